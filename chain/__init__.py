@@ -1,0 +1,1 @@
+"""The blockchain node: storage, ledger, pool, network, RPC and command line around the runtime."""
