@@ -1,0 +1,83 @@
+"""BLS12-381 signatures for votes, seals and the beacon, bytes in and bytes out; both backends agree on every input.
+
+The scheme is `BLS_SIG_BLS12381G2_XMD:SHA-256_SSWU_RO_POP_` (IETF draft-irtf-cfrg-bls-signature): public keys are
+48 bytes in G1, signatures 96 bytes in G2. Verifying never raises: whatever is not a canonical encoding of a point of
+the right subgroup is simply not valid. Aggregating is safe only over keys whose possession was proven.
+"""
+
+import hashlib
+import hmac
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+SECRET_KEY_BYTES: Final = 32
+PUBLIC_KEY_BYTES: Final = 48
+SIGNATURE_BYTES: Final = 96
+SUBGROUP_ORDER: Final = 0x73EDA753299D7D483339D80809A1D80553BDA402FFFE5BFEFFFFFFFF00000001
+
+
+class Backend(Protocol):
+    """What a BLS implementation provides; `bls_native` and `bls_reference` are the two."""
+
+    def public_key(self, secret_key: bytes) -> bytes:
+        """Return the 48-byte public key of a 32-byte big-endian secret in [1, r); ValueError outside it."""
+
+    def sign(self, secret_key: bytes, message: bytes) -> bytes:
+        """Return the 96-byte signature, unique for this key and message; ValueError for a secret outside [1, r)."""
+
+    def verify(self, public_key: bytes, message: bytes, signature: bytes) -> bool:
+        """Say whether the signature is the key's over the message."""
+
+    def aggregate(self, signatures: Sequence[bytes]) -> bytes:
+        """Return the sum of signatures; ValueError when there are none or one is not a point of the subgroup."""
+
+    def fast_aggregate_verify(self, public_keys: Sequence[bytes], message: bytes, signature: bytes) -> bool:
+        """Say whether the signature is the aggregate of every key's over one message. No keys: False."""
+
+    def prove_possession(self, secret_key: bytes) -> bytes:
+        """Return the proof that whoever registers the public key knows the secret."""
+
+    def verify_possession(self, public_key: bytes, proof: bytes) -> bool:
+        """Say whether the proof shows that the key's holder knows its secret."""
+
+
+def _choose() -> Backend:
+    try:
+        from chain.primitives import bls_native
+    except ImportError:  # No wheel for this platform: the reference is 150 times slower and just as right.
+        from chain.primitives import bls_reference
+
+        return bls_reference
+    return bls_native
+
+
+backend: Final = _choose()
+public_key: Final = backend.public_key
+sign: Final = backend.sign
+verify: Final = backend.verify
+aggregate: Final = backend.aggregate
+fast_aggregate_verify: Final = backend.fast_aggregate_verify
+prove_possession: Final = backend.prove_possession
+verify_possession: Final = backend.verify_possession
+
+
+def keygen(key_material: bytes) -> bytes:
+    """Derive a 32-byte secret key from at least 32 bytes of secret material (IETF draft 5, section 2.3, KeyGen)."""
+    if len(key_material) < 32:
+        raise ValueError(f"expected at least 32 bytes of key material, got {len(key_material)}")
+    length = 48  # ceil((3 * ceil(log2(r))) / 16): wide enough that reducing modulo r shows no bias.
+    salt = b"BLS-SIG-KEYGEN-SALT-"
+    while True:
+        salt = hashlib.sha256(salt).digest()
+        pseudo_random_key = hmac.digest(salt, key_material + b"\x00", "sha256")
+        output, block = b"", b""
+        counter = 0
+        while len(output) < length:
+            counter += 1
+            block = hmac.digest(
+                pseudo_random_key, block + length.to_bytes(2, "big") + counter.to_bytes(1, "big"), "sha256"
+            )
+            output += block
+        secret = int.from_bytes(output[:length], "big") % SUBGROUP_ORDER
+        if secret != 0:
+            return secret.to_bytes(SECRET_KEY_BYTES, "big")
