@@ -1,0 +1,1 @@
+"""Chain specifications: what a network starts from."""

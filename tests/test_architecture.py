@@ -1,0 +1,133 @@
+"""The import rules between packages: who may see whom, read from the source itself."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("chain", "runtime", "consensus", "trainer", "genesis")
+
+# One third-party library a file at most: a codec cannot quietly come to depend on a signature library.
+PRIMITIVE_LIBRARIES = {"nacl", "sr25519", "bip39", "xxhash", "py_arkworks_bls12381", "py_ecc", "msgpack"}
+
+# What a deterministic state transition must never see: the outside world, the clock, chance and floats' helpers.
+RUNTIME_FORBIDDEN = {
+    *("os", "io", "sys", "socket", "ssl", "time", "datetime", "random", "secrets", "logging", "threading", "asyncio"),
+    *("subprocess", "pathlib", "tempfile", "math", "decimal", "fractions", "statistics", "uuid", "platform"),
+}
+
+
+def sources(package: str) -> Iterator[Path]:
+    yield from sorted((ROOT / package).rglob("*.py"))
+
+
+def imports(path: Path) -> set[str]:
+    """Every module that the file imports, at its top or inside a function, as a dotted name."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import; name the package"
+            assert node.module
+            found.add(node.module)
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def top(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def is_under(name: str, *prefixes: str) -> bool:
+    return any(name == prefix or name.startswith(prefix + ".") for prefix in prefixes)
+
+
+def third_party(names: set[str]) -> set[str]:
+    return {top(name) for name in names} - set(sys.stdlib_module_names) - set(PACKAGES)
+
+
+@pytest.mark.parametrize("path", list(sources("chain/primitives")), ids=str)
+def test_a_primitive_sees_only_primitives_and_at_most_one_library(path: Path) -> None:
+    names = imports(path)
+    ours = {name for name in names if top(name) in PACKAGES}
+    assert all(is_under(name, "chain", "chain.primitives") for name in ours)
+    assert {name for name in ours if not is_under(name, "chain.primitives")} <= {"chain"}
+    libraries = third_party(names)
+    assert libraries <= PRIMITIVE_LIBRARIES
+    assert len(libraries) <= 1
+
+
+@pytest.mark.parametrize("path", list(sources("runtime")), ids=str)
+def test_the_runtime_is_pure(path: Path) -> None:
+    names = imports(path)
+    assert not {top(name) for name in names} & RUNTIME_FORBIDDEN
+    assert not third_party(names)
+    for name in names:
+        if top(name) in PACKAGES:
+            assert is_under(name, "runtime", "chain.primitives"), name
+
+
+@pytest.mark.parametrize("path", list(sources("runtime")), ids=str)
+def test_the_runtime_has_no_floats_and_no_unordered_iteration(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        where = f"{path}:{getattr(node, 'lineno', 0)}"
+        if isinstance(node, ast.Constant):
+            assert not isinstance(node.value, float | complex), f"{where}: a float"
+        if isinstance(node, ast.BinOp | ast.AugAssign):
+            assert not isinstance(node.op, ast.Div), f"{where}: true division makes a float; use //"
+        if isinstance(node, ast.Name):
+            assert node.id not in {"float", "open", "hash", "id"}, f"{where}: {node.id} differs between machines"
+        if isinstance(node, ast.For | ast.comprehension):
+            assert not isinstance(node.iter, ast.Set | ast.SetComp), f"{where}: a set has no order"
+
+
+@pytest.mark.parametrize("path", list(sources("consensus")), ids=str)
+def test_consensus_sees_primitives_and_only_its_gadget_sees_trio(path: Path) -> None:
+    names = imports(path)
+    for name in names:
+        if top(name) in PACKAGES:
+            assert is_under(name, "consensus", "chain.primitives"), name
+    assert third_party(names) <= ({"trio", "outcome"} if path.name == "gadget.py" else set())
+
+
+@pytest.mark.parametrize("path", list(sources("trainer")), ids=str)
+def test_the_trainer_reaches_the_chain_only_through_its_rpc_client(path: Path) -> None:
+    for name in imports(path):
+        if top(name) in PACKAGES:
+            assert is_under(name, "trainer", "chain.primitives", "chain.rpc.client") or name in {"chain.rpc"}, name
+
+
+@pytest.mark.parametrize("path", list(sources("genesis")), ids=str)
+def test_genesis_sees_only_primitives_and_the_runtime(path: Path) -> None:
+    for name in imports(path):
+        if top(name) in PACKAGES:
+            assert is_under(name, "genesis", "chain.primitives", "runtime"), name
+
+
+@pytest.mark.parametrize("path", list(sources("chain")), ids=str)
+def test_only_the_command_line_reaches_the_trainer_and_nobody_imports_jax(path: Path) -> None:
+    names = imports(path)
+    assert not {top(name) for name in names} & {"jax", "jaxlib", "flax", "optax"}
+    if path.name not in {"cli.py", "commands.py"}:
+        assert "trainer" not in {top(name) for name in names}
+
+
+SANS_IO = [
+    "consensus/replica.py",
+    "consensus/messages.py",
+    "chain/pool.py",
+    "chain/net/frames.py",
+    "chain/rpc/protocol.py",
+]
+
+
+@pytest.mark.parametrize("path", SANS_IO)
+def test_a_core_never_awaits(path: str) -> None:
+    tree = ast.parse((ROOT / path).read_text())
+    assert not [node for node in ast.walk(tree) if isinstance(node, ast.Await | ast.AsyncFunctionDef | ast.AsyncFor)]
