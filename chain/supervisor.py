@@ -1,0 +1,159 @@
+"""Runs child processes, restarts those that die, and stops them all together.
+
+Each child's output goes to a log file of its own, bounded in size. A child's standard input is a pipe that this
+process holds open: should this process die, even by kill -9, the pipe closes and the child stops by itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import trio
+
+STOP_SECONDS = 4.0  # a node needs under one second to stop; what has not by then is killed
+RESTART_SECONDS_MIN = 0.2
+RESTART_SECONDS_MAX = 5.0  # a child that dies at once on every start must not keep a core busy
+HEALTHY_SECONDS = 20.0  # a child that ran this long starts again with the shortest pause
+LOG_BYTES_MAX = 8 * 1024 * 1024  # two files of this size a child: some days of a node's lines
+EXIT_MISCONFIGURED = 2  # what a process exits with when starting it again cannot help
+
+
+class Misconfigured(Exception):
+    """A child refused to start for a reason that only its operator can mend; the message is its last line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A process to keep alive."""
+
+    name: str
+    arguments: tuple[str, ...]
+    log: Path
+
+
+class Supervisor:
+    """Starts children and keeps them running until its `run` is cancelled."""
+
+    def __init__(self, pids: Path, on_restart: Callable[[str, str], None]) -> None:
+        """`pids` is the file that always names the running children; `on_restart` is told a child's name and end."""
+        self._pids_path = pids
+        self._pids: dict[str, int] = {}
+        self._on_restart = on_restart
+
+    async def run(self, child: Child) -> None:
+        """Keep one child running. Cancelling stops it; raises Misconfigured when it refuses to start at all."""
+        pause = RESTART_SECONDS_MIN
+        while True:
+            started = trio.current_time()
+            code, last_line = await self._run_once(child)
+            if code == EXIT_MISCONFIGURED:
+                raise Misconfigured(f"{child.name}: {last_line}")
+            if trio.current_time() - started > HEALTHY_SECONDS:
+                pause = RESTART_SECONDS_MIN
+            self._on_restart(child.name, _describe_end(code))
+            await trio.sleep(pause)
+            pause = min(2 * pause, RESTART_SECONDS_MAX)
+
+    async def _run_once(self, child: Child) -> tuple[int, str]:
+        """Run the child to its end; returns its exit code and the last line that it wrote."""
+        process = await trio.lowlevel.open_process(
+            [sys.executable, *child.arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C in the terminal is for this process, which then stops its children
+        )
+        self._note(child.name, process.pid)
+        try:
+            last_line = await _write_log(process, child.log)
+            code = await process.wait()
+        finally:
+            with trio.CancelScope(shield=True):
+                await _stop(process)
+            self._note(child.name, None)
+        return code, last_line
+
+    def _note(self, name: str, pid: int | None) -> None:
+        if pid is None:
+            self._pids.pop(name, None)
+        else:
+            self._pids[name] = pid
+        temporary = self._pids_path.with_suffix(".new")
+        temporary.write_text(json.dumps(self._pids, indent=1))
+        os.replace(temporary, self._pids_path)
+
+
+async def _stop(process: trio.Process) -> None:
+    """Ask the child to end, and end it when it does not; never leaves it running."""
+    if process.stdin is not None:
+        await process.stdin.aclose()
+    if process.returncode is None:
+        process.send_signal(signal.SIGTERM)
+        with trio.move_on_after(STOP_SECONDS):
+            await process.wait()
+    if process.returncode is None:
+        process.kill()
+        await process.wait()
+    if process.stdout is not None:
+        await process.stdout.aclose()
+
+
+async def _write_log(process: trio.Process, path: Path) -> str:
+    """Copy the child's output to its log until it ends; returns the last line with anything on it."""
+    assert process.stdout is not None
+    tail = b""
+    with RotatingLog(path) as log:
+        async for data in process.stdout:
+            log.write(bytes(data))
+            tail = (tail + data)[-4096:]
+    lines = [line for line in tail.decode(errors="replace").splitlines() if line.strip()]
+    return lines[-1].strip() if lines else f"it ended without a word; see {path}"
+
+
+class RotatingLog:
+    """A log file that is moved aside to `NAME.1` when it has grown to LOG_BYTES_MAX."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: BinaryIO = path.open("ab")
+
+    def __enter__(self) -> RotatingLog:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def write(self, data: bytes) -> None:
+        if self._file.tell() + len(data) > LOG_BYTES_MAX:
+            self._file.close()
+            os.replace(self._path, self._path.with_name(self._path.name + ".1"))
+            self._file = self._path.open("ab")
+        self._file.write(data)
+        self._file.flush()
+
+
+def _describe_end(code: int) -> str:
+    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+
+
+async def until_orphaned() -> None:
+    """Return when standard input ends: the process that started this one is gone, or wants it to stop."""
+    async with trio.lowlevel.FdStream(os.dup(sys.stdin.fileno())) as stdin:
+        while await stdin.receive_some(1024):
+            pass
+
+
+async def until_signalled() -> str:
+    """Return the name of the first SIGINT or SIGTERM that arrives."""
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for number in signals:
+            return signal.Signals(number).name
+    raise AssertionError("the signal receiver never ends by itself")

@@ -1,0 +1,113 @@
+"""The supervisor: real child processes that die, refuse, hang and lose their parent."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import trio
+
+from chain.supervisor import LOG_BYTES_MAX, Child, Misconfigured, RotatingLog, Supervisor
+
+WAITS = "import sys; print('up', flush=True); sys.stdin.read()"
+
+
+class Watched:
+    """A supervisor whose restarts a test can wait for."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        self.pids = tmp_path / "processes.json"
+        self.tmp_path = tmp_path
+        self.restarts: list[tuple[str, str]] = []
+        self.restarted = trio.Event()
+        self.supervisor = Supervisor(self.pids, self._on_restart)
+
+    def _on_restart(self, name: str, end: str) -> None:
+        self.restarts.append((name, end))
+        self.restarted.set()
+
+    def child(self, code: str) -> Child:
+        return Child("one", ("-c", code), self.tmp_path / "one.log")
+
+    async def pid(self, other_than: int = 0) -> int:
+        """The child's pid once it has one (and a new one, after a restart), and has written its first line."""
+        with trio.fail_after(10):
+            while True:
+                pids = json.loads(self.pids.read_text()) if self.pids.exists() else {}
+                if pids.get("one", other_than) != other_than and "up" in (self.tmp_path / "one.log").read_text():
+                    return int(pids["one"])
+                await trio.sleep(0.01)
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+async def test_a_killed_child_comes_back(tmp_path: Path) -> None:
+    watched = Watched(tmp_path)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watched.supervisor.run, watched.child(WAITS))
+        first = await watched.pid()
+        os.kill(first, signal.SIGKILL)
+        second = await watched.pid(other_than=first)
+        assert watched.restarts == [("one", "was killed by SIGKILL")]
+        nursery.cancel_scope.cancel()
+    assert not alive(second)
+    assert json.loads(watched.pids.read_text()) == {}
+
+
+async def test_a_child_that_ignores_its_end_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chain.supervisor.STOP_SECONDS", 0.2)
+    stubborn = "import signal, time; signal.signal(15, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
+    watched = Watched(tmp_path)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watched.supervisor.run, watched.child(stubborn))
+        pid = await watched.pid()
+        nursery.cancel_scope.cancel()
+    assert not alive(pid)
+
+
+async def test_a_child_that_refuses_to_start_is_quoted(tmp_path: Path) -> None:
+    watched = Watched(tmp_path)
+    with pytest.raises(Misconfigured, match="one: port 1 is taken"), trio.fail_after(10):
+        await watched.supervisor.run(watched.child("import sys; print('port 1 is taken'); sys.exit(2)"))
+
+
+async def test_children_end_when_their_parent_is_killed(tmp_path: Path) -> None:
+    code = f"""
+import trio, sys
+from pathlib import Path
+from chain.supervisor import Child, Supervisor
+child = Child("one", ("-c", {WAITS!r}), Path({str(tmp_path / "one.log")!r}))
+trio.run(Supervisor(Path({str(tmp_path / "processes.json")!r}), lambda name, end: None).run, child)
+"""
+    watched = Watched(tmp_path)
+    parent = subprocess.Popen([sys.executable, "-c", code])
+    try:
+        pid = await watched.pid()
+    finally:
+        parent.kill()
+        parent.wait()
+    with trio.fail_after(10):
+        while alive(pid):
+            await trio.sleep(0.01)
+
+
+def test_a_log_never_grows_past_its_bound(tmp_path: Path) -> None:
+    path = tmp_path / "one.log"
+    line = b"x" * (LOG_BYTES_MAX // 4)
+    with RotatingLog(path) as log:
+        for _ in range(11):
+            log.write(line)
+    sizes = {file.name: file.stat().st_size for file in tmp_path.iterdir()}
+    assert sizes.keys() == {"one.log", "one.log.1"}
+    assert max(sizes.values()) <= LOG_BYTES_MAX
