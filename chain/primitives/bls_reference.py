@@ -7,8 +7,9 @@ no infinite keys, secrets in [1, r).
 from collections.abc import Sequence
 from typing import Any, Final
 
-from py_ecc.bls import G2ProofOfPossession, g2_primitives
-from py_ecc.optimized_bls12_381 import curve_order
+from py_ecc.bls import g2_primitives
+from py_ecc.bls.ciphersuites import G2ProofOfPossession
+from py_ecc.optimized_bls12_381.optimized_curve import curve_order
 
 # py_ecc's newtypes for keys and signatures come from yet another package; bytes are what they are.
 _suite: Final[Any] = G2ProofOfPossession

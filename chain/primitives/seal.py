@@ -109,7 +109,7 @@ def bitmap(indices: Iterable[int], n: int) -> bytes:
 
 
 def read_bitmap(octets: bytes, n: int) -> list[int]:
-    """Return the members that a bitmap names, ascending; ValueError unless its length is exact and no bit is above n."""
+    """Return the members that a bitmap names, ascending; ValueError unless its length is exact and no bit too high."""
     if len(octets) != (n + 7) // 8:
         raise ValueError(f"expected a bitmap of {(n + 7) // 8} bytes for {n} members, got {len(octets)}")
     bits = int.from_bytes(octets, "little")
