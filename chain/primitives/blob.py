@@ -1,0 +1,90 @@
+"""Content addresses of blobs: the Merkle root of their chunks, so that a piece can be fetched and proven alone.
+
+The root binds the length, and leaves and branches are hashed in domains of their own: one root names one blob.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import blake2b
+
+from chain.primitives.hashing import Hash
+
+CHUNK_BYTES = 65536
+HASH_BYTES = 32
+# 2^40 bytes are 2^24 chunks: proofs have at most 24 hashes.
+BLOB_BYTES_MAX = 1 << 40
+
+_LEAF = b"potchain.leaf"  # BLAKE2b personalisations (at most 16 bytes)
+_BRANCH = b"potchain.branch"
+_ROOT = b"potchain.blob"
+
+
+def chunk_count(length: int) -> int:
+    """How many chunks a blob of `length` bytes has; the empty blob has one, empty."""
+    return max(1, -(-length // CHUNK_BYTES))
+
+
+def chunk_length(length: int, index: int) -> int:
+    """How many bytes chunk `index` of a blob of `length` bytes has."""
+    return min(CHUNK_BYTES, length - index * CHUNK_BYTES)
+
+
+def blob_root(data: bytes) -> Hash:
+    """The 32-byte address of a blob."""
+    level = _leaves(data)
+    while len(level) > 1:
+        level = _parents(level)
+    return _root(len(data), level[0])
+
+
+def chunk_proof(data: bytes, index: int) -> list[Hash]:
+    """The sibling hashes from chunk `index` up to the root; a node without a sibling moves up as it is."""
+    if not 0 <= index < chunk_count(len(data)):
+        raise IndexError(f"the blob has {chunk_count(len(data))} chunks, got index {index}")
+    proof, level = [], _leaves(data)
+    while len(level) > 1:
+        if index ^ 1 < len(level):
+            proof.append(level[index ^ 1])
+        level, index = _parents(level), index >> 1
+    return proof
+
+
+def verify_chunk(root: Hash, total_length: int, index: int, chunk: bytes, proof: Sequence[Hash]) -> bool:
+    """Whether `chunk` is the chunk `index` of the blob with this root and length; never an exception."""
+    if not 0 <= total_length <= BLOB_BYTES_MAX:
+        return False
+    width = chunk_count(total_length)
+    if not 0 <= index < width or len(chunk) != chunk_length(total_length, index):
+        return False
+    node, siblings = _leaf(chunk), iter(proof)
+    while width > 1:
+        if index ^ 1 < width:
+            sibling = next(siblings, b"")
+            if len(sibling) != HASH_BYTES:
+                return False
+            node = _branch(sibling, node) if index & 1 else _branch(node, sibling)
+        index, width = index >> 1, (width + 1) >> 1
+    return next(siblings, None) is None and _root(total_length, node) == root
+
+
+def _leaves(data: bytes) -> list[Hash]:
+    view = memoryview(data)
+    return [_leaf(view[start : start + CHUNK_BYTES]) for start in range(0, len(data), CHUNK_BYTES)] or [_leaf(b"")]
+
+
+def _parents(level: list[Hash]) -> list[Hash]:
+    paired = [_branch(level[i], level[i + 1]) for i in range(0, len(level) - 1, 2)]
+    return paired + level[-1:] if len(level) & 1 else paired
+
+
+def _leaf(chunk: bytes | memoryview) -> Hash:
+    return blake2b(chunk, digest_size=HASH_BYTES, person=_LEAF).digest()
+
+
+def _branch(left: Hash, right: Hash) -> Hash:
+    return blake2b(left + right, digest_size=HASH_BYTES, person=_BRANCH).digest()
+
+
+def _root(length: int, top: Hash) -> Hash:
+    return blake2b(length.to_bytes(8, "little") + top, digest_size=HASH_BYTES, person=_ROOT).digest()
