@@ -1,0 +1,97 @@
+"""What can go wrong over RPC, as types: a message always says what to do next.
+
+`RpcError` crosses the wire with Substrate's codes; the others are the client's own.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Code(IntEnum):
+    """JSON-RPC 2.0's codes, jsonrpsee's limits, and Substrate's `author`, `system`, `chain` and `state` codes."""
+
+    PARSE_ERROR = -32700
+    INVALID_REQUEST = -32600
+    METHOD_NOT_FOUND = -32601
+    INVALID_PARAMS = -32602
+    INTERNAL_ERROR = -32603
+    TOO_MANY_SUBSCRIPTIONS = -32006
+    OVERSIZED_REQUEST = -32007
+    OVERSIZED_RESPONSE = -32008
+    SERVER_BUSY = -32009
+    BATCH_TOO_LARGE = -32010
+
+    AUTHOR_CLIENT = 1000
+    BAD_FORMAT = 1001
+    VERIFICATION = 1002
+    INVALID_TRANSACTION = 1010
+    UNKNOWN_VALIDITY = 1011
+    TEMPORARILY_BANNED = 1012
+    ALREADY_IMPORTED = 1013
+    PRIORITY_TOO_LOW = 1014
+    POOL_LIMIT = 1016
+
+    CHAIN_CLIENT = 3000
+    STATE_CLIENT = 4003
+    RUNTIME_CALL = 8000
+    TRAINING_NOT_FOUND = 9001
+    UNAVAILABLE = 9002
+
+
+class RpcError(Exception):
+    """An error answer of a node: `code` and `message` as Substrate's, `data` with the reason and its values."""
+
+    def __init__(self, code: int, message: str, data: object = None) -> None:
+        super().__init__(code, message, data)
+        self.code = code
+        self.message = message
+        self.data = data
+
+    def __str__(self) -> str:
+        detail = "" if self.data is None else f": {self.data}"
+        return f"{self.message}{detail} (code {self.code})"
+
+
+class ClientError(Exception):
+    """Anything that a client can report besides an error answer of the node."""
+
+
+class ConnectionLost(ClientError):
+    """The connection ended before the answer came."""
+
+
+class CannotConnect(ConnectionLost):
+    """No connection could be made."""
+
+
+class RequestTimeout(ClientError):
+    """The node is connected but did not answer in time."""
+
+
+class SlowSubscriber(ClientError):
+    """This program read a subscription more slowly than the node sent."""
+
+
+class TransactionDropped(ClientError):
+    """A transaction was not included: it expired, was replaced, or left the pool."""
+
+
+class BlobError(ClientError):
+    """A blob could not be stored or fetched whole and true."""
+
+
+class BlobNotFound(BlobError):
+    """No reachable node has the blob."""
+
+
+class PortInUse(OSError):
+    """The address to serve at is taken; the message names the port and the flag that changes it."""
+
+    def __init__(self, host: str, port: int, flag: str = "--rpc-port") -> None:
+        super().__init__(
+            f"port {port} on {host} is in use: another node or program listens there; "
+            f"stop it, or choose another port with {flag}"
+        )
+        self.port = port
+        self.flag = flag

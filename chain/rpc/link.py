@@ -1,0 +1,285 @@
+"""One WebSocket connection to a node: requests by id, subscriptions by id, and an end that fails them all.
+
+The reader never waits for a consumer: a subscription that is not read in time ends with `SlowSubscriber`.
+"""
+
+from __future__ import annotations
+
+import json
+import ssl
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import trio
+from trio_websocket import ConnectionClosed, HandshakeError, WebSocketConnection, wrap_client_stream
+
+from chain.rpc.errors import CannotConnect, ConnectionLost, RpcError, SlowSubscriber
+
+# The server bounds its responses at 16 MiB (metadata is ~0.1 MB, a page of 1,000 keys ~0.1 MB): as much again is garbage.
+MESSAGE_BYTES_MAX = 32 * 1024 * 1024
+CONNECT_SECONDS = 10.0
+# A minute of heads at one block a second with room for bursts of storage changes.
+STREAM_ITEMS_MAX = 256
+# Sending is into a socket buffer: a node that takes nothing for this long is hung.
+SEND_SECONDS = 30.0
+
+
+class Stream:
+    """The notifications of one subscription, in order: `async for item in stream`.
+
+    With `latest` only the newest unread item is kept (for heads, where each item replaces the one before).
+    """
+
+    def __init__(self, name: str, *, latest: bool = False, items_max: int = STREAM_ITEMS_MAX) -> None:
+        self.name = name
+        self._latest = latest
+        self._items: deque[Any] = deque()
+        self._items_max = 1 if latest else items_max
+        self._end: Exception | None = None
+        self._wake = trio.Event()
+
+    def push(self, item: object) -> bool:
+        """Queue one item; False when this subscription has just ended because nobody reads it."""
+        if self._end is not None:
+            return False
+        if len(self._items) >= self._items_max:
+            if not self._latest:
+                self.end(
+                    SlowSubscriber(
+                        f"{self.name}: {self._items_max} notifications arrived unread: read them faster, "
+                        "or subscribe with latest=True"
+                    )
+                )
+                return False
+            self._items.clear()
+        self._items.append(item)
+        self._wake.set()
+        return True
+
+    def end(self, error: Exception) -> None:
+        """No more items come; a reader gets `error` after the items that are queued."""
+        if self._end is None:
+            self._end = error
+        self._wake.set()
+
+    def __aiter__(self) -> Stream:
+        return self
+
+    async def __anext__(self) -> Any:
+        await trio.lowlevel.checkpoint()
+        while not self._items:
+            if self._end is not None:
+                raise self._end
+            self._wake = trio.Event()
+            await self._wake.wait()
+        return self._items.popleft()
+
+
+class _Waiter:
+    """One request in flight, and the stream that its answer opens when it is a subscription."""
+
+    __slots__ = ("done", "error", "result", "stream")
+
+    def __init__(self, stream: Stream | None) -> None:
+        self.done = trio.Event()
+        self.result: Any = None
+        self.error: Exception | None = None
+        self.stream = stream
+
+
+class Link:
+    """A live connection; `run` reads it until it ends, then every waiter and stream fails with `ConnectionLost`."""
+
+    def __init__(self, url: str, socket: WebSocketConnection) -> None:
+        self.url = url
+        self._socket = socket
+        self._waiters: dict[int, _Waiter] = {}
+        self._streams: dict[str, Stream] = {}
+        self._next_id = 1
+        self.lost: ConnectionLost | None = None
+        self.ended = trio.Event()
+
+    async def request(self, method: str, params: list[object], stream: Stream | None = None) -> Any:
+        """The result of one call; raises `RpcError` or `ConnectionLost`. With `stream`, the result is its id."""
+        if self.lost is not None:
+            raise self.lost
+        number = self._next_id
+        self._next_id += 1
+        waiter = self._waiters[number] = _Waiter(stream)
+        try:
+            await self._send({"jsonrpc": "2.0", "id": number, "method": method, "params": params})
+            await waiter.done.wait()
+        finally:
+            del self._waiters[number]
+        if waiter.error is not None:
+            raise waiter.error
+        return waiter.result
+
+    async def release(self, subscription: str, unsubscribe: str) -> None:
+        """Forget a subscription and tell the node, without waiting for its answer."""
+        self._streams.pop(subscription, None)
+        if self.lost is None:
+            number = self._next_id
+            self._next_id += 1
+            with trio.move_on_after(1.0, shield=True):  # Leaving a scope never hangs on a stalled node.
+                try:
+                    await self._send({"jsonrpc": "2.0", "id": number, "method": unsubscribe, "params": [subscription]})
+                except ConnectionLost:
+                    return
+
+    async def _send(self, message: dict[str, object]) -> None:
+        try:
+            with trio.fail_after(SEND_SECONDS):
+                await self._socket.send_message(json.dumps(message, separators=(",", ":")))
+        except trio.TooSlowError:
+            self._fail(f"{self.url} has taken no data for {SEND_SECONDS:.0f} s")
+            assert self.lost is not None
+            raise self.lost from None
+        except (ConnectionClosed, trio.ClosedResourceError, trio.BrokenResourceError) as error:
+            self._fail(_closed_reason(self.url, error))
+            assert self.lost is not None
+            raise self.lost from None
+
+    async def run(self) -> None:
+        """Read until the connection ends."""
+        try:
+            while True:
+                self._receive(await self._socket.get_message())
+        except ConnectionClosed as error:
+            self._fail(_closed_reason(self.url, error))
+        finally:
+            self._fail(f"the connection to {self.url} was closed by this program")
+
+    def _receive(self, text: str | bytes) -> None:
+        try:
+            message = json.loads(text)
+        except (ValueError, RecursionError):
+            return
+        if not isinstance(message, dict):
+            return
+        params = message.get("params")
+        if "method" in message and isinstance(params, dict):
+            stream = self._streams.get(str(params.get("subscription")))
+            if stream is not None:
+                stream.push(params.get("result"))
+            return
+        number = message.get("id")
+        waiter = self._waiters.get(number) if isinstance(number, int) else None
+        if waiter is None:
+            return
+        error = message.get("error")
+        if isinstance(error, dict):
+            waiter.error = RpcError(int(error.get("code", 0)), str(error.get("message", "")), error.get("data"))
+        else:
+            waiter.result = message.get("result")
+            if waiter.stream is not None:  # Registered here: the next message may already be its first item.
+                self._streams[str(waiter.result)] = waiter.stream
+        waiter.done.set()
+
+    def _fail(self, reason: str) -> None:
+        if self.lost is not None:
+            return
+        self.lost = ConnectionLost(reason)
+        for waiter in self._waiters.values():
+            if not waiter.done.is_set():
+                waiter.error = self.lost
+                waiter.done.set()
+        for stream in self._streams.values():
+            stream.end(self.lost)
+        self._streams.clear()
+        self.ended.set()
+
+
+@asynccontextmanager
+async def open_link(url: str) -> AsyncIterator[Link]:
+    """Connect and read in the background for as long as the scope lasts; raises `CannotConnect`."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("ws", "wss") or not parts.hostname:
+        raise CannotConnect(f"{url!r} is no node address: expected ws://HOST:PORT or wss://HOST, got {url!r}")
+    port = parts.port or (443 if parts.scheme == "wss" else 80)
+    resource = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    host = parts.netloc.rpartition("@")[2]
+    error: Exception | None = None
+    try:
+        with trio.fail_after(CONNECT_SECONDS):
+            stream: trio.abc.Stream
+            if parts.scheme == "wss":
+                stream = await trio.open_ssl_over_tcp_stream(
+                    parts.hostname, port, ssl_context=ssl.create_default_context()
+                )
+            else:
+                stream = await trio.open_tcp_stream(parts.hostname, port)
+    except OSError as failure:
+        raise CannotConnect(f"cannot reach {url}: {_os_reason(failure)}: is the node running?") from None
+    except trio.TooSlowError:
+        raise CannotConnect(f"cannot reach {url}: no answer in {CONNECT_SECONDS:.0f} s: is the node running?") from None
+    try:
+        async with trio.open_nursery() as nursery:
+            try:
+                with trio.fail_after(CONNECT_SECONDS):
+                    socket = await wrap_client_stream(
+                        nursery, stream, host, resource, max_message_size=MESSAGE_BYTES_MAX, message_queue_size=16
+                    )
+            except (HandshakeError, trio.TooSlowError, OSError) as failure:
+                error = CannotConnect(
+                    f"{url} answers, but not as a node does ({type(failure).__name__}): is it its RPC port?"
+                )
+                await trio.aclose_forcefully(stream)
+                nursery.cancel_scope.cancel()
+            else:
+                link = Link(url, socket)
+                nursery.start_soon(link.run)
+                try:
+                    yield link
+                finally:
+                    with trio.move_on_after(1.0, shield=True):  # A polite close, bounded: the node may be gone.
+                        await socket.aclose()
+                    nursery.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        raise sole(group) from None
+    finally:
+        with trio.CancelScope(shield=True):
+            await trio.aclose_forcefully(stream)
+    if error is not None:
+        raise error
+
+
+def sole(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The one exception that a nursery of ours wrapped (its cancellations aside), or the group when there are more."""
+    leaves: list[BaseException] = []
+    todo: list[BaseException] = [group]
+    while todo:
+        error = todo.pop()
+        if isinstance(error, BaseExceptionGroup):
+            todo.extend(error.exceptions)
+        else:
+            leaves.append(error)
+    real = [leaf for leaf in leaves if not isinstance(leaf, trio.Cancelled)]
+    if len(real) > 1:
+        return group
+    return real[0] if real else leaves[0]
+
+
+def _os_reason(error: BaseException) -> str:
+    """The plain words of the innermost OS error: `connection refused`."""
+    seen = error
+    while True:
+        if isinstance(seen, BaseExceptionGroup):
+            seen = seen.exceptions[0]
+        elif seen.__cause__ is not None:
+            seen = seen.__cause__
+        else:
+            break
+    text = seen.strerror if isinstance(seen, OSError) and seen.strerror else str(seen)
+    return text[:1].lower() + text[1:]
+
+
+def _closed_reason(url: str, error: Exception) -> str:
+    reason = getattr(error, "reason", None)
+    if reason is not None and (reason.code != 1000 or reason.reason):
+        detail = reason.reason or reason.name
+        return f"{url} closed the connection: {detail} (code {reason.code})"
+    return f"{url} closed the connection"
