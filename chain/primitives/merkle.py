@@ -1,0 +1,466 @@
+"""The state tree: a radix-16 Patricia tree over storage keys, whose root commits to every key and value.
+
+A node's hash covers its path, its value and its children's hashes and nothing about where it is stored, so one state
+has one root whatever the order of its changes. Nodes are stored under numbers that only grow: a store appends them, and
+pruning deletes exactly the numbers that an update names as stale.
+
+    leaf    00 ++ path ++ value
+    branch  01 ++ path ++ bitmap (u16) ++ child hashes
+    branch  02 ++ path ++ bitmap (u16) ++ value length (u32) ++ value ++ child hashes
+    path    nibbles (u16) ++ nibbles, two a byte, the last padded with zero
+
+What is stored is the above followed by the children's ids (u64 each). Integers are little-endian. The children of a
+branch are in nibble order; a branch without a value has at least two. In memory a path is a hexadecimal string.
+"""
+
+import struct
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final, NamedTuple, Protocol
+
+from chain.primitives.hashing import Hash, blake2_256
+
+EMPTY_ROOT: Final[Hash] = blake2_256(b"")
+
+# Storage keys are a 32-byte prefix, hashes and a few short fields; an LMDB key may have 511 bytes, and the depth of the
+# tree (two levels a byte) has to stay within Python's stack.
+KEY_BYTES_MAX: Final = 256
+
+_LEAF, _BRANCH, _VALUED_BRANCH = 0, 1, 2
+_NIBBLES: Final = "0123456789abcdef"
+_NUMBER: Final = {nibble: number for number, nibble in enumerate(_NIBBLES)}
+
+
+class Root(NamedTuple):
+    """The topmost node of a tree that is not empty: where it is stored, and its hash."""
+
+    id: int
+    hash: Hash
+
+
+class NodeReader(Protocol):
+    def node(self, node_id: int) -> bytes:
+        """Return a node as it was stored; KeyError when there is none under this id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """A changed tree: `new_nodes` to store, in ascending id, and the ids that only the tree before still uses."""
+
+    root: Root | None
+    new_nodes: list[tuple[int, bytes]]
+    stale: list[int]
+
+    @property
+    def root_hash(self) -> Hash:
+        return root_hash(self.root)
+
+
+class ProofError(ValueError):
+    """A proof does not lead from the root to the key."""
+
+
+def root_hash(root: Root | None) -> Hash:
+    return EMPTY_ROOT if root is None else root.hash
+
+
+class _Node:
+    """A node in memory, being changed. A child that nobody has looked into yet is the `Root` of its own small tree."""
+
+    __slots__ = ("children", "dirty", "path", "stored", "value")
+
+    def __init__(self, path: str, value: bytes | None, stored: Root | None) -> None:
+        self.path = path
+        self.value = value
+        self.children: list[_Node | Root | None] | None = None
+        self.stored = stored
+        self.dirty = stored is None
+
+
+@lru_cache(maxsize=65536)  # One entry a possible bitmap.
+def _members(bitmap: int) -> tuple[int, ...]:
+    return tuple(index for index in range(16) if bitmap >> index & 1)
+
+
+_IDS: Final = tuple(struct.Struct(f"<{count}Q") for count in range(17))
+
+
+def _parse(node: bytes) -> tuple[str, bytes | None, int, int]:
+    """Return a node's path, its value, its bitmap of children and where their hashes start."""
+    length = node[1] | node[2] << 8
+    position = 3 + (length + 1) // 2
+    path = node[3:position].hex()[:length]
+    kind = node[0]
+    if kind == _LEAF:
+        return path, node[position:], 0, len(node)
+    bitmap = node[position] | node[position + 1] << 8
+    position += 2
+    if kind == _BRANCH:
+        return path, None, bitmap, position
+    start = position + 4
+    position = start + int.from_bytes(node[start - 4 : start], "little")
+    return path, node[start:position], bitmap, position
+
+
+def _place(node: bytes, bitmap: int, hashes: int, rank: int) -> Root:
+    """Return where the child of a stored branch is that comes after `rank` others."""
+    at = hashes + 32 * rank
+    id_at = hashes + 32 * bitmap.bit_count() + 8 * rank
+    return Root(int.from_bytes(node[id_at : id_at + 8], "little"), node[at : at + 32])
+
+
+def _load(reader: NodeReader, place: Root) -> _Node:
+    node = reader.node(place.id)
+    path, value, bitmap, position = _parse(node)
+    loaded = _Node(path, value, place)
+    if bitmap:
+        members = _members(bitmap)
+        count = len(members)
+        children: list[_Node | Root | None] = [None] * 16
+        for index, child_id in zip(members, _IDS[count].unpack_from(node, position + 32 * count), strict=True):
+            children[index] = Root(child_id, node[position : position + 32])
+            position += 32
+        loaded.children = children
+    return loaded
+
+
+class _Step(NamedTuple):
+    """How a search for a key goes on below a node: the child after `rank` others, or nowhere when `rank` is None."""
+
+    value: bytes | None
+    at: int
+    rank: int | None
+    bitmap: int
+    hashes: int
+
+
+def _step(node: bytes, path: str, at: int) -> _Step:
+    own, value, bitmap, hashes = _parse(node)
+    if not path.startswith(own, at):
+        return _Step(None, at, None, bitmap, hashes)
+    at += len(own)
+    if at == len(path):
+        return _Step(value, at, None, bitmap, hashes)
+    number = _NUMBER[path[at]]
+    if not bitmap >> number & 1:
+        return _Step(None, at, None, bitmap, hashes)
+    return _Step(None, at + 1, (bitmap & (1 << number) - 1).bit_count(), bitmap, hashes)
+
+
+def _walk(reader: NodeReader, root: Root, key: bytes) -> Iterator[tuple[bytes, _Step]]:
+    """Yield the stored nodes from the root down to the key, or to where the tree shows that the key is absent."""
+    path, at, place = key.hex(), 0, root
+    while True:
+        node = reader.node(place.id)
+        step = _step(node, path, at)
+        yield node, step
+        if step.rank is None:
+            return
+        at = step.at
+        place = _place(node, step.bitmap, step.hashes, step.rank)
+
+
+class _Writer:
+    """One update: loads what the changes touch, applies them in memory, then writes every touched node once."""
+
+    def __init__(self, reader: NodeReader, root: Root | None, next_id: int) -> None:
+        self.reader = reader
+        self.top = None if root is None else _load(reader, root)
+        self.next_id = next_id
+        self.new_nodes: list[tuple[int, bytes]] = []
+        self.stale: list[int] = []
+
+    def put(self, path: str, value: bytes) -> None:
+        node = self.top
+        if node is None:
+            self.top = _Node(path, value, None)
+            return
+        above: list[_Node] = []
+        at = 0
+        while True:
+            if not path.startswith(node.path, at):
+                self._replace(above, path, at, _split(node, path[at:], value))
+                break
+            at += len(node.path)
+            above.append(node)
+            if at == len(path):
+                if node.value == value:
+                    return
+                node.value = value
+                break
+            child = self._child(node, path[at])
+            at += 1
+            if child is None:
+                if node.children is None:
+                    node.children = [None] * 16
+                node.children[_NUMBER[path[at - 1]]] = _Node(path[at:], value, None)
+                break
+            node = child
+        _soil(above)
+
+    def remove(self, path: str) -> bool:
+        """Take a value out and say whether there was one; `reduce` then removes what has no reason to exist."""
+        node = self.top
+        above: list[_Node] = []
+        at = 0
+        while node is not None and path.startswith(node.path, at):
+            at += len(node.path)
+            above.append(node)
+            if at == len(path):
+                if node.value is None:
+                    return False
+                node.value = None
+                _soil(above)
+                return True
+            node = self._child(node, path[at])
+            at += 1
+        return False
+
+    def reduce(self, node: _Node) -> _Node | None:
+        """Drop nodes that hold nothing, and join a branch that holds one child with that child."""
+        children = node.children
+        if children is not None:
+            only, count = 0, 0
+            for index, child in enumerate(children):
+                if child is None:
+                    continue
+                if isinstance(child, _Node) and child.dirty:
+                    children[index] = child = self.reduce(child)
+                if child is not None:
+                    only = index
+                    count += 1
+            if count == 1 and node.value is None:
+                child = children[only]
+                assert child is not None
+                if isinstance(child, Root):
+                    child = _load(self.reader, child)
+                child.path = node.path + _NIBBLES[only] + child.path
+                child.dirty = True
+                self._forget(node)
+                return child
+            if count:
+                return node
+            node.children = None
+        if node.value is not None:
+            return node
+        self._forget(node)
+        return None
+
+    def write(self, node: _Node) -> Root:
+        """Encode a changed node after its changed children, and return where it will be."""
+        length = len(node.path)
+        path = length.to_bytes(2, "little") + bytes.fromhex(node.path if length % 2 == 0 else node.path + "0")
+        value = node.value
+        if node.children is None:
+            assert value is not None
+            encoded = stored = b"\x00" + path + value
+        else:
+            bitmap, bit = 0, 1
+            hashes: list[bytes] = []
+            ids: list[int] = []
+            for child in node.children:
+                if child is not None:
+                    if isinstance(child, Root):
+                        place = child
+                    elif child.dirty:
+                        place = self.write(child)
+                    else:
+                        assert child.stored is not None
+                        place = child.stored
+                    ids.append(place[0])
+                    hashes.append(place[1])
+                    bitmap |= bit
+                bit <<= 1
+            if value is None:
+                encoded = b"\x01" + path + bitmap.to_bytes(2, "little") + b"".join(hashes)
+            else:
+                encoded = b"".join(
+                    (b"\x02", path, bitmap.to_bytes(2, "little"), len(value).to_bytes(4, "little"), value, *hashes)
+                )
+            stored = encoded + _IDS[len(ids)].pack(*ids)
+        self._forget(node)
+        place = Root(self.next_id, blake2_256(encoded))
+        self.next_id += 1
+        self.new_nodes.append((place.id, stored))
+        return place
+
+    def _child(self, node: _Node, nibble: str) -> _Node | None:
+        if node.children is None:
+            return None
+        number = _NUMBER[nibble]
+        child = node.children[number]
+        if isinstance(child, Root):
+            node.children[number] = child = _load(self.reader, child)
+        return child
+
+    def _replace(self, above: list[_Node], path: str, at: int, node: _Node) -> None:
+        if not above:
+            self.top = node
+            return
+        siblings = above[-1].children
+        assert siblings is not None
+        siblings[_NUMBER[path[at - 1]]] = node
+
+    def _forget(self, node: _Node) -> None:
+        if node.stored is not None:
+            self.stale.append(node.stored.id)
+
+
+def _split(node: _Node, rest: str, value: bytes) -> _Node:
+    """Put a branch where the node's own path and the rest of a key's part ways, and the value below or into it."""
+    own = node.path
+    shared = 0
+    while shared < len(rest) and own[shared] == rest[shared]:
+        shared += 1
+    branch = _Node(own[:shared], None, None)
+    branch.children = [None] * 16
+    branch.children[_NUMBER[own[shared]]] = node
+    node.path = own[shared + 1 :]
+    node.dirty = True
+    if shared == len(rest):
+        branch.value = value
+    else:
+        branch.children[_NUMBER[rest[shared]]] = _Node(rest[shared + 1 :], value, None)
+    return branch
+
+
+def _soil(above: list[_Node]) -> None:
+    """Mark a path of nodes as changed, from the lowest; above a changed node every node is marked already."""
+    for node in reversed(above):
+        if node.dirty:
+            return
+        node.dirty = True
+
+
+def update(reader: NodeReader, root: Root | None, changes: Mapping[bytes, bytes | None], next_id: int) -> Update:
+    """Return the tree after setting each key to its value, or removing it where the value is None.
+
+    `next_id` is the first id that no stored node has. Nothing is stored here: the caller stores the update's nodes.
+    """
+    writer = _Writer(reader, root, next_id)
+    removed = False
+    for key in sorted(changes):
+        if len(key) > KEY_BYTES_MAX:
+            raise ValueError(f"expected a storage key of at most {KEY_BYTES_MAX} bytes, got {len(key)}")
+        value = changes[key]
+        if value is None:
+            removed = writer.remove(key.hex()) or removed
+        else:
+            writer.put(key.hex(), value)
+    top = writer.top
+    if top is None or not top.dirty:
+        return Update(root, [], [])
+    if removed:
+        top = writer.reduce(top)
+    return Update(None if top is None else writer.write(top), writer.new_nodes, writer.stale)
+
+
+def get(reader: NodeReader, root: Root | None, key: bytes) -> bytes | None:
+    """Return a key's value in the tree under a root."""
+    if root is None:
+        return None
+    value = None
+    for _, step in _walk(reader, root, key):
+        value = step.value
+    return value
+
+
+def iterate(reader: NodeReader, root: Root | None, prefix: bytes = b"", after: bytes | None = None) -> Iterator[bytes]:
+    """Yield in ascending order the keys that start with a prefix and, if `after` is given, come after it."""
+    wanted = prefix.hex()
+    beyond = None if after is None else after.hex()
+    pending: list[tuple[Root, str]] = [] if root is None else [(root, "")]
+    while pending:
+        place, above = pending.pop()
+        node = reader.node(place.id)
+        own, value, bitmap, hashes = _parse(node)
+        path = above + own
+        if not path.startswith(wanted[: len(path)]) or (beyond is not None and path < beyond[: len(path)]):
+            continue
+        if value is not None and path.startswith(wanted) and (beyond is None or path > beyond):
+            yield bytes.fromhex(path)
+        members = _members(bitmap)
+        pending.extend(
+            (_place(node, bitmap, hashes, rank), path + _NIBBLES[members[rank]])
+            for rank in range(len(members) - 1, -1, -1)
+        )
+
+
+def prove(reader: NodeReader, root: Root | None, keys: Iterable[bytes]) -> list[bytes]:
+    """Return the nodes that show, to who knows the root's hash, what each key's value is or that it has none."""
+    proof: dict[bytes, None] = {}
+    if root is not None:
+        for key in keys:
+            for node, step in _walk(reader, root, key):
+                proof[node[: len(node) - 8 * step.bitmap.bit_count()]] = None
+    return list(proof)
+
+
+def verify_proof(root_hash: Hash, key: bytes, proof: Sequence[bytes]) -> bytes | None:
+    """Return the value that the proof shows the key to have under a root hash, or None if it shows that it has none.
+
+    Raises ProofError when the proof shows neither.
+    """
+    if root_hash == EMPTY_ROOT:
+        return None
+    nodes = {blake2_256(node): node for node in proof}
+    path, at, wanted = key.hex(), 0, root_hash
+    while True:
+        node = nodes.get(wanted)
+        if node is None:
+            raise ProofError(f"expected the proof to hold node {wanted.hex()} on the way to key {key.hex()}, got none")
+        try:
+            step = _step(node, path, at)
+        except IndexError:
+            raise ProofError(f"expected a tree node of hash {wanted.hex()}, got {node.hex()}") from None
+        if step.rank is None:
+            return step.value
+        at = step.at
+        start = step.hashes + 32 * step.rank
+        wanted = node[start : start + 32]
+
+
+class MemoryTree:
+    """A tree in memory: for genesis, tests, and anything too small to store."""
+
+    def __init__(self, changes: Mapping[bytes, bytes | None] | None = None) -> None:
+        self.nodes: dict[int, bytes] = {}
+        self.root: Root | None = None
+        self.next_id = 0
+        if changes:
+            self.apply(changes)
+
+    @property
+    def root_hash(self) -> Hash:
+        return root_hash(self.root)
+
+    def node(self, node_id: int) -> bytes:
+        return self.nodes[node_id]
+
+    def apply(self, changes: Mapping[bytes, bytes | None]) -> Update:
+        """Change the tree, forget the nodes that it no longer uses, and return what changed."""
+        change = update(self, self.root, changes, self.next_id)
+        self.nodes.update(change.new_nodes)
+        for node_id in change.stale:
+            del self.nodes[node_id]
+        self.next_id += len(change.new_nodes)
+        self.root = change.root
+        return change
+
+    def get(self, key: bytes) -> bytes | None:
+        return get(self, self.root, key)
+
+    def keys(self, prefix: bytes = b"", after: bytes | None = None) -> Iterator[bytes]:
+        return iterate(self, self.root, prefix, after)
+
+    def prove(self, keys: Iterable[bytes]) -> list[bytes]:
+        return prove(self, self.root, keys)
+
+
+def ordered_root(items: Sequence[bytes]) -> Hash:
+    """Return the root of a list: of the tree that has each item under its position, four bytes, highest first.
+
+    Positions prove like keys, so an item and the length of the list can be shown to who knows the root.
+    """
+    return MemoryTree({index.to_bytes(4, "big"): item for index, item in enumerate(items)}).root_hash

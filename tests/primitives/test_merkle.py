@@ -1,0 +1,172 @@
+"""The state tree: one root a state, exact pruning, and proofs that cannot be bent."""
+
+import random
+from collections.abc import Mapping
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chain.primitives.hashing import blake2_256
+from chain.primitives.merkle import (
+    EMPTY_ROOT,
+    KEY_BYTES_MAX,
+    MemoryTree,
+    ProofError,
+    get,
+    ordered_root,
+    update,
+    verify_proof,
+)
+
+# Few letters and short keys: shared prefixes, keys inside keys and emptied branches are then the usual case.
+KEYS = st.lists(st.sampled_from([0x00, 0x01, 0x10, 0x11, 0xFF]), max_size=4).map(bytes)
+STATES = st.dictionaries(KEYS, st.binary(max_size=40), max_size=24)
+CHANGES = st.lists(st.dictionaries(KEYS, st.none() | st.binary(max_size=40), max_size=8), max_size=6)
+
+
+def dumb_root(state: Mapping[bytes, bytes]) -> bytes:
+    """Return the root as the file's description has it, with none of the machinery."""
+
+    def node_hash(entries: dict[str, bytes]) -> bytes:
+        paths = list(entries)
+        shared = 0
+        while all(len(p) > shared for p in paths) and len({p[shared] for p in paths}) == 1:
+            shared += 1
+        own = paths[0][:shared]
+        path = len(own).to_bytes(2, "little") + bytes.fromhex(own + "0" * (len(own) % 2))
+        if len(entries) == 1:
+            return blake2_256(b"\x00" + path + entries[own])
+        bitmap, hashes = 0, b""
+        for number, nibble in enumerate("0123456789abcdef"):
+            below = {p[shared + 1 :]: v for p, v in entries.items() if len(p) > shared and p[shared] == nibble}
+            if below:
+                bitmap |= 1 << number
+                hashes += node_hash(below)
+        if own not in entries:
+            return blake2_256(b"\x01" + path + bitmap.to_bytes(2, "little") + hashes)
+        value = entries[own]
+        return blake2_256(
+            b"\x02" + path + bitmap.to_bytes(2, "little") + len(value).to_bytes(4, "little") + value + hashes
+        )
+
+    return node_hash({key.hex(): value for key, value in state.items()}) if state else EMPTY_ROOT
+
+
+@settings(max_examples=80, deadline=None)
+@given(STATES, CHANGES)
+def test_a_changed_tree_is_the_tree_built_from_scratch(
+    state: dict[bytes, bytes], changes: list[dict[bytes, bytes | None]]
+) -> None:
+    tree = MemoryTree(state)
+    expected = dict(state)
+    for change in changes:
+        tree.apply(change)
+        for key, value in change.items():
+            if value is None:
+                expected.pop(key, None)
+            else:
+                expected[key] = value
+        assert tree.root_hash == dumb_root(expected)
+    assert {key: tree.get(key) for key in tree.keys()} == expected  # noqa: SIM118 (not a dict)
+    assert len(tree.nodes) == len(MemoryTree(expected).nodes), "a node that the tree no longer uses was not stale"
+
+
+@settings(max_examples=30, deadline=None)
+@given(STATES, st.randoms(use_true_random=False))
+def test_the_order_of_changes_leaves_no_trace_in_the_root(state: dict[bytes, bytes], rng: random.Random) -> None:
+    keys = list(state)
+    rng.shuffle(keys)
+    tree = MemoryTree()
+    for key in keys:
+        tree.apply({key: b"something else"})
+    rng.shuffle(keys)
+    for key in keys:
+        tree.apply({key: state[key]})
+    assert tree.root_hash == dumb_root(state)
+
+
+@settings(max_examples=40, deadline=None)
+@given(STATES, KEYS, st.none() | KEYS)
+def test_keys_come_in_order_under_a_prefix_and_after_a_key(
+    state: dict[bytes, bytes], prefix: bytes, after: bytes | None
+) -> None:
+    expected = sorted(k for k in state if k.startswith(prefix) and (after is None or k > after))
+    assert list(MemoryTree(state).keys(prefix, after)) == expected
+
+
+@settings(max_examples=60, deadline=None)
+@given(STATES, st.lists(KEYS, min_size=1, max_size=4))
+def test_a_proof_shows_what_the_tree_holds_and_what_it_does_not(state: dict[bytes, bytes], keys: list[bytes]) -> None:
+    tree = MemoryTree(state)
+    proof = tree.prove(keys)
+    for key in keys:
+        assert verify_proof(tree.root_hash, key, proof) == state.get(key)
+
+
+@settings(max_examples=60, deadline=None)
+@given(STATES.filter(bool), st.data())
+def test_a_tampered_proof_is_refused(state: dict[bytes, bytes], data: st.DataObject) -> None:
+    tree = MemoryTree(state)
+    key = data.draw(st.sampled_from(sorted(state)) | KEYS)
+    proof = tree.prove([key])
+    index = data.draw(st.integers(0, len(proof) - 1))
+    if data.draw(st.booleans()):
+        proof.pop(index)
+    else:
+        node = bytearray(proof[index])
+        position = data.draw(st.integers(0, len(node) - 1))
+        node[position] ^= data.draw(st.integers(1, 255))
+        proof[index] = bytes(node)
+    with pytest.raises(ProofError, match="expected the proof to hold node"):
+        verify_proof(tree.root_hash, key, proof)
+
+
+def test_a_proof_is_worth_nothing_under_another_root() -> None:
+    tree = MemoryTree({b"a": b"1", b"b": b"2"})
+    with pytest.raises(ProofError):
+        verify_proof(MemoryTree({b"a": b"1"}).root_hash, b"a", tree.prove([b"a"]))
+
+
+def test_bytes_that_are_no_node_are_refused_even_under_their_own_hash() -> None:
+    for garbage in (b"\x00", b"\x01\xff\xff", b"\x01\x00\x00"):
+        with pytest.raises(ProofError, match="expected a tree node"):
+            verify_proof(blake2_256(garbage), b"key", [garbage])
+
+
+def test_changing_nothing_writes_nothing() -> None:
+    tree = MemoryTree({b"a": b"1", b"ab": b"2"})
+    change = update(tree, tree.root, {b"a": b"1", b"missing": None, b"abc": None}, tree.next_id)
+    assert (change.root, change.new_nodes, change.stale) == (tree.root, [], [])
+
+
+def test_the_tree_before_a_change_stays_readable_until_its_stale_nodes_go() -> None:
+    before = MemoryTree({b"a": b"1", b"ab": b"2", b"b": b"3"})
+    change = update(before, before.root, {b"ab": b"9", b"b": None}, before.next_id)
+    old_root = before.root
+    before.nodes.update(change.new_nodes)
+    assert [get(before, old_root, k) for k in (b"a", b"ab", b"b")] == [b"1", b"2", b"3"]
+    assert [get(before, change.root, k) for k in (b"a", b"ab", b"b")] == [b"1", b"9", None]
+    first = before.next_id
+    assert [node_id for node_id, _ in change.new_nodes] == list(range(first, first + len(change.new_nodes)))
+
+
+def test_the_deepest_tree_that_keys_allow_can_be_built_read_and_emptied() -> None:
+    state = {b"\x11" * length: b"v" for length in range(KEY_BYTES_MAX + 1)}
+    state |= {b"\x11" * length + b"\x12": b"w" for length in range(KEY_BYTES_MAX)}
+    tree = MemoryTree(state)
+    assert sorted(tree.keys()) == sorted(state)
+    assert verify_proof(tree.root_hash, b"\x11" * KEY_BYTES_MAX, tree.prove([b"\x11" * KEY_BYTES_MAX])) == b"v"
+    tree.apply(dict.fromkeys(state))
+    assert (tree.root_hash, tree.nodes) == (EMPTY_ROOT, {})
+
+
+def test_a_key_longer_than_the_bound_is_refused_with_both_lengths() -> None:
+    with pytest.raises(ValueError, match="at most 256 bytes, got 257"):
+        MemoryTree({bytes(257): b""})
+
+
+def test_the_root_of_a_list_depends_on_its_order_and_length() -> None:
+    roots = [ordered_root(items) for items in ([], [b""], [b"a", b"b"], [b"b", b"a"], [b"a", b"b", b""])]
+    assert len(set(roots)) == 5
+    assert roots[0] == EMPTY_ROOT
