@@ -18,7 +18,7 @@ from trio_websocket import ConnectionClosed, HandshakeError, WebSocketConnection
 
 from chain.rpc.errors import CannotConnect, ConnectionLost, RpcError, SlowSubscriber
 
-# The server bounds its responses at 16 MiB (metadata is ~0.1 MB, a page of 1,000 keys ~0.1 MB): as much again is garbage.
+# The server bounds its responses at 16 MiB (metadata and a page of 1,000 keys are ~0.1 MB): twice that is garbage.
 MESSAGE_BYTES_MAX = 32 * 1024 * 1024
 CONNECT_SECONDS = 10.0
 # A minute of heads at one block a second with room for bursts of storage changes.
@@ -224,9 +224,7 @@ async def open_link(url: str) -> AsyncIterator[Link]:
                         nursery, stream, host, resource, max_message_size=MESSAGE_BYTES_MAX, message_queue_size=16
                     )
             except (HandshakeError, trio.TooSlowError, OSError) as failure:
-                error = CannotConnect(
-                    f"{url} answers, but not as a node does ({type(failure).__name__}): is it its RPC port?"
-                )
+                error = CannotConnect(f"{url} does not answer as a node does ({_refusal(failure)}): is it an RPC port?")
                 await trio.aclose_forcefully(stream)
                 nursery.cancel_scope.cancel()
             else:
@@ -275,6 +273,12 @@ def _os_reason(error: BaseException) -> str:
             break
     text = seen.strerror if isinstance(seen, OSError) and seen.strerror else str(seen)
     return text[:1].lower() + text[1:]
+
+
+def _refusal(error: BaseException) -> str:
+    """Why a handshake failed: the HTTP status where there is one (a full node answers 503)."""
+    status = getattr(error, "status_code", None)
+    return f"HTTP status {status}" if status is not None else type(error).__name__
 
 
 def _closed_reason(url: str, error: Exception) -> str:

@@ -11,8 +11,7 @@ from typing import NoReturn
 
 from chain.rpc.errors import Code, RpcError
 
-type_name = {
-    dict: "an object",
+TYPE_NAMES = {
     list: "an array",
     str: "a string",
     int: "a number",
@@ -112,7 +111,7 @@ def _no_constant(name: str) -> NoReturn:
 
 def _request(value: object) -> Request | Malformed:
     if not isinstance(value, dict):
-        return Malformed(None, _invalid(f"expected an object, got {type_name.get(type(value), 'null')}"))
+        return Malformed(None, _invalid(f"expected an object, got {TYPE_NAMES.get(type(value), 'null')}"))
     number = value.get("id")
     if isinstance(number, bool) or not isinstance(number, str | int | float | None):
         return Malformed(None, _invalid("id: expected a string or a number"))

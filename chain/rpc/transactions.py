@@ -6,6 +6,7 @@ A receipt is read from the finalised block itself, never guessed from what the n
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -158,9 +159,8 @@ class Sender:
                     if isinstance(update, dict) and "usurped" in update:
                         raise TransactionDropped(f"{call}: replaced by {update['usurped']} with the same nonce")
                     if update in ("invalid", "dropped"):
-                        raise TransactionDropped(
-                            f"{call}: left the pool as {update}: check nonce and balance, send again"
-                        )
+                        reason = "check nonce and balance, and send again"
+                        raise TransactionDropped(f"{call}: left the pool as {update}: {reason}")
         except trio.TooSlowError:
             pass
         raise TransactionDropped(f"{call}: not final within {FINAL_SECONDS:.0f} s: is the chain making blocks?")
@@ -170,10 +170,9 @@ class Sender:
         height = birth + 1
         text = "0x" + raw.hex()
         if submit:
-            try:
+            # A refusal says that it is known or included already: the blocks tell.
+            with suppress(RpcError, ConnectionLost, RequestTimeout):
                 await self._transport.request("author_submitExtrinsic", text)
-            except (RpcError, ConnectionLost, RequestTimeout):
-                pass  # Known already, or included already: the blocks say.
         while height <= birth + ERA_BLOCKS and trio.current_time() < deadline:
             block_hash = await self._transport.request("chain_getBlockHash", height)
             if block_hash is None:
@@ -183,9 +182,8 @@ class Sender:
             if text in block["block"]["extrinsics"]:
                 return await self._receipt(raw, unhex(block_hash))
             height += 1
-        raise TransactionDropped(
-            f"not in any of the blocks {birth + 1} to {height - 1} in which it was valid: send it again"
-        )
+        looked = f"blocks {birth + 1} to {height - 1}, in which it was valid"
+        raise TransactionDropped(f"not in any of {looked}: send it again")
 
     async def _receipt(self, raw: bytes, block_hash: bytes) -> Receipt:
         at = "0x" + block_hash.hex()
@@ -218,15 +216,13 @@ class Sender:
 
     async def _keys(self, prefix: bytes, at: str) -> list[bytes]:
         keys: list[bytes] = []
-        after: list[str] = []
+        after: str | None = None
         while True:
-            page = await self._transport.request(
-                "state_getKeysPaged", "0x" + prefix.hex(), PAGE, *(after or [None]), at
-            )
+            page = await self._transport.request("state_getKeysPaged", "0x" + prefix.hex(), PAGE, after, at)
             keys += [unhex(key) for key in page]
             if len(page) < PAGE:
                 return keys
-            after = [page[-1]]
+            after = page[-1]
 
 
 def failure(events: tuple[Any, ...]) -> str | None:

@@ -1,0 +1,97 @@
+"""What the RPC server needs of the node, and nothing more: the node implements it, tests build a small one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from chain.primitives.hashing import Hash
+from chain.primitives.types import Header
+from chain.rpc.broadcast import Broadcast
+
+if TYPE_CHECKING:
+    from runtime.executive import Executive
+
+    from chain.blobs import BlobStore
+    from chain.ledger import Ledger
+    from chain.pool import Pool
+
+
+class Peer(Protocol):
+    """A connected node."""
+
+    @property
+    def id(self) -> bytes:
+        """Its ed25519 public key."""
+
+    @property
+    def address(self) -> str:
+        """host:port as this node sees it."""
+
+    @property
+    def best_height(self) -> int:
+        """The height that it last announced."""
+
+
+class Backend(Protocol):
+    """The node behind the server. Sync members answer from memory in microseconds; the server calls them on the loop."""
+
+    @property
+    def ledger(self) -> Ledger:
+        """Blocks and states; read in threads."""
+
+    @property
+    def executive(self) -> Executive:
+        """The runtime's entry points; called in threads."""
+
+    @property
+    def pool(self) -> Pool:
+        """Transactions that wait for a block; only looked at here."""
+
+    @property
+    def blobs(self) -> BlobStore:
+        """This node's own blobs; read and written in threads."""
+
+    @property
+    def heads(self) -> Broadcast[Header]:
+        """Every sealed header, published once the ledger holds its block."""
+
+    @property
+    def chain_name(self) -> str:
+        """As in the genesis file, such as `potchain testnet`."""
+
+    @property
+    def chain_type(self) -> str:
+        """`Development`, `Local` or `Live`."""
+
+    @property
+    def properties(self) -> Mapping[str, object]:
+        """ss58Format, tokenDecimals, tokenSymbol."""
+
+    @property
+    def node_roles(self) -> Sequence[str]:
+        """`Authority` or `Full`."""
+
+    @property
+    def local_identity(self) -> bytes:
+        """This node's ed25519 public key."""
+
+    @property
+    def listen_addresses(self) -> Sequence[str]:
+        """Where this node listens for peers, host:port."""
+
+    @property
+    def is_syncing(self) -> bool:
+        """Whether it is fetching blocks that its peers have."""
+
+    def peers(self) -> Sequence[Peer]:
+        """The nodes that are connected now."""
+
+    async def submit(self, raw: bytes) -> Hash:
+        """Pool and gossip an extrinsic; its hash. Raises InvalidTransaction, UnknownTransaction or PoolError."""
+
+    async def fetch_blob(self, root: Hash) -> bytes | None:
+        """A blob from the peers, verified and kept; None when none has it."""
+
+    def consensus_state(self) -> Mapping[str, object] | None:
+        """Height, view, phase and who is missing, as JSON values; None where no gadget runs."""

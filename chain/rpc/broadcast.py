@@ -1,0 +1,70 @@
+"""One publisher, many subscribers: publishing never waits, and who reads too slowly is cut off, never waited for."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Generic, TypeVar
+
+import trio
+
+T = TypeVar("T")
+
+# A minute of one-second blocks: a subscriber that is further behind would rather start over.
+BACKLOG = 64
+
+
+class Lagged(Exception):
+    """A subscriber fell further behind than the backlog."""
+
+
+class Receiver(Generic[T]):
+    """One subscriber's view: `async for value in receiver`; raises `Lagged` once values were lost to it."""
+
+    def __init__(self, backlog: int) -> None:
+        self._values: deque[T] = deque()
+        self._backlog = backlog
+        self._lagged = False
+        self._wake = trio.Event()
+
+    def _put(self, value: T) -> None:
+        if len(self._values) >= self._backlog:
+            self._lagged = True
+        else:
+            self._values.append(value)
+        self._wake.set()
+
+    def __aiter__(self) -> Receiver[T]:
+        return self
+
+    async def __anext__(self) -> T:
+        await trio.lowlevel.checkpoint()
+        while not self._values:
+            if self._lagged:
+                raise Lagged(f"more than {self._backlog} values behind")
+            self._wake = trio.Event()
+            await self._wake.wait()
+        return self._values.popleft()
+
+
+class Broadcast(Generic[T]):
+    """Publishes values (sealed headers) to whoever subscribes, on one event loop."""
+
+    def __init__(self) -> None:
+        self._receivers: set[Receiver[T]] = set()
+
+    def publish(self, value: T) -> None:
+        """Hand `value` to every subscriber; never waits."""
+        for receiver in tuple(self._receivers):
+            receiver._put(value)
+
+    @contextmanager
+    def subscribe(self, backlog: int = BACKLOG) -> Iterator[Receiver[T]]:
+        """The values published from now on."""
+        receiver: Receiver[T] = Receiver(backlog)
+        self._receivers.add(receiver)
+        try:
+            yield receiver
+        finally:
+            self._receivers.discard(receiver)
