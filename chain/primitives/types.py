@@ -397,6 +397,18 @@ def decode_extrinsic(raw: bytes, call_codec: Codec[Any]) -> Extrinsic:
     return Extrinsic(signature, call_codec.decode(call_bytes), call_bytes)
 
 
+def sender_and_nonce(raw: bytes) -> tuple[bytes, int] | None:
+    """Who signed an extrinsic with which nonce, its call unread; None if it is bare or malformed."""
+    try:
+        _, offset = compact_decode(raw, 0)
+        if raw[offset : offset + 1] != bytes((EXTRINSIC_VERSION | SIGNED_BIT,)):
+            return None
+        signature, _ = _SIGNATURE.decode_at(raw, offset + 1)
+    except ScaleError:
+        return None
+    return (signature.address.account, signature.nonce) if isinstance(signature.address, Id) else None
+
+
 def encode_extrinsic(call_bytes: bytes, signature: ExtrinsicSignature | None = None) -> bytes:
     """The full wire bytes of an extrinsic; bare (an inherent) without a signature."""
     if signature is None:

@@ -1,0 +1,364 @@
+"""The transaction pool: nonce-ordered, bounded, never awaited.
+
+It holds transactions that the runtime has found valid; its answers depend only on what it was given, in which order.
+A transaction is ready when every nonce between its sender's account and itself is here too, else it waits as future.
+"""
+
+from __future__ import annotations
+
+import enum
+import heapq
+from bisect import bisect_left, insort
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+
+from chain.primitives.hashing import Hash, blake2_256
+from chain.primitives.types import sender_and_nonce
+from runtime.types import InvalidTransaction, ValidTransaction
+
+
+class PoolError(Exception):
+    """The pool refuses a transaction; `code` is the JSON-RPC code that Substrate clients know."""
+
+    code = 1000
+
+
+class TemporarilyBanned(PoolError):
+    """The transaction was found invalid a short while ago."""
+
+    code = 1012
+
+
+class AlreadyImported(PoolError):
+    """The very same transaction is here."""
+
+    code = 1013
+
+
+class TooLowPriority(PoolError):
+    """Another transaction with the same sender and nonce is here and pays at least as much."""
+
+    code = 1014
+
+
+class ImmediatelyDropped(PoolError):
+    """A limit is reached, and nothing here is worth less."""
+
+    code = 1016
+
+
+class Fate(enum.Enum):
+    """Why a transaction left the pool."""
+
+    INCLUDED = "included"
+    USURPED = "usurped"  # replaced at its nonce by one of higher priority
+    DROPPED = "dropped"  # pushed out by better ones, or removed by the operator
+    INVALID = "invalid"  # stale, expired, or no longer affordable
+
+
+@dataclass(frozen=True, slots=True)
+class PoolLimits:
+    """What the pool holds at most."""
+
+    count_max: int = 8192  # Substrate's default; about four full blocks of transfers
+    bytes_max: int = 20 * 1024 * 1024  # Substrate's default
+    sender_count_max: int = 1024  # an eighth of the pool for one account: many accounts are needed to fill it
+    ban_ms: int = 60_000  # long enough for gossip to stop echoing, short enough to try again after a top-up
+    ban_count_max: int = 16384  # 32-byte hashes: 2 MB; the oldest bans are forgotten first
+
+
+@dataclass(frozen=True, slots=True)
+class PoolTransaction:
+    """A transaction in the pool: its full wire bytes and the runtime's verdict on it."""
+
+    hash: Hash
+    raw: bytes
+    valid: ValidTransaction
+    arrival: int  # counts submissions: of two with one priority, the earlier goes first
+    height_max: int  # the verdict holds for blocks up to this height
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        """Worth: the higher priority, then the earlier arrival."""
+        return self.valid.priority, -self.arrival
+
+
+@dataclass(slots=True)
+class _Queue:
+    """One sender's transactions by nonce."""
+
+    next_nonce: int  # the account's, as far as the pool knows
+    by_nonce: dict[int, PoolTransaction] = field(default_factory=dict)
+    nonces: list[int] = field(default_factory=list)  # ascending
+
+    def put(self, transaction: PoolTransaction) -> None:
+        nonce = transaction.valid.nonce
+        if nonce not in self.by_nonce:
+            insort(self.nonces, nonce)
+        self.by_nonce[nonce] = transaction
+
+    def pop(self, nonce: int) -> None:
+        del self.by_nonce[nonce]
+        del self.nonces[bisect_left(self.nonces, nonce)]
+
+    def ready(self) -> list[PoolTransaction]:
+        """Those without a gap between the account's nonce and their own."""
+        found, nonce = [], self.next_nonce
+        while (transaction := self.by_nonce.get(nonce)) is not None:
+            found.append(transaction)
+            nonce += 1
+        return found
+
+    def worth(self, nonce: int) -> tuple[bool, int, int]:
+        """What decides who is pushed out: a future transaction is worth less than every ready one."""
+        is_ready = bisect_left(self.nonces, nonce) == nonce - self.next_nonce
+        return (is_ready, *self.by_nonce[nonce].rank)
+
+
+def _ignore(_hash: Hash, _fate: Fate) -> None:
+    """Nobody wants to know what leaves the pool."""
+
+
+class Pool:
+    """See the module. Not thread-safe: one task owns it; `ready` and `due` return copies for other threads."""
+
+    def __init__(self, limits: PoolLimits | None = None, on_removed: Callable[[Hash, Fate], None] = _ignore) -> None:
+        self.limits = limits or PoolLimits()
+        self.height = 0
+        self.bytes_used = 0
+        self._on_removed = on_removed
+        self._queues: dict[bytes, _Queue] = {}
+        self._by_hash: dict[Hash, PoolTransaction] = {}  # the longest unvalidated first
+        self._banned: dict[Hash, int] = {}  # until when, the earliest first
+        self._arrivals = 0
+
+    # --- in ---
+
+    def precheck(self, raw: bytes, now_ms: int) -> Hash:
+        """Refuse, before its validation is paid for, what `submit` would refuse anyway. Returns the hash."""
+        found = blake2_256(raw)
+        if found in self._by_hash:
+            raise AlreadyImported(f"transaction 0x{found.hex()} is in the pool already")
+        until_ms = self._banned.get(found, 0)
+        if until_ms > now_ms:
+            raise TemporarilyBanned(
+                f"transaction 0x{found.hex()} was found invalid; it can be sent again in {until_ms - now_ms} ms"
+            )
+        if len(raw) > self.limits.bytes_max:
+            raise ImmediatelyDropped(f"the pool holds {self.limits.bytes_max} bytes, the transaction has {len(raw)}")
+        return found
+
+    def submit(self, raw: bytes, valid: ValidTransaction, now_ms: int) -> Hash:
+        """Take a transaction that the runtime found valid at the best block; PoolError if there is no place for it."""
+        found = self.precheck(raw, now_ms)
+        queue = self._queues.get(valid.sender) or _Queue(valid.account_nonce)
+        self._advance(queue, valid.account_nonce, Fate.INVALID)
+        if valid.nonce < queue.next_nonce:
+            raise ImmediatelyDropped(f"nonce {valid.nonce} is used, the account's next is {queue.next_nonce}")
+        self._arrivals += 1
+        newcomer = PoolTransaction(found, raw, valid, self._arrivals, self.height + valid.longevity)
+        rival = queue.by_nonce.get(valid.nonce)
+        if rival is not None:
+            if valid.priority <= rival.valid.priority:
+                raise TooLowPriority(
+                    f"Priority is too low: ({valid.priority} vs {rival.valid.priority}): transaction "
+                    f"0x{rival.hash.hex()} has nonce {valid.nonce} already; a higher tip replaces it"
+                )
+        elif len(queue.nonces) >= self.limits.sender_count_max:
+            raise ImmediatelyDropped(
+                f"the sender has {len(queue.nonces)} transactions in the pool, the most allowed; "
+                "send more when some are included"
+            )
+        victims = self._make_room(newcomer, queue, rival)
+        for victim in victims:
+            self._remove(victim, Fate.DROPPED)
+        if rival is not None:
+            self._remove(rival, Fate.USURPED)
+        self._queues.setdefault(valid.sender, queue).put(newcomer)
+        self._by_hash[found] = newcomer
+        self.bytes_used += len(raw)
+        return found
+
+    def _make_room(
+        self, newcomer: PoolTransaction, own: _Queue, rival: PoolTransaction | None
+    ) -> list[PoolTransaction]:
+        """The least worthy last transactions of other senders that must go; ImmediatelyDropped if one is worthier."""
+        count = len(self._by_hash) + 1 - (rival is not None)
+        size = self.bytes_used + len(newcomer.raw) - (len(rival.raw) if rival is not None else 0)
+        if count <= self.limits.count_max and size <= self.limits.bytes_max:
+            return []
+        nonce = newcomer.valid.nonce
+        worth = (bisect_left(own.nonces, nonce) == nonce - own.next_nonce, *newcomer.rank)
+        tails = [
+            (queue.worth(queue.nonces[-1]), sender, len(queue.nonces) - 1)
+            for sender, queue in self._queues.items()
+            if queue is not own
+        ]
+        heapq.heapify(tails)
+        victims: list[PoolTransaction] = []
+        while count > self.limits.count_max or size > self.limits.bytes_max:
+            if not tails or tails[0][0] > worth:
+                least = f", the least of them has priority {tails[0][0][1]}" if tails else ""
+                raise ImmediatelyDropped(
+                    f"the pool is full ({len(self._by_hash)} transactions, {self.bytes_used} bytes){least}; this one "
+                    f"has priority {newcomer.valid.priority}: a higher tip gets it in"
+                )
+            _, sender, position = heapq.heappop(tails)
+            queue = self._queues[sender]
+            victim = queue.by_nonce[queue.nonces[position]]
+            victims.append(victim)
+            count, size = count - 1, size - len(victim.raw)
+            if position > 0:
+                heapq.heappush(tails, (queue.worth(queue.nonces[position - 1]), sender, position - 1))
+        return victims
+
+    # --- out ---
+
+    def on_block(self, height: int, extrinsics: Iterable[bytes]) -> None:
+        """A block is sealed: forget what it includes, what its nonces make stale, and what has expired."""
+        self.height = height
+        for raw in extrinsics:
+            included = self._by_hash.get(blake2_256(raw))
+            if included is not None:
+                self._remove(included, Fate.INCLUDED)
+                self._advance_sender(included.valid.sender, included.valid.nonce + 1)
+                continue
+            signed = sender_and_nonce(raw)
+            if signed is not None:
+                self._advance_sender(signed[0], signed[1] + 1)
+        for expired in [item for item in self._by_hash.values() if item.height_max <= height]:
+            self._remove(expired, Fate.INVALID)
+
+    def due(self, count_max: int) -> list[PoolTransaction]:
+        """The transactions whose verdicts are oldest, to validate anew (in a thread) and hand to `settle`."""
+        return [item for item, _ in zip(self._by_hash.values(), range(count_max), strict=False)]
+
+    def settle(
+        self, verdicts: Iterable[tuple[PoolTransaction, ValidTransaction | InvalidTransaction]], now_ms: int
+    ) -> None:
+        """Renew the verdicts of `due` transactions; those found invalid leave the pool and are banned."""
+        for transaction, verdict in verdicts:
+            if self._by_hash.get(transaction.hash) is not transaction:
+                continue  # it left while it was being validated
+            if isinstance(verdict, InvalidTransaction):
+                self._remove(transaction, Fate.INVALID)
+                self.ban(transaction.hash, now_ms)
+                continue
+            renewed = replace(transaction, valid=verdict, height_max=self.height + verdict.longevity)
+            del self._by_hash[transaction.hash]
+            self._by_hash[transaction.hash] = renewed
+            queue = self._queues[verdict.sender]
+            queue.put(renewed)
+            self._advance(queue, verdict.account_nonce, Fate.INVALID)
+
+    def revalidate(
+        self, validate: Callable[[bytes], ValidTransaction], now_ms: int, count_max: int | None = None
+    ) -> None:
+        """Validate the `count_max` oldest verdicts (all of them by default) anew at the best block."""
+
+        def judge(transaction: PoolTransaction) -> ValidTransaction | InvalidTransaction:
+            try:
+                return validate(transaction.raw)
+            except InvalidTransaction as error:
+                return error
+
+        due = self.due(len(self._by_hash) if count_max is None else count_max)
+        self.settle([(transaction, judge(transaction)) for transaction in due], now_ms)
+
+    def remove(self, found: Hash) -> bool:
+        """Drop one transaction; whether it was here."""
+        transaction = self._by_hash.get(found)
+        if transaction is None:
+            return False
+        self._remove(transaction, Fate.DROPPED)
+        return True
+
+    def ban(self, found: Hash, now_ms: int) -> None:
+        """Refuse this hash for a time: it was found invalid. It leaves the pool if it is here."""
+        transaction = self._by_hash.get(found)
+        if transaction is not None:
+            self._remove(transaction, Fate.INVALID)
+        self._banned.pop(found, None)
+        while self._banned:
+            oldest = next(iter(self._banned))
+            if self._banned[oldest] > now_ms and len(self._banned) < self.limits.ban_count_max:
+                break
+            del self._banned[oldest]
+        self._banned[found] = now_ms + self.limits.ban_ms
+
+    # --- views ---
+
+    def ready(self) -> Iterator[PoolTransaction]:
+        """Ready transactions, the best priority first, each sender's in nonce order; a copy as of this call."""
+        queues = [queue.ready() for queue in self._queues.values()]
+        heads = [(_best_first(items[0]), number, 0) for number, items in enumerate(queues) if items]
+        heapq.heapify(heads)
+        return self._merge(queues, heads)
+
+    @staticmethod
+    def _merge(
+        queues: list[list[PoolTransaction]], heads: list[tuple[tuple[int, int], int, int]]
+    ) -> Iterator[PoolTransaction]:
+        while heads:
+            _, number, position = heapq.heappop(heads)
+            items = queues[number]
+            yield items[position]
+            if position + 1 < len(items):
+                heapq.heappush(heads, (_best_first(items[position + 1]), number, position + 1))
+
+    def next_nonce(self, account: bytes, on_chain_nonce: int) -> int:
+        """The nonce that the account's next transaction should have, behind its ready ones."""
+        queue = self._queues.get(account)
+        nonce = on_chain_nonce
+        if queue is not None:
+            nonce = max(nonce, queue.next_nonce)
+            while nonce in queue.by_nonce:
+                nonce += 1
+        return nonce
+
+    def get(self, found: Hash) -> PoolTransaction | None:
+        """The transaction with this hash."""
+        return self._by_hash.get(found)
+
+    def hashes(self) -> list[Hash]:
+        """Of everything here, ready or future."""
+        return list(self._by_hash)
+
+    def counts(self) -> tuple[int, int]:
+        """How many are ready, and how many wait as future."""
+        ready = sum(len(queue.ready()) for queue in self._queues.values())
+        return ready, len(self._by_hash) - ready
+
+    def __contains__(self, found: Hash) -> bool:
+        return found in self._by_hash
+
+    def __len__(self) -> int:
+        return len(self._by_hash)
+
+    # --- inside ---
+
+    def _remove(self, transaction: PoolTransaction, fate: Fate) -> None:
+        del self._by_hash[transaction.hash]
+        self.bytes_used -= len(transaction.raw)
+        queue = self._queues[transaction.valid.sender]
+        queue.pop(transaction.valid.nonce)
+        if not queue.nonces:
+            del self._queues[transaction.valid.sender]
+        self._on_removed(transaction.hash, fate)
+
+    def _advance_sender(self, sender: bytes, next_nonce: int) -> None:
+        queue = self._queues.get(sender)
+        if queue is not None:
+            self._advance(queue, next_nonce, Fate.INVALID)
+
+    def _advance(self, queue: _Queue, next_nonce: int, fate: Fate) -> None:
+        """The account's nonce moved on (it never moves back: blocks are final); lower ones are stale."""
+        if next_nonce > queue.next_nonce:
+            queue.next_nonce = next_nonce
+            for nonce in queue.nonces[: bisect_left(queue.nonces, next_nonce)]:
+                self._remove(queue.by_nonce[nonce], fate)
+
+
+def _best_first(transaction: PoolTransaction) -> tuple[int, int]:
+    priority, newness = transaction.rank
+    return -priority, -newness
