@@ -1,0 +1,82 @@
+"""The lines that people see: one a block, one a round, aligned, so that a change catches the eye.
+
+Plain text when it goes to a file; colour only on a terminal.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from chain.primitives import ss58
+
+RESET = "\x1b[0m"
+COLOURS = {"block": "\x1b[2m", "round": "\x1b[1;32m", "stall": "\x1b[1;33m", "error": "\x1b[1;31m"}
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """How amounts are shown: planck, the smallest unit, as a decimal number of tokens."""
+
+    symbol: str
+    decimals: int
+
+    def format(self, planck: int) -> str:
+        """`1.5 POT`: exact, without needless zeros."""
+        whole, part = divmod(planck, 10**self.decimals)
+        digits = f"{part:0{self.decimals}d}".rstrip("0") if self.decimals else ""
+        return f"{whole:,}{'.' + digits if digits else ''} {self.symbol}"
+
+    def parse(self, text: str) -> int:
+        """The planck in a decimal number of tokens; ValueError says what is wrong with it."""
+        whole, point, part = text.replace(",", "").partition(".")
+        if not (whole or part) or not (whole + part).isdecimal() or not (whole + part).isascii():
+            raise ValueError(f"expected an amount such as 1.5, got {text!r}")
+        if len(part) > self.decimals:
+            raise ValueError(f"{text}: {self.symbol} has {self.decimals} decimals, got {len(part)}")
+        return int(whole or "0") * 10**self.decimals + int((part or "0").ljust(self.decimals, "0"))
+
+
+class Names:
+    """Short names for accounts: those of the genesis file where it has one, else the head of the address."""
+
+    def __init__(self, names: Mapping[bytes, str], prefix: int) -> None:
+        self._names = dict(names)
+        self._prefix = prefix
+
+    def __getitem__(self, account: bytes) -> str:
+        return self._names.get(account) or ss58.encode(account, self._prefix)[:8] + "…"
+
+
+def short_hash(value: bytes) -> str:
+    """Enough of a hash to tell two apart."""
+    return f"0x{value.hex()[:6]}…{value.hex()[-4:]}"
+
+
+def say(kind: str, text: str) -> None:
+    """Print one line with the time and what it is about."""
+    line = f"{time.strftime('%H:%M:%S')}  {kind:<8} {text}"
+    if sys.stdout.isatty() and kind in COLOURS:
+        line = f"{COLOURS[kind]}{line}{RESET}"
+    print(line, flush=True)
+
+
+def block_line(
+    height: int, hash: bytes, author: str, voters: int, validators: int, view: int, transactions: int
+) -> str:
+    """What happened in a block; view 0 is the normal case and not worth a word."""
+    late = f"  view {view}" if view else ""
+    count = f"{transactions} transaction{'' if transactions == 1 else 's'}"
+    return f"{height:>7}  {short_hash(hash)}  by {author:<9} sealed {voters}/{validators}  {count}{late}"
+
+
+def round_line(
+    task: str, round: int, loss_micro: int, accuracy_ppm: int, accepted: int, slots: int, minted: str, missing: str
+) -> str:
+    """What a round of training came to: held-out loss and accuracy, and what it paid."""
+    return (
+        f"{round:>7}  {task:<14} loss {loss_micro / 1e6:>7.4f}  accuracy {accuracy_ppm / 1e4:>6.2f} %  "
+        f"{accepted}/{slots} slots  minted {minted}{missing}"
+    )

@@ -1,0 +1,69 @@
+"""The three keys of a validator, all derived from one secret: it signs transactions, votes and connections with them."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from chain.primitives import bls
+from chain.primitives.hashing import blake2_256
+from chain.primitives.keys import Keypair, Scheme
+
+KEY_FILE_BYTES_MAX = 4096  # a phrase of 24 words has under 300
+
+
+class KeyFileError(ValueError):
+    """The key file cannot be used; the message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class ValidatorKeys:
+    """`account` signs attestations, `bls_secret` votes, `node` proves who a peer is."""
+
+    account: Keypair
+    bls_secret: bytes
+    node: Keypair
+
+    @classmethod
+    def from_uri(cls, uri: str) -> ValidatorKeys:
+        """From a secret phrase, a hex seed or a derivation path such as //Alice."""
+        account = Keypair.from_uri(uri, Scheme.ED25519)
+        return cls(
+            account=account,
+            bls_secret=bls.keygen(blake2_256(b"potchain validator bls" + account.secret_seed)),
+            node=Keypair.from_seed(blake2_256(b"potchain validator node" + account.secret_seed), Scheme.ED25519),
+        )
+
+
+def read_secret(path: Path) -> str:
+    """The secret in a key file: one line, readable by its owner alone; raises KeyFileError."""
+    try:
+        status = path.stat()
+        text = path.read_text() if status.st_size <= KEY_FILE_BYTES_MAX else ""
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise KeyFileError(f"cannot read key file {path}: {reason}; make one with: potchain key new -o {path}") from None
+    if stat.S_IMODE(status.st_mode) & 0o077:
+        raise KeyFileError(f"key file {path} can be read by others; close it with: chmod 600 {path}")
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    if len(lines) != 1:
+        raise KeyFileError(f"key file {path}: expected one line with a phrase or a 0x seed, got {len(lines)} lines")
+    return lines[0]
+
+
+def write_secret(path: Path, secret: str) -> None:
+    """Write a new key file that only its owner can read; never over an existing one."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise KeyFileError(f"{path} exists already and is left as it is; choose another name") from None
+    except OSError as error:
+        raise KeyFileError(f"cannot write {path}: {error.strerror}") from None
+    with os.fdopen(descriptor, "w") as file:
+        file.write(secret + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+

@@ -1,0 +1,46 @@
+"""Amounts are shown and read exactly; lines stay aligned."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chain.display import Names, Token, block_line, round_line
+
+POT = Token("POT", 12)
+
+
+@given(st.integers(0, 2**128 - 1))
+def test_every_amount_that_is_shown_can_be_read_back(planck: int) -> None:
+    assert POT.parse(POT.format(planck).removesuffix(" POT")) == planck
+
+
+@pytest.mark.parametrize(
+    ("text", "planck"),
+    [("1", 10**12), ("1.5", 15 * 10**11), ("1,000", 10**15), (".5", 5 * 10**11), ("0.000000000001", 1)],
+)
+def test_an_amount_is_read_exactly(text: str, planck: int) -> None:
+    assert POT.parse(text) == planck
+
+
+@pytest.mark.parametrize("text", ["", ".", "-1", "1e3", "1.2.3", "abc", "0.0000000000001", "١"])
+def test_what_is_no_amount_is_refused_with_a_reason(text: str) -> None:
+    with pytest.raises(ValueError, match="expected an amount|decimals"):
+        POT.parse(text)
+
+
+def test_lines_are_aligned() -> None:
+    one = block_line(9, bytes(32), "alice", 4, 4, 0, 1)
+    two = block_line(1234567, b"\xff" * 32, "bob", 3, 4, 2, 12)
+    assert one.index("sealed") == two.index("sealed")
+    assert two.endswith("12 transactions  view 2")
+    first = round_line("digits", 1, 2_302_585, 98_000, 4, 4, "4 POT", "")
+    second = round_line("digits", 12, 171_000, 955_555, 3, 4, "3 POT", "")
+    assert first.index("accuracy") == second.index("accuracy")
+
+
+def test_an_account_without_a_name_shows_the_head_of_its_address() -> None:
+    names = Names({b"\x01" * 32: "alice"}, 42)
+    assert names[b"\x01" * 32] == "alice"
+    assert names[b"\x02" * 32] == "5C7LYpP2…"
