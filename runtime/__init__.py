@@ -1,0 +1,1 @@
+"""The state transition: pure, deterministic, and composed of modules."""

@@ -1,0 +1,272 @@
+"""A runtime: modules under explicit indexes, their calls and events as two codecs, and views of a state through them.
+
+A runtime is immutable and has no state of its own: any number of blocks can be built, executed and read at once.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from hashlib import blake2b
+from typing import Any, Final, Generic, TypeVar
+
+from chain.primitives.scale import H256, Codec, ScaleError, Struct, Vec, codec_of
+from chain.primitives.types import Id, MultiAddress
+from runtime.framework import Call, CallInfo, ErrorInfo, EventInfo, EventLog, Module, ModuleInfo, describe
+from runtime.state import Snapshot, State, StateReader
+from runtime.storage import snake_case
+from runtime.types import (
+    DispatchError,
+    DispatchFault,
+    EventPhase,
+    EventRecord,
+    FaultModule,
+    ModuleError,
+    RuntimeVersion,
+)
+
+V = TypeVar("V", bound="View")
+M = TypeVar("M", bound=Module)
+
+# Substrate's runtime APIs that `Executive.call_api` answers, with the versions whose shapes it has.
+APIS: Final = (
+    ("Core", 5),
+    ("Metadata", 2),
+    ("TaggedTransactionQueue", 3),
+    ("AccountNonceApi", 1),
+    ("TransactionPaymentApi", 4),
+)
+
+_ADDRESS: Final = codec_of(MultiAddress)
+
+
+class View:
+    """The modules of a runtime over one state. A runtime's own subclass declares their types as attributes."""
+
+    def __init__(self, runtime: Runtime[Any], state: State, log: EventLog) -> None:
+        modules = {info.attribute: info.cls(info, state, log) for info in runtime.modules}
+        for info in runtime.modules:
+            module = modules[info.attribute]
+            for neighbour, attribute in runtime.neighbours[info.attribute]:
+                setattr(module, neighbour, modules[attribute])
+        self.__dict__.update(modules)
+        self.modules = tuple(modules.values())
+
+    def module(self, cls: type[M]) -> M:
+        """The module of a class."""
+        found = self.__dict__[snake_case(cls.__name__)]
+        assert isinstance(found, cls)
+        return found
+
+
+class CallCodec(Codec[Call]):
+    """`RuntimeCall`: the module's index, the call's index, the arguments."""
+
+    size_min = 2
+
+    def __init__(self, path: tuple[str, ...], modules: tuple[ModuleInfo, ...]) -> None:
+        self.path = path
+        self.modules = modules
+        self._calls: dict[bytes, tuple[CallInfo, tuple[Callable[[bytes, int], tuple[Any, int]], ...]]] = {
+            call.prefix: (call, tuple(codec.decode_at for _, codec in call.arguments))
+            for module in modules
+            for call in module.calls.values()
+        }
+
+    def encode(self, value: Call) -> bytes:
+        info = value.info
+        parts = [info.prefix]
+        for (name, codec), argument in zip(info.arguments, value.args, strict=True):
+            try:
+                parts.append(codec.encode(argument))
+            except ScaleError as error:
+                raise ScaleError(f"{info.path}: {name}: {error}") from None
+        return b"".join(parts)
+
+    def decode_at(self, data: bytes, offset: int) -> tuple[Call, int]:
+        start = offset + 2
+        found = self._calls.get(data[offset:start])
+        if found is None:
+            raise ScaleError(f"the runtime has no call 0x{data[offset:start].hex()} (module, call)")
+        info, decoders = found
+        arguments = []
+        for decode_at in decoders:
+            argument, start = decode_at(data, start)
+            arguments.append(argument)
+        return Call(info, tuple(arguments)), start
+
+
+class EventCodec(Codec[object]):
+    """`RuntimeEvent`: the module's index, the event's index, its fields. Values are the modules' event instances."""
+
+    size_min = 2
+
+    def __init__(self, path: tuple[str, ...], modules: tuple[ModuleInfo, ...]) -> None:
+        self.path = path
+        self.modules = modules
+        self._by_prefix: dict[bytes, EventInfo] = {
+            item.prefix: item for module in modules for item in module.events.values()
+        }
+        self._by_class = {item.cls: item for item in self._by_prefix.values()}
+
+    def encode(self, value: object) -> bytes:
+        info = self._by_class.get(value.__class__)
+        if info is None:
+            raise ScaleError(f"expected an event of the runtime, got {value!r}")
+        return info.prefix + info.codec.encode(value)
+
+    def decode_at(self, data: bytes, offset: int) -> tuple[object, int]:
+        info = self._by_prefix.get(data[offset : offset + 2])
+        if info is None:
+            raise ScaleError(f"the runtime has no event 0x{data[offset : offset + 2].hex()} (module, event)")
+        return info.codec.decode_at(data, offset + 2)
+
+
+class EventRecordCodec(Struct[EventRecord]):
+    """`frame_system::EventRecord`: phase, event, and topics, of which this chain has none."""
+
+    def __init__(self, event: EventCodec) -> None:
+        self.cls = EventRecord
+        self.path = ("frame_system", "EventRecord")
+        self.docs = ("Record of an event happening.",)
+        self.unnamed = False
+        self._phase = codec_of(EventPhase)
+        self._event = event
+        topic = codec_of(H256)
+        self.fields = (("phase", self._phase), ("event", event), ("topics", Vec(topic)))
+        self.params = (("E", event), ("T", topic))
+        self.size_min = 4
+
+    def encode(self, value: EventRecord) -> bytes:
+        return self._phase.encode(value.phase) + self._event.encode(value.event) + b"\0"
+
+    def decode_at(self, data: bytes, offset: int) -> tuple[EventRecord, int]:
+        phase, offset = self._phase.decode_at(data, offset)
+        event, offset = self._event.decode_at(data, offset)
+        if data[offset : offset + 1] != b"\0":
+            raise ScaleError(
+                f"expected an event without topics at byte {offset}, got 0x{data[offset : offset + 1].hex()}"
+            )
+        return EventRecord(phase, event), offset + 1
+
+
+class Runtime(Generic[V]):
+    """Modules composed under their indexes. `view` declares their types for who reads a state through them."""
+
+    def __init__(
+        self,
+        *,
+        view: type[V],
+        spec_name: str,
+        spec_version: int,
+        transaction_version: int,
+        modules: Mapping[int, type[Module]],
+    ) -> None:
+        self.view = view
+        self.version = RuntimeVersion(
+            spec_name=spec_name,
+            impl_name=spec_name,
+            authoring_version=1,
+            spec_version=spec_version,
+            impl_version=1,
+            apis=tuple((blake2b(name.encode(), digest_size=8).digest(), version) for name, version in APIS),
+            transaction_version=transaction_version,
+            state_version=1,
+        )
+        self.path = f"{spec_name}_runtime"
+        self.modules = tuple(describe(cls, index, self) for index, cls in sorted(modules.items()))
+        self.neighbours = {info.attribute: self._neighbours(info.cls) for info in self.modules}
+        self.call_codec = CallCodec((self.path, "RuntimeCall"), self.modules)
+        self.event_codec = EventCodec((self.path, "RuntimeEvent"), self.modules)
+        self.event_record_codec = EventRecordCodec(self.event_codec)
+        self.event_encoders: dict[type, tuple[bytes, Callable[[Any], bytes]]] = {
+            item.cls: (item.prefix, item.codec.encode) for module in self.modules for item in module.events.values()
+        }
+        for module in self.modules:
+            module.bind_storage()
+        self._calls = {call.path: call for module in self.modules for call in module.calls.values()}
+        self._errors: dict[type[DispatchError], ErrorInfo] = {
+            item.cls: item for module in self.modules for item in module.errors.values()
+        }
+        self._metadata: dict[int, bytes] = {}
+
+    @property
+    def spec_version(self) -> int:
+        """Changes with every change of what a block's execution gives."""
+        return self.version.spec_version
+
+    @property
+    def transaction_version(self) -> int:
+        """Changes when the encoding of an existing call changes: transactions signed before become invalid."""
+        return self.version.transaction_version
+
+    def at(self, reader: StateReader) -> V:
+        """The modules over a committed state, read-only: `RUNTIME.at(state).balances.total_issuance.get()`."""
+        return self.over(Snapshot(reader), EventLog())
+
+    def over(self, state: State, log: EventLog) -> V:
+        """The modules over a state that they may write."""
+        return self.view(self, state, log)
+
+    def call(self, path: str, /, **arguments: object) -> Call:
+        """A call by its path: `RUNTIME.call("balances.transfer_keep_alive", dest=account, value=1)`.
+
+        Where a `MultiAddress` is wanted, a 32-byte account stands for its `Id`. TypeError for an unknown call or a
+        wrong set of arguments.
+        """
+        info = self._calls.get(path)
+        if info is None:
+            raise TypeError(f"{path}: no such call; the runtime has {', '.join(sorted(self._calls))}")
+        names = [name for name, _ in info.arguments]
+        if sorted(names) != sorted(arguments):
+            raise TypeError(f"{path} takes ({', '.join(names)}), got ({', '.join(arguments)})")
+        values = []
+        for name, codec in info.arguments:
+            value = arguments[name]
+            values.append(Id(value) if codec is _ADDRESS and isinstance(value, bytes) else value)
+        return Call(info, tuple(values))
+
+    def encode_call(self, call: Call) -> bytes:
+        """A call's bytes; ScaleError names the argument that does not fit."""
+        return self.call_codec.encode(call)
+
+    def fault_of(self, error: DispatchError) -> DispatchFault:
+        """A dispatch error as events carry it."""
+        info = self._errors.get(type(error))
+        if info is None:
+            return error.fault
+        return FaultModule(ModuleError(info.module.index, bytes((info.index, 0, 0, 0))))
+
+    def explain(self, fault: DispatchFault) -> str:
+        """A dispatch error from an event in words: `balances.InsufficientBalance: the balance is too low …`."""
+        if isinstance(fault, FaultModule):
+            for info in self._errors.values():
+                if (info.module.index, info.index) == (fault.error.index, fault.error.error[0]):
+                    return f"{info.module.attribute}.{info.name}: {' '.join(info.docs)}"
+            return f"error {fault.error.error[0]} of module {fault.error.index}, which this runtime does not know"
+        return (type(fault).__doc__ or type(fault).__name__).strip()
+
+    def metadata(self, version: int) -> bytes:
+        """The runtime's description for clients, as metadata of this version (14 or 15)."""
+        found = self._metadata.get(version)
+        if found is None:
+            from runtime.metadata import build  # it describes this class: imported when both are there
+
+            found = self._metadata[version] = build(self, version)
+        return found
+
+    def _neighbours(self, cls: type[Module]) -> tuple[tuple[str, str], ...]:
+        """The attributes of a module that are annotated with another module's class."""
+        names = {info.name: info.attribute for info in self.modules}
+        found: dict[str, str] = {}
+        for base in reversed(cls.__mro__):
+            scope = vars(sys.modules[base.__module__])
+            for attribute, annotation in inspect.get_annotations(base).items():
+                name = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
+                known = scope.get(name)
+                if name in names:
+                    found[attribute] = names[name]
+                elif isinstance(known, type) and issubclass(known, Module):
+                    raise TypeError(f"{cls.__name__}.{attribute}: the runtime has no module {name}")
+        return tuple(found.items())
