@@ -1,0 +1,359 @@
+"""The chain of sealed blocks on this node: checks and executes the next block, stores it whole, answers for the past.
+
+A block, its seal, its state and the pruning of old states are one transaction of the store, so the chain on disk is at
+a block's end whenever anybody looks. Executing is pure: only `commit` moves the head.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final
+
+from chain.primitives import merkle
+from chain.primitives.hashing import Hash
+from chain.primitives.merkle import Root, Update
+from chain.primitives.scale import Struct, codec_of
+from chain.primitives.seal import Seal
+from chain.primitives.types import BLOCK, HEADER, Block, ConsensusDigest, Header, WireExtrinsic
+from chain.store import MAP_BYTES_FIRST, Batch, DataFolderError, Head, Snapshot, Store
+from runtime.executive import Executed, Executive
+from runtime.types import InherentData, InvalidBlock, InvalidReason, InvalidTransaction
+
+# States of so many recent blocks stay readable by default, as Substrate nodes keep them.
+HISTORY: Final = 256
+# When history is shortened, old states go in parts, so that no commit takes seconds.
+PRUNED_PER_COMMIT_MAX: Final = 64
+
+_NO_HASH: Final = bytes(32)
+_BODY: Final = codec_of(list[Annotated[bytes, WireExtrinsic()]])
+_SEAL: Final = codec_of(Seal)
+# A transaction that comes too early or does not fit now may be valid in a later block.
+_LATER: Final = frozenset({InvalidReason.FUTURE, InvalidReason.EXHAUSTS_RESOURCES})
+
+
+class UnknownBlock(Exception):
+    """The chain on this node has no block of this hash."""
+
+    def __init__(self, block_hash: Hash) -> None:
+        super().__init__(f"no block 0x{block_hash.hex()} is in this node's chain")
+
+
+class StatePruned(Exception):
+    """The block is known, but the state after it is no longer kept."""
+
+    def __init__(self, height: int, oldest: int) -> None:
+        super().__init__(
+            f"the state at height {height} was pruned: the oldest that this node keeps is {oldest}; ask for a later "
+            "block, or a node that keeps more history"
+        )
+
+
+class Conflict(Exception):
+    """Two different blocks of one height are sealed: a third of the validators or more broke the rules."""
+
+
+@dataclass(frozen=True, slots=True)
+class SealedBlock:
+    """A final block: what nodes hand to who is behind."""
+
+    block: Block
+    seal: Seal
+
+    def encode(self) -> bytes:
+        return SEALED_BLOCK.encode(self)
+
+    @staticmethod
+    def decode(data: bytes) -> "SealedBlock":
+        """Read exactly one sealed block; ScaleError otherwise."""
+        return SEALED_BLOCK.decode(data)
+
+
+SEALED_BLOCK: Final[Struct[SealedBlock]] = Struct(SealedBlock)
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutedBlock:
+    """A block that was executed on its parent's state and found right: ready to be committed once it is sealed."""
+
+    block: Block
+    hash: Hash
+    executed: Executed
+    update: Update
+
+    @property
+    def height(self) -> int:
+        return self.block.header.height
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A transaction that a proposal left out because it is not valid on this state."""
+
+    extrinsic: bytes
+    error: InvalidTransaction
+
+
+class LedgerState:
+    """The state after one block: values, keys in order, and proofs of either. For one thread at a time."""
+
+    __slots__ = ("_root", "_snapshot", "get", "header", "keys")
+
+    def __init__(self, snapshot: Snapshot, header: Header, root: Root | None, is_head: bool) -> None:
+        self.header = header
+        self._snapshot = snapshot
+        self._root = root
+        # The head's state is stored flat, too: one look-up a key instead of one a level of the tree.
+        self.get: Callable[[bytes], bytes | None] = snapshot.value if is_head else self._past_value
+        self.keys: Callable[..., Iterator[bytes]] = snapshot.keys if is_head else self._past_keys
+
+    def prove(self, keys: Iterable[bytes]) -> list[bytes]:
+        """Return the tree nodes that prove each key's value, or absence, under the header's state root."""
+        return merkle.prove(self._snapshot, self._root, keys)
+
+    def _past_value(self, key: bytes) -> bytes | None:
+        return merkle.get(self._snapshot, self._root, key)
+
+    def _past_keys(self, prefix: bytes, after: bytes | None = None) -> Iterator[bytes]:
+        return merkle.iterate(self._snapshot, self._root, prefix, after)
+
+
+class Ledger:
+    """The chain on disk and what it says. Everything may be called from any thread; `commit` from one at a time."""
+
+    def __init__(self, store: Store, executive: Executive, history: int | None) -> None:
+        self._store = store
+        self._executive = executive
+        self._history = history
+        with store.read() as snapshot:
+            place = snapshot.head()
+            genesis_hash = snapshot.hash_at(0)
+            assert genesis_hash is not None
+            self.genesis_hash: Hash = genesis_hash
+            header = snapshot.header(place.hash)
+            if header is None or (head := HEADER.decode(header)).hash != place.hash:
+                raise DataFolderError(
+                    f"the database in {store.path} is damaged: block {place.height} is not what its hash says; move "
+                    "the folder away and start again, and the node fetches the chain from its peers"
+                )
+        self.head: Header = head
+        self.head_hash: Hash = place.hash
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        *,
+        executive: Executive,
+        genesis_state: dict[bytes, bytes],
+        genesis_name: str,
+        history: int | None = HISTORY,
+        map_bytes: int = MAP_BYTES_FIRST,
+    ) -> "Ledger":
+        """Open the chain in a folder, or start it there from its genesis state.
+
+        `history` is how many recent states stay readable, the head's included; None keeps all.
+        Raises DataFolderError, GenesisMismatch or DataFolderLocked, having written nothing.
+        """
+        if history is not None and history < 1:
+            raise ValueError(f"expected a history of at least one state, got {history}")
+        update = merkle.update(_NoNodes(), None, dict(genesis_state), 0)
+        header = Header(_NO_HASH, 0, update.root_hash, merkle.ordered_root([]), [])
+
+        def write_genesis(batch: Batch) -> None:
+            batch.put_block(0, header.hash, HEADER.encode(header), _BODY.encode([]), None)
+            batch.put_state(dict(genesis_state))
+            batch.put_tree(0, update.root, update.new_nodes, [])
+            batch.put_head(Head(0, header.hash, len(update.new_nodes), 0))
+
+        store = Store.open(path, header.hash, genesis_name, write_genesis, map_bytes=map_bytes)
+        try:
+            return cls(store, executive, history)
+        except BaseException:
+            store.close()
+            raise
+
+    def close(self) -> None:
+        self._store.close()
+
+    @property
+    def size_bytes(self) -> int:
+        """How much of the disk the chain takes."""
+        return self._store.size_bytes
+
+    def header(self, block_hash: Hash) -> Header | None:
+        with self._store.read() as snapshot:
+            header = snapshot.header(block_hash)
+        return None if header is None else HEADER.decode(header)
+
+    def hash_at(self, height: int) -> Hash | None:
+        with self._store.read() as snapshot:
+            return snapshot.hash_at(height)
+
+    def block(self, block_hash: Hash) -> Block | None:
+        with self._store.read() as snapshot:
+            header, body = snapshot.header(block_hash), snapshot.body(block_hash)
+        return None if header is None or body is None else BLOCK.decode(header + body)
+
+    def seal(self, block_hash: Hash) -> Seal | None:
+        """Return a block's seal; genesis has none."""
+        with self._store.read() as snapshot:
+            seal = snapshot.seal(block_hash)
+        return None if seal is None else _SEAL.decode(seal)
+
+    def sealed_blocks(self, start: int, count: int, bytes_max: int) -> list[bytes]:
+        """Return up to `count` encoded sealed blocks from a height on, at least one if there is one, within a size."""
+        found: list[bytes] = []
+        size = 0
+        with self._store.read() as snapshot:
+            for height in range(max(start, 1), start + count):
+                block_hash = snapshot.hash_at(height)
+                if block_hash is None:
+                    break
+                parts = (snapshot.header(block_hash), snapshot.body(block_hash), snapshot.seal(block_hash))
+                sealed = b"".join(part for part in parts if part is not None)
+                size += len(sealed)
+                if found and size > bytes_max:
+                    break
+                found.append(sealed)
+        return found
+
+    @contextmanager
+    def state(self, block_hash: Hash | None = None) -> Iterator[LedgerState]:
+        """Open the state after a block, the head if none is named, for as long as the `with` lasts.
+
+        Raises UnknownBlock, or StatePruned when the block is older than the history that is kept.
+        """
+        with self._store.read() as snapshot:
+            place = snapshot.head()
+            wanted = place.hash if block_hash is None else block_hash
+            encoded = snapshot.header(wanted)
+            if encoded is None:
+                raise UnknownBlock(wanted)
+            header = HEADER.decode(encoded)
+            if header.height < place.oldest_state:
+                raise StatePruned(header.height, place.oldest_state)
+            yield LedgerState(snapshot, header, snapshot.root_at(header.height), wanted == place.hash)
+
+    def execute(self, block: Block) -> ExecutedBlock:
+        """Execute the next block on the head's state; InvalidBlock, with what was expected and found, if it is wrong.
+
+        Pure CPU: call it in a thread.
+        """
+        header = block.header
+        with self._store.read() as snapshot:
+            place, state = _head_state(snapshot)
+            _expect("parent", place.hash, header.parent_hash)
+            if header.height != place.height + 1:
+                raise InvalidBlock(f"expected height {place.height + 1}, got {header.height}")
+            _expect("extrinsics root", merkle.ordered_root(block.extrinsics), header.extrinsics_root)
+            executed = self._executive.execute(state, header, block.extrinsics)
+            update = merkle.update(snapshot, snapshot.root_at(place.height), executed.changes, place.next_node)
+        _expect("state root", update.root_hash, header.state_root)
+        return ExecutedBlock(block, header.hash, executed, update)
+
+    def propose(
+        self,
+        height: int,
+        view: int,
+        beacon: bytes,
+        inherent: InherentData,
+        transactions: Iterable[bytes],
+        stop: Callable[[], bool] = lambda: False,
+    ) -> tuple[ExecutedBlock, list[Rejected]]:
+        """Build the next block from what is offered, in its order, until it is full or `stop` says so.
+
+        Returns it executed, and the transactions that are not valid on this state, for the pool to drop.
+        Raises ValueError when `height` is not the next. Pure CPU: call it in a thread.
+        """
+        digest = ConsensusDigest(view, beacon)
+        rejected: list[Rejected] = []
+        with self._store.read() as snapshot:
+            place, state = _head_state(snapshot)
+            if height != place.height + 1:
+                raise ValueError(f"expected to propose height {place.height + 1}, got {height}")
+            builder = self._executive.begin(state, height=height, parent_hash=place.hash, digest=[digest.item()])
+            for extrinsic in builder.inherents(inherent):
+                builder.apply(extrinsic)
+            for extrinsic in transactions:
+                if builder.full or stop():
+                    break
+                try:
+                    builder.apply(extrinsic)
+                except InvalidTransaction as error:
+                    if error.reason not in _LATER:
+                        rejected.append(Rejected(extrinsic, error))
+            executed = builder.finish()
+            update = merkle.update(snapshot, snapshot.root_at(place.height), executed.changes, place.next_node)
+        extrinsics = list(executed.extrinsics)
+        header = Header(place.hash, height, update.root_hash, merkle.ordered_root(extrinsics), [digest.item()])
+        return ExecutedBlock(Block(header, extrinsics), header.hash, executed, update), rejected
+
+    def commit(self, executed: ExecutedBlock, seal: Seal) -> bool:
+        """Make a sealed block the head; when this returns, the disk holds it. False if it was there already.
+
+        Takes as long as the disk: call it in the one thread for it. Whoever calls has checked the seal's signature.
+        Raises StorageFailed, after which the node has to stop, and Conflict if another block of this height is sealed.
+        """
+        header = executed.block.header
+        if (seal.height, seal.block_hash) != (header.height, executed.hash):
+            raise ValueError(
+                f"expected a seal of block {header.height} 0x{executed.hash.hex()}, got one of {seal.height} "
+                f"0x{seal.block_hash.hex()}"
+            )
+
+        def change(batch: Batch) -> bool:
+            place = batch.head()
+            if header.height <= place.height:
+                stored = batch.hash_at(header.height)
+                if stored != executed.hash:
+                    raise Conflict(
+                        f"block {header.height} is sealed twice: 0x{(stored or b'').hex()} is stored, "
+                        f"0x{executed.hash.hex()} came; the validators that signed both have to be found"
+                    )
+                return False
+            if header.parent_hash != place.hash:
+                raise ValueError(
+                    f"expected a block on the head 0x{place.hash.hex()}, got one on 0x{header.parent_hash.hex()}"
+                )
+            body = _BODY.encode(executed.block.extrinsics)
+            batch.put_block(header.height, executed.hash, HEADER.encode(header), body, _SEAL.encode(seal))
+            batch.put_state(executed.executed.changes)
+            update = executed.update
+            batch.put_tree(header.height, update.root, update.new_nodes, update.stale)
+            oldest = self._prune(batch, place.oldest_state, header.height)
+            batch.put_head(Head(header.height, executed.hash, place.next_node + len(update.new_nodes), oldest))
+            return True
+
+        committed = self._store.write(change)
+        if committed:
+            self.head, self.head_hash = header, executed.hash
+        return committed
+
+    def _prune(self, batch: Batch, oldest: int, height: int) -> int:
+        """Forget the states that fall out of the history now, and return the oldest height that keeps one."""
+        if self._history is None:
+            return oldest
+        keep_from = min(height - self._history + 1, oldest + PRUNED_PER_COMMIT_MAX)
+        for old in range(oldest, keep_from):
+            batch.forget_state(old)
+        return max(oldest, keep_from)
+
+
+class _NoNodes:
+    """The reader of the tree before genesis."""
+
+    def node(self, node_id: int) -> bytes:
+        raise KeyError(node_id)
+
+
+def _head_state(snapshot: Snapshot) -> tuple[Head, LedgerState]:
+    place = snapshot.head()
+    encoded = snapshot.header(place.hash)
+    assert encoded is not None
+    return place, LedgerState(snapshot, HEADER.decode(encoded), snapshot.root_at(place.height), True)
+
+
+def _expect(what: str, expected: Hash, got: Hash) -> None:
+    if expected != got:
+        raise InvalidBlock(f"expected {what} 0x{expected.hex()}, got 0x{got.hex()}")

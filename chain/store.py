@@ -1,0 +1,463 @@
+"""The node's database: LMDB tables for blocks, the current state and the tree of recent ones; one writer, many readers.
+
+Everything that a block changes is written in one transaction, so whatever kills the process leaves either the block
+before or the block after. A folder that is not this chain's, or is damaged, is refused before a byte of it changes.
+"""
+
+import errno
+import fcntl
+import os
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeVar
+
+import lmdb
+
+from chain.primitives.hashing import Hash
+from chain.primitives.merkle import Root
+
+SCHEMA: Final = 1
+
+# The map is address space, not disk: the file grows only as it fills. A gibibyte holds days of blocks, and doubling it
+# keeps the pauses for growing rare.
+MAP_BYTES_FIRST: Final = 1 << 30
+# One reader slot a state that is open at a moment: far above the RPC's worker threads, at 64 bytes a slot.
+READERS_MAX: Final = 1024
+# Readers last milliseconds; one that is still open after this long when the map has to grow is a fault of ours, and a
+# node that waited for it would hang without a word.
+GROW_WAIT_SECONDS: Final = 30.0
+# LMDB refuses longer keys. No key of the state comes near, so longer ones are simply absent.
+_KEY_BYTES_MAX: Final = 511
+
+_TABLES: Final = (b"meta", b"headers", b"bodies", b"seals", b"heights", b"roots", b"state", b"nodes", b"stale")
+_DATABASE_FILE: Final = "data.mdb"
+_LOCK_FILE: Final = "LOCK"
+_HEAD: Final = struct.Struct("<I32sQI")
+
+T = TypeVar("T")
+
+
+class DataFolderError(Exception):
+    """The operator's fault or the disk's: the data folder cannot be used. The message says what to do."""
+
+
+class DataFolderLocked(DataFolderError):
+    """Another process uses the data folder."""
+
+    def __init__(self, path: Path, holder: str) -> None:
+        lock = path / _LOCK_FILE
+        by = f"process {holder}" if holder else "another process"
+        super().__init__(
+            f"the data folder {path} is in use by {by}, which holds the lock {lock}: stop that node, or give this one "
+            "a folder of its own with --base-path"
+        )
+        self.path = path
+
+
+class GenesisMismatch(DataFolderError):
+    """The data folder belongs to another chain."""
+
+    def __init__(self, path: Path, expected: Hash, expected_name: str, found: Hash, found_name: str) -> None:
+        super().__init__(
+            f"the genesis file makes chain {expected_name!r} with genesis hash 0x{expected.hex()}, but the data folder "
+            f"{path} holds chain {found_name!r} with genesis hash 0x{found.hex()}: start with the genesis file that "
+            "the folder was made with, or choose another folder with --base-path"
+        )
+        self.expected = expected
+        self.found = found
+
+
+class StorageFailed(Exception):
+    """The disk did not take a write. What was stored before is whole; the node has to stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Where the chain stands: the last block, the first unused tree node, the lowest height with a readable state."""
+
+    height: int
+    hash: Hash
+    next_node: int
+    oldest_state: int
+
+    def encode(self) -> bytes:
+        return _HEAD.pack(self.height, self.hash, self.next_node, self.oldest_state)
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """LMDB's handles. Heights and node ids are keyed highest byte first, so that they sort as numbers do."""
+
+    meta: lmdb._Database
+    headers: lmdb._Database
+    bodies: lmdb._Database
+    seals: lmdb._Database
+    heights: lmdb._Database
+    roots: lmdb._Database
+    state: lmdb._Database
+    nodes: lmdb._Database
+    stale: lmdb._Database
+
+
+class Snapshot:
+    """The database as it was when the snapshot was taken, whatever is written meanwhile. For one thread at a time."""
+
+    __slots__ = ("_get", "_tables", "_txn")
+
+    def __init__(self, txn: lmdb.Transaction[bytes], tables: Tables) -> None:
+        self._txn = txn
+        self._get = txn.get
+        self._tables = tables
+
+    def head(self) -> Head:
+        stored = self._get(b"head", db=self._tables.meta)
+        assert stored is not None
+        return Head(*_HEAD.unpack(stored))
+
+    def header(self, block_hash: Hash) -> bytes | None:
+        return self._get(block_hash, db=self._tables.headers) if len(block_hash) == 32 else None
+
+    def body(self, block_hash: Hash) -> bytes | None:
+        return self._get(block_hash, db=self._tables.bodies) if len(block_hash) == 32 else None
+
+    def seal(self, block_hash: Hash) -> bytes | None:
+        return self._get(block_hash, db=self._tables.seals) if len(block_hash) == 32 else None
+
+    def hash_at(self, height: int) -> Hash | None:
+        return self._get(_u32(height), db=self._tables.heights) if 0 <= height < 1 << 32 else None
+
+    def root_at(self, height: int) -> Root | None:
+        """Return the tree of the state after a height, None if that state is empty; KeyError if it was pruned."""
+        stored = self._get(_u32(height), db=self._tables.roots)
+        if stored is None:
+            raise KeyError(height)
+        return Root(int.from_bytes(stored[:8], "big"), stored[8:]) if stored else None
+
+    def node(self, node_id: int) -> bytes:
+        node = self._get(node_id.to_bytes(8, "big"), db=self._tables.nodes)
+        if node is None:
+            raise KeyError(node_id)
+        return node
+
+    def value(self, key: bytes) -> bytes | None:
+        """Return a key's value in the state of the head."""
+        return self._get(key, db=self._tables.state) if 0 < len(key) <= _KEY_BYTES_MAX else None
+
+    def keys(self, prefix: bytes, after: bytes | None = None) -> Iterator[bytes]:
+        """Yield the keys of the head's state that start with a prefix, ascending, those greater than `after` only."""
+        start = prefix
+        if after is not None and after >= prefix:
+            # The least key above `after`. A key of the state is shorter than the cut, so cutting loses none.
+            start = after[: _KEY_BYTES_MAX - 1] + b"\0"
+        if len(start) > _KEY_BYTES_MAX:
+            return
+        with self._txn.cursor(self._tables.state) as cursor:
+            found = cursor.set_range(start) if start else cursor.first()
+            while found:
+                key = cursor.key()
+                if not key.startswith(prefix):
+                    return
+                yield key
+                found = cursor.next()
+
+
+class Batch(Snapshot):
+    """The one write transaction; what it reads includes what it wrote."""
+
+    __slots__ = ()
+
+    def put_block(self, height: int, block_hash: Hash, header: bytes, body: bytes, seal: bytes | None) -> None:
+        tables, put = self._tables, self._txn.put
+        put(block_hash, header, db=tables.headers)
+        put(block_hash, body, db=tables.bodies)
+        if seal is not None:
+            put(block_hash, seal, db=tables.seals)
+        put(_u32(height), block_hash, db=tables.heights, append=True)
+
+    def put_state(self, changes: dict[bytes, bytes | None]) -> None:
+        table, put, delete = self._tables.state, self._txn.put, self._txn.delete
+        for key, value in changes.items():
+            if value is None:
+                delete(key, db=table)
+            else:
+                put(key, value, db=table)
+
+    def put_tree(self, height: int, root: Root | None, new_nodes: list[tuple[int, bytes]], stale: list[int]) -> None:
+        tables = self._tables
+        with self._txn.cursor(tables.nodes) as cursor:
+            cursor.putmulti([(node_id.to_bytes(8, "big"), node) for node_id, node in new_nodes], append=True)
+        place = b"" if root is None else root.id.to_bytes(8, "big") + root.hash
+        self._txn.put(_u32(height), place, db=tables.roots, append=True)
+        if stale:
+            self._txn.put(_u32(height), struct.pack(f">{len(stale)}Q", *sorted(stale)), db=tables.stale, append=True)
+
+    def forget_state(self, height: int) -> None:
+        """Delete the state after a height: its root, and the nodes that only it and older states use."""
+        tables, delete = self._tables, self._txn.delete
+        delete(_u32(height), db=tables.roots)
+        stale = self._txn.pop(_u32(height + 1), db=tables.stale) or b""
+        for start in range(0, len(stale), 8):
+            delete(stale[start : start + 8], db=tables.nodes)
+
+    def put_head(self, head: Head) -> None:
+        self._txn.put(b"head", head.encode(), db=self._tables.meta)
+
+
+class Store:
+    """An open database. Reading is safe in any thread; writing happens in one at a time."""
+
+    def __init__(self, path: Path, lock_fd: int, environment: lmdb.Environment, tables: Tables) -> None:
+        self.path = path
+        self._lock_fd = lock_fd
+        self._environment = environment
+        self._tables = tables
+        self._write_lock = threading.Lock()
+        self._failed: str | None = None
+        self._gate = _Gate()
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        genesis_hash: Hash,
+        genesis_name: str,
+        write_genesis: Callable[[Batch], None],
+        *,
+        map_bytes: int = MAP_BYTES_FIRST,
+    ) -> "Store":
+        """Open a chain's folder, or make it if there is none, with `write_genesis` filling the first transaction.
+
+        Raises DataFolderError, or a subclass of it that says more, having written nothing.
+        """
+        made = not path.exists()
+        unmarked = not (path / _LOCK_FILE).exists()
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            lock_fd = _lock(path)
+        except OSError as error:
+            raise DataFolderError(
+                f"the data folder {path} cannot be used: {error.strerror}; give --base-path a folder that this user "
+                "can write to"
+            ) from error
+        try:
+            try:
+                fresh = _inspect(path, genesis_hash, genesis_name)
+            except BaseException:
+                if unmarked:  # Not a folder of ours: leave it as it was.
+                    (path / _LOCK_FILE).unlink()
+                raise
+            os.ftruncate(lock_fd, 0)
+            os.pwrite(lock_fd, f"{os.getpid()}\n".encode(), 0)
+            environment = lmdb.open(
+                str(path), map_size=map_bytes, max_dbs=len(_TABLES), max_readers=READERS_MAX, readahead=False
+            )
+            try:
+                tables = Tables(*(environment.open_db(name) for name in _TABLES))
+                store = cls(path, lock_fd, environment, tables)
+                if fresh:
+
+                    def write_first(batch: Batch) -> None:
+                        put = batch._txn.put
+                        put(b"schema", SCHEMA.to_bytes(4, "little"), db=tables.meta)
+                        put(b"genesis", genesis_hash, db=tables.meta)
+                        put(b"genesis name", genesis_name.encode(), db=tables.meta)
+                        write_genesis(batch)
+
+                    store.write(write_first)
+                    _sync_folder(path.parent if made else path)
+                    _sync_folder(path)
+            except BaseException:
+                environment.close()
+                raise
+        except lmdb.Error as error:
+            os.close(lock_fd)
+            raise _unusable(path, error) from error
+        except BaseException:
+            os.close(lock_fd)
+            raise
+        return store
+
+    def close(self) -> None:
+        """Close the database and give up its lock. The caller has seen to it that nobody reads or writes."""
+        self._environment.close()
+        os.close(self._lock_fd)
+
+    @contextmanager
+    def read(self) -> Iterator[Snapshot]:
+        """Open a snapshot. Keep it for one answer, not longer: the file cannot reuse what a snapshot sees."""
+        with self._gate.reading(), self._environment.begin() as txn:
+            yield Snapshot(txn, self._tables)
+
+    def write(self, change: Callable[[Batch], T]) -> T:
+        """Run `change` in the one write transaction, and return when the disk holds all of it.
+
+        Whatever it raises, the disk then holds none of it. It runs again if the map had to grow. Raises StorageFailed
+        when the disk fails, then and ever after.
+        """
+        with self._write_lock:
+            while True:
+                if self._failed is not None:
+                    raise StorageFailed(self._failed)
+                try:
+                    with self._environment.begin(write=True) as txn:
+                        return change(Batch(txn, self._tables))
+                except lmdb.MapFullError:
+                    self._grow()
+                except (lmdb.Error, OSError) as error:
+                    raise self._fail(error) from error
+
+    @property
+    def size_bytes(self) -> int:
+        """How much of the disk the database takes; it does not shrink."""
+        return (self.path / _DATABASE_FILE).stat().st_size
+
+    @property
+    def map_bytes(self) -> int:
+        return self._environment.info()["map_size"]
+
+    def _grow(self) -> None:
+        """Double the map, which LMDB allows only while no transaction of this process is open."""
+        try:
+            with self._gate.alone():
+                self._environment.set_mapsize(self.map_bytes * 2)
+        except (lmdb.Error, OSError) as error:  # OSError: TimeoutError, too.
+            raise self._fail(error) from error
+
+    def _fail(self, error: Exception) -> StorageFailed:
+        code = getattr(error, "code", None) or getattr(error, "errno", None)
+        advice = {
+            errno.ENOSPC: "free some space on this disk",
+            errno.EDQUOT: "free some space or raise this user's quota",
+            errno.EIO: "the disk reports an error: check it, and move the folder to another one",
+        }.get(code if isinstance(code, int) else 0, "check the disk and its permissions")
+        self._failed = (
+            f"the database in {self.path} could not be written ({error}); every block sealed before is safe; "
+            f"{advice}, then start the node again"
+        )
+        return StorageFailed(self._failed)
+
+
+class _Gate:
+    """Lets readers through together, or one who needs to be alone."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._readers = 0
+        self._waiting = False
+        self._mine = threading.local()
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        mine: int = getattr(self._mine, "readers", 0)
+        with self._condition:
+            # A thread that reads already goes on: who waits to be alone waits for that reader to end.
+            while self._waiting and not mine:
+                self._condition.wait()
+            self._readers += 1
+        self._mine.readers = mine + 1
+        try:
+            yield
+        finally:
+            self._mine.readers = getattr(self._mine, "readers", 0) - 1
+            with self._condition:
+                self._readers -= 1
+                self._condition.notify_all()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        assert not getattr(self._mine, "readers", 0), "a thread must not write while it reads: it would wait for itself"
+        with self._condition:
+            self._waiting = True
+            try:
+                deadline = time.monotonic() + GROW_WAIT_SECONDS
+                while self._readers:
+                    left = deadline - time.monotonic()
+                    if left <= 0:
+                        raise TimeoutError(
+                            f"it has to grow, but {self._readers} readers did not end within {GROW_WAIT_SECONDS:.0f} s"
+                        )
+                    self._condition.wait(left)
+                yield
+            finally:
+                self._waiting = False
+                self._condition.notify_all()
+
+
+def _u32(number: int) -> bytes:
+    return number.to_bytes(4, "big")
+
+
+def _lock(path: Path) -> int:
+    """Take the folder's lock, which the system gives back when this process ends, however it ends."""
+    lock_fd = os.open(path / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(lock_fd, 32, 0).decode("ascii", "replace").strip()
+        os.close(lock_fd)
+        raise DataFolderLocked(path, holder) from None
+    return lock_fd
+
+
+def _inspect(path: Path, genesis_hash: Hash, genesis_name: str) -> bool:
+    """Say whether the folder has yet to be filled; raise if it holds anything but this chain's whole database.
+
+    Reads only. The lock is held, so nobody else has the database open.
+    """
+    file = path / _DATABASE_FILE
+    size = file.stat().st_size if file.exists() else 0
+    if size == 0:
+        return True
+    with lmdb.open(str(path), readonly=True, lock=False, max_dbs=len(_TABLES)) as environment:
+        whole = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+        if size < whole:
+            raise DataFolderError(
+                f"{file} is damaged: expected at least {whole} bytes, got {size}; move it away and start again, and "
+                "the node fetches the chain from its peers"
+            )
+        with environment.begin() as txn:
+            if txn.stat(environment.open_db(None, txn=txn))["entries"] == 0:
+                return True  # Killed after making the file and before the first transaction.
+            try:
+                meta = environment.open_db(b"meta", txn=txn, create=False)
+            except lmdb.Error:
+                raise _foreign(file) from None
+            schema, found = txn.get(b"schema", db=meta), txn.get(b"genesis", db=meta)
+            name = txn.get(b"genesis name", db=meta) or b""
+            if schema is None and found is None and txn.stat(meta)["entries"] == 0:
+                return True  # Killed after making the tables.
+            if schema is None or found is None:
+                raise _foreign(file)
+            if int.from_bytes(schema, "little") != SCHEMA:
+                raise DataFolderError(
+                    f"{file} has schema {int.from_bytes(schema, 'little')}, but this version of potchain uses schema "
+                    f"{SCHEMA}: run the version that made the folder, or choose another folder with --base-path"
+                )
+            if found != genesis_hash:
+                raise GenesisMismatch(path, genesis_hash, genesis_name, found, name.decode("utf-8", "replace"))
+    return False
+
+
+def _foreign(file: Path) -> DataFolderError:
+    return DataFolderError(f"{file} is a database, but not potchain's: choose another folder with --base-path")
+
+
+def _unusable(path: Path, error: lmdb.Error) -> DataFolderError:
+    return DataFolderError(
+        f"{path / _DATABASE_FILE} cannot be opened ({error}): if it is potchain's, it is damaged, so move it away and "
+        "the node fetches the chain from its peers; if it is not, choose another folder with --base-path"
+    )
+
+
+def _sync_folder(path: Path) -> None:
+    """Make the folder's new entries last through a power cut."""
+    folder_fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(folder_fd)
+    finally:
+        os.close(folder_fd)
