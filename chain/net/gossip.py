@@ -1,0 +1,184 @@
+"""Which peer knows which transaction: a bounded seen-cache, push to some, pull repair for the rest. No I/O.
+
+The rule: a transaction is handed over once, whoever and however many send it, and only published ones are passed on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from random import Random
+
+from chain.net.messages import HASHES_COUNT_MAX, TRANSACTION_BYTES_MAX, TRANSACTIONS_COUNT_MAX
+from chain.primitives.hashing import Hash, blake2_256
+
+# Two minutes of 500 transactions a second; each entry is a hash and the set of peers that know it.
+ENTRIES_MAX = 65_536
+# Bodies kept to answer pull repair; older ones are dropped first and only their hashes stay.
+BODIES_BYTES_MAX = 16 * 1024 * 1024
+# A transaction that was refused may be right later (its chain was behind), and one in a block needs no repair.
+ENTRY_S = 120.0
+# With so few peers everyone is told at once; with more, the square root, and repair closes the gaps.
+PUSH_ALL_PEERS = 8
+# A node that was asked and said nothing for this long is passed over for the next one that has it.
+WANTED_S = 2.0
+# Transactions asked for and not here yet: one peer cannot make us remember more than this.
+WANTED_MAX = 8192
+
+
+@dataclass(slots=True)
+class _Entry:
+    at: float
+    body: bytes | None = None
+    known_by: set[bytes] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class _Wanted:
+    asked_at: float
+    holders: list[bytes]
+
+
+class Gossip:
+    """The cache and its decisions; the caller sends what they return. Times are seconds of one monotonic clock."""
+
+    def __init__(self, rng: Random) -> None:
+        self._rng = rng
+        self._entries: OrderedDict[Hash, _Entry] = OrderedDict()
+        self._bodies: OrderedDict[Hash, int] = OrderedDict()
+        self._bodies_bytes = 0
+        self._wanted: OrderedDict[Hash, _Wanted] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def received(self, peer: bytes, transactions: Sequence[bytes], now: float) -> list[bytes]:
+        """What the peer sent that nobody sent before."""
+        fresh: list[bytes] = []
+        for transaction in transactions:
+            key = blake2_256(transaction)
+            self._wanted.pop(key, None)
+            if key not in self._entries:
+                fresh.append(transaction)
+            self._entry(key, now).known_by.add(peer)
+        return fresh
+
+    def publish(self, transactions: Sequence[bytes], peers: Sequence[bytes], now: float) -> dict[bytes, list[bytes]]:
+        """Remember the transactions for repair; whom to push which of them to."""
+        pushes: dict[bytes, list[bytes]] = {}
+        for transaction in transactions:
+            key = blake2_256(transaction)
+            entry = self._entry(key, now)
+            self._keep(key, entry, transaction)
+            targets = [peer for peer in peers if peer not in entry.known_by]
+            if len(peers) > PUSH_ALL_PEERS:
+                targets = self._rng.sample(targets, min(len(targets), math.isqrt(len(peers) - 1) + 1))
+            for peer in targets:
+                pushes.setdefault(peer, []).append(transaction)
+        return pushes
+
+    def knows(self, peer: bytes, hashes: Sequence[Hash]) -> None:
+        """The peer was told of these."""
+        for key in hashes:
+            entry = self._entries.get(key)
+            if entry is not None:
+                entry.known_by.add(peer)
+
+    def gave(self, peer: bytes, transactions: Sequence[bytes]) -> None:
+        """The peer was sent these."""
+        self.knows(peer, [blake2_256(transaction) for transaction in transactions])
+
+    def unknown_to(self, peer: bytes) -> list[Hash]:
+        """Newest published transactions that the peer was neither given nor told of."""
+        found: list[Hash] = []
+        for key in reversed(self._bodies):
+            if peer not in self._entries[key].known_by:
+                found.append(key)
+                if len(found) == HASHES_COUNT_MAX:
+                    break
+        return found
+
+    def announced(self, peer: bytes, hashes: Sequence[Hash], now: float) -> list[Hash]:
+        """Of what the peer says that it has, what to ask it for."""
+        ask: list[Hash] = []
+        for key in hashes:
+            entry = self._entries.get(key)
+            if entry is not None:
+                entry.known_by.add(peer)
+                continue
+            wanted = self._wanted.get(key)
+            if wanted is not None:
+                if peer not in wanted.holders and len(wanted.holders) < PUSH_ALL_PEERS:
+                    wanted.holders.append(peer)
+            elif len(ask) < TRANSACTIONS_COUNT_MAX and len(self._wanted) < WANTED_MAX:
+                self._wanted[key] = _Wanted(now, [])
+                ask.append(key)
+        return ask
+
+    def overdue(self, now: float) -> dict[bytes, list[Hash]]:
+        """Forget what is old; what was asked for and did not come, by the next peer to ask for it."""
+        while self._entries and now - next(iter(self._entries.values())).at > ENTRY_S:
+            self._forget_oldest()
+        again: dict[bytes, list[Hash]] = {}
+        for key, wanted in list(self._wanted.items()):
+            if now - wanted.asked_at < WANTED_S:
+                continue
+            if not wanted.holders:
+                del self._wanted[key]
+                continue
+            asks = again.setdefault(wanted.holders.pop(0), [])
+            if len(asks) < TRANSACTIONS_COUNT_MAX:
+                asks.append(key)
+                wanted.asked_at = now
+        return again
+
+    def give(self, hashes: Sequence[Hash]) -> list[bytes]:
+        """The bodies of these that are still kept."""
+        entries = [self._entries.get(key) for key in hashes]
+        return [entry.body for entry in entries if entry is not None and entry.body is not None]
+
+    def forget_peer(self, peer: bytes) -> None:
+        """The peer is gone: when it comes back it may have lost everything."""
+        for entry in self._entries.values():
+            entry.known_by.discard(peer)
+
+    def _entry(self, key: Hash, now: float) -> _Entry:
+        entry = self._entries.get(key)
+        if entry is None:
+            entry = self._entries[key] = _Entry(now)
+            if len(self._entries) > ENTRIES_MAX:
+                self._forget_oldest()
+        return entry
+
+    def _forget_oldest(self) -> None:
+        key, _ = self._entries.popitem(last=False)
+        self._bodies_bytes -= self._bodies.pop(key, 0)
+
+    def _keep(self, key: Hash, entry: _Entry, transaction: bytes) -> None:
+        if entry.body is not None:
+            return
+        entry.body = transaction
+        self._bodies[key] = len(transaction)
+        self._bodies_bytes += len(transaction)
+        while self._bodies_bytes > BODIES_BYTES_MAX:
+            old, size = self._bodies.popitem(last=False)
+            self._bodies_bytes -= size
+            self._entries[old].body = None
+
+
+def batches(transactions: Sequence[bytes]) -> list[tuple[bytes, ...]]:
+    """The transactions cut so that each part fits into one message."""
+    parts: list[tuple[bytes, ...]] = []
+    part: list[bytes] = []
+    size = 0
+    for transaction in transactions:
+        if part and (len(part) == TRANSACTIONS_COUNT_MAX or size + len(transaction) > TRANSACTION_BYTES_MAX):
+            parts.append(tuple(part))
+            part, size = [], 0
+        part.append(transaction)
+        size += len(transaction)
+    if part:
+        parts.append(tuple(part))
+    return parts

@@ -1,0 +1,365 @@
+"""The messages between nodes: one frozen dataclass each, packed as the msgpack array [kind, field…].
+
+The rule: `unpack` accepts exactly the types, counts and sizes written here, and nothing that it returns needs a check.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
+
+import msgpack
+
+from chain.net.errors import PeerError
+from chain.net.frames import frame
+from chain.primitives.blob import CHUNK_BYTES
+
+# Raised with every change that an older node would not understand; both sides must say the same.
+PROTOCOL_VERSION = 1
+
+KIB = 1024
+MIB = 1024 * KIB
+# What msgpack adds around a message's bytes: the array, the kind, ids and per-item headers.
+SLACK_BYTES = 16 * KIB
+# A proposal carries a whole block (5 MiB at most, as in Substrate) and its proofs.
+CONSENSUS_BYTES_MAX = 8 * MIB
+# One block always fits; ranges are cut near BLOCKS_BYTES_WISHED so that a vote never waits long behind an answer.
+BLOCKS_BYTES_MAX = 8 * MIB
+BLOCKS_BYTES_WISHED = 2 * MIB
+BLOCKS_COUNT_MAX = 256
+TRANSACTION_BYTES_MAX = 1 * MIB
+TRANSACTIONS_COUNT_MAX = 256
+# A pull-repair announcement of 1,024 hashes is 34 kB.
+HASHES_COUNT_MAX = 1024
+# Sixteen chunks (1 MiB) an answer: few round trips, and a vote waits at most for one such frame.
+CHUNKS_COUNT_MAX = 16
+# A Merkle path over the largest blob is 24 hashes.
+PROOF_HASHES_MAX = 24
+PEERS_COUNT_MAX = 32
+REASON_CHARS_MAX = 200
+HOST_CHARS_MAX = 64
+
+
+class Role(enum.IntEnum):
+    """What a node says it is; only validators are sent consensus frames."""
+
+    FULL = 0
+    VALIDATOR = 1
+
+
+class Refusal(enum.IntEnum):
+    """Why a node will not talk to another."""
+
+    PROTOCOL = 1
+    GENESIS = 2
+    IDENTITY = 3
+    SELF = 4
+    BANNED = 5
+    FULL = 6
+    DUPLICATE = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """The first message of both sides. `instance` is drawn at start, so that a restart is told from a duplicate."""
+
+    protocol: int
+    genesis_hash: bytes
+    height: int
+    block_hash: bytes
+    role: Role
+    listen_port: int
+    instance: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The last message before a node hangs up on purpose."""
+
+    code: Refusal
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """Asks for a `Pong` with the same nonce."""
+
+    nonce: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pong:
+    """Answers a `Ping`."""
+
+    nonce: int
+
+
+@dataclass(frozen=True, slots=True)
+class Consensus:
+    """A frame of the consensus gadget, opaque to the network."""
+
+    frame: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Transactions:
+    """Extrinsics as encoded, pushed or asked for."""
+
+    transactions: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HaveTransactions:
+    """Hashes of transactions that the sender can give (pull repair)."""
+
+    hashes: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WantTransactions:
+    """Asks for the transactions with these hashes."""
+
+    hashes: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The sender's best sealed block."""
+
+    height: int
+    block_hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class GetBlocks:
+    """Asks for up to `count` sealed blocks from height `start` upwards."""
+
+    request: int
+    start: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """Sealed blocks in height order, fewer than asked for when the sender has or sends fewer."""
+
+    request: int
+    blocks: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GetChunks:
+    """Asks for `count` chunks of a blob from `index` on."""
+
+    request: int
+    root: bytes
+    index: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chunks:
+    """Chunks with their Merkle paths; none at all when the sender lacks the blob."""
+
+    request: int
+    total_length: int
+    chunks: tuple[tuple[bytes, tuple[bytes, ...]], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Peers:
+    """Nodes that the sender is connected to: (identity, host as the sender sees it, listening port)."""
+
+    peers: tuple[tuple[bytes, str, int], ...]
+
+
+Message = (
+    Hello
+    | Refused
+    | Ping
+    | Pong
+    | Consensus
+    | Transactions
+    | HaveTransactions
+    | WantTransactions
+    | Status
+    | GetBlocks
+    | Blocks
+    | GetChunks
+    | Chunks
+    | Peers
+)
+Answer = Blocks | Chunks
+
+_Check = Callable[[Any], Any]
+_E = TypeVar("_E", bound=enum.IntEnum)
+
+
+def _uint(bits: int) -> _Check:
+    bound = 1 << bits
+
+    def check(value: Any) -> int:
+        if type(value) is not int or not 0 <= value < bound:
+            raise PeerError(f"expected an unsigned integer of {bits} bits, got {_shown(value)}")
+        return value
+
+    return check
+
+
+def _between(low: int, high: int) -> _Check:
+    def check(value: Any) -> int:
+        if type(value) is not int or not low <= value <= high:
+            raise PeerError(f"expected an integer from {low} to {high}, got {_shown(value)}")
+        return value
+
+    return check
+
+
+def _bytes(low: int, high: int) -> _Check:
+    def check(value: Any) -> bytes:
+        if type(value) is not bytes or not low <= len(value) <= high:
+            raise PeerError(f"expected {low} to {high} bytes, got {_shown(value)}")
+        return value
+
+    return check
+
+
+def _text(chars_max: int) -> _Check:
+    def check(value: Any) -> str:
+        if type(value) is not str or len(value) > chars_max or not value.isprintable():
+            raise PeerError(f"expected a printable text of at most {chars_max} characters, got {_shown(value)}")
+        return value
+
+    return check
+
+
+def _one_of(kind: type[_E]) -> _Check:
+    def check(value: Any) -> _E:
+        if type(value) is not int or value not in kind.__members__.values():
+            raise PeerError(f"expected a {kind.__name__}, got {_shown(value)}")
+        return kind(value)
+
+    return check
+
+
+def _many(check_item: _Check, low: int, high: int) -> _Check:
+    def check(value: Any) -> tuple[Any, ...]:
+        if type(value) is not list or not low <= len(value) <= high:
+            raise PeerError(f"expected a list of {low} to {high} items, got {_shown(value)}")
+        return tuple([check_item(item) for item in value])
+
+    return check
+
+
+def _all(*checks: _Check) -> _Check:
+    def check(value: Any) -> tuple[Any, ...]:
+        if type(value) is not list or len(value) != len(checks):
+            raise PeerError(f"expected a list of {len(checks)} items, got {_shown(value)}")
+        return tuple([check_item(item) for check_item, item in zip(checks, value, strict=True)])
+
+    return check
+
+
+def _shown(value: Any) -> str:
+    match value:
+        case bytes() | str() | list():
+            return f"{type(value).__name__} of {len(value)}"
+        case int():
+            return f"{type(value).__name__} of {value.bit_length()} bits"
+        case _:
+            return type(value).__name__
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    number: int
+    type: type[Any]
+    bytes_max: int
+    names: tuple[str, ...]
+    checks: tuple[_Check, ...]
+
+
+def _kind(number: int, message: type[Any], bytes_max: int, *checks: _Check) -> _Kind:
+    names = tuple(field.name for field in fields(message))
+    if len(names) != len(checks):
+        raise TypeError(f"{message.__name__} has {len(names)} fields, got {len(checks)} checks")
+    return _Kind(number, message, bytes_max, names, checks)
+
+
+_HASH = _bytes(32, 32)
+_U16, _U32, _U64 = _uint(16), _uint(32), _uint(64)
+_PORT = _between(1, 65535)
+
+_KINDS = (
+    _kind(0, Hello, 512, _U32, _HASH, _U32, _HASH, _one_of(Role), _U16, _U64),
+    _kind(1, Refused, KIB, _one_of(Refusal), _text(REASON_CHARS_MAX)),
+    _kind(2, Ping, 32, _U64),
+    _kind(3, Pong, 32, _U64),
+    _kind(4, Consensus, CONSENSUS_BYTES_MAX + SLACK_BYTES, _bytes(1, CONSENSUS_BYTES_MAX)),
+    _kind(
+        5,
+        Transactions,
+        2 * TRANSACTION_BYTES_MAX + SLACK_BYTES,
+        _many(_bytes(1, TRANSACTION_BYTES_MAX), 1, TRANSACTIONS_COUNT_MAX),
+    ),
+    _kind(6, HaveTransactions, HASHES_COUNT_MAX * 34 + 64, _many(_HASH, 1, HASHES_COUNT_MAX)),
+    _kind(7, WantTransactions, TRANSACTIONS_COUNT_MAX * 34 + 64, _many(_HASH, 1, TRANSACTIONS_COUNT_MAX)),
+    _kind(8, Status, 64, _U32, _HASH),
+    _kind(9, GetBlocks, 64, _U32, _U32, _between(1, BLOCKS_COUNT_MAX)),
+    _kind(10, Blocks, BLOCKS_BYTES_MAX + SLACK_BYTES, _U32, _many(_bytes(1, BLOCKS_BYTES_MAX), 0, BLOCKS_COUNT_MAX)),
+    _kind(11, GetChunks, 96, _U32, _HASH, _U32, _between(1, CHUNKS_COUNT_MAX)),
+    _kind(
+        12,
+        Chunks,
+        CHUNKS_COUNT_MAX * (CHUNK_BYTES + PROOF_HASHES_MAX * 34) + SLACK_BYTES,
+        _U32,
+        _U64,
+        _many(_all(_bytes(0, CHUNK_BYTES), _many(_HASH, 0, PROOF_HASHES_MAX)), 0, CHUNKS_COUNT_MAX),
+    ),
+    _kind(13, Peers, 8 * KIB, _many(_all(_HASH, _text(HOST_CHARS_MAX), _PORT), 0, PEERS_COUNT_MAX)),
+)
+_BY_NUMBER = {kind.number: kind for kind in _KINDS}
+_BY_TYPE = {kind.type: kind for kind in _KINDS}
+_BOUNDS = {kind.number: kind.bytes_max for kind in _KINDS}
+# Before both hellos were accepted nothing else may come, so that a stranger can make us hold at most a kilobyte.
+_HANDSHAKE_BOUNDS = {number: _BOUNDS[number] for number in (0, 1)}
+
+
+def bytes_max(kind: int) -> int | None:
+    """The largest payload of this kind, None when there is no such kind."""
+    return _BOUNDS.get(kind)
+
+
+def handshake_bytes_max(kind: int) -> int | None:
+    """As `bytes_max`, of the kinds that a connection opens with."""
+    return _HANDSHAKE_BOUNDS.get(kind)
+
+
+def pack(message: Message) -> bytes:
+    """The message as one whole frame, length included."""
+    kind = _BY_TYPE[type(message)]
+    payload: bytes = msgpack.packb([kind.number, *[getattr(message, name) for name in kind.names]])
+    if len(payload) > kind.bytes_max:
+        raise ValueError(f"{kind.type.__name__} of {len(payload)} bytes exceeds the bound of {kind.bytes_max}")
+    return frame(payload)
+
+
+def unpack(payload: bytes) -> Message:
+    """The message of a payload; `PeerError` when it is not exactly one well-formed message."""
+    bound = _BOUNDS.get(payload[1]) if len(payload) >= 2 else None
+    if bound is None or len(payload) > bound:
+        raise PeerError(f"a payload of {len(payload)} bytes is no message")
+    try:
+        items = msgpack.unpackb(payload, raw=False, strict_map_key=True, max_map_len=0, max_ext_len=0)
+    except (ValueError, RecursionError) as error:
+        raise PeerError(f"malformed msgpack: {type(error).__name__}") from error
+    if type(items) is not list or not items or type(items[0]) is not int or items[0] != payload[1]:
+        raise PeerError("a message must be an array that begins with its kind")
+    kind = _BY_NUMBER[items[0]]
+    if len(items) != len(kind.checks) + 1:
+        raise PeerError(f"{kind.type.__name__} has {len(kind.checks)} fields, got {len(items) - 1}")
+    values = [check(item) for check, item in zip(kind.checks, items[1:], strict=True)]
+    message: Message = kind.type(*values)
+    return message

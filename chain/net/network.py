@@ -1,0 +1,390 @@
+"""The node's network: listens, dials, keeps a table of peers, and moves what the node says and hears.
+
+The rule: sending never waits and never fails; whatever one peer does is that peer's end at most.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import secrets
+from collections.abc import Callable, Sequence
+from functools import partial
+from random import Random
+
+import trio
+
+from chain.net.dialer import Bootnode, Dialer
+from chain.net.errors import PeerError, PeerUnavailable, PortInUse
+from chain.net.fetch import Fetch
+from chain.net.gossip import Gossip, batches
+from chain.net.handler import SERVING_THREADS, Handler, Server
+from chain.net.handshake import RefusedByPeer, RefusedByUs, greet, judge_hello
+from chain.net.messages import (
+    BLOCKS_COUNT_MAX,
+    PEERS_COUNT_MAX,
+    PROTOCOL_VERSION,
+    Blocks,
+    Chunks,
+    Consensus,
+    GetBlocks,
+    GetChunks,
+    HaveTransactions,
+    Hello,
+    Message,
+    Peers,
+    Ping,
+    Pong,
+    Refusal,
+    Refused,
+    Role,
+    Status,
+    Transactions,
+    WantTransactions,
+    pack,
+)
+from chain.net.outbox import Lane
+from chain.net.peer import Peer, PeerInfo
+from chain.net.reputation import FAILED_HANDSHAKE_POINTS, Reputation, is_address, is_loopback
+from chain.net.tls import make_context
+from chain.primitives.hashing import Hash
+from chain.primitives.keys import Keypair
+
+log = logging.getLogger("potchain.net")
+
+# A committee of 64 fits; an idle peer costs about 200 kB.
+PEERS_MAX = 80
+# Places that strangers who dial us cannot take, so that we always reach whom we want.
+PEERS_DIALLED_RESERVED = 16
+# Addresses learned from peers that are dialled at once; more would let a liar make us dial the world.
+LEARNED_MAX = 64
+LEARNED_ATTEMPTS_MAX = 8
+# Whoever has the higher identity waits this long, so that two nodes that hear of each other dial once.
+YIELD_S = 1.0
+# How often lost gossip is repaired and, every fifth time, our best height is repeated.
+REPAIR_S = 1.0
+STATUS_EVERY_REPAIRS = 5
+BLOCKS_DEADLINE_S = 8.0
+
+
+class Network:
+    """One node's network. `run` it once inside a nursery; all other methods belong to the same event loop.
+
+    `best()` gives the height and hash of our newest sealed block. `listen` is (host, port); port 0 takes any free one.
+    """
+
+    def __init__(
+        self,
+        identity: Keypair,
+        genesis_hash: Hash,
+        listen: tuple[str, int],
+        bootnodes: Sequence[tuple[str, int, bytes | None]],
+        handler: Handler,
+        best: Callable[[], tuple[int, Hash]],
+        *,
+        role: Role = Role.VALIDATOR,
+        rng: Random | None = None,
+    ) -> None:
+        self.id = identity.public
+        self._genesis_hash = genesis_hash
+        self._listen = listen
+        self._listen_port = 0
+        self._bootnodes = [Bootnode(*bootnode) for bootnode in bootnodes]
+        self._handler = handler
+        self._best = best
+        self._role = role
+        self._rng = rng if rng is not None else Random(secrets.randbits(64))
+        self._instance = secrets.randbits(64)
+        self._accepting = make_context(identity.secret_seed, server_side=True)
+        self._dialling = make_context(identity.secret_seed, server_side=False)
+        self._peers: dict[bytes, Peer] = {}
+        self._learned: set[bytes] = set()
+        self._reputation = Reputation()
+        self._gossip = Gossip(self._rng)
+        self._nursery: trio.Nursery | None = None
+        self._dialer = Dialer(self._converse_dialled, self._peers.get, self._banned_for, self._rng)
+
+    # ------------------------------------------------------------------ what the node calls
+
+    async def run(self, task_status: trio.TaskStatus[tuple[str, int]] = trio.TASK_STATUS_IGNORED) -> None:
+        """Listen, dial and converse until cancelled. Started with the address that is listened on.
+
+        Raises `PortInUse` before anything else happened.
+        """
+        host, port = self._listen
+        try:
+            listeners = await trio.open_tcp_listeners(port, host=host)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise PortInUse(port, "--port") from error
+            raise
+        self._listen_port = listeners[0].socket.getsockname()[1]
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            server = Server(self._handler, trio.CapacityLimiter(SERVING_THREADS))
+            self._serve = server.serve
+            nursery.start_soon(partial(trio.serve_listeners, self._accept, listeners, handler_nursery=nursery))
+            nursery.start_soon(self._repair)
+            for bootnode in self._bootnodes:
+                nursery.start_soon(self._dialer.keep, bootnode)
+            task_status.started((host, self._listen_port))
+
+    @property
+    def listen_port(self) -> int:
+        """The port that is listened on, once `run` has started."""
+        return self._listen_port
+
+    def peers(self) -> list[PeerInfo]:
+        """Everyone connected, by identity."""
+        return [self._peers[key].info for key in sorted(self._peers)]
+
+    def broadcast_consensus(self, frame: bytes) -> None:
+        """Send a frame of the consensus gadget to every connected validator."""
+        packed = pack(Consensus(frame))
+        for peer in list(self._peers.values()):
+            if peer.hello.role is Role.VALIDATOR:
+                peer.send_frame(Lane.CONSENSUS, packed)
+
+    def send_consensus(self, peer: bytes, frame: bytes) -> None:
+        """Send a frame of the consensus gadget to one peer; nothing happens when it is not connected."""
+        if (connected := self._peers.get(peer)) is not None:
+            connected.send(Consensus(frame))
+
+    def gossip_transactions(self, transactions: Sequence[bytes]) -> None:
+        """Pass valid transactions on, our own or those that `Handler.on_transactions` was given."""
+        pushes = self._gossip.publish(transactions, list(self._peers), trio.current_time())
+        for identity, pushed in pushes.items():
+            self._give(self._peers[identity], pushed)
+
+    def announce(self, height: int, block_hash: Hash) -> None:
+        """Tell every peer of our new best sealed block."""
+        packed = pack(Status(height, block_hash))
+        for peer in list(self._peers.values()):
+            peer.send_frame(Lane.CONTROL, packed)
+
+    async def request_blocks(self, peer: bytes, start: int, count: int) -> list[bytes]:
+        """Sealed blocks from height `start` upwards, fewer than `count` when the peer has or sends fewer.
+
+        Raises `PeerUnavailable` when the peer is gone or does not answer in time.
+        """
+        connected = self._peers.get(peer)
+        if connected is None:
+            raise PeerUnavailable(f"peer {peer.hex()[:8]} is not connected")
+        count = min(count, BLOCKS_COUNT_MAX)
+        answer = await connected.request(lambda request: GetBlocks(request, start, count), BLOCKS_DEADLINE_S)
+        if not isinstance(answer, Blocks):
+            raise AssertionError("the peer's answers are matched to requests by type")
+        if len(answer.blocks) > count:
+            self.penalise(peer, 100, f"sent {len(answer.blocks)} blocks, was asked for {count}")
+            raise PeerUnavailable(f"peer {connected} sent more blocks than it was asked for")
+        return list(answer.blocks)
+
+    async def fetch_blob(self, root: Hash, size_max: int) -> bytes | None:
+        """The blob with this root from whichever peers have it, every chunk proven; None when none has it all or it
+        is larger than `size_max` bytes."""
+        peers = list(self._peers.values())
+        self._rng.shuffle(peers)
+        return await Fetch(root, size_max, lambda peer, points, why: self.penalise(peer.id, points, why)).run(peers)
+
+    def penalise(self, peer: bytes, points: float, reason: str) -> None:
+        """Hold something against a peer: at 100 points it is disconnected and banned for a time."""
+        banned = self._reputation.penalise(peer, points, trio.current_time())
+        log.info("peer %s loses %g points: %s%s", peer.hex()[:8], points, reason, "; banned" if banned else "")
+        if banned and (connected := self._peers.get(peer)) is not None:
+            connected.drop(f"banned: {reason}")
+
+    # ------------------------------------------------------------------ connections
+
+    def _hello(self) -> Hello:
+        height, block_hash = self._best()
+        return Hello(
+            PROTOCOL_VERSION, self._genesis_hash, height, block_hash, self._role, self._listen_port, self._instance
+        )
+
+    def _banned_for(self, who: bytes | str) -> float:
+        return self._reputation.banned_for(who, trio.current_time())
+
+    async def _accept(self, tcp: trio.SocketStream) -> None:
+        """One inbound connection, from the first byte to the last. Raises nothing."""
+        try:
+            host = tcp.socket.getpeername()[0]
+            with self._reputation.stranger(host, trio.current_time()) as admitted:
+                peer = await self._greet(tcp, host, None, dialled=False) if admitted else None
+            if peer is not None:
+                await self._converse(peer)
+        except RefusedByUs as refusal:
+            level = logging.DEBUG if refusal.code is Refusal.DUPLICATE else logging.WARNING
+            log.log(level, "we refused a node at %s: %s", host, refusal.reason)
+        except RefusedByPeer as refusal:
+            level = logging.DEBUG if refusal.code is Refusal.DUPLICATE else logging.WARNING
+            log.log(level, "a node at %s refused us: %s", host, refusal.reason)
+        except (PeerError, trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError) as error:
+            log.debug("no handshake with %s: %s", host, error)
+            self._reputation.penalise(host, FAILED_HANDSHAKE_POINTS, trio.current_time())
+        except OSError as error:
+            log.debug("a connection was lost before it began: %s", error)
+        except Exception:
+            log.exception("a fault of ours in a new connection; only that connection is dropped")
+        finally:
+            await trio.aclose_forcefully(tcp)
+
+    async def _converse_dialled(self, tcp: trio.SocketStream, expected: bytes | None) -> bytes:
+        try:
+            peer = await self._greet(tcp, tcp.socket.getpeername()[0], expected, dialled=True)
+            await self._converse(peer)
+        finally:
+            await trio.aclose_forcefully(tcp)
+        return peer.id
+
+    async def _greet(self, tcp: trio.SocketStream, host: str, expected: bytes | None, *, dialled: bool) -> Peer:
+        """The handshake; the peer is in the table when this returns, with no checkpoint in between."""
+
+        def judge(identity: bytes, hello: Hello | None) -> tuple[Refusal, str] | None:
+            if hello is None:
+                if identity == self.id:
+                    return Refusal.SELF, "that is ourselves"
+                if expected is not None and identity != expected:
+                    return Refusal.IDENTITY, f"identity {identity.hex()}, expected {expected.hex()}"
+                if (seconds := self._banned_for(identity)) > 0.0:
+                    return Refusal.BANNED, f"banned for another {seconds:.0f} s"
+                return None
+            if (refusal := judge_hello(self._hello(), hello)) is not None:
+                return refusal
+            other = self._peers.get(identity)
+            if other is not None:
+                if not self._supersedes(dialled, hello, other):
+                    return Refusal.DUPLICATE, "connected already"
+            elif len(self._peers) >= (PEERS_MAX if dialled else PEERS_MAX - PEERS_DIALLED_RESERVED):
+                return Refusal.FULL, f"{len(self._peers)} peers are connected already: try again later"
+            return None
+
+        context = self._dialling if dialled else self._accepting
+        connection = await greet(tcp, context, self._hello, judge, dialled=dialled)
+        peer = Peer(connection, host)
+        if (other := self._peers.get(peer.id)) is not None:
+            other.drop("a newer connection took its place")
+        self._peers[peer.id] = peer
+        return peer
+
+    def _supersedes(self, dialled: bool, hello: Hello, other: Peer) -> bool:
+        """Whether a new connection to a connected peer takes the old one's place. Both sides decide alike: of two that
+        crossed, the one that the lower identity dialled stays; a node that restarted has no old connection."""
+        if hello.instance != other.hello.instance:
+            return True
+        we_are_lower = self.id < other.id
+        return dialled == we_are_lower or other.dialled != we_are_lower
+
+    async def _converse(self, peer: Peer) -> None:
+        """Run the peer until its end; then settle what it did."""
+        try:
+            self._introduce(peer)
+            self._handler.on_connected(peer.id)
+            log.info("connected to %s (%s), %d peers", peer, peer.hello.role.name.lower(), len(self._peers))
+            self._handler.on_status(peer.id, peer.best_height, peer.best_hash)
+            await peer.run(self._handle, self._serve)
+        finally:
+            # Also when the handler failed before `run` began: whoever waits for the end must see it.
+            peer.gone.set()
+            if self._peers.get(peer.id) is peer:
+                del self._peers[peer.id]
+                self._gossip.forget_peer(peer.id)
+                log.info("disconnected from %s: %s, %d peers", peer, peer.failure, len(self._peers))
+                self._handler.on_disconnected(peer.id)
+        if peer.penalty:
+            self.penalise(peer.id, peer.penalty, peer.failure or "")
+
+    def _introduce(self, peer: Peer) -> None:
+        """Tell the new peer of the others and the others of it; and what transactions there are."""
+        others = [other for other in self._peers.values() if other is not peer]
+        known = [entry for other in others if (entry := _entry(other, peer)) is not None]
+        if known:
+            peer.send(Peers(tuple(known[:PEERS_COUNT_MAX])))
+        for other in others:
+            if (entry := _entry(peer, other)) is not None:
+                other.send(Peers((entry,)))
+
+    # ------------------------------------------------------------------ conversation
+
+    def _handle(self, peer: Peer, message: Message) -> None:
+        """One message of a connected peer; `PeerError` against it when the message may not be."""
+        match message:
+            case Consensus(frame):
+                self._handler.on_consensus(peer.id, frame)
+            case Transactions(transactions):
+                fresh = self._gossip.received(peer.id, transactions, trio.current_time())
+                if fresh:
+                    self._handler.on_transactions(peer.id, fresh)
+            case HaveTransactions(hashes):
+                if ask := self._gossip.announced(peer.id, hashes, trio.current_time()):
+                    peer.send(WantTransactions(tuple(ask)))
+            case WantTransactions(hashes):
+                self._give(peer, self._gossip.give(hashes))
+            case Status(height, block_hash):
+                peer.best_height, peer.best_hash = height, block_hash
+                self._handler.on_status(peer.id, height, block_hash)
+            case GetBlocks() | GetChunks():
+                peer.asked(message)
+            case Blocks() | Chunks():
+                peer.answered(message)
+            case Ping(nonce):
+                peer.send(Pong(nonce))
+            case Pong(nonce):
+                peer.ponged(nonce)
+            case Peers(peers):
+                self._learn(peer, peers)
+            case Refused(code, reason):
+                if code is not Refusal.DUPLICATE:
+                    log.warning("%s refused us: %s", peer, reason)
+                peer.drop(f"it refused us: {reason}")
+            case Hello():
+                raise PeerError("a second hello")
+
+    def _give(self, peer: Peer, transactions: Sequence[bytes]) -> None:
+        """Send transactions if the peer keeps up; what is left out stays for pull repair."""
+        for part in batches(transactions):
+            if peer.offer(Transactions(part)):
+                self._gossip.gave(peer.id, part)
+
+    async def _repair(self) -> None:
+        """Tell peers of transactions that they were not given, ask again for what did not come, repeat our status."""
+        rounds = 0
+        while True:
+            await trio.sleep(REPAIR_S)
+            rounds += 1
+            for peer in list(self._peers.values()):
+                hashes = self._gossip.unknown_to(peer.id)
+                if hashes and peer.offer(HaveTransactions(tuple(hashes))):
+                    self._gossip.knows(peer.id, hashes)
+            for identity, hashes in self._gossip.overdue(trio.current_time()).items():
+                if (holder := self._peers.get(identity)) is not None and hashes:
+                    holder.send(WantTransactions(tuple(hashes)))
+            if rounds % STATUS_EVERY_REPAIRS == 0:
+                self.announce(*self._best())
+
+    def _learn(self, source: Peer, peers: Sequence[tuple[bytes, str, int]]) -> None:
+        """Dial nodes that a peer knows; it may not send us to our own machine unless it is on it."""
+        for identity, host, port in peers:
+            known = identity == self.id or identity in self._learned or identity in self._peers
+            if known or len(self._learned) >= LEARNED_MAX or self._nursery is None:
+                continue
+            if not is_address(host) or (is_loopback(host) and not is_loopback(source.host)):
+                continue
+            self._learned.add(identity)
+            self._nursery.start_soon(self._keep_learned, Bootnode(host, port, identity))
+
+    async def _keep_learned(self, node: Bootnode) -> None:
+        if node.identity is None:
+            raise AssertionError("a learned node has an identity")
+        try:
+            if self.id > node.identity:
+                await trio.sleep(YIELD_S)
+            await self._dialer.keep(node, LEARNED_ATTEMPTS_MAX)
+        finally:
+            self._learned.discard(node.identity)
+
+
+def _entry(peer: Peer, to: Peer) -> tuple[bytes, str, int] | None:
+    """How to reach `peer`, for `to`; None when it does not listen or is on a machine that `to` cannot mean."""
+    if peer.hello.listen_port == 0 or (is_loopback(peer.host) and not is_loopback(to.host)):
+        return None
+    return peer.id, peer.host, peer.hello.listen_port
