@@ -23,11 +23,6 @@ def blake2_128(data: bytes) -> bytes:
     return blake2b(data, digest_size=16).digest()
 
 
-def blake2b_64(data: bytes) -> bytes:
-    """BLAKE2b with 8 bytes: the ids of runtime APIs."""
-    return blake2b(data, digest_size=8).digest()
-
-
 def blake2_128_concat(data: bytes) -> bytes:
     """16 bytes of BLAKE2b, then the key itself, so that a map can be iterated."""
     return blake2b(data, digest_size=16).digest() + data
