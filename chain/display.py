@@ -31,12 +31,13 @@ class Token:
 
     def parse(self, text: str) -> int:
         """The planck in a decimal number of tokens; ValueError says what is wrong with it."""
-        whole, point, part = text.replace(",", "").partition(".")
+        whole, _, part = text.replace(",", "").partition(".")
         if not (whole or part) or not (whole + part).isdecimal() or not (whole + part).isascii():
             raise ValueError(f"expected an amount such as 1.5, got {text!r}")
         if len(part) > self.decimals:
             raise ValueError(f"{text}: {self.symbol} has {self.decimals} decimals, got {len(part)}")
-        return int(whole or "0") * 10**self.decimals + int((part or "0").ljust(self.decimals, "0"))
+        digits = (whole or "0") + part.ljust(self.decimals, "0")
+        return int(digits)
 
 
 class Names:

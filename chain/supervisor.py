@@ -11,7 +11,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -23,6 +23,7 @@ RESTART_SECONDS_MIN = 0.2
 RESTART_SECONDS_MAX = 5.0  # a child that dies at once on every start must not keep a core busy
 HEALTHY_SECONDS = 20.0  # a child that ran this long starts again with the shortest pause
 LOG_BYTES_MAX = 8 * 1024 * 1024  # two files of this size a child: some days of a node's lines
+LINE_BYTES_MAX = 4096  # what is kept of a line that never ends
 EXIT_MISCONFIGURED = 2  # what a process exits with when starting it again cannot help
 
 
@@ -42,10 +43,14 @@ class Child:
 class Supervisor:
     """Starts children and keeps them running until its `run` is cancelled."""
 
-    def __init__(self, pids: Path, on_restart: Callable[[str, str], None]) -> None:
-        """`pids` is the file that always names the running children; `on_restart` is told a child's name and end."""
+    def __init__(self, pids: Path, on_line: Callable[[str, str], None], on_restart: Callable[[str, str], None]) -> None:
+        """`pids` is the file that always names the running children.
+
+        `on_line` is told a child's name and each line that it writes, `on_restart` its name and how it ended.
+        """
         self._pids_path = pids
         self._pids: dict[str, int] = {}
+        self._on_line = on_line
         self._on_restart = on_restart
 
     async def run(self, child: Child) -> None:
@@ -73,13 +78,30 @@ class Supervisor:
         )
         self._note(child.name, process.pid)
         try:
-            last_line = await _write_log(process, child.log)
+            last_line = await self._read_lines(process, child)
             code = await process.wait()
         finally:
             with trio.CancelScope(shield=True):
                 await _stop(process)
             self._note(child.name, None)
         return code, last_line
+
+    async def _read_lines(self, process: trio.Process, child: Child) -> str:
+        """Copy the child's output to its log until it ends; returns the last line with anything on it."""
+        assert process.stdout is not None
+        rest = b""
+        last = f"it ended without a word; see {child.log}"
+        with RotatingLog(child.log) as log:
+            async for data in process.stdout:
+                log.write(bytes(data))
+                *lines, rest = (rest + data).split(b"\n")
+                rest = rest[-LINE_BYTES_MAX:]
+                for line in lines:
+                    text = line.decode(errors="replace").rstrip()
+                    if text:
+                        last = text
+                        self._on_line(child.name, text)
+        return last
 
     def _note(self, name: str, pid: int | None) -> None:
         if pid is None:
@@ -104,18 +126,6 @@ async def _stop(process: trio.Process) -> None:
         await process.wait()
     if process.stdout is not None:
         await process.stdout.aclose()
-
-
-async def _write_log(process: trio.Process, path: Path) -> str:
-    """Copy the child's output to its log until it ends; returns the last line with anything on it."""
-    assert process.stdout is not None
-    tail = b""
-    with RotatingLog(path) as log:
-        async for data in process.stdout:
-            log.write(bytes(data))
-            tail = (tail + data)[-4096:]
-    lines = [line for line in tail.decode(errors="replace").splitlines() if line.strip()]
-    return lines[-1].strip() if lines else f"it ended without a word; see {path}"
 
 
 class RotatingLog:
@@ -144,11 +154,12 @@ def _describe_end(code: int) -> str:
     return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
 
-async def until_orphaned() -> None:
+async def until_orphaned() -> str:
     """Return when standard input ends: the process that started this one is gone, or wants it to stop."""
     async with trio.lowlevel.FdStream(os.dup(sys.stdin.fileno())) as stdin:
         while await stdin.receive_some(1024):
             pass
+    return "standard input ended"
 
 
 async def until_signalled() -> str:
@@ -157,3 +168,16 @@ async def until_signalled() -> str:
         async for number in signals:
             return signal.Signals(number).name
     raise AssertionError("the signal receiver never ends by itself")
+
+
+async def cancel_when_told(scope: trio.CancelScope, supervised: bool) -> None:
+    """Cancel `scope` at SIGINT, SIGTERM or, when supervised, at the end of standard input."""
+
+    async def wait_for(happened: Callable[[], Awaitable[str]]) -> None:
+        await happened()
+        scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait_for, until_signalled)
+        if supervised:
+            nursery.start_soon(wait_for, until_orphaned)

@@ -1,4 +1,4 @@
-"""The three keys of a validator, all derived from one secret: it signs transactions, votes and connections with them."""
+"""A validator's three keys, all derived from one secret: for transactions, for votes and for connections."""
 
 from __future__ import annotations
 
@@ -44,7 +44,9 @@ def read_secret(path: Path) -> str:
         text = path.read_text() if status.st_size <= KEY_FILE_BYTES_MAX else ""
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise KeyFileError(f"cannot read key file {path}: {reason}; make one with: potchain key new -o {path}") from None
+        raise KeyFileError(
+            f"cannot read key file {path}: {reason}; make one with: potchain key new -o {path}"
+        ) from None
     if stat.S_IMODE(status.st_mode) & 0o077:
         raise KeyFileError(f"key file {path} can be read by others; close it with: chmod 600 {path}")
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
@@ -65,5 +67,3 @@ def write_secret(path: Path, secret: str) -> None:
         file.write(secret + "\n")
         file.flush()
         os.fsync(file.fileno())
-
-

@@ -24,12 +24,14 @@ class Watched:
         self.pids = tmp_path / "processes.json"
         self.tmp_path = tmp_path
         self.restarts: list[tuple[str, str]] = []
-        self.restarted = trio.Event()
-        self.supervisor = Supervisor(self.pids, self._on_restart)
+        self.lines: list[tuple[str, str]] = []
+        self.supervisor = Supervisor(self.pids, self._on_line, self._on_restart)
+
+    def _on_line(self, name: str, line: str) -> None:
+        self.lines.append((name, line))
 
     def _on_restart(self, name: str, end: str) -> None:
         self.restarts.append((name, end))
-        self.restarted.set()
 
     def child(self, code: str) -> Child:
         return Child("one", ("-c", code), self.tmp_path / "one.log")
@@ -65,6 +67,14 @@ async def test_a_killed_child_comes_back(tmp_path: Path) -> None:
     assert json.loads(watched.pids.read_text()) == {}
 
 
+async def test_every_line_that_a_child_writes_is_passed_on(tmp_path: Path) -> None:
+    watched = Watched(tmp_path)
+    with pytest.raises(Misconfigured), trio.fail_after(10):
+        await watched.supervisor.run(watched.child("import sys; print('one\\n\\ntwo'); sys.exit(2)"))
+    assert watched.lines == [("one", "one"), ("one", "two")]
+    assert (tmp_path / "one.log").read_text() == "one\n\ntwo\n"
+
+
 async def test_a_child_that_ignores_its_end_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("chain.supervisor.STOP_SECONDS", 0.2)
     stubborn = "import signal, time; signal.signal(15, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
@@ -88,7 +98,8 @@ import trio, sys
 from pathlib import Path
 from chain.supervisor import Child, Supervisor
 child = Child("one", ("-c", {WAITS!r}), Path({str(tmp_path / "one.log")!r}))
-trio.run(Supervisor(Path({str(tmp_path / "processes.json")!r}), lambda name, end: None).run, child)
+ignore = lambda name, text: None
+trio.run(Supervisor(Path({str(tmp_path / "processes.json")!r}), ignore, ignore).run, child)
 """
     watched = Watched(tmp_path)
     parent = subprocess.Popen([sys.executable, "-c", code])

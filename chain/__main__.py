@@ -1,0 +1,5 @@
+"""`python -m chain` is `potchain`."""
+
+from chain.cli import main
+
+main()

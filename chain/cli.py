@@ -1,0 +1,204 @@
+"""The command line: `potchain --genesis FILE` runs a chain, the commands use one.
+
+Whatever a person can get wrong ends in one line on standard error that says what to do, and exit code 2.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import trio
+import typer
+
+from chain import __version__, cli_keys, cli_tasks, cli_transfer
+from chain.cli_common import RpcOption, UserError, fault_of, key_of
+from chain.display import say
+from chain.supervisor import cancel_when_told
+
+app = typer.Typer(
+    help="A blockchain whose work is training neural networks.\n\nStart with:  potchain --genesis genesis/testnet.json",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.add_typer(cli_keys.app, name="key")
+app.command("transfer")(cli_transfer.transfer)
+app.add_typer(cli_tasks.app, name="task")
+
+RPC_PORT = 9944  # Substrate's, so that wallets find a local node without being told
+PORT = 30333  # Substrate's
+
+BasePath = Annotated[
+    Path | None,
+    typer.Option(help="Folder for all data. [default: ~/.local/share/potchain/CHAIN_ID]", show_default=False),
+]
+Supervised = Annotated[bool, typer.Option("--supervised", hidden=True, help="Stop when standard input ends.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"potchain {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def run(
+    context: typer.Context,
+    genesis: Annotated[
+        Path | None, typer.Option(help="Genesis file of the chain to run, such as genesis/testnet.json.")
+    ] = None,
+    validator: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|KEYFILE",
+            help="Run one validator: a development validator of the genesis file by name, or a key file.",
+        ),
+    ] = None,
+    full_node: Annotated[bool, typer.Option("--full-node", help="Run one node that follows the chain.")] = False,
+    base_path: BasePath = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of this node and of its folder. [default: the key's]", show_default=False)
+    ] = None,
+    rpc_port: Annotated[
+        int | None,
+        typer.Option(help=f"Port for RPC; of the first node, if several run. [default: {RPC_PORT}]", min=1, max=65535),
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(help=f"Port for peers; of the first node, if several run. [default: {PORT}]", min=1, max=65535),
+    ] = None,
+    bootnode: Annotated[
+        list[str] | None,
+        typer.Option(metavar="HOST:PORT", help="Peer to connect to; may be given again. [default: the genesis file's]"),
+    ] = None,
+    supervised: Supervised = False,
+    version: Annotated[  # noqa: ARG001  (its callback does the work)
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Run a whole network on this machine, or one node of it."""
+    if context.invoked_subcommand is not None:
+        return
+    if genesis is None:
+        print(context.get_help())
+        raise typer.Exit
+    # Imported here: a wallet command needs neither the node nor the runtime's database.
+    from chain.launcher import Launch, launch
+    from chain.node import NodeConfig, NodeRole, run_node
+    from genesis.spec import load, parse_address
+
+    spec = load(genesis)
+    base = base_path or default_base_path(spec.id)
+    if validator is not None and full_node:
+        raise UserError("--validator and --full-node exclude each other; give one of them")
+    if validator is None and not full_node:
+        plan = Launch(spec, base, rpc_port or RPC_PORT, port or PORT, supervised)
+        _run(partial(launch, plan))
+        return
+    role = NodeRole.of(spec, validator, name)
+    config = NodeConfig(
+        spec=spec,
+        role=role,
+        data_path=base / role.name,
+        rpc_port=rpc_port or RPC_PORT + role.offset,
+        port=port or PORT + role.offset,
+        bootnodes=tuple(parse_address(text) for text in bootnode) if bootnode else spec.bootnodes,
+        supervised=supervised,
+    )
+    _run(partial(run_node, config))
+
+
+KeyOption = Annotated[str, typer.Option(help="Key file, or a secret such as //Eve for a development account.")]
+
+
+@app.command()
+def worker(
+    key: KeyOption,
+    rpc: RpcOption = None,
+    base_path: BasePath = None,
+    name: Annotated[str, typer.Option(help="Name of its folder.")] = "worker",
+    platform: Annotated[str, typer.Option(help="Where to compute: cpu, cuda or tpu.")] = "cpu",
+    supervised: Supervised = False,
+) -> None:
+    """Train: compute gradients for the tasks of the chain and earn what their slots pay."""
+    from trainer.worker import run_worker
+
+    _run_role(partial(run_worker, platform=platform), key, rpc, base_path, name, supervised)
+
+
+@app.command()
+def auditor(
+    key: KeyOption,
+    rpc: RpcOption = None,
+    base_path: BasePath = None,
+    name: Annotated[str, typer.Option(help="Name of its folder.")] = "auditor",
+    platform: Annotated[str, typer.Option(help="Where to compute: cpu, cuda or tpu.")] = "cpu",
+    supervised: Supervised = False,
+) -> None:
+    """Audit: recompute sampled slots beside a validator and attest to what is right; KEY is the validator's."""
+    from trainer.auditor import run_auditor
+
+    _run_role(partial(run_auditor, platform=platform), key, rpc, base_path, name, supervised)
+
+
+@app.command()
+def aggregator(
+    key: KeyOption,
+    rpc: RpcOption = None,
+    base_path: BasePath = None,
+    name: Annotated[str, typer.Option(help="Name of its folder.")] = "aggregator",
+    supervised: Supervised = False,
+) -> None:
+    """Aggregate: sum each round's updates and serve the model that results."""
+    from trainer.aggregator import run_aggregator
+
+    _run_role(run_aggregator, key, rpc, base_path, name, supervised)
+
+
+def _run_role(
+    role: Callable[..., Awaitable[None]],
+    key: str,
+    rpc: list[str] | None,
+    base_path: Path | None,
+    name: str,
+    supervised: bool,
+) -> None:
+    keypair = key_of(key)
+    cache = (base_path or default_base_path("workers")) / name
+    cache.mkdir(parents=True, exist_ok=True)
+    urls = rpc or [f"ws://127.0.0.1:{RPC_PORT}"]
+    _run(partial(_until_stopped, partial(role, urls, keypair, cache, report=partial(say, name)), supervised))
+
+
+async def _until_stopped(main: Callable[[], Awaitable[None]], supervised: bool) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(cancel_when_told, nursery.cancel_scope, supervised)
+        await main()
+        nursery.cancel_scope.cancel()
+
+
+def default_base_path(chain_id: str) -> Path:
+    """Where data goes when nobody says: the user's data folder (XDG)."""
+    home = os.environ.get("XDG_DATA_HOME")
+    return (Path(home) if home else Path.home() / ".local" / "share") / "potchain" / chain_id
+
+
+def _run(main: Callable[[], Awaitable[None]]) -> None:
+    trio.run(main)
+
+
+def main() -> None:
+    """Entry point: turn what the user can mend into one line and exit code 2; anything else is a bug and stays loud."""
+    try:
+        app(standalone_mode=True)
+    except BaseException as error:
+        fault = fault_of(error)
+        if fault is None:
+            raise
+        print(f"error: {fault.message}", file=sys.stderr)
+        sys.exit(fault.exit_code)

@@ -1,0 +1,93 @@
+"""What the commands share: how they reach a node and a key, and how their errors are shown."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from chain.display import Token
+from chain.primitives.keys import Keypair, KeyUriError, Scheme
+from chain.primitives.ss58 import Ss58Error
+from chain.rpc.client import Client, ClientError, RpcError
+from chain.rpc.errors import PortInUse as RpcPortInUse
+from chain.supervisor import EXIT_MISCONFIGURED, Misconfigured
+from chain.validator_keys import KeyFileError, read_secret
+from genesis.spec import GenesisError
+
+EXIT_FAILED = 1  # the command was right but did not succeed
+
+RpcOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="URL", help="RPC address of a node; may be given again as a fallback. [default: ws://127.0.0.1:9944]"
+    ),
+]
+NodeOption = Annotated[str, typer.Option("--rpc", metavar="URL", help="RPC address of a node.")]
+DEFAULT_RPC = "ws://127.0.0.1:9944"
+
+
+class UserError(Exception):
+    """The command line asks for something that cannot be done; the message says what to do instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """An error that is the user's to mend, or the world's: one line and an exit code."""
+
+    message: str
+    exit_code: int
+
+
+def fault_of(error: BaseException) -> Fault | None:
+    """What to tell the user, or None where the error is a bug in this program."""
+    if isinstance(error, BaseExceptionGroup):
+        faults = [fault_of(inner) for inner in error.exceptions]
+        return faults[0] if all(faults) else None
+    if isinstance(error, RpcError | ClientError):
+        return Fault(str(error), EXIT_FAILED)
+    if isinstance(error, _user_errors()):
+        return Fault(" ".join(str(error).split()), EXIT_MISCONFIGURED)
+    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EPERM):
+        return Fault(f"{error.strerror}: {error.filename}; choose another folder with --base-path", EXIT_MISCONFIGURED)
+    return None
+
+
+def _user_errors() -> tuple[type[Exception], ...]:
+    """Errors of the node's own parts are looked up late: a wallet command never loads them."""
+    import sys
+
+    found: list[type[Exception]] = [UserError, GenesisError, KeyFileError, KeyUriError, Ss58Error, Misconfigured]
+    found.append(RpcPortInUse)
+    late = {
+        "chain.launcher": ("CannotLaunch",),
+        "chain.ledger": ("GenesisMismatch", "DataFolderLocked", "LedgerError"),
+        "chain.net.errors": ("PortInUse",),
+        "runtime.types": ("GenesisError",),
+    }
+    for module, names in late.items():
+        for name in names:
+            kind = getattr(sys.modules.get(module), name, None)
+            if kind is not None:
+                found.append(kind)
+    return tuple(found)
+
+
+def secret_of(text: str) -> str:
+    """The secret URI behind a key file's name, or the text itself where it is one; raises KeyFileError."""
+    is_file_name = not text.startswith(("//", "0x")) and " " not in text
+    return read_secret(Path(text)) if is_file_name else text
+
+
+def key_of(text: str, scheme: Scheme = Scheme.ED25519) -> Keypair:
+    """The key behind a key file's name or a secret URI; raises KeyFileError or KeyUriError."""
+    return Keypair.from_uri(secret_of(text), scheme)
+
+
+async def token_of(client: Client) -> tuple[Token, int]:
+    """How the chain shows amounts, and its SS58 prefix."""
+    properties: dict[str, Any] = await client.request("system_properties")
+    return Token(properties["tokenSymbol"], properties["tokenDecimals"]), properties["ss58Format"]

@@ -1,0 +1,143 @@
+"""Runs a whole network on this machine: every process that the genesis file names keys for, as a child.
+
+The terminal shows the lines of one node, the first that lives; every child has its own data folder and log.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from chain import __version__
+from chain.display import say
+from chain.supervisor import Child, Supervisor, cancel_when_told
+from genesis.spec import GenesisSpec
+
+READY_SECONDS_MAX = 60.0
+# The lines of a node that belong on the launcher's terminal; everything else stays in its log.
+SHOWN = ("block", "round", "stall", "sync")
+
+
+class CannotLaunch(Exception):
+    """The network cannot be started; the message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """What to run, and where: `rpc_port` and `port` are the first node's, the next node's are one higher."""
+
+    spec: GenesisSpec
+    base_path: Path
+    rpc_port: int
+    port: int
+    supervised: bool
+
+
+class _Terminal:
+    """Passes on the lines of one node at a time, and moves to the next when that one ends."""
+
+    def __init__(self, nodes: list[str]) -> None:
+        self._nodes = nodes
+        self._speaker = 0
+        self._ready: dict[str, trio.Event] = {name: trio.Event() for name in nodes}
+
+    def heard(self, name: str, line: str) -> None:
+        """A child wrote a line."""
+        kind = line[10:18].strip()
+        if kind == "ready" and name in self._ready:
+            self._ready[name].set()
+        if kind in SHOWN and name == self._nodes[self._speaker]:
+            say(kind, line[19:])
+
+    def restarted(self, name: str, end: str) -> None:
+        """A child ended and is being started again."""
+        say("restart", f"{name} {end}; starting it again")
+        if name == self._nodes[self._speaker]:
+            self._speaker = (self._speaker + 1) % len(self._nodes)
+
+    async def all_ready(self) -> None:
+        for event in self._ready.values():
+            await event.wait()
+
+
+async def launch(plan: Launch) -> None:
+    """Run the network until Ctrl-C. Raises CannotLaunch, or Misconfigured with the line of the child that refused."""
+    if plan.spec.development is None:
+        raise CannotLaunch(
+            f"genesis file {plan.spec.path} names no development keys, so this machine cannot play every part: "
+            "run one node with --validator KEYFILE or --full-node"
+        )
+    children = list(_children(plan))
+    require_free_ports(plan)
+    terminal = _Terminal([key.name for key in plan.spec.development.validators])
+    supervisor = Supervisor(plan.base_path / "processes.json", on_line=terminal.heard, on_restart=terminal.restarted)
+    started = trio.current_time()
+    _introduce(plan, len(children))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(cancel_when_told, nursery.cancel_scope, plan.supervised)
+        nodes = children[: len(plan.spec.development.validators)]
+        for child in nodes:
+            nursery.start_soon(supervisor.run, child)
+        with trio.move_on_after(READY_SECONDS_MAX):
+            await terminal.all_ready()
+            say("ready", f"{len(nodes)} validators after {trio.current_time() - started:.1f} s; Ctrl-C stops them all")
+        for child in children[len(nodes) :]:
+            nursery.start_soon(supervisor.run, child)
+    say("stopped", f"the data stays in {plan.base_path}; the same command goes on from there")
+
+
+def _children(plan: Launch) -> Iterator[Child]:
+    """Nodes first, so that the others find them; each worker starts at another node and knows them all."""
+    development = plan.spec.development
+    assert development is not None
+    rpc_urls = [f"ws://127.0.0.1:{plan.rpc_port + i}" for i in range(len(development.validators))]
+    bootnodes = [f"--bootnode=127.0.0.1:{plan.port + i}" for i in range(len(development.validators))]
+    for i, key in enumerate(development.validators):
+        ports = (f"--rpc-port={plan.rpc_port + i}", f"--port={plan.port + i}")
+        yield _child(plan, key.name, f"--validator={key.name}", *ports, *bootnodes)
+    for i, key in enumerate(development.validators):
+        yield _child(plan, f"{key.name}-auditor", "auditor", f"--key={key.uri}", f"--rpc={rpc_urls[i]}")
+    for role, keys in (("aggregator", development.aggregators), ("worker", development.workers)):
+        for i, key in enumerate(keys):
+            yield _child(plan, key.name, role, f"--key={key.uri}", *_rpc_from(rpc_urls, i))
+
+
+def _rpc_from(urls: list[str], first: int) -> list[str]:
+    first %= len(urls)
+    return [f"--rpc={url}" for url in urls[first:] + urls[:first]]
+
+
+def _child(plan: Launch, name: str, *arguments: str) -> Child:
+    command, *options = arguments
+    common = (f"--genesis={plan.spec.path}", f"--base-path={plan.base_path}", "--supervised")
+    if command.startswith("--"):
+        words = (command, *options, *common)
+    else:
+        words = (command, f"--name={name}", *options, *common[1:])
+    return Child(name, ("-m", "chain", *words), plan.base_path / f"{name}.log")
+
+
+def require_free_ports(plan: Launch) -> None:
+    """Say which port is taken before anything is started; a node says the same should it lose a race."""
+    for i in range(len(plan.spec.development.validators) if plan.spec.development else 0):
+        for port, flag in ((plan.rpc_port + i, "--rpc-port"), (plan.port + i, "--port")):
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    probe.bind(("127.0.0.1", port))
+                except OSError as error:
+                    raise CannotLaunch(
+                        f"port {port} cannot be used: {error.strerror}; stop the program that has it, or give "
+                        f"other ports with {flag} (the first node's; the others follow)"
+                    ) from None
+
+
+def _introduce(plan: Launch, processes: int) -> None:
+    last = plan.rpc_port + len(plan.spec.development.validators if plan.spec.development else ()) - 1
+    say("potchain", f"{__version__}  {plan.spec.name}: {processes} processes on this machine")
+    say("data", f"{plan.base_path}  (a log for each process, NAME.log)")
+    say("rpc", f"ws://127.0.0.1:{plan.rpc_port} to {last}  (HTTP too)")
