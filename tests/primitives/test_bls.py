@@ -1,0 +1,202 @@
+"""BLS: two backends that never differ, whatever they are given."""
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from py_arkworks_bls12381 import G1Point, G2Point
+from py_ecc.bls.ciphersuites import G2ProofOfPossession
+
+from chain.primitives import bls, bls_native, bls_reference
+
+ALICE, BOB = bls.keygen(b"alice" * 8), bls.keygen(b"bob" * 16)
+MESSAGE = b"block 1"
+
+INFINITE_KEY = b"\xc0" + bytes(47)
+INFINITE_SIGNATURE = b"\xc0" + bytes(95)
+FIELD_MODULUS = 0x1A0111EA397FE69A4B1BA7B6434BACD764774B84F38512BF6730D2A0F6B0F6241EABFFFEB153FFFFB9FEFFFFFFFFAAAB
+
+
+def on_the_curve_only(read: Callable[[bytes], G1Point | G2Point], size: int) -> bytes:
+    """Return a point of the curve that is outside the subgroup of order r, as all but one in 2**125 or more are."""
+    for x in range(1, 100):
+        encoded = b"\x80" + bytes(size - 2) + bytes([x])
+        try:
+            point = read(encoded)
+        except ValueError:
+            continue
+        if not point.is_in_subgroup():
+            return encoded
+    raise AssertionError("no point found")
+
+
+STRAY_KEY = on_the_curve_only(G1Point.from_compressed_bytes_unchecked, 48)
+STRAY_SIGNATURE = on_the_curve_only(G2Point.from_compressed_bytes_unchecked, 96)
+
+
+def minus(point: bytes) -> bytes:
+    return bytes([point[0] ^ 0x20]) + point[1:]
+
+
+def flagged(point: bytes, at: int, bits: int) -> bytes:
+    return point[:at] + bytes([point[at] | bits]) + point[at + 1 :]
+
+
+KEY = bls_native.public_key(ALICE)
+SIGNATURE = bls_native.sign(ALICE, MESSAGE)
+
+BAD_KEYS = {
+    "another's": bls_native.public_key(BOB),
+    "negated": minus(KEY),
+    "infinity": INFINITE_KEY,
+    "infinity with a sign": b"\xe0" + bytes(47),
+    "infinity with a tail": b"\xc0" + bytes(46) + b"\x01",
+    "zero bytes": bytes(48),
+    "one bits": b"\xff" * 48,
+    "not compressed": bytes([KEY[0] & 0x7F]) + KEY[1:],
+    "marked infinite": flagged(KEY, 0, 0x40),
+    "x not reduced": (FIELD_MODULUS | 1 << 383).to_bytes(48, "big"),
+    "not in the subgroup": STRAY_KEY,
+    "empty": b"",
+    "a byte short": KEY[:-1],
+    "a byte long": KEY + b"\0",
+}
+BAD_SIGNATURES = {
+    "negated": minus(SIGNATURE),
+    "infinity": INFINITE_SIGNATURE,
+    "infinity with a sign": b"\xe0" + bytes(95),
+    "infinity with a tail": b"\xc0" + bytes(94) + b"\x01",
+    "zero bytes": bytes(96),
+    "one bits": b"\xff" * 96,
+    "not compressed": bytes([SIGNATURE[0] & 0x7F]) + SIGNATURE[1:],
+    "flags in the second half": flagged(SIGNATURE, 48, 0x80),
+    "first half not reduced": (FIELD_MODULUS | 1 << 383).to_bytes(48, "big") + bytes(48),
+    "second half not reduced": SIGNATURE[:48]
+    + (int.from_bytes(SIGNATURE[48:], "big") + FIELD_MODULUS).to_bytes(48, "big"),
+    "not in the subgroup": STRAY_SIGNATURE,
+    "empty": b"",
+    "a byte short": SIGNATURE[:-1],
+    "a byte long": SIGNATURE + b"\0",
+}
+
+
+@pytest.fixture(params=[bls_native, bls_reference], ids=["native", "reference"])
+def backend(request: pytest.FixtureRequest) -> bls.Backend:
+    chosen: bls.Backend = request.param
+    return chosen
+
+
+def test_a_node_uses_the_native_backend_where_there_is_one() -> None:
+    assert bls.backend is bls_native
+
+
+def test_keys_signatures_and_proofs_are_the_same_bytes_from_both_backends() -> None:
+    for secret in (ALICE, b"\0" * 31 + b"\x01", (bls.SUBGROUP_ORDER - 1).to_bytes(32, "big")):
+        assert bls_native.public_key(secret) == bls_reference.public_key(secret)
+    for message in (b"", MESSAGE, bytes(300)):
+        assert bls_native.sign(ALICE, message) == bls_reference.sign(ALICE, message)
+    assert bls_native.prove_possession(ALICE) == bls_reference.prove_possession(ALICE)
+    both = [SIGNATURE, bls_native.sign(BOB, MESSAGE)]
+    assert bls_native.aggregate(both) == bls_reference.aggregate(both)
+
+
+def test_each_backend_accepts_what_the_other_signed(backend: bls.Backend) -> None:
+    keys = [KEY, bls_native.public_key(BOB)]
+    together = bls_native.aggregate([SIGNATURE, bls_native.sign(BOB, MESSAGE)])
+    assert backend.verify(KEY, MESSAGE, SIGNATURE)
+    assert backend.fast_aggregate_verify(keys, MESSAGE, together)
+    assert backend.verify_possession(KEY, bls_native.prove_possession(ALICE))
+
+
+def test_a_signature_over_something_else_is_not_valid(backend: bls.Backend) -> None:
+    assert not backend.verify(KEY, b"block 2", SIGNATURE)
+    assert not backend.fast_aggregate_verify([KEY, KEY], MESSAGE, SIGNATURE)
+
+
+def test_a_proof_of_possession_is_no_signature_and_a_signature_no_proof(backend: bls.Backend) -> None:
+    assert not backend.verify(KEY, KEY, bls_native.prove_possession(ALICE))
+    assert not backend.verify_possession(KEY, bls_native.sign(ALICE, KEY))
+
+
+@pytest.mark.parametrize("what", BAD_KEYS)
+def test_a_bad_key_verifies_nothing(backend: bls.Backend, what: str) -> None:
+    key = BAD_KEYS[what]
+    assert not backend.verify(key, MESSAGE, SIGNATURE)
+    if what not in ("another's", "negated"):  # Points like any other: nothing to learn from more pairings.
+        assert not backend.verify(key, MESSAGE, INFINITE_SIGNATURE)
+        assert not backend.fast_aggregate_verify([KEY, key], MESSAGE, SIGNATURE)
+        assert not backend.verify_possession(key, SIGNATURE)
+
+
+@pytest.mark.parametrize("what", BAD_SIGNATURES)
+def test_a_bad_signature_is_not_valid(backend: bls.Backend, what: str) -> None:
+    assert not backend.verify(KEY, MESSAGE, BAD_SIGNATURES[what])
+
+
+@pytest.mark.parametrize("what", sorted(set(BAD_SIGNATURES) - {"negated", "infinity"}))
+def test_what_is_no_signature_is_not_aggregated(backend: bls.Backend, what: str) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        backend.aggregate([SIGNATURE, BAD_SIGNATURES[what]])
+
+
+def test_signatures_that_cancel_out_aggregate_to_infinity(backend: bls.Backend) -> None:
+    assert backend.aggregate([SIGNATURE, minus(SIGNATURE)]) == INFINITE_SIGNATURE
+    assert backend.aggregate([INFINITE_SIGNATURE]) == INFINITE_SIGNATURE
+
+
+def test_keys_that_cancel_out_do_not_make_infinity_a_signature(backend: bls.Backend) -> None:
+    assert not backend.fast_aggregate_verify([KEY, minus(KEY)], MESSAGE, INFINITE_SIGNATURE)
+
+
+def test_nobody_signs_nothing(backend: bls.Backend) -> None:
+    assert not backend.fast_aggregate_verify([], MESSAGE, SIGNATURE)
+    assert not backend.fast_aggregate_verify([], MESSAGE, INFINITE_SIGNATURE)
+    with pytest.raises(ValueError, match="at least one signature"):
+        backend.aggregate([])
+
+
+@pytest.mark.parametrize(
+    ("secret", "complaint"),
+    [
+        (bytes(32), "above zero"),
+        (bls.SUBGROUP_ORDER.to_bytes(32, "big"), "below the group order"),
+        (b"\xff" * 32, "below the group order"),
+        (b"", "32 bytes, got 0"),
+        (b"\x01" * 31, "32 bytes, got 31"),
+        (b"\x01" * 33, "32 bytes, got 33"),
+    ],
+)
+def test_a_secret_outside_the_range_is_refused(backend: bls.Backend, secret: bytes, complaint: str) -> None:
+    for use in (backend.public_key, backend.prove_possession, lambda s: backend.sign(s, MESSAGE)):
+        with pytest.raises(ValueError, match=complaint):
+            use(secret)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 95), st.integers(1, 255))
+@example(0, 0x20)
+@example(0, 0x40)
+@example(48, 0x80)
+def test_both_backends_read_a_changed_signature_alike(position: int, change: int) -> None:
+    changed = bytearray(SIGNATURE)
+    changed[position] ^= change
+
+    def read(backend: bls.Backend) -> bytes | None:
+        try:
+            return backend.aggregate([bytes(changed)])
+        except ValueError:
+            return None
+
+    assert read(bls_native) == read(bls_reference)
+
+
+@given(st.binary(min_size=32, max_size=64))
+@settings(max_examples=20)
+def test_keys_are_derived_as_the_reference_derives_them(material: bytes) -> None:
+    assert int.from_bytes(bls.keygen(material), "big") == G2ProofOfPossession.KeyGen(material)
+
+
+def test_too_little_key_material_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least 32 bytes of key material, got 31"):
+        bls.keygen(bytes(31))
