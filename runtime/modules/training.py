@@ -1,0 +1,341 @@
+"""The training protocol: who trains what, what they committed to, what validators accepted, who is paid or slashed.
+
+Rule: a verdict on a gradient is never computed here. State only counts what validators attest, in integers, and every
+draw uses the beacon of the block after the one that fixed what the draw is about.
+
+A round runs COMMIT → REVEAL → AUDIT, then the next one opens. Hooks at the end of a block close what is complete (a
+commit phase; an audit that validators agree on); hooks at the beginning of a block open what needs its fresh beacon
+(slots, auditors). A round that ends without an accepted slot is opened again, with fresh draws, under the next attempt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from chain.primitives.scale import H256, Balance, u32, u64
+from chain.primitives.seal import read_bitmap
+from runtime.framework import call
+from runtime.limits import MICROSECOND
+from runtime.modules import (
+    training_genesis,
+    training_invariants,
+    training_rounds,
+    training_transitions,
+    training_workers,
+)
+from runtime.modules.training_schema import TrainingSchema
+from runtime.modules.training_types import (
+    ACCURACY_PPM_MAX,
+    ACTIVE_TASKS_MAX,
+    AGGREGATORS_MAX,
+    ROUNDS_MAX,
+    WORKERS_MAX,
+    ZERO_HASH,
+    Aggregate,
+    Attestation,
+    Optimizer,
+    Phase,
+    Policy,
+    Round,
+    RoundState,
+    Slot,
+    SlotState,
+    Task,
+    TaskId,
+    TaskStatus,
+    Terms,
+    commitment_of,
+    name_is_valid,
+    optimizer_is_valid,
+    policy_is_valid,
+    seed_of,
+)
+from runtime.types import DispatchError, GenesisError, Origin, Pays, Weight
+
+
+class Training(TrainingSchema):
+    """Training tasks, their rounds, and the workers that are paid for them."""
+
+    @call(index=0, weight=Weight(200 * MICROSECOND))
+    def create_task(
+        self,
+        origin: Origin,
+        name: bytes,
+        program_root: H256,
+        dataset_root: H256,
+        params_root: H256,
+        optimizer: Optimizer,
+        policy: Policy,
+        rounds: Round,
+        price_per_slot: Balance,
+    ) -> None:
+        """Have a model trained: `rounds` rounds from `params_root`. Reserves price, times slots, times rounds."""
+        self.create(
+            Terms(
+                owner=origin.ensure_signed(),
+                name=name,
+                program_root=program_root,
+                dataset_root=dataset_root,
+                params_root=params_root,
+                optimizer=optimizer,
+                policy=policy,
+                rounds=rounds,
+                price_per_slot=price_per_slot,
+            )
+        )
+
+    @call(index=1, weight=Weight(200 * MICROSECOND))
+    def register_worker(self, origin: Origin) -> None:
+        """Reserve WorkerBond and be drawn for slots from the next round on."""
+        account = origin.ensure_signed()
+        worker = self.workers[account]
+        count = self.worker_count.get()
+        if worker.bond:
+            raise self.AlreadyRegistered
+        if count >= WORKERS_MAX:
+            raise self.TooManyWorkers
+        self.balances.reserve(account, self.worker_bond)
+        self.worker_count.put(count + 1)
+        self.workers[account] = replace(worker, bond=self.worker_bond, active=True)
+        training_workers.activate(self, account)
+        self.emit(self.WorkerRegistered(account, self.worker_bond))
+
+    @call(index=2, weight=Weight(500 * MICROSECOND))
+    def deregister_worker(self, origin: Origin) -> None:
+        """Leave and get the bond back; not while a slot of a running round is the worker's."""
+        account = origin.ensure_signed()
+        if not self.workers[account].bond:
+            raise self.NotRegistered
+        for task in self.active_tasks.get():
+            if any(slot.worker == account for slot in self.rounds[task].slots):
+                raise self.WorkerAssigned(f"task {task} waits for the worker's slot of its running round")
+        training_workers.remove(self, account)
+
+    @call(index=3, weight=Weight(200 * MICROSECOND))
+    def commit(self, origin: Origin, task: TaskId, round: Round, slot: Slot, commitment: H256) -> Pays:
+        """Commit to a slot's update before anybody's is known. Free for the worker that was drawn."""
+        worker = origin.ensure_signed()
+        state = self._running(task, round, Phase.COMMIT)
+        mine = self._assigned(state, slot, worker)
+        if mine.commitment is not None:
+            raise self.AlreadyCommitted
+        self._put_slot(task, state, slot, replace(mine, commitment=commitment))
+        self.emit(self.Committed(task, round, slot, worker))
+        return Pays.NO
+
+    @call(index=4, weight=Weight(200 * MICROSECOND))
+    def reveal(self, origin: Origin, task: TaskId, round: Round, slot: Slot, salt: H256, update_root: H256) -> Pays:
+        """Show what a commitment was made of: salt and the root of the update's blob. Free when it fits."""
+        worker = origin.ensure_signed()
+        state = self._running(task, round, Phase.REVEAL)
+        mine = self._assigned(state, slot, worker)
+        if mine.commitment is None:
+            raise self.NotCommitted
+        if mine.update_root is not None:
+            raise self.AlreadyRevealed
+        if mine.commitment != commitment_of(worker, task, round, slot, salt, update_root):
+            raise self.CommitmentMismatch
+        self._put_slot(task, state, slot, replace(mine, update_root=update_root))
+        self.emit(self.Revealed(task, round, slot, worker, update_root))
+        return Pays.NO
+
+    @call(index=5, weight=Weight(200 * MICROSECOND))
+    def aggregate(self, origin: Origin, task: TaskId, round: Round, params_root: H256, optimizer_root: H256) -> Pays:
+        """Say what the model became. The first aggregate of a round is free; nobody has to believe it."""
+        account = origin.ensure_signed()
+        if account not in self.aggregators:
+            raise self.NotRegistered
+        state = self._running(task, round, Phase.AUDIT)
+        aggregate = Aggregate(account, params_root, optimizer_root)
+        if state.aggregate == aggregate:
+            raise self.SameAggregate
+        self.rounds[task] = replace(state, aggregate=aggregate)
+        self.emit(self.Aggregated(task, round, account, params_root, optimizer_root))
+        return Pays.NO if state.aggregate is None else Pays.YES
+
+    @call(index=6, weight=Weight(100 * MICROSECOND))
+    def register_aggregator(self, origin: Origin) -> None:
+        """Reserve AggregatorBond and be heard as an aggregator."""
+        account = origin.ensure_signed()
+        count = self.aggregator_count.get()
+        if account in self.aggregators:
+            raise self.AlreadyRegistered
+        if count >= AGGREGATORS_MAX:
+            raise self.TooManyAggregators
+        self.balances.reserve(account, self.aggregator_bond)
+        self.aggregator_count.put(count + 1)
+        self.aggregators[account] = self.aggregator_bond
+        self.emit(self.AggregatorRegistered(account, self.aggregator_bond))
+
+    @call(index=7, weight=Weight(300 * MICROSECOND))
+    def attest(
+        self,
+        origin: Origin,
+        task: TaskId,
+        round: Round,
+        accepted: bytes,
+        params_root: H256,
+        optimizer_root: H256,
+        loss_micro: u64,
+        accuracy_ppm: u32,
+    ) -> Pays:
+        """Say which slots are right (bitmap, lowest bit first) and what the model became. The first word is free.
+
+        A slot may be left out only if it was challenged. A validator's later word replaces its earlier one.
+        """
+        validator = origin.ensure_signed()
+        self._ensure_authority(validator)
+        state = self._running(task, round, Phase.AUDIT)
+        try:
+            slots = read_bitmap(accepted, len(state.slots))
+        except ValueError as error:
+            raise self.InvalidBitmap(str(error)) from error
+        if any(state.slots[slot].update_root is None for slot in slots):
+            raise self.NotRevealed
+        if any(slot not in slots for slot in training_rounds.unchallenged(state)):
+            raise self.SlotNotChallenged
+        before = self.tasks[task]
+        if not slots and (params_root, optimizer_root) != (before.params_root, before.optimizer_root):
+            raise self.RootsChanged
+        if accuracy_ppm > ACCURACY_PPM_MAX:
+            raise self.InvalidAccuracy
+        attestation = Attestation(validator, accepted, params_root, optimizer_root, loss_micro, accuracy_ppm)
+        if attestation in state.attestations:
+            raise self.AlreadyAttested
+        others = tuple(other for other in state.attestations if other.validator != validator)
+        self.rounds[task] = replace(state, attestations=(*others, attestation))
+        self.emit(self.Attested(task, round, validator, accepted, params_root))
+        return Pays.NO if len(others) == len(state.attestations) else Pays.YES
+
+    @call(index=8, weight=Weight(200 * MICROSECOND))
+    def challenge(self, origin: Origin, task: TaskId, round: Round, slot: Slot) -> Pays:
+        """Say that a slot's update is wrong or cannot be fetched: every validator recomputes it and attests anew."""
+        validator = origin.ensure_signed()
+        self._ensure_authority(validator)
+        state = self._running(task, round, Phase.AUDIT)
+        if self.system.number.get() > state.deadline:
+            raise self.AuditClosed
+        suspect = self._slot(state, slot)
+        if suspect.update_root is None:
+            raise self.NotRevealed
+        if suspect.challenger is not None:
+            raise self.AlreadyChallenged
+        self._put_slot(task, replace(state, attestations=()), slot, replace(suspect, challenger=validator))
+        self.emit(self.Challenged(task, round, slot, validator))
+        return Pays.NO
+
+    @call(index=9, weight=Weight(200 * MICROSECOND))
+    def resume(self, origin: Origin) -> Pays:
+        """Be drawn again after a pause."""
+        account = origin.ensure_signed()
+        worker = self.workers[account]
+        if not worker.bond:
+            raise self.NotRegistered
+        if worker.active:
+            raise self.AlreadyActive
+        self.workers[account] = replace(worker, active=True)
+        training_workers.activate(self, account)
+        self.emit(self.WorkerResumed(account))
+        return Pays.NO
+
+    @call(index=10, weight=Weight(100 * MICROSECOND))
+    def deregister_aggregator(self, origin: Origin) -> None:
+        """Leave and get the bond back."""
+        account = origin.ensure_signed()
+        bond = self.aggregators.get(account)
+        if bond is None:
+            raise self.NotRegistered
+        self.balances.unreserve(account, bond)
+        self.aggregators.remove(account)
+        self.aggregator_count.put(self.aggregator_count.get() - 1)
+        self.emit(self.AggregatorDeregistered(account, bond))
+
+    def on_initialize(self) -> None:
+        """Open what waited for this block's beacon."""
+        training_transitions.begin_block(self)
+
+    def on_finalize(self) -> None:
+        """Close what this block completed."""
+        training_transitions.end_block(self)
+
+    def genesis(self, config: Mapping[str, object]) -> None:
+        """`{"tasks": […]}`: tasks whose escrow is reserved from what the balances' genesis gave their owners."""
+        for path, terms in training_genesis.read_tasks(self.info.attribute, config):
+            try:
+                self.create(terms)
+            except DispatchError as error:
+                raise GenesisError(f"{path}: {error}") from error
+
+    def check(self) -> None:
+        training_invariants.check(self)
+
+    def create(self, terms: Terms) -> TaskId:
+        """Guard a task's terms, reserve its escrow and let it wait for its first round."""
+        policy = terms.policy
+        active = self.active_tasks.get()
+        if not name_is_valid(terms.name):
+            raise self.InvalidName
+        if not optimizer_is_valid(terms.optimizer):
+            raise self.InvalidOptimizer
+        if not policy_is_valid(policy, len(self.validator_accounts())):
+            raise self.InvalidPolicy
+        if not 1 <= terms.rounds <= ROUNDS_MAX:
+            raise self.InvalidRounds
+        if terms.price_per_slot < self.price_per_slot_min:
+            raise self.PriceTooLow
+        if len(active) >= ACTIVE_TASKS_MAX:
+            raise self.TooManyTasks
+        escrow = terms.price_per_slot * policy.slots * terms.rounds
+        self.balances.reserve(terms.owner, escrow)
+        task = self.next_task_id.get()
+        self.next_task_id.put(task + 1)
+        self.active_tasks.put((*active, task))
+        self.tasks[task] = Task(
+            owner=terms.owner,
+            name=terms.name,
+            status=TaskStatus.ACTIVE,
+            program_root=terms.program_root,
+            dataset_root=terms.dataset_root,
+            params_root=terms.params_root,
+            optimizer_root=ZERO_HASH,
+            optimizer=terms.optimizer,
+            policy=policy,
+            seed=seed_of(self.validators.randomness(), terms.owner, task, terms.params_root),
+            round=0,
+            rounds=terms.rounds,
+            price_per_slot=terms.price_per_slot,
+            escrow=escrow,
+            minted=0,
+        )
+        self.rounds[task] = training_rounds.idle(0, 0, self.system.number.get())
+        self.emit(self.TaskCreated(task, terms.owner, escrow))
+        return task
+
+    def _ensure_authority(self, account: bytes) -> None:
+        if account not in self.validator_accounts():
+            raise self.NotAuthority
+
+    def _running(self, task: int, round_: int, phase: Phase) -> RoundState:
+        state = self.rounds.get(task)
+        if state is None:
+            raise self.UnknownTask
+        if state.round != round_:
+            raise self.WrongRound(f"task {task} is at round {state.round}, got {round_}")
+        if state.phase is not phase:
+            raise self.WrongPhase(f"round {round_} of task {task} is in {state.phase.name}, expected {phase.name}")
+        return state
+
+    def _slot(self, state: RoundState, slot: int) -> SlotState:
+        if slot >= len(state.slots):
+            raise self.UnknownSlot(f"the round has {len(state.slots)} slots, got slot {slot}")
+        return state.slots[slot]
+
+    def _assigned(self, state: RoundState, slot: int, worker: bytes) -> SlotState:
+        found = self._slot(state, slot)
+        if found.worker != worker:
+            raise self.NotAssigned
+        return found
+
+    def _put_slot(self, task: int, state: RoundState, index: int, slot: SlotState) -> None:
+        self.rounds[task] = replace(state, slots=training_rounds.replace_slot(state.slots, index, slot))

@@ -1,0 +1,68 @@
+"""Draws from the beacon: who trains which slot, who audits whom.
+
+A draw depends on the beacon, the task, the round, the attempt and its purpose, and on nothing that anybody can choose
+after the beacon is known; every outcome is equally likely (rejection, never a bare modulo).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, TypeVar
+
+from chain.primitives.hashing import blake2_256
+from chain.primitives.scale import H256, codec_of, u32
+
+T = TypeVar("T")
+
+_INPUT = codec_of(tuple[H256, u32, u32, u32, bytes, u32])
+_RANGE: Final = 1 << 64
+
+
+class Draws:
+    """A stream of uniform integers for one purpose (`label`) of one attempt at one round."""
+
+    __slots__ = ("_attempt", "_beacon", "_counter", "_label", "_round", "_task", "_words")
+
+    def __init__(self, beacon: bytes, task: int, round_: int, attempt: int, label: bytes) -> None:
+        self._beacon = beacon
+        self._task = task
+        self._round = round_
+        self._attempt = attempt
+        self._label = label
+        self._counter = 0
+        self._words: list[int] = []
+
+    def _word(self) -> int:
+        if not self._words:
+            fields = (self._beacon, self._task, self._round, self._attempt, self._label, self._counter)
+            digest = blake2_256(_INPUT.encode(fields))
+            self._counter += 1
+            self._words = [int.from_bytes(digest[at : at + 8], "little") for at in (24, 16, 8, 0)]
+        return self._words.pop()
+
+    def below(self, bound: int) -> int:
+        """A uniform integer in [0, bound), for 1 <= bound <= 2**64."""
+        limit = _RANGE - _RANGE % bound
+        while (word := self._word()) >= limit:
+            pass
+        return word % bound
+
+    def sample(self, items: Sequence[T], count: int) -> list[T]:
+        """`count` of the items in random order, none twice (Fisher and Yates, the first `count` steps)."""
+        pool = list(items)
+        for index in range(count):
+            other = index + self.below(len(pool) - index)
+            pool[index], pool[other] = pool[other], pool[index]
+        return pool[:count]
+
+
+def assign_slots(draws: Draws, workers: Sequence[bytes], slots: int) -> list[bytes]:
+    """The worker of each slot: nobody has a second slot before everybody has one."""
+    order = draws.sample(workers, min(slots, len(workers)))
+    return [order[slot % len(order)] for slot in range(slots)]
+
+
+def draw_auditors(draws: Draws, validators: Sequence[bytes], worker: bytes, count: int) -> list[bytes]:
+    """The validators that must recompute a slot; a validator never audits its own contribution."""
+    others = [validator for validator in validators if validator != worker]
+    return draws.sample(others, min(count, len(others)))

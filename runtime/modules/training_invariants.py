@@ -1,0 +1,70 @@
+"""What must hold of the training module's state after every block, over everything that it ever stored.
+
+For tests and simulations: it reads the whole state, which no block may do.
+"""
+
+from __future__ import annotations
+
+from runtime.modules.training_schema import TrainingSchema
+from runtime.modules.training_types import Phase, TaskStatus
+
+
+def check(training: TrainingSchema) -> None:
+    """Assert every invariant; an AssertionError says which one failed and with which values."""
+    _check_tasks(training)
+    _check_workers(training)
+    _check_money(training)
+
+
+def _check_tasks(training: TrainingSchema) -> None:
+    tasks = dict(training.tasks.items())
+    active = training.active_tasks.get()
+    assert sorted(tasks) == list(range(training.next_task_id.get()))
+    assert list(active) == sorted(task for task, value in tasks.items() if value.status is TaskStatus.ACTIVE)
+    assert list(active) == sorted(training.rounds.keys())
+    for task, value in tasks.items():
+        records = dict(training.history.items(task))
+        assert sorted(records) == [(task, round_) for round_ in range(value.round)], f"task {task} lacks a record"
+        assert sum(record.minted for record in records.values()) == value.minted
+        if records:
+            last = records[task, value.round - 1]
+            assert (last.params_root, last.optimizer_root) == (value.params_root, value.optimizer_root)
+        if value.status is TaskStatus.COMPLETED:
+            assert (value.round, value.escrow) == (value.rounds, 0)
+            continue
+        state = training.rounds[task]
+        assert state.round == value.round < value.rounds
+        assert len(state.slots) == (0 if state.phase is Phase.IDLE else value.policy.slots)
+        assert value.escrow >= value.price_per_slot * value.policy.slots * (value.rounds - value.round)
+        for slot in state.slots:
+            assert slot.commitment is not None or slot.update_root is None
+            assert slot.update_root is not None or (slot.challenger is None and not slot.auditors)
+
+
+def _check_workers(training: TrainingSchema) -> None:
+    workers = dict(training.workers.items())
+    assert list(training.active_workers.get()) == sorted(
+        account for account, worker in workers.items() if worker.active
+    )
+    assert training.worker_count.get() == sum(1 for worker in workers.values() if worker.bond)
+    assert all(worker.bond >= training.worker_bond_min for worker in workers.values() if worker.bond)
+    assert all(worker.bond for worker in workers.values() if worker.active)
+    assert training.aggregator_count.get() == len(list(training.aggregators.keys()))
+    accepted = sum(slot.accepted for record in training.history.values() for slot in record.slots)
+    assert sum(worker.accepted for worker in workers.values()) == accepted
+
+
+def _check_money(training: TrainingSchema) -> None:
+    minted = training.rewards.minted.get()
+    assert minted == sum(worker.earned for worker in training.workers.values())
+    assert minted == sum(task.minted for task in training.tasks.values())
+    reserved: dict[bytes, int] = {}
+    for task in training.tasks.values():
+        reserved[task.owner] = reserved.get(task.owner, 0) + task.escrow
+    for account, worker in training.workers.items():
+        reserved[account] = reserved.get(account, 0) + worker.bond
+    for account, bond in training.aggregators.items():
+        reserved[account] = reserved.get(account, 0) + bond
+    for account, amount in reserved.items():
+        held = training.balances.reserved(account)
+        assert held == amount, f"0x{account.hex()} has {held} reserved, its tasks and bonds say {amount}"

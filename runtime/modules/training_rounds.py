@@ -1,0 +1,120 @@
+"""The arithmetic of a round: when a phase is complete, what the attestations agree on, what comes of each slot.
+
+Pure functions of a RoundState: no storage, no events, no balances.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from chain.primitives.seal import bitmap, read_bitmap
+from runtime.modules.training_types import Attestation, Phase, RoundState, SlotState
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a quorum of validators agreed on."""
+
+    accepted: tuple[int, ...]
+    params_root: bytes
+    optimizer_root: bytes
+    loss_micro: int
+    accuracy_ppm: int
+    attesters: bytes
+
+
+AttestationKey = tuple[bytes, bytes, bytes]
+
+
+def key_of(attestation: Attestation) -> AttestationKey:
+    """What two validators must say alike to agree. Loss and accuracy are floats at heart: there the median decides."""
+    return attestation.accepted, attestation.params_root, attestation.optimizer_root
+
+
+def idle(round_: int, attempt: int, height: int) -> RoundState:
+    """A round that waits for a beacon and for workers."""
+    return RoundState(
+        round=round_,
+        attempt=attempt,
+        phase=Phase.IDLE,
+        opened_at=height,
+        deadline=height,
+        slots=(),
+        attestations=(),
+        aggregate=None,
+    )
+
+
+def opened(workers: Sequence[bytes]) -> tuple[SlotState, ...]:
+    """The slots of a round that has just been assigned."""
+    return tuple(
+        SlotState(worker=worker, commitment=None, update_root=None, auditors=(), challenger=None) for worker in workers
+    )
+
+
+def all_committed(state: RoundState) -> bool:
+    return all(slot.commitment is not None for slot in state.slots)
+
+
+def all_revealed(state: RoundState) -> bool:
+    """Whether every commitment was revealed (slots without a commitment have nothing to reveal)."""
+    return all(slot.update_root is not None for slot in state.slots if slot.commitment is not None)
+
+
+def revealed(state: RoundState) -> list[int]:
+    return [index for index, slot in enumerate(state.slots) if slot.update_root is not None]
+
+
+def unchallenged(state: RoundState) -> list[int]:
+    """The slots that every attestation must accept: revealed, and nobody found them wrong."""
+    return [index for index in revealed(state) if state.slots[index].challenger is None]
+
+
+def replace_slot(slots: Sequence[SlotState], index: int, slot: SlotState) -> tuple[SlotState, ...]:
+    return (*slots[:index], slot, *slots[index + 1 :])
+
+
+def outcome(state: RoundState, validators: Sequence[bytes], quorum: int) -> Outcome | None:
+    """What at least `quorum` of the validators attest alike, or None. Two such groups share an honest validator."""
+    groups: dict[AttestationKey, list[Attestation]] = {}
+    for attestation in _current(state, validators):
+        groups.setdefault(key_of(attestation), []).append(attestation)
+    for (accepted, params_root, optimizer_root), group in groups.items():
+        if len(group) >= quorum:
+            return Outcome(
+                accepted=tuple(read_bitmap(accepted, len(state.slots))),
+                params_root=params_root,
+                optimizer_root=optimizer_root,
+                loss_micro=_median([attestation.loss_micro for attestation in group]),
+                accuracy_ppm=_median([attestation.accuracy_ppm for attestation in group]),
+                attesters=bitmap((validators.index(attestation.validator) for attestation in group), len(validators)),
+            )
+    return None
+
+
+def auditors_heard(state: RoundState, accepted: Sequence[int], validators: Sequence[bytes]) -> bool:
+    """Whether every auditor drawn for an accepted slot has attested (those who left the set are not waited for)."""
+    heard = {attestation.validator for attestation in state.attestations}
+    waited = {auditor for index in accepted for auditor in state.slots[index].auditors}
+    return all(auditor in heard for auditor in waited if auditor in validators)
+
+
+def agreement_is_impossible(state: RoundState, validators: Sequence[bytes], quorum: int) -> bool:
+    """Whether no key can reach a quorum any more, even if every validator that is still silent supported it."""
+    counts: dict[AttestationKey, int] = {}
+    attestations = _current(state, validators)
+    for attestation in attestations:
+        key = key_of(attestation)
+        counts[key] = counts.get(key, 0) + 1
+    silent = len(validators) - len(attestations)
+    return max(counts.values(), default=0) + silent < quorum
+
+
+def _current(state: RoundState, validators: Sequence[bytes]) -> list[Attestation]:
+    return [attestation for attestation in state.attestations if attestation.validator in validators]
+
+
+def _median(values: Sequence[int]) -> int:
+    """The lower median: always a value that somebody attested, and between those of honest validators."""
+    return sorted(values)[(len(values) - 1) // 2]

@@ -1,0 +1,403 @@
+"""The wire schema of the training protocol: what it stores, which events and errors it has, the constants of its rules.
+
+Indexes are never reused. Behaviour is elsewhere: calls in `training`, rounds in `training_transitions`, workers in
+`training_workers`.
+"""
+
+from __future__ import annotations
+
+from chain.primitives.scale import H256, AccountId, Balance, u32, u64
+from runtime.framework import Constant, Module, event
+from runtime.modules.balances import POT, Balances
+from runtime.modules.rewards import Rewards
+from runtime.modules.system import System
+from runtime.modules.training_types import (
+    ChallengeCount,
+    ReopenReason,
+    Round,
+    RoundRecord,
+    RoundState,
+    SlashReason,
+    Slot,
+    Task,
+    TaskId,
+    Worker,
+)
+from runtime.modules.validators import Validators
+from runtime.storage import Hasher, StorageMap, StorageValue
+from runtime.types import DispatchError
+
+
+class TrainingSchema(Module):
+    """What `Training` declares, without its behaviour."""
+
+    system: System
+    balances: Balances
+    validators: Validators
+    rewards: Rewards
+
+    # A worker that cheats loses most of this; a sybil has to lock it once for each identity.
+    worker_bond = Constant[Balance](100 * POT, doc="What a worker reserves while it is registered.")
+    worker_bond_min = Constant[Balance](50 * POT, doc="A worker with less bond than this is removed.")
+    aggregator_bond = Constant[Balance](100 * POT, doc="What an aggregator reserves while it is registered.")
+    # Every slot is audited, so that any slash above zero makes cheating lose; this one also ends the worker.
+    slash_rejected = Constant[Balance](60 * POT, doc="What a rejected slot costs its worker.")
+    # A worker that dies loses its reward as well; ten such deaths end it.
+    slash_not_revealed = Constant[Balance](5 * POT, doc="What a commitment without a reveal costs its worker.")
+    price_per_slot_min = Constant[Balance](POT // 1000, doc="The least that a task pays for an accepted slot.")
+
+    next_task_id = StorageValue[TaskId](default=0, doc="The id of the next task.")
+    active_tasks = StorageValue[tuple[TaskId, ...]](default=(), doc="The tasks whose rounds run, ascending.")
+    tasks = StorageMap[TaskId, Task](hasher=Hasher.TWOX_64_CONCAT, doc="Every task.")
+    rounds = StorageMap[TaskId, RoundState](hasher=Hasher.TWOX_64_CONCAT, doc="The running round of an active task.")
+    history = StorageMap[tuple[TaskId, Round], RoundRecord](
+        hasher=Hasher.TWOX_64_CONCAT, doc="Every final round of every task."
+    )
+    workers = StorageMap[AccountId, Worker](
+        default=Worker(bond=0, active=False, accepted=0, rejected=0, earned=0), doc="Workers, and what they achieved."
+    )
+    worker_count = StorageValue[u32](default=0, doc="How many workers have a bond.")
+    active_workers = StorageValue[tuple[AccountId, ...]](default=(), doc="Who can be drawn for a slot, ascending.")
+    aggregators = StorageMap[AccountId, Balance](doc="The bonds of the registered aggregators.")
+    aggregator_count = StorageValue[u32](default=0, doc="How many aggregators are registered.")
+    challenges = StorageMap[AccountId, ChallengeCount](
+        default=ChallengeCount(upheld=0, refuted=0), doc="How each validator's challenges ended."
+    )
+
+    class InvalidName(DispatchError):
+        """A task's name is 1 to 64 bytes of UTF-8 text without control characters."""
+
+        index = 0
+
+    class InvalidOptimizer(DispatchError):
+        """A learning rate is 1 to 1e15, momentum and betas are below 1e12, epsilon is 1 to 1e12 (units of 1e-12)."""
+
+        index = 1
+
+    class InvalidPolicy(DispatchError):
+        """Slots: 1 to 64, phases: 1 to 14,400 blocks, auditors: 1 to all, tolerance: 0.5 to 4, outliers: 0 to 10 %."""
+
+        index = 2
+
+    class InvalidRounds(DispatchError):
+        """A task has 1 to 1,000,000 rounds."""
+
+        index = 3
+
+    class PriceTooLow(DispatchError):
+        """A task pays at least PricePerSlotMin for a slot."""
+
+        index = 4
+
+    class TooManyTasks(DispatchError):
+        """As many tasks run as this chain runs at once; try again when one has completed."""
+
+        index = 5
+
+    class UnknownTask(DispatchError):
+        """No such task is running."""
+
+        index = 6
+
+    class WrongRound(DispatchError):
+        """The task is at another round."""
+
+        index = 7
+
+    class WrongPhase(DispatchError):
+        """The round is in another phase."""
+
+        index = 8
+
+    class UnknownSlot(DispatchError):
+        """The round has no such slot."""
+
+        index = 9
+
+    class NotAssigned(DispatchError):
+        """The slot was drawn for another worker."""
+
+        index = 10
+
+    class AlreadyCommitted(DispatchError):
+        """The slot has a commitment."""
+
+        index = 11
+
+    class NotCommitted(DispatchError):
+        """The slot has no commitment to reveal."""
+
+        index = 12
+
+    class AlreadyRevealed(DispatchError):
+        """The slot is revealed."""
+
+        index = 13
+
+    class CommitmentMismatch(DispatchError):
+        """The salt and the update root are not what the worker committed to."""
+
+        index = 14
+
+    class AlreadyRegistered(DispatchError):
+        """The signer is registered."""
+
+        index = 15
+
+    class NotRegistered(DispatchError):
+        """The signer is not registered."""
+
+        index = 16
+
+    class WorkerAssigned(DispatchError):
+        """The worker has a slot in a running round; try again when the round is final."""
+
+        index = 17
+
+    class AlreadyActive(DispatchError):
+        """The worker is active."""
+
+        index = 18
+
+    class TooManyWorkers(DispatchError):
+        """As many workers are registered as this chain has room for."""
+
+        index = 19
+
+    class TooManyAggregators(DispatchError):
+        """As many aggregators are registered as this chain has room for."""
+
+        index = 20
+
+    class SameAggregate(DispatchError):
+        """The round has this very aggregate."""
+
+        index = 21
+
+    class NotAuthority(DispatchError):
+        """Only a current validator attests and challenges."""
+
+        index = 22
+
+    class InvalidBitmap(DispatchError):
+        """The bitmap is not the canonical one of the round's slots."""
+
+        index = 23
+
+    class NotRevealed(DispatchError):
+        """The slot was not revealed: there is nothing to accept or to challenge."""
+
+        index = 24
+
+    class SlotNotChallenged(DispatchError):
+        """A revealed slot is left out although nobody challenged it; challenge it first."""
+
+        index = 25
+
+    class RootsChanged(DispatchError):
+        """Nothing is accepted, so the model and the optimiser must stay as they are."""
+
+        index = 26
+
+    class InvalidAccuracy(DispatchError):
+        """An accuracy is at most 1,000,000 parts per million."""
+
+        index = 27
+
+    class AlreadyAttested(DispatchError):
+        """The validator has attested exactly this."""
+
+        index = 28
+
+    class AlreadyChallenged(DispatchError):
+        """The slot is challenged."""
+
+        index = 29
+
+    class AuditClosed(DispatchError):
+        """The audit's deadline has passed: what is revealed and not challenged stands."""
+
+        index = 30
+
+    @event(index=0)
+    class TaskCreated:
+        """A task's first round opens as soon as a worker is active."""
+
+        task: TaskId
+        owner: AccountId
+        escrow: Balance
+
+    @event(index=1)
+    class RoundOpened:
+        """Slots were drawn; commitments count up to `deadline`."""
+
+        task: TaskId
+        round: Round
+        attempt: u32
+        deadline: u32
+
+    @event(index=2)
+    class Committed:
+        """A worker committed to its update."""
+
+        task: TaskId
+        round: Round
+        slot: Slot
+        worker: AccountId
+
+    @event(index=3)
+    class RevealOpened:
+        """Commitments are closed; reveals count up to `deadline`."""
+
+        task: TaskId
+        round: Round
+        deadline: u32
+
+    @event(index=4)
+    class Revealed:
+        """A worker showed what it had committed to."""
+
+        task: TaskId
+        round: Round
+        slot: Slot
+        worker: AccountId
+        update_root: H256
+
+    @event(index=5)
+    class AuditOpened:
+        """Auditors were drawn; they are waited for up to `deadline`."""
+
+        task: TaskId
+        round: Round
+        deadline: u32
+
+    @event(index=6)
+    class Aggregated:
+        """An aggregator said what the model became."""
+
+        task: TaskId
+        round: Round
+        aggregator: AccountId
+        params_root: H256
+        optimizer_root: H256
+
+    @event(index=7)
+    class Challenged:
+        """A validator found a slot wrong: every validator must recompute it and attest anew."""
+
+        task: TaskId
+        round: Round
+        slot: Slot
+        challenger: AccountId
+
+    @event(index=8)
+    class ChallengeUpheld:
+        """A challenged slot was rejected."""
+
+        task: TaskId
+        round: Round
+        slot: Slot
+        challenger: AccountId
+
+    @event(index=9)
+    class ChallengeRefuted:
+        """A challenged slot was accepted."""
+
+        task: TaskId
+        round: Round
+        slot: Slot
+        challenger: AccountId
+
+    @event(index=10)
+    class Attested:
+        """A validator attested; `accepted` is a bitmap of slots."""
+
+        task: TaskId
+        round: Round
+        validator: AccountId
+        accepted: bytes
+        params_root: H256
+
+    @event(index=11)
+    class RoundFinalised:
+        """A quorum agreed: this is the model now."""
+
+        task: TaskId
+        round: Round
+        params_root: H256
+        optimizer_root: H256
+        loss_micro: u64
+        accuracy_ppm: u32
+        minted: Balance
+
+    @event(index=12)
+    class RoundReopened:
+        """The round starts again under the next attempt."""
+
+        task: TaskId
+        round: Round
+        attempt: u32
+        reason: ReopenReason
+
+    @event(index=13)
+    class TaskCompleted:
+        """The last round is final; what is left of the escrow went back to the owner."""
+
+        task: TaskId
+        params_root: H256
+        released: Balance
+
+    @event(index=14)
+    class WorkerRegistered:
+        """A worker reserved its bond and can be drawn."""
+
+        worker: AccountId
+        bond: Balance
+
+    @event(index=15)
+    class WorkerDeregistered:
+        """A worker left, or was removed; the rest of its bond is free again."""
+
+        worker: AccountId
+        released: Balance
+
+    @event(index=16)
+    class WorkerPaused:
+        """A worker missed a slot of this task; it is not drawn again until it resumes."""
+
+        worker: AccountId
+        task: TaskId
+        round: Round
+
+    @event(index=17)
+    class WorkerResumed:
+        """A paused worker can be drawn again."""
+
+        worker: AccountId
+
+    @event(index=18)
+    class WorkerSlashed:
+        """A worker lost bond, which is burned."""
+
+        worker: AccountId
+        task: TaskId
+        round: Round
+        amount: Balance
+        reason: SlashReason
+
+    @event(index=19)
+    class AggregatorRegistered:
+        """An aggregator reserved its bond."""
+
+        aggregator: AccountId
+        bond: Balance
+
+    @event(index=20)
+    class AggregatorDeregistered:
+        """An aggregator left; its bond is free again."""
+
+        aggregator: AccountId
+        released: Balance
+
+    def validator_accounts(self) -> tuple[bytes, ...]:
+        return tuple(authority.account for authority in self.validators.authorities.get())

@@ -1,0 +1,317 @@
+"""What the training protocol stores and signs: tasks, rounds, slots, attestations, workers.
+
+Every field is an integer of stated unit or bytes of bounded length: nothing here is a float, and nothing grows without
+a bound that this file names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Annotated, Final
+
+from chain.primitives.hashing import Hash, blake2_256
+from chain.primitives.scale import (
+    H256,
+    AccountId,
+    Balance,
+    Enum,
+    codec_of,
+    scale_path,
+    u8,
+    u16,
+    u32,
+    u64,
+    variant,
+)
+
+TaskId = u32
+Round = u32
+Slot = u16
+
+# A round's state is decoded and written by every commit and reveal of it: 64 slots keep it under 20 kB.
+SLOTS_MAX: Final = 64
+# A record a round stays in state for ever; the escrow pays for it, and this bounds what one task may leave behind.
+ROUNDS_MAX: Final = 1_000_000
+# A name is shown in one line of a terminal.
+NAME_BYTES_MAX: Final = 64
+# Every block looks at every running round twice (when it begins and when it ends).
+ACTIVE_TASKS_MAX: Final = 16
+# The list of active workers is read and shuffled when a round opens: 1,024 accounts are 32 kB.
+WORKERS_MAX: Final = 1024
+# Aggregates are informative, so that a handful of aggregators is plenty.
+AGGREGATORS_MAX: Final = 64
+# Four hours of one-second blocks: longer phases would only hide a network that is not working.
+PHASE_BLOCKS_MAX: Final = 14_400
+# Half a step is what rounding alone costs; beyond four steps the mildest cheats pass.
+TOLERANCE_MICRO_STEPS_MIN: Final = 500_000
+TOLERANCE_MICRO_STEPS_MAX: Final = 4_000_000
+# The mildest cheats push 18 % of a gradient's integers out of tolerance; forgiving 10 % still catches them.
+OUTLIERS_PPM_MAX: Final = 100_000
+# Optimiser coefficients are integers in units of 1e-12.
+PICO: Final = 10**12
+# A learning rate of a thousand; every real one is below ten.
+LEARNING_RATE_PICO_MAX: Final = 1000 * PICO
+# Accuracy in parts per million.
+ACCURACY_PPM_MAX: Final = 1_000_000
+
+ZERO_HASH: Final = bytes(32)
+
+
+@variant(0)
+@dataclass(frozen=True, slots=True)
+class Sgd:
+    """Stochastic gradient descent; both in units of 1e-12."""
+
+    learning_rate: u64
+    momentum: u64
+
+
+@variant(1)
+@dataclass(frozen=True, slots=True)
+class Adam:
+    """Adam (Kingma and Ba 2015); all in units of 1e-12."""
+
+    learning_rate: u64
+    beta1: u64
+    beta2: u64
+    epsilon: u64
+
+
+Optimizer = Annotated[Sgd | Adam, Enum("potchain_training::Optimizer", Sgd, Adam)]
+
+
+@scale_path("potchain_training::Policy")
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How a task's rounds run: how many contributions, how long each phase may take, how strict an audit is."""
+
+    slots: u16
+    commit_blocks: u32
+    reveal_blocks: u32
+    audit_blocks: u32
+    auditors_per_slot: u8
+    tolerance_micro_steps: u32
+    outliers_ppm: u32
+
+
+@scale_path("potchain_training::TaskStatus")
+class TaskStatus(IntEnum):
+    """Whether rounds still run."""
+
+    ACTIVE = 0
+    COMPLETED = 1
+
+
+@scale_path("potchain_training::Task")
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A model being trained. `round` rounds are final, so it is also the index of the running one."""
+
+    owner: AccountId
+    name: bytes
+    status: TaskStatus
+    program_root: H256
+    dataset_root: H256
+    params_root: H256
+    optimizer_root: H256  # zero: the optimiser has no state yet
+    optimizer: Optimizer
+    policy: Policy
+    seed: H256
+    round: Round
+    rounds: Round
+    price_per_slot: Balance
+    escrow: Balance
+    minted: Balance
+
+
+@scale_path("potchain_training::Phase")
+class Phase(IntEnum):
+    """Where a running round is. A final round is a RoundRecord."""
+
+    IDLE = 0  # waits for the next block's beacon and an active worker
+    COMMIT = 1
+    REVEAL = 2
+    AUDIT = 3
+
+
+@scale_path("potchain_training::SlotState")
+@dataclass(frozen=True, slots=True)
+class SlotState:
+    """One contribution of a running round."""
+
+    worker: AccountId
+    commitment: H256 | None
+    update_root: H256 | None
+    auditors: tuple[AccountId, ...]
+    challenger: AccountId | None
+
+    @property
+    def challenged(self) -> bool:
+        return self.challenger is not None
+
+
+@scale_path("potchain_training::Attestation")
+@dataclass(frozen=True, slots=True)
+class Attestation:
+    """A validator's word on a round: which slots it accepts (bitmap) and what the model became."""
+
+    validator: AccountId
+    accepted: bytes
+    params_root: H256
+    optimizer_root: H256
+    loss_micro: u64
+    accuracy_ppm: u32
+
+
+@scale_path("potchain_training::Aggregate")
+@dataclass(frozen=True, slots=True)
+class Aggregate:
+    """An aggregator's word on what the model became; nobody has to believe it."""
+
+    aggregator: AccountId
+    params_root: H256
+    optimizer_root: H256
+
+
+@scale_path("potchain_training::RoundState")
+@dataclass(frozen=True, slots=True)
+class RoundState:
+    """A task's running round. `deadline` is the last block whose calls count for the phase."""
+
+    round: Round
+    attempt: u32
+    phase: Phase
+    opened_at: u32
+    deadline: u32
+    slots: tuple[SlotState, ...]
+    attestations: tuple[Attestation, ...]
+    aggregate: Aggregate | None
+
+
+@scale_path("potchain_training::SlotRecord")
+@dataclass(frozen=True, slots=True)
+class SlotRecord:
+    """What became of one slot of a final round."""
+
+    worker: AccountId
+    update_root: H256 | None
+    accepted: bool
+
+
+@scale_path("potchain_training::RoundRecord")
+@dataclass(frozen=True, slots=True)
+class RoundRecord:
+    """A final round. `attesters` has bit i set when authority i was in the quorum that agreed."""
+
+    params_root: H256
+    optimizer_root: H256
+    loss_micro: u64
+    accuracy_ppm: u32
+    minted: Balance
+    finalised_at: u32
+    slots: tuple[SlotRecord, ...]
+    attesters: bytes
+
+
+@scale_path("potchain_training::Worker")
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A worker. Without a bond it is only the memory of one that left."""
+
+    bond: Balance
+    active: bool
+    accepted: u32
+    rejected: u32
+    earned: Balance
+
+
+@scale_path("potchain_training::ChallengeCount")
+@dataclass(frozen=True, slots=True)
+class ChallengeCount:
+    """How a validator's challenges ended."""
+
+    upheld: u32
+    refuted: u32
+
+
+@scale_path("potchain_training::SlashReason")
+class SlashReason(IntEnum):
+    """Why a worker lost bond."""
+
+    REJECTED = 0
+    NOT_REVEALED = 1
+
+
+@scale_path("potchain_training::ReopenReason")
+class ReopenReason(IntEnum):
+    """Why a round starts again with fresh draws."""
+
+    NO_COMMITMENT = 0
+    NO_REVEAL = 1
+    NOTHING_ACCEPTED = 2
+    NO_AGREEMENT = 3
+
+
+_COMMITMENT = codec_of(tuple[AccountId, TaskId, Round, Slot, H256, H256])
+
+
+def commitment_of(worker: bytes, task: int, round_: int, slot: int, salt: bytes, update_root: bytes) -> Hash:
+    """What a worker commits to: bound to itself and its slot, so that a copied commitment is worth nothing."""
+    return blake2_256(_COMMITMENT.encode((worker, task, round_, slot, salt, update_root)))
+
+
+def name_is_valid(name: bytes) -> bool:
+    """Whether a task's name is one line of UTF-8 text that a terminal can show."""
+    if not 1 <= len(name) <= NAME_BYTES_MAX:
+        return False
+    try:
+        text = name.decode()
+    except UnicodeDecodeError:
+        return False
+    return not any(ord(letter) < 0x20 or 0x7F <= ord(letter) < 0xA0 for letter in text)
+
+
+def optimizer_is_valid(optimizer: Sgd | Adam) -> bool:
+    """Whether every coefficient lies where the optimiser's arithmetic is defined."""
+    if not 1 <= optimizer.learning_rate <= LEARNING_RATE_PICO_MAX:
+        return False
+    if isinstance(optimizer, Sgd):
+        return optimizer.momentum < PICO
+    return optimizer.beta1 < PICO and optimizer.beta2 < PICO and 1 <= optimizer.epsilon <= PICO
+
+
+def policy_is_valid(policy: Policy, validators: int) -> bool:
+    """Whether a policy keeps this file's bounds and asks for no more auditors than there are validators."""
+    return (
+        1 <= policy.slots <= SLOTS_MAX
+        and 1 <= policy.commit_blocks <= PHASE_BLOCKS_MAX
+        and 1 <= policy.reveal_blocks <= PHASE_BLOCKS_MAX
+        and 1 <= policy.audit_blocks <= PHASE_BLOCKS_MAX
+        and 1 <= policy.auditors_per_slot <= validators
+        and TOLERANCE_MICRO_STEPS_MIN <= policy.tolerance_micro_steps <= TOLERANCE_MICRO_STEPS_MAX
+        and policy.outliers_ppm <= OUTLIERS_PPM_MAX
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What an owner asks for: a task before it runs."""
+
+    owner: bytes
+    name: bytes
+    program_root: bytes
+    dataset_root: bytes
+    params_root: bytes
+    optimizer: Sgd | Adam
+    policy: Policy
+    rounds: int
+    price_per_slot: int
+
+
+_SEED = codec_of(tuple[H256, AccountId, TaskId, H256])
+
+
+def seed_of(beacon: bytes, owner: bytes, task: int, params_root: bytes) -> Hash:
+    """The seed of a task's batches: nobody, its owner included, knows it before the task is created."""
+    return blake2_256(_SEED.encode((beacon, owner, task, params_root)))

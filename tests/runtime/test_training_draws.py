@@ -1,0 +1,83 @@
+"""Draws: nobody can choose them, everybody has the same chance, and work is spread."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chain.primitives.hashing import blake2_256
+from runtime.modules.training_draws import Draws, assign_slots, draw_auditors
+
+ACCOUNTS = [blake2_256(bytes((index,))) for index in range(20)]
+
+
+def draws(seed: int = 0, *, task: int = 0, round_: int = 0, attempt: int = 0, label: bytes = b"slots") -> Draws:
+    return Draws(blake2_256(seed.to_bytes(8, "little")), task, round_, attempt, label)
+
+
+def sequence(stream: Draws) -> list[int]:
+    return [stream.below(1 << 64) for _ in range(9)]
+
+
+def test_a_stream_depends_on_every_one_of_its_inputs() -> None:
+    streams = [
+        draws(),
+        draws(1),
+        draws(task=1),
+        draws(round_=1),
+        draws(attempt=1),
+        draws(label=b"auditors"),
+    ]
+    sequences = [sequence(stream) for stream in streams]
+    assert len({tuple(values) for values in sequences}) == len(sequences)
+    assert sequence(draws()) == sequences[0]
+
+
+def test_a_stream_never_repeats_its_words() -> None:
+    stream = draws()
+    assert len({stream.below(1 << 64) for _ in range(1000)}) == 1000
+
+
+@given(bound=st.integers(1, 1 << 64), seed=st.integers(0, 1000))
+@settings(max_examples=50, deadline=None)
+def test_a_draw_lies_below_its_bound(bound: int, seed: int) -> None:
+    assert 0 <= draws(seed).below(bound) < bound
+
+
+def test_a_bound_that_does_not_divide_the_range_is_drawn_without_bias() -> None:
+    bound = 3 * (1 << 62)  # a bare modulo would draw the lowest third twice as often
+    low = sum(draws(seed).below(bound) < 1 << 62 for seed in range(1500))
+    assert 420 < low < 580  # expected 500, standard deviation 18
+
+
+def test_every_order_of_three_is_equally_likely() -> None:
+    counts = Counter(tuple(draws(seed).sample("abc", 3)) for seed in range(1200))
+    assert len(counts) == 6
+    assert all(140 < count < 260 for count in counts.values())  # expected 200, standard deviation 13
+
+
+@given(workers=st.integers(1, 20), slots=st.integers(1, 64), seed=st.integers(0, 1000))
+@settings(max_examples=50, deadline=None)
+def test_nobody_gets_a_second_slot_before_everybody_has_one(workers: int, slots: int, seed: int) -> None:
+    assigned = assign_slots(draws(seed), ACCOUNTS[:workers], slots)
+    counts = Counter(assigned)
+    assert len(assigned) == slots
+    assert set(assigned) <= set(ACCOUNTS[:workers])
+    assert len(counts) == min(workers, slots)
+    assert max(counts.values()) - min(counts.values()) <= 1
+
+
+def test_every_worker_is_drawn_for_a_slot_equally_often() -> None:
+    counts = Counter(assign_slots(draws(seed), ACCOUNTS[:4], 1)[0] for seed in range(1200))
+    assert all(240 < counts[worker] < 360 for worker in ACCOUNTS[:4])  # expected 300, standard deviation 15
+
+
+@given(validators=st.integers(1, 20), count=st.integers(1, 20), seed=st.integers(0, 1000))
+@settings(max_examples=50, deadline=None)
+def test_auditors_differ_from_each_other_and_from_the_worker(validators: int, count: int, seed: int) -> None:
+    worker = ACCOUNTS[0]
+    auditors = draw_auditors(draws(seed), ACCOUNTS[:validators], worker, count)
+    assert len(set(auditors)) == len(auditors) == min(count, validators - 1)
+    assert worker not in auditors
