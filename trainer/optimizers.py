@@ -1,0 +1,197 @@
+"""The optimisers, in numpy float32.
+
+Rule: one IEEE operation at a time on flat arrays (no fused operation, no float reduction, no libm), so that every
+machine gets the same bits from the same chain of updates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import assert_never
+
+import numpy as np
+
+from trainer.codec import PARAMETERS_MAX, Float32s
+from trainer.packing import PackingError, fields, integer, pack, unpack
+
+VERSION = 1
+PICO = 10**12
+# Beyond it parameters and moments saturate: products of two rates and such a value still fit float32.
+MAGNITUDE_MAX = np.float32(2.0**96)
+STEPS_MAX = 2**32 - 1
+
+
+class OptimizerError(ValueError):
+    """Hyperparameters or an optimiser's state that cannot be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sgd:
+    """v = momentum * v + g; theta -= learning_rate * v. Units: 1e-12."""
+
+    learning_rate: int
+    momentum: int
+
+
+@dataclass(frozen=True, slots=True)
+class Adam:
+    """Kingma and Ba 2015, algorithm 1, with bias correction. Units: 1e-12."""
+
+    learning_rate: int
+    beta1: int
+    beta2: int
+    epsilon: int
+
+
+Optimizer = Sgd | Adam
+
+
+@dataclass(frozen=True, slots=True)
+class OptimizerState:
+    """Steps taken, and the moments f32[P] in the order that the optimiser names them (none before the first step)."""
+
+    step: int
+    moments: tuple[Float32s, ...]
+
+
+FRESH = OptimizerState(0, ())
+
+
+def checked(optimizer: Optimizer) -> Optimizer:
+    """The optimiser itself, if its hyperparameters make sense; OptimizerError names the one that does not."""
+    match optimizer:
+        case Sgd(rate, momentum):
+            _within("learning rate", rate, 1, 1_000 * PICO)
+            _within("momentum", momentum, 0, PICO - 1)
+        case Adam(rate, beta1, beta2, epsilon):
+            _within("learning rate", rate, 1, 1_000 * PICO)
+            _within("beta1", beta1, 0, PICO - 1)
+            _within("beta2", beta2, 0, PICO - 1)
+            # Zero would divide zero by zero where a gradient has always been zero.
+            _within("epsilon", epsilon, 1, PICO)
+        case _:
+            assert_never(optimizer)
+    return optimizer
+
+
+def from_json(value: Mapping[str, Mapping[str, int]]) -> Optimizer:
+    """The optimiser in the shape that the RPC gives: {"adam": {"learningRate": ...}} or {"sgd": {...}}."""
+    try:
+        ((kind, numbers),) = value.items()
+        if kind == "sgd":
+            return checked(Sgd(int(numbers["learningRate"]), int(numbers["momentum"])))
+        if kind == "adam":
+            names = ("learningRate", "beta1", "beta2", "epsilon")
+            return checked(Adam(*(int(numbers[name]) for name in names)))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise OptimizerError(f"expected sgd or adam with its hyperparameters, got {value!r} ({error})") from None
+    raise OptimizerError(f"expected sgd or adam, got {kind!r}")
+
+
+def step(
+    optimizer: Optimizer, state: OptimizerState, theta: Float32s, gradient: Float32s
+) -> tuple[Float32s, OptimizerState]:
+    """One step: new parameters f32[P] and new state; the inputs stay as they are."""
+    count = state.step + 1
+    if count > STEPS_MAX:
+        raise OptimizerError(f"expected at most {STEPS_MAX:,} steps")
+    match optimizer:
+        case Sgd(rate, momentum):
+            if momentum == 0:
+                return _bound(theta - _f32(rate) * gradient), OptimizerState(count, ())
+            velocity = state.moments[0] if state.moments else np.zeros_like(theta)
+            velocity = _bound(velocity * _f32(momentum) + gradient)
+            return _bound(theta - _f32(rate) * velocity), OptimizerState(count, (velocity,))
+        case Adam(rate, beta1, beta2, epsilon):
+            m, v = state.moments or (np.zeros_like(theta), np.zeros_like(theta))
+            m = m * _f32(beta1) + gradient * _f32(PICO - beta1)
+            v = v * _f32(beta2) + (gradient * gradient) * _f32(PICO - beta2)
+            m_hat = m / np.float32(1.0 - _power(beta1 / PICO, count))
+            # Overflows only where beta2 is within 1e-9 of 1; an infinite second moment then means no step.
+            with np.errstate(over="ignore"):
+                v_hat = v / np.float32(1.0 - _power(beta2 / PICO, count))
+            theta = theta - (m_hat * _f32(rate)) / (np.sqrt(v_hat) + _f32(epsilon))
+            return _bound(theta), OptimizerState(count, (m, v))
+        case _:
+            assert_never(optimizer)
+
+
+def moments_of(optimizer: Optimizer) -> tuple[str, ...]:
+    """The names of the moments that this optimiser keeps after its first step."""
+    match optimizer:
+        case Sgd(_, momentum):
+            return ("velocity",) if momentum else ()
+        case Adam():
+            return ("m", "v")
+        case _:
+            assert_never(optimizer)
+
+
+def state_bytes_max(optimizer: Optimizer, length: int) -> int:
+    """The most bytes that a state of `length` parameters encodes to."""
+    return len(moments_of(optimizer)) * 4 * length + 128
+
+
+def encode_state(optimizer: Optimizer, state: OptimizerState) -> bytes:
+    """The state's blob: version, step and each moment as little-endian float32."""
+    named = dict(zip(moments_of(optimizer), (_raw(moment) for moment in state.moments), strict=True))
+    return pack({"version": VERSION, "step": state.step, **named})
+
+
+def decode_state(optimizer: Optimizer, data: bytes, length: int) -> OptimizerState:
+    """The state of exactly `length` parameters in a blob; OptimizerError on anything that we would not write."""
+    names = moments_of(optimizer)
+    try:
+        limit = state_bytes_max(optimizer, length)
+        shape: dict[str, type] = {"version": int, "step": int, **dict.fromkeys(names, bytes)}
+        parsed = fields(unpack(data, bytes_max=limit), shape, "optimizer")
+        integer(parsed["version"], VERSION, VERSION, "optimizer.version")
+        count = integer(parsed["step"], 1, STEPS_MAX, "optimizer.step")
+    except PackingError as error:
+        raise OptimizerError(str(error)) from None
+    return OptimizerState(count, tuple(decode_params(parsed[name], length) for name in names))
+
+
+def encode_params(theta: Float32s) -> bytes:
+    """A parameter vector's blob: raw little-endian float32."""
+    return _raw(theta)
+
+
+def decode_params(data: bytes, length: int) -> Float32s:
+    """The f32[P] in a blob: exactly `length` finite numbers."""
+    if not 0 < length <= PARAMETERS_MAX or len(data) != 4 * length:
+        raise OptimizerError(f"expected {length} float32 ({4 * length} bytes), got {len(data)} bytes")
+    theta = np.frombuffer(data, dtype="<f4").astype(np.float32)
+    if not bool(np.isfinite(theta).all()):
+        raise OptimizerError("expected finite parameters, got NaN or infinity")
+    return theta
+
+
+def _raw(values: Float32s) -> bytes:
+    return values.astype("<f4").tobytes()
+
+
+def _f32(pico: int) -> np.float32:
+    # True division of integers rounds correctly; so does the cast.
+    return np.float32(pico / PICO)
+
+
+def _power(base: float, exponent: int) -> float:
+    """base ** exponent by squaring: only IEEE products, since libm's pow differs between machines."""
+    result = 1.0
+    while exponent:
+        if exponent & 1:
+            result *= base
+        base *= base
+        exponent >>= 1
+    return result
+
+
+def _bound(values: Float32s) -> Float32s:
+    return values.clip(-MAGNITUDE_MAX, MAGNITUDE_MAX)
+
+
+def _within(what: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise OptimizerError(f"{what}: expected {low} to {high} (in units of 1e-12), got {value}")

@@ -1,0 +1,148 @@
+"""Compiled programs and the three requests that use them: load, gradient, evaluate. Runs only inside the engine.
+
+Rule: a program is compiled only after its parsed form was admitted, and only with the shapes that its artifact states.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+import numpy.typing as npt
+from jax import export
+from jax.interpreters import mlir
+from jaxlib.mlir import ir
+
+from trainer import admission, artifact
+from trainer.admission import Refused
+from trainer.artifact import ArtifactError, Program, Rows
+from trainer.codec import Float32s
+
+# Compiled programs held at once; a worker of more running tasks compiles again.
+PROGRAMS_MAX = 8
+MESSAGE_CHARACTERS_MAX = 1_000
+
+Compiled = Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A compiled program."""
+
+    program: Program
+    gradient: Compiled
+    evaluate: Compiled
+
+
+class Runner:
+    """Answers requests; keeps the programs used last."""
+
+    def __init__(self, platform: str, cache_dir: str) -> None:
+        options = {
+            "jax_platforms": None if platform == "auto" else {"gpu": "cuda"}.get(platform, platform),
+            "jax_compilation_cache_dir": cache_dir,
+            # The digits program compiles in half a second, which is most of a restart.
+            "jax_persistent_cache_min_compile_time_secs": 0.1,
+        }
+        for name, value in options.items():
+            jax.config.update(name, value)  # type: ignore[no-untyped-call]
+        self._programs: OrderedDict[bytes, Loaded] = OrderedDict()
+
+    def answer(self, request: dict[str, Any]) -> dict[str, object]:
+        """One answer: what is wrong with a program is said; anything else that goes wrong ends the process."""
+        key: bytes = request["key"]
+        try:
+            if request["op"] == "load":
+                self._load(key, request["program"])
+                return {"ok": True}
+            if key not in self._programs:
+                return {"ok": False, "message": "the program is not loaded"}
+            self._programs.move_to_end(key)
+            run = {"gradient": _gradient, "evaluate": _evaluate}[request["op"]]
+            return run(self._programs[key], request["theta"], request["x"], request["y"])
+        except (Refused, ArtifactError) as error:
+            return {"ok": False, "message": str(error)[:MESSAGE_CHARACTERS_MAX]}
+
+    def _load(self, key: bytes, blob: bytes) -> None:
+        if key not in self._programs:
+            program = artifact.parse(blob)
+            parameters = (program.parameters,)
+            self._programs[key] = Loaded(
+                program,
+                _compiled(program.gradient, program, program.batch, [((), "float32"), (parameters, "float32")]),
+                _compiled(program.evaluate, program, program.evaluate_batch, [((), "float32"), ((), "int32")]),
+            )
+            while len(self._programs) > PROGRAMS_MAX:
+                self._programs.popitem(last=False)
+        self._programs.move_to_end(key)
+
+
+def _gradient(loaded: Loaded, theta: bytes, x: bytes, y: bytes) -> dict[str, object]:
+    program = loaded.program
+    loss, gradient = loaded.gradient(
+        _vector(theta, program), _rows(x, program.inputs, program.batch), _rows(y, program.targets, program.batch)
+    )
+    return {"ok": True, "loss": float(loss), "gradient": np.asarray(gradient, dtype="<f4").tobytes()}
+
+
+def _evaluate(loaded: Loaded, theta: bytes, x: bytes, y: bytes) -> dict[str, object]:
+    program = loaded.program
+    vector, batch = _vector(theta, program), program.evaluate_batch
+    count = len(x) // program.inputs.row_bytes
+    xs, ys = _rows(x, program.inputs, count), _rows(y, program.targets, count)
+    total, right = 0.0, 0
+    for first in range(0, count, batch):
+        loss_sum, correct = loaded.evaluate(vector, xs[first : first + batch], ys[first : first + batch])
+        total += float(loss_sum)
+        right += int(correct)
+    return {"ok": True, "loss_sum": total, "correct": right}
+
+
+def _compiled(data: bytes, program: Program, batch: int, outputs: list[tuple[tuple[int, ...], str]]) -> Compiled:
+    """The executable of one exported function, admitted and with exactly these shapes; Refused otherwise."""
+    inputs = [
+        ((program.parameters,), "float32"),
+        ((batch, *program.inputs.shape), program.inputs.dtype),
+        ((batch, *program.targets.shape), program.targets.dtype),
+    ]
+    try:
+        exported = export.deserialize(bytearray(data))
+        found = _shapes(exported.in_avals), _shapes(exported.out_avals)
+        text = exported.mlir_module()
+    except Exception as error:  # Whatever the deserialiser raises about a stranger's bytes, the bytes are at fault.
+        raise Refused(f"not an exported program: {type(error).__name__}: {str(error)[:200]}") from None
+    if found != (inputs, outputs):
+        raise Refused(f"expected a function of {inputs} to {outputs}, got {found[0]} to {found[1]}")
+    if exported.nr_devices != 1 or exported.ordered_effects or exported.unordered_effects:
+        raise Refused("expected a pure function on one device")
+    if jax.default_backend() not in {_PLATFORM_OF.get(name, name) for name in exported.platforms}:
+        raise Refused(f"exported for {', '.join(exported.platforms)}, not for {jax.default_backend()}")
+    try:
+        with mlir.make_ir_context():
+            admission.inspect(ir.Module.parse(text), admission.Limits())
+        arguments = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in inputs]  # type: ignore[no-untyped-call]
+        return jax.jit(exported.call).lower(*arguments).compile()
+    except Refused:
+        raise
+    except Exception as error:
+        raise Refused(f"does not compile: {type(error).__name__}: {str(error)[:200]}") from None
+
+
+_PLATFORM_OF = {"cuda": "gpu", "rocm": "gpu"}
+
+
+def _shapes(avals: Any) -> list[tuple[tuple[int, ...], str]]:
+    # A symbolic dimension is no integer, and so no shape of ours equals it.
+    return [(tuple(aval.shape), str(aval.dtype)) for aval in avals]
+
+
+def _vector(data: bytes, program: Program) -> Float32s:
+    return np.frombuffer(data, dtype="<f4").astype(np.float32).reshape(program.parameters)
+
+
+def _rows(data: bytes, rows: Rows, count: int) -> npt.NDArray[Any]:
+    return np.frombuffer(data, dtype=np.dtype(rows.dtype).newbyteorder("<")).reshape((count, *rows.shape))

@@ -1,0 +1,243 @@
+"""The parent's handle on its engine child: started when first needed, one request at a time, killed when late.
+
+Rule: whatever the child does (crash, hang, lie, grow), the parent gets an exception within the deadline and the next
+request gets a fresh child. The child's environment is written here, word by word, so that it holds no secret.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import trio
+
+from chain.primitives.hashing import Hash
+from trainer import wire
+from trainer.artifact import Program
+from trainer.codec import Float32s
+from trainer.packing import PackingError
+
+# Importing JAX under load of the other processes takes seconds, compiling a large model a minute.
+START_SECONDS = 120.0
+LOAD_SECONDS = 180.0
+# A batch within the flop budget takes one core two minutes.
+RUN_SECONDS = 240.0
+# Programs kept for a child that has to be started again.
+PROGRAMS_MAX = 8
+# After that many deaths in a row with one program, the program is taken to be the reason.
+CRASHES_MAX = 3
+PLATFORMS = ("cpu", "gpu", "tpu", "auto")
+# What JAX needs to find an accelerator, and nothing else, comes from the parent's environment.
+PASSED_ON = ("PATH", "LANG", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_HOME", "TPU_VISIBLE_CHIPS", "TPU_NAME")
+ONE_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+
+
+class EngineError(Exception):
+    """A request to the engine failed."""
+
+
+class EngineCrashed(EngineError):
+    """The child died or broke the protocol; a request may be tried again."""
+
+
+class EngineTimeout(EngineError):
+    """The child took longer than the deadline and was killed."""
+
+
+class ProgramRefused(EngineError):
+    """The program may not run here: it is malformed, not on the list, too costly, or kills every engine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gradient:
+    """One slot's result: its loss, and grad f32[P]."""
+
+    loss: float
+    values: Float32s
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Summed loss and number of right answers over the rows evaluated."""
+
+    loss_sum: float
+    correct: int
+
+
+class Engine:
+    """One engine child, present or not. Use `open_engine`."""
+
+    def __init__(self, cache_dir: Path, platform: str) -> None:
+        if platform not in PLATFORMS:
+            raise ValueError(f"platform: expected one of {', '.join(PLATFORMS)}, got {platform!r}")
+        self._cache_dir = cache_dir.absolute()
+        self._platform = platform
+        self._process: trio.Process | None = None
+        self._loaded: set[Hash] = set()
+        self._programs: OrderedDict[Hash, tuple[Program, bytes]] = OrderedDict()
+        self._crashes: dict[Hash, int] = {}
+        self._lock = trio.Lock()
+
+    @property
+    def pid(self) -> int | None:
+        """The child's process id, when there is a child."""
+        return self._process.pid if self._process is not None else None
+
+    async def load(self, root: Hash, program: Program, blob: bytes) -> None:
+        """Compile a program; ProgramRefused when it may not run."""
+        async with self._lock:
+            self._programs[root] = (program, blob)
+            self._programs.move_to_end(root)
+            while len(self._programs) > PROGRAMS_MAX:
+                self._programs.popitem(last=False)
+            await self._ensure(root)
+
+    async def gradient(self, root: Hash, theta: Float32s, x: bytes, y: bytes) -> Gradient:
+        """The gradient of one batch under a loaded program."""
+        async with self._lock:
+            program = await self._ensure(root)
+            answer = await self._run(root, "gradient", theta, x, y)
+            loss, raw = answer.get("loss"), answer.get("gradient")
+            if type(loss) is not float or type(raw) is not bytes or len(raw) != 4 * program.parameters:
+                raise await self._broken(root, "an answer that is no gradient")
+            return Gradient(loss, np.frombuffer(raw, dtype="<f4").astype(np.float32))
+
+    async def evaluate(self, root: Hash, theta: Float32s, x: bytes, y: bytes) -> Evaluation:
+        """Loss and right answers over whole evaluation batches under a loaded program."""
+        async with self._lock:
+            await self._ensure(root)
+            answer = await self._run(root, "evaluate", theta, x, y)
+            loss_sum, correct = answer.get("loss_sum"), answer.get("correct")
+            if type(loss_sum) is not float or type(correct) is not int:
+                raise await self._broken(root, "an answer that is no evaluation")
+            return Evaluation(loss_sum, correct)
+
+    async def close(self) -> None:
+        """End the child, if there is one."""
+        process, self._process = self._process, None
+        self._loaded.clear()
+        if process is not None:
+            with trio.CancelScope(shield=True):
+                with suppress(ProcessLookupError):
+                    process.send_signal(signal.SIGKILL)
+                await process.wait()
+                for stream in (process.stdin, process.stdout):
+                    if stream is not None:
+                        await stream.aclose()
+
+    async def _ensure(self, root: Hash) -> Program:
+        if root not in self._programs:
+            raise EngineError(f"program 0x{root.hex()} was not loaded")
+        program, blob = self._programs[root]
+        if self._crashes.get(root, 0) >= CRASHES_MAX:
+            raise ProgramRefused(f"it ended {CRASHES_MAX} engines in a row")
+        if self._process is None:
+            await self._start()
+        if root not in self._loaded:
+            await self._request(root, {"op": "load", "program": blob}, START_SECONDS + LOAD_SECONDS)
+            self._loaded.add(root)
+        return program
+
+    async def _run(self, root: Hash, op: str, theta: Float32s, x: bytes, y: bytes) -> dict[str, Any]:
+        message: dict[str, object] = {"op": op, "theta": theta.astype("<f4").tobytes(), "x": x, "y": y}
+        answer = await self._request(root, message, RUN_SECONDS)
+        self._crashes.pop(root, None)
+        return answer
+
+    async def _request(self, root: Hash, message: dict[str, object], seconds: float) -> dict[str, Any]:
+        assert self._process is not None
+        process = self._process
+        completed = False
+        try:
+            with trio.fail_after(seconds):
+                answer = await self._exchange(process, {**message, "key": root, "seconds": seconds})
+            completed = True
+        except trio.TooSlowError:
+            self._count(root)
+            raise EngineTimeout(f"the engine did not answer in {seconds:.0f} s") from None
+        except (trio.BrokenResourceError, trio.ClosedResourceError, wire.WireError, PackingError, EOFError) as error:
+            self._count(root)
+            with trio.move_on_after(1.0):
+                await process.wait()
+            ending = f"exit status {process.returncode}" if process.returncode is not None else repr(error)
+            raise EngineCrashed(f"the engine died ({ending})") from None
+        finally:
+            # Half an exchange, by failure or by cancellation, leaves a pipe that nobody can make sense of.
+            if not completed:
+                await self.close()
+        if answer.get("ok") is True:
+            return answer
+        raise ProgramRefused(str(answer.get("message"))[:1_000])
+
+    async def _exchange(self, process: trio.Process, message: dict[str, object]) -> dict[str, Any]:
+        assert process.stdin is not None
+        await process.stdin.send_all(wire.frame(message))
+        length = wire.body_length(await self._receive(process, wire.LENGTH.size))
+        return wire.parse(await self._receive(process, length))
+
+    async def _receive(self, process: trio.Process, count: int) -> bytes:
+        assert process.stdout is not None
+        data = bytearray()
+        while len(data) < count:
+            piece = await process.stdout.receive_some(min(count - len(data), 1 << 20))
+            if not piece:
+                raise EOFError("the pipe ended")
+            data += piece
+        return bytes(data)
+
+    async def _broken(self, root: Hash, what: str) -> EngineCrashed:
+        self._count(root)
+        await self.close()
+        return EngineCrashed(f"the engine gave {what}")
+
+    def _count(self, root: Hash) -> None:
+        self._crashes[root] = self._crashes.get(root, 0) + 1
+
+    async def _start(self) -> None:
+        home = self._cache_dir / "engine"
+        with _log(home) as log:
+            self._process = await trio.lowlevel.open_process(
+                [sys.executable, "-m", "trainer.engine", self._platform, str(home / "compiled")],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=_environment(home, self._platform),
+                cwd=home,
+                start_new_session=True,
+            )
+
+
+def _log(home: Path) -> BinaryIO:
+    (home / "compiled").mkdir(parents=True, exist_ok=True)
+    return open(home / "engine.log", "wb")
+
+
+def _environment(home: Path, platform: str) -> dict[str, str]:
+    return {name: os.environ[name] for name in PASSED_ON if name in os.environ} | {
+        "HOME": str(home),
+        "PYTHONPATH": str(Path(__file__).resolve().parent.parent),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "XLA_FLAGS": ONE_THREAD if platform == "cpu" else "",
+        # One thread computes; the libraries under numpy need none of their own.
+        "OPENBLAS_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+@asynccontextmanager
+async def open_engine(cache_dir: Path, platform: str = "cpu") -> AsyncIterator[Engine]:
+    """An engine that keeps its compiled programs and its log under `cache_dir`, and ends with the block."""
+    engine = Engine(cache_dir, platform)
+    try:
+        yield engine
+    finally:
+        await engine.close()

@@ -1,0 +1,41 @@
+"""Frames between a parent and its engine: a length, then one msgpack map.
+
+Rule: a frame's length is checked before a byte of it is kept; each side treats the other's frames as input.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+from trainer.packing import pack, unpack
+
+LENGTH = struct.Struct(">Q")
+# A gradient request carries parameters and a batch; more than the largest blob plus a batch is nonsense.
+FRAME_BYTES_MAX = 3 << 30
+
+
+class WireError(ValueError):
+    """A frame is too large or not a map."""
+
+
+def frame(message: dict[str, object]) -> bytes:
+    """The bytes of one message, its length first."""
+    body = pack(message)
+    return LENGTH.pack(len(body)) + body
+
+
+def body_length(header: bytes, bytes_max: int = FRAME_BYTES_MAX) -> int:
+    """How many bytes follow an 8-byte header."""
+    (length,) = LENGTH.unpack(header)
+    if length > bytes_max:
+        raise WireError(f"expected a frame of at most {bytes_max:,} bytes, got one of {length:,}")
+    return int(length)
+
+
+def parse(body: bytes) -> dict[str, Any]:
+    """The message in a frame's body."""
+    value = unpack(body, canonical=False, bytes_max=FRAME_BYTES_MAX)
+    if not isinstance(value, dict):
+        raise WireError(f"expected a map, got {type(value).__name__}")
+    return value
