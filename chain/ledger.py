@@ -4,6 +4,8 @@ A block, its seal, its state and the pruning of old states are one transaction o
 a block's end whenever anybody looks. Executing is pure: only `commit` moves the head.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -64,7 +66,7 @@ class SealedBlock:
         return SEALED_BLOCK.encode(self)
 
     @staticmethod
-    def decode(data: bytes) -> "SealedBlock":
+    def decode(data: bytes) -> SealedBlock:
         """Read exactly one sealed block; ScaleError otherwise."""
         return SEALED_BLOCK.decode(data)
 
@@ -149,7 +151,7 @@ class Ledger:
         genesis_name: str,
         history: int | None = HISTORY,
         map_bytes: int = MAP_BYTES_FIRST,
-    ) -> "Ledger":
+    ) -> Ledger:
         """Open the chain in a folder, or start it there from its genesis state.
 
         `history` is how many recent states stay readable, the head's included; None keeps all.

@@ -4,6 +4,8 @@ Everything that a block changes is written in one transaction, so whatever kills
 before or the block after. A folder that is not this chain's, or is damaged, is refused before a byte of it changes.
 """
 
+from __future__ import annotations
+
 import errno
 import fcntl
 import os
@@ -229,7 +231,7 @@ class Store:
         write_genesis: Callable[[Batch], None],
         *,
         map_bytes: int = MAP_BYTES_FIRST,
-    ) -> "Store":
+    ) -> Store:
         """Open a chain's folder, or make it if there is none, with `write_genesis` filling the first transaction.
 
         Raises DataFolderError, or a subclass of it that says more, having written nothing.
