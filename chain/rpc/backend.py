@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from chain.primitives.hashing import Hash
@@ -10,11 +11,10 @@ from chain.primitives.types import Header
 from chain.rpc.broadcast import Broadcast
 
 if TYPE_CHECKING:
-    from runtime.executive import Executive
-
     from chain.blobs import BlobStore
     from chain.ledger import Ledger
-    from chain.pool import Pool
+    from chain.pool import Fate, Pool
+    from runtime.executive import Executive
 
 
 class Peer(Protocol):
@@ -33,8 +33,16 @@ class Peer(Protocol):
         """The height that it last announced."""
 
 
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """A transaction left the pool."""
+
+    hash: Hash
+    fate: Fate
+
+
 class Backend(Protocol):
-    """The node behind the server. Sync members answer from memory in microseconds; the server calls them on the loop."""
+    """The node behind the server. Sync members answer from memory in microseconds and are called on the loop."""
 
     @property
     def ledger(self) -> Ledger:
@@ -55,6 +63,10 @@ class Backend(Protocol):
     @property
     def heads(self) -> Broadcast[Header]:
         """Every sealed header, published once the ledger holds its block."""
+
+    @property
+    def removals(self) -> Broadcast[Removal]:
+        """Every transaction that leaves the pool: what its `on_removed` is told."""
 
     @property
     def chain_name(self) -> str:
@@ -83,6 +95,14 @@ class Backend(Protocol):
     @property
     def is_syncing(self) -> bool:
         """Whether it is fetching blocks that its peers have."""
+
+    @property
+    def should_have_peers(self) -> bool:
+        """Whether being alone is a fault: false for a chain of one node."""
+
+    @property
+    def starting_height(self) -> int:
+        """The height at which this process began."""
 
     def peers(self) -> Sequence[Peer]:
         """The nodes that are connected now."""

@@ -12,12 +12,13 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import trio
-from runtime.potchain import RUNTIME
 
 from chain.primitives.hashing import blake2_256
 from chain.primitives.keys import Keypair
 from chain.primitives.types import Mortal, sign_extrinsic
 from chain.rpc.errors import ClientError, Code, ConnectionLost, RequestTimeout, RpcError, TransactionDropped
+from runtime.potchain import RUNTIME
+from runtime.types import ApplyExtrinsic, FaultModule
 
 # A transaction can be included for a minute of one-second blocks: longer than any view change, shorter than patience.
 ERA_BLOCKS = 64
@@ -127,7 +128,7 @@ class Sender:
         """A signed extrinsic with the account's next nonce, and the height at which its life begins."""
         if self._genesis is None:
             version = await self._transport.request("state_getRuntimeVersion")
-            ours = (RUNTIME.spec_name, RUNTIME.spec_version, RUNTIME.transaction_version)
+            ours = (RUNTIME.version.spec_name, RUNTIME.spec_version, RUNTIME.transaction_version)
             theirs = (version["specName"], version["specVersion"], version["transactionVersion"])
             if ours != theirs:
                 raise ClientError(f"the node runs {theirs}, this program knows {ours}: use the same release for both")
@@ -190,7 +191,7 @@ class Sender:
         block = (await self._transport.request("chain_getBlock", at))["block"]
         index = block["extrinsics"].index("0x" + raw.hex())
         records = await self.read(lambda chain: chain.system.events.get(), at)
-        events = tuple(record.event for record in records if record.phase.extrinsic == index)
+        events = tuple(record.event for record in records if record.phase == ApplyExtrinsic(index))
         error = failure(events)
         height = int(block["header"]["number"], 16)
         return Receipt(blake2_256(raw), block_hash, height, index, error is None, error, events)
@@ -229,7 +230,12 @@ def failure(events: tuple[Any, ...]) -> str | None:
     """The dispatch error among an extrinsic's events, in words; None when it succeeded."""
     for event in events:
         if type(event).__name__ == "ExtrinsicFailed":
-            return str(RUNTIME.error_name(event.dispatch_error))
+            fault = event.dispatch_error
+            if isinstance(fault, FaultModule):
+                for module in RUNTIME.modules:
+                    if module.index == fault.error.index and fault.error.error[0] in module.errors:
+                        return f"{module.name}.{module.errors[fault.error.error[0]].name}"
+            return RUNTIME.explain(fault)
     return None
 
 

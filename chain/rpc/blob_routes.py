@@ -1,0 +1,102 @@
+"""Blobs over HTTP: `GET /blobs/{root}` streams one, `PUT /blobs/{root}` takes one whose bytes have that root."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+
+import trio
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from chain.blobs import BlobStoreFull
+from chain.primitives.blob import blob_root
+from chain.rpc.backend import Backend
+from chain.rpc.body import BodyTooLarge, BodyTooSlow, read_body
+from chain.rpc.protocol import Limits
+
+ROOT = re.compile(r"(?:0x)?([0-9a-f]{64})\Z")
+# What goes to the socket at once: with the send limit, a client that takes less than 16 kB/s is dropped.
+PIECE_BYTES = 64 * 1024
+# A download holds its blob in memory from the first byte to the last.
+DOWNLOADS_MAX = 16
+
+
+class BlobRoutes:
+    """The two handlers; a few at once, since each holds a blob in memory."""
+
+    def __init__(self, backend: Backend, limits: Limits) -> None:
+        self._backend = backend
+        self._limits = limits
+        self._uploads = trio.CapacityLimiter(limits.blob_uploads_max)
+        self._downloads = trio.CapacityLimiter(DOWNLOADS_MAX)
+
+    async def get(self, request: Request) -> Response:
+        """The blob, from this node or its peers."""
+        root = _root(request)
+        if root is None:
+            return _wrong_root(request)
+        return _Download(root, self._backend, self._downloads)
+
+    async def put(self, request: Request) -> Response:
+        """Take a blob: 201 with its root, 400 when its bytes have another."""
+        root = _root(request)
+        if root is None:
+            return _wrong_root(request)
+        async with self._uploads:
+            try:
+                data = await read_body(request, self._limits.blob_bytes_max, self._limits.idle_seconds)
+            except BodyTooLarge as error:
+                return PlainTextResponse(f"the blob is too large: {error}\n", 413)
+            except BodyTooSlow as error:
+                return PlainTextResponse(f"{error}\n", 408)
+            except ClientDisconnect:
+                return Response(status_code=400)
+            found = await trio.to_thread.run_sync(blob_root, data)
+            if found != root:
+                expected = f"expected bytes with root 0x{root.hex()}, got {len(data)} bytes with root 0x{found.hex()}"
+                return PlainTextResponse(f"{expected}\n", 400)
+            try:
+                await trio.to_thread.run_sync(self._backend.blobs.put, data)
+            except BlobStoreFull as error:
+                return PlainTextResponse(f"{error}\n", 507)
+        return PlainTextResponse(f"0x{root.hex()}\n", 201)
+
+
+def _root(request: Request) -> bytes | None:
+    match = ROOT.match(request.path_params["root"])
+    return bytes.fromhex(match[1]) if match else None
+
+
+def _wrong_root(request: Request) -> Response:
+    given = request.path_params["root"][:80]
+    return PlainTextResponse(f"expected /blobs/0x and 64 hex digits, got {given!r}\n", 400)
+
+
+class _Download(Response):
+    """Finds a blob and streams it, within the number of downloads that may be under way."""
+
+    def __init__(self, root: bytes, backend: Backend, limiter: trio.CapacityLimiter) -> None:
+        super().__init__()
+        self._root = root
+        self._backend = backend
+        self._limiter = limiter
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with self._limiter:
+            await (await self._answer())(scope, receive, send)
+
+    async def _answer(self) -> Response:
+        data = await trio.to_thread.run_sync(self._backend.blobs.get, self._root)
+        if data is None:
+            data = await self._backend.fetch_blob(self._root)
+        if data is None:
+            return PlainTextResponse(f"no blob 0x{self._root.hex()} here or at the peers\n", 404)
+        headers = {"content-length": str(len(data)), "cache-control": "public, max-age=31536000, immutable"}
+        return StreamingResponse(_pieces(data), headers=headers, media_type="application/octet-stream")
+
+
+async def _pieces(data: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(data), PIECE_BYTES):
+        yield data[start : start + PIECE_BYTES]

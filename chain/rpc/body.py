@@ -1,0 +1,34 @@
+"""Request bodies, read piece by piece: never more than the limit in memory, never a client that is waited for."""
+
+from __future__ import annotations
+
+import trio
+from starlette.requests import Request
+
+
+class BodyTooLarge(Exception):
+    """The client sends more than is taken."""
+
+
+class BodyTooSlow(Exception):
+    """The client stopped sending."""
+
+
+async def read_body(request: Request, bytes_max: int, silent_seconds: float) -> bytes:
+    """The whole body; raises `BodyTooLarge`, `BodyTooSlow`, or Starlette's `ClientDisconnect`."""
+    announced = request.headers.get("content-length", "")
+    if announced.isdigit() and int(announced[:20]) > bytes_max:
+        raise BodyTooLarge(f"expected at most {bytes_max} bytes, got {announced[:20]}")
+    pieces = bytearray()
+    stream = aiter(request.stream())
+    while True:
+        piece = None
+        with trio.move_on_after(silent_seconds) as scope:
+            piece = await anext(stream, None)
+        if scope.cancelled_caught:
+            raise BodyTooSlow(f"no data for {silent_seconds:.0f} s after {len(pieces)} bytes")
+        if piece is None:
+            return bytes(pieces)
+        pieces += piece
+        if len(pieces) > bytes_max:
+            raise BodyTooLarge(f"expected at most {bytes_max} bytes, got more")

@@ -1,0 +1,64 @@
+"""What every RPC method works with: the node, threads to read in, states and blocks by hash with Substrate's errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import TypeVar
+
+import trio
+
+from chain.ledger import LedgerState, StatePruned, UnknownBlock
+from chain.primitives.hashing import Hash
+from chain.primitives.types import Block, Header
+from chain.rpc.backend import Backend
+from chain.rpc.errors import Code, RpcError
+
+T = TypeVar("T")
+
+# Reads share the interpreter lock with the node: more threads than this only take turns.
+READ_THREADS = 4
+
+
+class Context:
+    """The first argument of every method."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+        self._threads = trio.CapacityLimiter(READ_THREADS)
+
+    async def in_thread(self, call: Callable[..., T], *arguments: object) -> T:
+        """Run a call that reads the ledger or executes the runtime in one of the RPC's own few threads."""
+        return await trio.to_thread.run_sync(partial(call, *arguments), limiter=self._threads)
+
+    @contextmanager
+    def state(self, at: Hash | None) -> Iterator[LedgerState]:
+        """The state after a block, the head's for None; for threads."""
+        try:
+            with self.backend.ledger.state(at) as state:
+                yield state
+        except UnknownBlock as error:
+            raise RpcError(Code.STATE_CLIENT, "Client error: UnknownBlock", str(error)) from None
+        except StatePruned as error:
+            raise RpcError(Code.STATE_CLIENT, "Client error: State already discarded", str(error)) from None
+
+    def header(self, at: Hash | None) -> Header | None:
+        """A header by hash, the head's for None."""
+        ledger = self.backend.ledger
+        return ledger.head if at is None else ledger.header(at)
+
+    def block(self, at: Hash | None) -> Block | None:
+        """A block by hash, the head for None."""
+        ledger = self.backend.ledger
+        return ledger.block(ledger.head_hash if at is None else at)
+
+
+def hexed(data: bytes) -> str:
+    """Bytes as JSON-RPC shows them."""
+    return "0x" + data.hex()
+
+
+def hexed_or_none(data: bytes | None) -> str | None:
+    """Bytes that may be absent."""
+    return None if data is None else hexed(data)

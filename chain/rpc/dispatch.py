@@ -1,0 +1,107 @@
+"""Answers requests: finds the method, reads its parameters, runs it where it belongs, turns errors into answers.
+
+The event loop is never held: ledger reads and executions run in a few threads of their own, so that no number of
+clients takes the threads that blocks and votes need.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from typing import assert_never
+
+import trio
+
+from chain.rpc import protocol
+from chain.rpc.backend import Backend
+from chain.rpc.context import Context
+from chain.rpc.errors import Code, RpcError
+from chain.rpc.params import bind, quote
+from chain.rpc.protocol import Limits, Malformed, Message, Request
+from chain.rpc.registry import Async, Registry, Subscription, Sync, Threaded, Unsubscribe
+from chain.rpc.session import Session
+
+log = logging.getLogger("potchain.rpc")
+
+# Parsing or writing this much JSON takes about a millisecond: longer texts go to a thread.
+LOOP_BYTES_MAX = 64 * 1024
+
+
+class Dispatcher:
+    """Answers the messages of all connections of one server."""
+
+    def __init__(self, backend: Backend, registry: Registry, limits: Limits) -> None:
+        self._context = Context(backend)
+        self._methods = registry.methods
+        self._limits = limits
+
+    async def read(self, text: str | bytes) -> Message:
+        """The requests of one message."""
+        if LOOP_BYTES_MAX < len(text) <= self._limits.request_bytes_max:
+            return await self._context.in_thread(protocol.parse, text, self._limits)
+        return protocol.parse(text, self._limits)
+
+    async def answer(self, message: Message, session: Session | None) -> str | None:
+        """The text to send back; None when every call was a notification. `session` is None over plain HTTP."""
+        answers = []
+        room = self._limits.response_bytes_max
+        for entry in message.entries:
+            answer = await self._answer_one(entry, session)
+            if answer is not None:
+                room -= len(answer)
+                if room < 0:
+                    size = f"the batch's answers exceed {self._limits.response_bytes_max} bytes: ask for less at once"
+                    answer = protocol.failure(entry.id, RpcError(Code.OVERSIZED_RESPONSE, "Response is too big", size))
+                answers.append(answer)
+        if not answers:
+            return None
+        return f"[{','.join(answers)}]" if message.batch else answers[0]
+
+    async def _answer_one(self, entry: Request | Malformed, session: Session | None) -> str | None:
+        if isinstance(entry, Malformed):
+            return protocol.failure(entry.id, entry.error)
+        try:
+            value = await self._call(entry, session)
+            if isinstance(value, str | list | dict) and len(value) > 1000:
+                answer = await self._context.in_thread(protocol.result, entry.id, value, self._limits)
+            else:
+                answer = protocol.result(entry.id, value, self._limits)
+        except RpcError as error:
+            answer = protocol.failure(entry.id, error)
+        except Exception as error:
+            log.exception("%s failed: this is a bug in the node, not in the request", entry.method)
+            reason = f"{type(error).__name__}: see the node's log"
+            answer = protocol.failure(entry.id, RpcError(Code.INTERNAL_ERROR, "Internal error", reason))
+        return None if entry.notification else answer
+
+    async def _call(self, request: Request, session: Session | None) -> object:
+        method = self._methods.get(request.method)
+        match method:
+            case None:
+                reason = f"{quote(request.method)}: rpc_methods lists what there is"
+                raise RpcError(Code.METHOD_NOT_FOUND, "Method not found", reason)
+            case Sync():
+                await trio.lowlevel.checkpoint()
+                return method.call(self._context, *bind(method.parameters, request.params))
+            case Threaded():
+                return await self._context.in_thread(
+                    method.call, self._context, *bind(method.parameters, request.params)
+                )
+            case Async():
+                return await method.call(self._context, *bind(method.parameters, request.params))
+            case Subscription():
+                return await _session(session, request).subscribe(
+                    method.notification, partial(method.open, self._context, *bind(method.parameters, request.params))
+                )
+            case Unsubscribe():
+                given = request.params if isinstance(request.params, list) else list(request.params.values())
+                return _session(session, request).unsubscribe(given[0] if given else None)
+            case _:
+                assert_never(method)
+
+
+def _session(session: Session | None, request: Request) -> Session:
+    if session is None:
+        reason = f"{request.method}: subscriptions need a WebSocket connection, this is plain HTTP"
+        raise RpcError(Code.METHOD_NOT_FOUND, "Method not found", reason)
+    return session

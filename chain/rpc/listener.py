@@ -1,0 +1,164 @@
+"""Hypercorn's HTTP and WebSocket protocol on our own accept loop: bounded, and never held up by a client.
+
+Whatever a connection sends, it ends that connection alone; a stop of the server waits for nobody.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+from contextlib import suppress
+from typing import Any, cast
+
+import h11
+import trio
+from hypercorn.config import Config
+from hypercorn.events import Closed, Event, RawData
+from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.trio.task_group import TaskGroup
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import AppWrapper, ConnectionState
+from hypercorn.utils import parse_socket_addr
+
+from chain.rpc.errors import PortInUse
+from chain.rpc.protocol import Limits
+
+log = logging.getLogger("potchain.rpc")
+
+# Connections that the kernel completes while the loop is busy.
+BACKLOG = 128
+# Request line and headers together.
+HEAD_BYTES_MAX = 16 * 1024
+# How often a quiet WebSocket is probed: with the send limit, a client that vanished is noticed within half a minute.
+PING_SECONDS = 20.0
+FULL = b"the node serves its most connections already: try again later, or raise the limit on the node\n"
+FULL_ANSWER = (
+    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain\r\nconnection: close\r\n"
+    b"content-length: %d\r\n\r\n%b" % (len(FULL), FULL)
+)
+
+
+async def open_listener(host: str, port: int, limits: Limits) -> trio.SocketListener:
+    """Listen at one address; raises `PortInUse`, or OSError for an address that is not this machine's."""
+    family = trio.socket.AF_INET6 if ":" in host else trio.socket.AF_INET
+    sock = trio.socket.socket(family, trio.socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Accepted sockets inherit it: what a client does not acknowledge in this time ends its connection.
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(limits.send_seconds * 1000))
+        await sock.bind((host, port))
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        if error.errno == errno.EADDRINUSE:
+            raise PortInUse(host, port) from None
+        raise OSError(error.errno, f"cannot serve RPC at {host}:{port}: {error.strerror}: check --rpc-host") from None
+    return trio.SocketListener(sock)
+
+
+class Acceptor:
+    """Hands each connection to the application, at most `connections_max` at once."""
+
+    def __init__(self, app: AppWrapper, limits: Limits) -> None:
+        self._app = app
+        self._limits = limits
+        self._context = WorkerContext(None)
+        self._config = config = Config()
+        config.errorlog = None  # What fails here is the client's fault; the dispatcher logs the node's own.
+        config.h11_max_incomplete_size = HEAD_BYTES_MAX
+        config.include_server_header = False
+        config.keep_alive_timeout = limits.idle_seconds
+        config.max_app_queue_size = 0  # One message at a time: the next one waits in the client's socket.
+        config.websocket_max_message_size = limits.request_bytes_max
+        config.websocket_ping_interval = PING_SECONDS
+        self.connections = 0
+
+    async def __call__(self, stream: trio.SocketStream) -> None:
+        if self.connections >= self._limits.connections_max:
+            await _turn_away(stream)
+            return
+        self.connections += 1
+        try:
+            connection = _Connection(self._app, self._config, self._context, ConnectionState({}), cast(Any, stream))
+            connection.send_seconds = self._limits.send_seconds
+            await connection.run()
+        except* (Exception, OSError) as group:
+            log.debug("an RPC connection ended: %s", _summary(group))
+        finally:
+            self.connections -= 1
+            await trio.aclose_forcefully(stream)
+
+
+class _Connection(TCPServer):
+    """One client: HTTP/1.1 or a WebSocket."""
+
+    send_seconds: float
+
+    async def run(self) -> None:
+        sock = self.stream.socket
+        async with TaskGroup() as group:
+            self._task_group = group
+            self.protocol = cast(Any, _Protocol)(
+                self.app,
+                self.config,
+                self.context,
+                group,
+                ConnectionState(self.state),
+                False,
+                parse_socket_addr(sock.family, sock.getpeername()),
+                parse_socket_addr(sock.family, sock.getsockname()),
+                self.protocol_send,
+            )
+            await self.protocol.initiate()
+            await self.idle_task.restart(group, self._idle_timeout)
+            await self._read_data()
+            assert group._nursery is not None
+            group._nursery.cancel_scope.cancel()  # The client is gone: so is whatever works for it.
+
+    async def protocol_send(self, event: Event) -> None:
+        if not isinstance(event, RawData):
+            await super().protocol_send(event)
+            return
+        async with self.send_lock:
+            with trio.move_on_after(self.send_seconds) as scope:
+                try:
+                    await self.stream.send_all(event.data)
+                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                    await self.protocol.handle(Closed())
+        if scope.cancelled_caught:
+            await trio.aclose_forcefully(self.stream)  # It takes nothing: the read loop ends with the stream.
+
+    async def _close(self) -> None:
+        await trio.aclose_forcefully(self.stream)
+
+
+class _Protocol(H11Protocol):
+    """HTTP/1.1 alone: no upgrade to HTTP/2, no compressed WebSocket messages (a few bytes that become a gigabyte)."""
+
+    async def _check_protocol(self, event: h11.Request) -> None:
+        del event
+
+    async def _create_stream(self, request: h11.Request) -> None:
+        kept = [(name, value) for name, value in request.headers if name != b"sec-websocket-extensions"]
+        plain = h11.Request(
+            method=request.method, target=request.target, headers=kept, http_version=request.http_version
+        )
+        await super()._create_stream(plain)
+
+
+async def _turn_away(stream: trio.SocketStream) -> None:
+    with trio.move_on_after(1.0):
+        with suppress(OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+            await stream.send_all(FULL_ANSWER)
+            await stream.send_eof()
+            await stream.receive_some(HEAD_BYTES_MAX)  # Let the request arrive: closing on unread data resets.
+    await trio.aclose_forcefully(stream)
+
+
+def _summary(error: BaseException) -> str:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,138 @@
+"""`author_*`: transactions into the pool, and what becomes of them. A refusal names the reason and its values."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+
+from chain.pool import Fate, PoolError, PoolTransaction
+from chain.primitives.hashing import Hash, blake2_256
+from chain.primitives.types import Header
+from chain.rpc.backend import Removal
+from chain.rpc.broadcast import Receiver
+from chain.rpc.context import Context, hexed
+from chain.rpc.errors import Code, RpcError
+from chain.rpc.params import HexBytes
+from chain.rpc.registry import Registry
+from runtime.types import InvalidReason, InvalidTransaction, UnknownTransaction
+
+registry = Registry()
+
+# Substrate's own words, which wallets show and some libraries match.
+REASONS = {
+    InvalidReason.CALL: "Transaction call is not expected",
+    InvalidReason.PAYMENT: "Inability to pay some fees (e.g. account balance too low)",
+    InvalidReason.FUTURE: "Transaction will be valid in the future",
+    InvalidReason.STALE: "Transaction is outdated",
+    InvalidReason.BAD_PROOF: "Transaction has a bad signature",
+    InvalidReason.ANCIENT_BIRTH_BLOCK: "Transaction has an ancient birth block",
+    InvalidReason.EXHAUSTS_RESOURCES: "Transaction would exhaust the block limits",
+    InvalidReason.CUSTOM: "InvalidTransaction custom error",
+    InvalidReason.BAD_MANDATORY: "A call was labelled as mandatory, but resulted in an Error.",
+    InvalidReason.MANDATORY_VALIDATION: "Transaction dispatch is mandatory; transactions must not be validated.",
+    InvalidReason.BAD_SIGNER: "Invalid signing address",
+}
+POOL_MESSAGES = {
+    1012: "Transaction is temporarily banned",
+    1013: "Transaction Already Imported",
+    1016: "Immediately Dropped",
+}
+
+
+async def submit(context: Context, raw: bytes) -> Hash:
+    """Hand an extrinsic to the node; its hash. Raises `RpcError` with Substrate's code when it is refused."""
+    try:
+        return await context.backend.submit(raw)
+    except UnknownTransaction as error:
+        raise RpcError(Code.UNKNOWN_VALIDITY, "Unknown Transaction Validity", error.message) from None
+    except InvalidTransaction as error:
+        words = REASONS[error.reason] if isinstance(error.reason, InvalidReason) else error.reason.name
+        raise RpcError(Code.INVALID_TRANSACTION, "Invalid Transaction", f"{words}: {error.message}") from None
+    except PoolError as error:
+        if error.code == Code.PRIORITY_TOO_LOW:  # Both priorities are in the message, as Substrate's is.
+            raise RpcError(error.code, str(error)) from None
+        raise RpcError(error.code, POOL_MESSAGES.get(error.code, "Pool error"), str(error)) from None
+
+
+@registry.awaits("author_submitExtrinsic")
+async def author_submit_extrinsic(context: Context, extrinsic: HexBytes) -> str:
+    return hexed(await submit(context, extrinsic))
+
+
+@registry.sync("author_pendingExtrinsics")
+def author_pending_extrinsics(context: Context) -> list[str]:
+    return [hexed(waiting.raw) for waiting in context.backend.pool.ready()]
+
+
+@registry.subscription(
+    "author_submitAndWatchExtrinsic",
+    ends=("author_unwatchExtrinsic",),
+    notification="author_extrinsicUpdate",
+)
+@asynccontextmanager
+async def author_submit_and_watch_extrinsic(
+    context: Context, extrinsic: HexBytes
+) -> AsyncIterator[AsyncGenerator[object]]:
+    """ready or future, inBlock, finalized; or usurped, dropped, invalid."""
+    backend = context.backend
+    receiver: Receiver[Header | Removal] = Receiver()
+    # Before it can be included.
+    with backend.heads.join(receiver), backend.removals.join(receiver):
+        found = await submit(context, extrinsic)
+        yield _watch(context, found, extrinsic, receiver)
+
+
+async def _watch(
+    context: Context, found: Hash, raw: bytes, receiver: Receiver[Header | Removal]
+) -> AsyncGenerator[object]:
+    pool = context.backend.pool
+    own = pool.get(found)
+    status = "ready" if own is None or _is_ready(context, own) else "future"
+    yield status
+    async for news in receiver:
+        if isinstance(news, Removal):
+            if news.hash != found:
+                continue
+            if news.fate is Fate.USURPED:
+                yield {"usurped": hexed(_usurper(context, own))}
+                return
+            if news.fate is Fate.DROPPED:
+                yield "dropped"
+                return
+            if news.fate is Fate.INVALID:
+                yield "invalid"
+                return
+            continue  # Included: the block's header is on its way.
+        block = await context.in_thread(context.block, news.hash)
+        if block is not None and raw in block.extrinsics:
+            at = hexed(news.hash)
+            if status == "future":
+                yield "ready"
+            yield {"inBlock": at}
+            yield {"finalized": at}
+            return
+        if status == "future" and own is not None and found in pool and _is_ready(context, own):
+            status = "ready"
+            yield status
+
+
+def _is_ready(context: Context, own: PoolTransaction) -> bool:
+    """Whether no nonce is missing before a pooled transaction's."""
+    return context.backend.pool.next_nonce(own.valid.sender, 0) > own.valid.nonce
+
+
+def _usurper(context: Context, own: PoolTransaction | None) -> Hash:
+    """What took a transaction's place in the pool (its own hash when that is gone, too)."""
+    if own is None:
+        return bytes(32)
+    for waiting in context.backend.pool.ready():
+        if (waiting.valid.sender, waiting.valid.nonce) == (own.valid.sender, own.valid.nonce):
+            return waiting.hash
+    return own.hash
+
+
+@registry.sync("author_extrinsicHash")
+def author_extrinsic_hash(context: Context, extrinsic: HexBytes) -> str:
+    """The hash that an extrinsic is known by."""
+    del context
+    return hexed(blake2_256(extrinsic))

@@ -1,0 +1,158 @@
+"""`state_*`: storage at any block that is kept, proofs, metadata, and calls into the runtime."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from itertools import islice
+from typing import Any
+
+import trio
+
+from chain.primitives.hashing import Hash, blake2_256
+from chain.primitives.types import Header
+from chain.rpc.broadcast import Receiver
+from chain.rpc.context import Context, hexed, hexed_or_none
+from chain.rpc.errors import Code, RpcError
+from chain.rpc.methods_chain import new_headers
+from chain.rpc.params import BlockHash, HexBytes, PageSize, StorageKey, StorageKeys
+from chain.rpc.registry import Registry
+from runtime.potchain import RUNTIME
+
+registry = Registry()
+
+# Old clients ask for metadata without a version; V14 is what all of them read.
+METADATA_VERSION = 14
+
+
+@registry.thread("state_getMetadata")
+def state_get_metadata(context: Context, at: BlockHash | None = None) -> str:
+    del context, at
+    return hexed(RUNTIME.metadata(METADATA_VERSION))
+
+
+@registry.sync("state_getRuntimeVersion", "chain_getRuntimeVersion")
+def state_get_runtime_version(context: Context, at: BlockHash | None = None) -> dict[str, Any]:
+    del context, at
+    return version_json()
+
+
+def version_json() -> dict[str, Any]:
+    """The runtime's version as Substrate clients read it."""
+    version = RUNTIME.version
+    return {
+        "specName": version.spec_name,
+        "implName": version.impl_name,
+        "authoringVersion": version.authoring_version,
+        "specVersion": version.spec_version,
+        "implVersion": version.impl_version,
+        "apis": [[hexed(name), number] for name, number in version.apis],
+        "transactionVersion": version.transaction_version,
+        "stateVersion": version.state_version,
+    }
+
+
+@registry.thread("state_getStorage", "state_getStorageAt")
+def state_get_storage(context: Context, key: StorageKey, at: BlockHash | None = None) -> str | None:
+    with context.state(at) as state:
+        return hexed_or_none(state.get(key))
+
+
+@registry.thread("state_getStorageHash", "state_getStorageHashAt")
+def state_get_storage_hash(context: Context, key: StorageKey, at: BlockHash | None = None) -> str | None:
+    with context.state(at) as state:
+        value = state.get(key)
+        return None if value is None else hexed(blake2_256(value))
+
+
+@registry.thread("state_getStorageSize", "state_getStorageSizeAt")
+def state_get_storage_size(context: Context, key: StorageKey, at: BlockHash | None = None) -> int | None:
+    with context.state(at) as state:
+        value = state.get(key)
+        return None if value is None else len(value)
+
+
+@registry.thread("state_queryStorageAt")
+def state_query_storage_at(context: Context, keys: StorageKeys, at: BlockHash | None = None) -> list[dict[str, Any]]:
+    with context.state(at) as state:
+        changes = [[hexed(key), hexed_or_none(state.get(key))] for key in keys]
+        return [{"block": hexed(state.header.hash), "changes": changes}]
+
+
+@registry.thread("state_getKeysPaged", "state_getKeysPagedAt")
+def state_get_keys_paged(
+    context: Context,
+    prefix: HexBytes,
+    count: PageSize,
+    start_key: HexBytes | None = None,
+    at: BlockHash | None = None,
+) -> list[str]:
+    """Up to `count` keys with a prefix, ascending, those after `start_key`."""
+    with context.state(at) as state:
+        return [hexed(key) for key in islice(state.keys(prefix or b"", start_key), count)]
+
+
+@registry.thread("state_getReadProof")
+def state_get_read_proof(context: Context, keys: StorageKeys, at: BlockHash | None = None) -> dict[str, Any]:
+    """The tree nodes that prove each key's value, or its absence, under the block's state root."""
+    with context.state(at) as state:
+        return {"at": hexed(state.header.hash), "proof": [hexed(node) for node in state.prove(keys)]}
+
+
+@registry.thread("state_call", "state_callAt")
+def state_call(context: Context, name: str, data: HexBytes, at: BlockHash | None = None) -> str:
+    """Call a runtime API on a block's state."""
+    with context.state(at) as state:
+        return hexed(runtime_call(context, state, name, data))
+
+
+def runtime_call(context: Context, state: Any, name: str, data: bytes) -> bytes:
+    """A runtime API's answer; what it refuses is the caller's fault."""
+    try:
+        answer: bytes = context.backend.executive.call_api(state, name, data)
+        return answer
+    except (LookupError, ValueError) as error:
+        raise RpcError(Code.STATE_CLIENT, f"Client error: Execution failed: {name}", str(error)) from None
+
+
+@registry.subscription(
+    "state_subscribeRuntimeVersion",
+    "chain_subscribeRuntimeVersion",
+    ends=("state_unsubscribeRuntimeVersion", "chain_unsubscribeRuntimeVersion"),
+    notification="state_runtimeVersion",
+)
+@asynccontextmanager
+async def state_subscribe_runtime_version(context: Context) -> AsyncIterator[AsyncGenerator[object]]:
+    del context
+    yield _versions()
+
+
+async def _versions() -> AsyncGenerator[object]:
+    yield version_json()
+    await trio.sleep_forever()  # One release of this program knows one runtime.
+
+
+@registry.subscription("state_subscribeStorage", ends=("state_unsubscribeStorage",), notification="state_storage")
+@asynccontextmanager
+async def state_subscribe_storage(context: Context, keys: StorageKeys) -> AsyncIterator[AsyncGenerator[object]]:
+    """The values of some keys, then whichever of them a block changes."""
+    with context.backend.heads.subscribe() as receiver:
+        yield _changes(context, receiver, keys)
+
+
+async def _changes(context: Context, receiver: Receiver[Header], keys: list[bytes]) -> AsyncGenerator[object]:
+    known: dict[bytes, bytes | None] | None = None
+    headers = new_headers(context, receiver)
+    async for header in headers:
+        block_hash = header.hash
+        values = await context.in_thread(_values, context, block_hash, keys)
+        changed = [key for key in keys if known is None or known[key] != values[key]]
+        if changed or known is None:
+            changes = [[hexed(key), hexed_or_none(values[key])] for key in changed]
+            yield {"block": hexed(block_hash), "changes": changes}
+        known = values
+
+
+def _values(context: Context, at: Hash, keys: list[bytes]) -> dict[bytes, bytes | None]:
+    with context.state(at) as state:
+        return {key: state.get(key) for key in keys}

@@ -1,0 +1,115 @@
+"""`system_*`: who this node is, how it is connected, and the next nonce of an account."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from chain.primitives.scale import U32
+from chain.rpc.backend import Backend
+from chain.rpc.context import Context, hexed
+from chain.rpc.params import AccountParam
+from chain.rpc.registry import Registry
+
+registry = Registry()
+
+try:
+    VERSION = version("potchain")
+except PackageNotFoundError:  # Run from a checkout that was never installed.
+    VERSION = "0.0.0"
+
+
+def health(backend: Backend) -> dict[str, Any]:
+    """What `system_health` and GET /health answer."""
+    return {
+        "peers": len(backend.peers()),
+        "isSyncing": backend.is_syncing,
+        "shouldHavePeers": backend.should_have_peers,
+    }
+
+
+@registry.sync("system_name")
+def system_name(context: Context) -> str:
+    del context
+    return "potchain"
+
+
+@registry.sync("system_version")
+def system_version(context: Context) -> str:
+    del context
+    return VERSION
+
+
+@registry.sync("system_chain")
+def system_chain(context: Context) -> str:
+    return context.backend.chain_name
+
+
+@registry.sync("system_chainType")
+def system_chain_type(context: Context) -> str:
+    return context.backend.chain_type
+
+
+@registry.sync("system_properties")
+def system_properties(context: Context) -> dict[str, object]:
+    return dict(context.backend.properties)
+
+
+@registry.sync("system_health")
+def system_health(context: Context) -> dict[str, Any]:
+    return health(context.backend)
+
+
+@registry.sync("system_nodeRoles")
+def system_node_roles(context: Context) -> list[str]:
+    return list(context.backend.node_roles)
+
+
+@registry.sync("system_localPeerId")
+def system_local_peer_id(context: Context) -> str:
+    return hexed(context.backend.local_identity)
+
+
+@registry.sync("system_localListenAddresses")
+def system_local_listen_addresses(context: Context) -> list[str]:
+    return list(context.backend.listen_addresses)
+
+
+@registry.sync("system_peers")
+def system_peers(context: Context) -> list[dict[str, Any]]:
+    return [
+        {"peerId": hexed(peer.id), "roles": "FULL", "address": peer.address, "bestNumber": peer.best_height}
+        for peer in context.backend.peers()
+    ]
+
+
+@registry.sync("system_syncState")
+def system_sync_state(context: Context) -> dict[str, int]:
+    backend = context.backend
+    current = backend.ledger.head.height
+    highest = max([current, *(peer.best_height for peer in backend.peers())])
+    return {"startingBlock": backend.starting_height, "currentBlock": current, "highestBlock": highest}
+
+
+@registry.awaits("system_accountNextIndex", "account_nextIndex")
+async def system_account_next_index(context: Context, account: AccountParam) -> int:
+    """The nonce for the account's next transaction, behind those that wait in the pool."""
+    backend = context.backend
+    while True:
+        head = backend.ledger.head_hash
+        nonce = await context.in_thread(nonce_at_head, context, account)
+        if backend.ledger.head_hash == head:  # Else a block came in between: nonce and pool would not match.
+            return backend.pool.next_nonce(account, nonce)
+
+
+def nonce_at_head(context: Context, account: bytes) -> int:
+    """The nonce that the head's state expects of an account."""
+    with context.state(None) as state:
+        return U32.decode(context.backend.executive.call_api(state, "AccountNonceApi_account_nonce", account))
+
+
+@registry.sync("consensus_state")
+def consensus_state(context: Context) -> dict[str, object] | None:
+    """Height, view, phase and the validators that are missing; null where no consensus runs."""
+    state = context.backend.consensus_state()
+    return None if state is None else dict(state)

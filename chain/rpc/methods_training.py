@@ -1,0 +1,259 @@
+"""`training_*`: tasks, rounds and workers as JSON. Roots are 0x-hex, accounts SS58, amounts integers in planck."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from chain.primitives import ss58
+from chain.primitives.hashing import Hash
+from chain.primitives.seal import read_bitmap
+from chain.rpc.context import Context, hexed, hexed_or_none
+from chain.rpc.errors import Code, RpcError
+from chain.rpc.params import Index32
+from chain.rpc.registry import Registry
+from runtime.modules.training_types import Adam, Policy, RoundRecord, RoundState, Sgd, Task
+from runtime.potchain import RUNTIME
+
+registry = Registry()
+
+# A curve is for drawing: a screen has no more columns, and each point is a storage read.
+CURVE_POINTS_MAX = 500
+# Final rounds never change, so their figures are kept: 20,000 are ~3 MB and forty full curves.
+KEPT_ROUNDS_MAX = 20_000
+# The active list itself is bounded; the memory of workers that left is not, so that an answer has to be.
+WORKERS_MAX = 2048
+TASKS_MAX = 1024
+
+
+class _Figures:
+    """Loss and accuracy of final rounds, the oldest forgotten first. Threads share it: a race only computes twice."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[Hash, int, int], tuple[float, float]] = {}
+
+    def of(self, genesis: Hash, training: Any, task: int, round_: int) -> tuple[float, float]:
+        key = (genesis, task, round_)
+        known = self._known.get(key)
+        if known is None:
+            record: RoundRecord = training.history[task, round_]
+            known = self._known[key] = (record.loss_micro / 1e6, record.accuracy_ppm / 1e6)
+            while len(self._known) > KEPT_ROUNDS_MAX:
+                self._known.pop(next(iter(self._known)), None)
+        return known
+
+
+_figures = _Figures()
+
+
+@registry.thread("training_tasks")
+def training_tasks(context: Context) -> list[dict[str, Any]]:
+    """All tasks in short, the newest last."""
+    with context.state(None) as state:
+        training = RUNTIME.at(state).training
+        count = training.next_task_id.get()
+        genesis = context.backend.ledger.genesis_hash
+        return [
+            _short_task(task_id, task, *_latest(training, genesis, task_id, task))
+            for task_id in range(max(0, count - TASKS_MAX), count)
+            if (task := training.tasks.get(task_id)) is not None
+        ]
+
+
+@registry.thread("training_task")
+def training_task(context: Context, task: Index32) -> dict[str, Any]:
+    """One task with its loss and accuracy curves (held out, 0 to 1)."""
+    with context.state(None) as state:
+        training = RUNTIME.at(state).training
+        found = _task(training, task)
+        genesis = context.backend.ledger.genesis_hash
+        points = [(number, *_figures.of(genesis, training, task, number)) for number in _chosen(found.round)]
+    latest = points[-1][1:] if points else (None, None)
+    return {
+        **_short_task(task, found, *latest),
+        "loss": [[number, loss] for number, loss, _ in points],
+        "accuracy": [[number, accuracy] for number, _, accuracy in points],
+        "paramsRoot": hexed(found.params_root),
+        "optimizerRoot": hexed(found.optimizer_root),
+        "programRoot": hexed(found.program_root),
+        "datasetRoot": hexed(found.dataset_root),
+        "optimizer": _optimizer(found.optimizer),
+        "policy": _policy(found.policy),
+        "seed": hexed(found.seed),
+    }
+
+
+@registry.thread("training_round")
+def training_round(context: Context, task: Index32, round: Index32 | None = None) -> dict[str, Any]:
+    """A round of a task: the running one when none is named, or of the last, once the task is complete."""
+    with context.state(None) as state:
+        training = RUNTIME.at(state).training
+        found = _task(training, task)
+        running: RoundState | None = training.rounds.get(task)
+        if running is not None and round in (None, running.round):
+            return _running_round(task, found, running)
+        number = found.round - 1 if round is None else round
+        record: RoundRecord | None = training.history.get((task, number)) if number >= 0 else None
+        if record is None:
+            reason = f"task {task} has no round {number}: {found.round} of {found.rounds} rounds are final"
+            raise RpcError(Code.TRAINING_NOT_FOUND, "Unknown round", reason)
+        authorities = [authority.account for authority in RUNTIME.at(state).validators.authorities.get()]
+        return _final_round(task, number, record, authorities)
+
+
+@registry.thread("training_workers")
+def training_workers(context: Context) -> list[dict[str, Any]]:
+    """Every worker that was ever registered, with its bond, record and earnings."""
+    with context.state(None) as state:
+        found = []
+        for account, worker in RUNTIME.at(state).training.workers.items():
+            found.append(
+                {
+                    "account": ss58.encode(account),
+                    "bond": worker.bond,
+                    "active": worker.active,
+                    "accepted": worker.accepted,
+                    "rejected": worker.rejected,
+                    "earned": worker.earned,
+                }
+            )
+            if len(found) >= WORKERS_MAX:
+                break
+        return found
+
+
+def _task(training: Any, task: int) -> Task:
+    found: Task | None = training.tasks.get(task)
+    if found is None:
+        reason = f"no task {task}: {training.next_task_id.get()} were created, numbered from 0"
+        raise RpcError(Code.TRAINING_NOT_FOUND, "Unknown task", reason)
+    return found
+
+
+def _chosen(count: int) -> list[int]:
+    """Which of the rounds 0 to count - 1 a curve shows: all, or evenly spaced with the last."""
+    if count <= CURVE_POINTS_MAX:
+        return list(range(count))
+    return sorted({(count - 1) * point // (CURVE_POINTS_MAX - 1) for point in range(CURVE_POINTS_MAX)})
+
+
+def _latest(training: Any, genesis: Hash, task_id: int, task: Task) -> tuple[float | None, float | None]:
+    return _figures.of(genesis, training, task_id, task.round - 1) if task.round else (None, None)
+
+
+def _short_task(task_id: int, task: Task, loss: float | None, accuracy: float | None) -> dict[str, Any]:
+    return {
+        "id": task_id,
+        "name": task.name.decode(errors="replace"),
+        "owner": ss58.encode(task.owner),
+        "status": task.status.name.lower(),
+        "round": task.round,
+        "rounds": task.rounds,
+        "latestLoss": loss,
+        "latestAccuracy": accuracy,
+        "pricePerSlot": task.price_per_slot,
+        "escrow": task.escrow,
+        "minted": task.minted,
+    }
+
+
+def _optimizer(optimizer: Sgd | Adam) -> dict[str, Any]:
+    if isinstance(optimizer, Sgd):
+        return {"sgd": {"learningRate": optimizer.learning_rate, "momentum": optimizer.momentum}}
+    return {
+        "adam": {
+            "learningRate": optimizer.learning_rate,
+            "beta1": optimizer.beta1,
+            "beta2": optimizer.beta2,
+            "epsilon": optimizer.epsilon,
+        }
+    }
+
+
+def _policy(policy: Policy) -> dict[str, int]:
+    return {
+        "slots": policy.slots,
+        "commitBlocks": policy.commit_blocks,
+        "revealBlocks": policy.reveal_blocks,
+        "auditBlocks": policy.audit_blocks,
+        "auditorsPerSlot": policy.auditors_per_slot,
+        "toleranceMicroSteps": policy.tolerance_micro_steps,
+        "outliersPpm": policy.outliers_ppm,
+    }
+
+
+def _running_round(task_id: int, task: Task, state: RoundState) -> dict[str, Any]:
+    aggregate = state.aggregate
+    return {
+        "task": task_id,
+        "round": state.round,
+        "attempt": state.attempt,
+        "phase": state.phase.name.lower(),
+        "openedAt": state.opened_at,
+        "deadline": state.deadline,
+        "paramsRoot": hexed(task.params_root),
+        "optimizerRoot": hexed(task.optimizer_root),
+        "slots": [
+            {
+                "slot": number,
+                "worker": ss58.encode(slot.worker),
+                "commitment": hexed_or_none(slot.commitment),
+                "updateRoot": hexed_or_none(slot.update_root),
+                "auditors": [ss58.encode(auditor) for auditor in slot.auditors],
+                "challenged": slot.challenged,
+                "accepted": None,
+            }
+            for number, slot in enumerate(state.slots)
+        ],
+        "aggregate": None
+        if aggregate is None
+        else {
+            "aggregator": ss58.encode(aggregate.aggregator),
+            "paramsRoot": hexed(aggregate.params_root),
+            "optimizerRoot": hexed(aggregate.optimizer_root),
+        },
+        "attestations": [
+            {
+                "validator": ss58.encode(attestation.validator),
+                "accepted": read_bitmap(attestation.accepted, len(state.slots)),
+                "paramsRoot": hexed(attestation.params_root),
+                "optimizerRoot": hexed(attestation.optimizer_root),
+                "loss": attestation.loss_micro / 1e6,
+                "accuracy": attestation.accuracy_ppm / 1e6,
+            }
+            for attestation in state.attestations
+        ],
+        "minted": 0,
+    }
+
+
+def _final_round(task_id: int, number: int, record: RoundRecord, authorities: list[bytes]) -> dict[str, Any]:
+    """A final round: the chain keeps its outcome, and in `attesters` the validators whose agreement made it final."""
+    return {
+        "task": task_id,
+        "round": number,
+        "attempt": None,
+        "phase": "final",
+        "openedAt": None,
+        "deadline": None,
+        "finalisedAt": record.finalised_at,
+        "paramsRoot": hexed(record.params_root),
+        "optimizerRoot": hexed(record.optimizer_root),
+        "loss": record.loss_micro / 1e6,
+        "accuracy": record.accuracy_ppm / 1e6,
+        "slots": [
+            {
+                "slot": position,
+                "worker": ss58.encode(slot.worker),
+                "commitment": None,
+                "updateRoot": hexed_or_none(slot.update_root),
+                "auditors": [],
+                "challenged": False,
+                "accepted": slot.accepted,
+            }
+            for position, slot in enumerate(record.slots)
+        ],
+        "aggregate": None,
+        "attestations": [],
+        "attesters": [ss58.encode(authorities[bit]) for bit in read_bitmap(record.attesters, len(authorities))],
+        "minted": record.minted,
+    }

@@ -1,0 +1,186 @@
+"""The RPC server: JSON-RPC over HTTP and WebSocket at `/`, blobs at `/blobs/{root}`, all on one port, all bounded.
+
+No client can hold up the node: slow ones are dropped, loud ones slowed down, and work runs in threads of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import cast
+
+import trio
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.typing import ASGIFramework
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from chain.rpc import protocol
+from chain.rpc.backend import Backend
+from chain.rpc.blob_routes import BlobRoutes
+from chain.rpc.body import BodyTooLarge, BodyTooSlow, read_body
+from chain.rpc.dispatch import Dispatcher
+from chain.rpc.errors import Code, RpcError
+from chain.rpc.listener import Acceptor, open_listener
+from chain.rpc.methods import all_methods
+from chain.rpc.methods_system import health
+from chain.rpc.protocol import Limits, RateLimit
+from chain.rpc.session import Outbox, Session
+
+log = logging.getLogger("potchain.rpc")
+
+RPC_PORT = 9944
+WELCOME = (
+    "This is the RPC port of a potchain node: connect a Substrate wallet or library to ws://HOST:PORT, "
+    "or POST JSON-RPC here (content-type: application/json).\n"
+)
+# WebSocket close codes (RFC 6455): a policy was violated; the server failed.
+POLICY_VIOLATION = 1008
+INTERNAL_ERROR = 1011
+# A close frame carries at most 123 bytes of reason.
+REASON_BYTES_MAX = 120
+
+
+class RpcServer:
+    """Serves one node's backend. `routes` are pages beside the RPC, such as the dashboard's."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        host: str = "127.0.0.1",
+        port: int = RPC_PORT,
+        *,
+        limits: Limits | None = None,
+        routes: Sequence[BaseRoute] = (),
+    ) -> None:
+        self.host = host
+        self.port = port
+        self._backend = backend
+        self._limits = limits or Limits()
+        self._dispatcher = Dispatcher(backend, all_methods(), self._limits)
+        blobs = BlobRoutes(backend, self._limits)
+        served = [
+            *routes,
+            Route("/", self._post, methods=["POST"]),
+            Route("/", _welcome, methods=["GET"]),
+            WebSocketRoute("/", self._websocket),
+            Route("/health", self._health, methods=["GET"]),
+            Route("/blobs/{root}", blobs.get, methods=["GET"]),
+            Route("/blobs/{root}", blobs.put, methods=["PUT"]),
+        ]
+        # Every method is harmless to the node and every transaction is signed: any page may ask, as wallets do.
+        cors = Middleware(
+            CORSMiddleware, allow_origins=["*"], allow_methods=["GET", "POST", "PUT"], allow_headers=["*"]
+        )
+        self._acceptor = Acceptor(
+            ASGIWrapper(cast(ASGIFramework, Starlette(routes=served, middleware=[cors]))), self._limits
+        )
+
+    @property
+    def connections(self) -> int:
+        """How many clients are connected."""
+        return self._acceptor.connections
+
+    async def run(self, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until cancelled; started with the port (chosen by the system for port 0). Raises `PortInUse`."""
+        listener = await open_listener(self.host, self.port, self._limits)
+        self.port = int(listener.socket.getsockname()[1])
+        await trio.serve_listeners(self._acceptor, [listener], task_status=_Started(task_status, self.port))
+
+    # --- HTTP
+
+    async def _post(self, request: Request) -> Response:
+        if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+            return PlainTextResponse("expected the header content-type: application/json\n", 415)
+        try:
+            body = await read_body(request, self._limits.request_bytes_max, self._limits.idle_seconds)
+        except BodyTooLarge as error:
+            return _json(
+                protocol.failure(None, RpcError(Code.OVERSIZED_REQUEST, "Request is too big", str(error))), 413
+            )
+        except BodyTooSlow as error:
+            return PlainTextResponse(f"{error}\n", 408)
+        except ClientDisconnect:
+            return Response(status_code=400)
+        answer = await self._dispatcher.answer(await self._dispatcher.read(body), None)
+        return Response(status_code=204) if answer is None else _json(answer)
+
+    async def _health(self, request: Request) -> Response:
+        del request
+        return JSONResponse(health(self._backend))
+
+    # --- WebSocket
+
+    async def _websocket(self, websocket: WebSocket) -> None:
+        await websocket.accept()
+        outbox = Outbox(self._limits)
+        session: Session | None = None
+        try:
+            async with trio.open_nursery() as nursery:
+                session = Session(nursery, outbox, self._limits)
+                nursery.start_soon(_send, websocket, outbox)
+                await self._converse(websocket, session, outbox)
+                nursery.cancel_scope.cancel()
+        except* WebSocketDisconnect:
+            pass
+        except* Exception:
+            log.exception("an RPC connection failed: this is a bug in the node, not in the client")
+            await _close(websocket, INTERNAL_ERROR, "internal error: see the node's log")
+        if session is not None and session.slow is not None:
+            await _close(websocket, POLICY_VIOLATION, session.slow)
+
+    async def _converse(self, websocket: WebSocket, session: Session, outbox: Outbox) -> None:
+        """Answer one message after the other: a client that asks faster waits in its own socket."""
+        rate = RateLimit(self._limits.requests_per_second, self._limits.requests_burst, trio.current_time())
+        while True:
+            received = await websocket.receive()
+            if received["type"] == "websocket.disconnect":
+                return
+            text: str | bytes = received.get("text") or received.get("bytes") or ""
+            message = await self._dispatcher.read(text)
+            delay = rate.delay(len(message.entries), trio.current_time())
+            if delay > 0:
+                await trio.sleep(delay)
+            answer = await self._dispatcher.answer(message, session)
+            if answer is not None:
+                await outbox.put(answer)
+            session.answered()
+
+
+class _Started:
+    """Reports the port where trio would report the listeners."""
+
+    def __init__(self, status: trio.TaskStatus[int], port: int) -> None:
+        self._status = status
+        self._port = port
+
+    def started(self, value: object = None) -> None:
+        """The listener is open."""
+        del value
+        self._status.started(self._port)
+
+
+async def _send(websocket: WebSocket, outbox: Outbox) -> None:
+    while True:
+        await websocket.send_text(await outbox.next())
+
+
+async def _close(websocket: WebSocket, code: int, reason: str) -> None:
+    gone = (RuntimeError, WebSocketDisconnect, trio.BrokenResourceError, trio.ClosedResourceError)
+    with trio.move_on_after(1.0), suppress(*gone):
+        await websocket.close(code, reason.encode()[:REASON_BYTES_MAX].decode(errors="ignore"))
+
+
+async def _welcome(request: Request) -> Response:
+    del request
+    return PlainTextResponse(WELCOME)
+
+
+def _json(text: str, status: int = 200) -> Response:
+    return Response(text, status, media_type="application/json")
