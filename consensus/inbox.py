@@ -1,0 +1,85 @@
+"""What waits for the gadget: its own events first, then peers' messages in turn, each peer within its own bounds."""
+
+from collections import deque
+from typing import Final
+
+from consensus.events import Event
+from consensus.messages import FRAME_BYTES_MAX, Message, PrePrepare
+
+# A height takes three messages from a peer; this is enough for one that falls behind by many, and for resends.
+MESSAGES_PER_PEER_MAX: Final = 64
+BYTES_PER_PEER_MAX: Final = 2 * FRAME_BYTES_MAX
+# Validators and some that are not; the network bounds its connections well below.
+PEERS_MAX: Final = 2048
+# A peer that is a block ahead has cast its votes of one view, or of two.
+EARLY_PER_PEER_MAX: Final = 8
+
+
+class Imported:
+    """The ledger has taken the block at `height` from elsewhere."""
+
+    __slots__ = ("height",)
+
+    def __init__(self, height: int) -> None:
+        self.height = height
+
+
+Received = tuple[bytes, Message]
+
+
+class Inbox:
+    """A bounded queue with one reader. What does not fit is dropped: whoever sent it will send it again."""
+
+    def __init__(self) -> None:
+        self._own: deque[Event | Imported] = deque()  # Bounded by what one height can have in flight.
+        self._peers: dict[bytes, deque[tuple[Message, int]]] = {}  # The next to be served comes first.
+        self._bytes: dict[bytes, int] = {}
+        self._early: dict[bytes, list[Message]] = {}
+
+    def push(self, event: Event | Imported) -> None:
+        """Add something that this node itself found out."""
+        self._own.append(event)
+
+    def put(self, peer: bytes, message: Message, size: int) -> None:
+        """Add a peer's message of `size` bytes, or drop it."""
+        queue = self._peers.get(peer)
+        if queue is None:
+            if len(self._peers) >= PEERS_MAX:
+                return
+            queue = self._peers[peer] = deque()
+        if len(queue) >= MESSAGES_PER_PEER_MAX or self._bytes.get(peer, 0) + size > BYTES_PER_PEER_MAX:
+            return
+        queue.append((message, size))
+        self._bytes[peer] = self._bytes.get(peer, 0) + size
+
+    def pop(self) -> Event | Imported | Received | None:
+        """Take the next thing to do out, if there is one."""
+        if not self._own and not self._peers:
+            return None
+        if self._own:
+            return self._own.popleft()
+        peer = next(iter(self._peers))
+        queue = self._peers.pop(peer)
+        message, size = queue.popleft()
+        if queue:  # To the end of the line.
+            self._peers[peer] = queue
+            self._bytes[peer] -= size
+        else:
+            del self._bytes[peer]
+        return peer, message
+
+    def hold(self, peer: bytes, message: Message) -> None:
+        """Keep a message of the next height until it begins; of proposals only the first."""
+        held = self._early.setdefault(peer, [])
+        if len(self._early) > PEERS_MAX or len(held) >= EARLY_PER_PEER_MAX:
+            return
+        if isinstance(message, PrePrepare) and any(isinstance(other, PrePrepare) for other in held):
+            return
+        held.append(message)
+
+    def release(self) -> None:
+        """Queue what was held: its height begins, or is over and the reader drops it."""
+        for peer, messages in self._early.items():
+            for message in messages:
+                self.put(peer, message, 0)
+        self._early = {}

@@ -1,0 +1,190 @@
+"""The write-ahead log of one validator's votes: append-only, and durable when `append` returns.
+
+[P4] Nothing is signed before its record is here. A tail that a crash tore is cut; anything else that is damaged is
+refused, since a log with a hole in it could let a contradicting vote be cast.
+"""
+
+import os
+import struct
+import zlib
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from chain.primitives.scale import ScaleError
+from consensus.messages import FRAME_BYTES_MAX
+from consensus.records import RECORD, Record
+
+_MAGIC: Final = b"PCWAL\x00\x00\x01"  # The last byte is the version of the format.
+_FRAME: Final = struct.Struct("<III")  # Length of the body, CRC-32 of those four bytes, CRC-32 of the body.
+_IDENTITY_BYTES: Final = 32
+_HEAD_BYTES: Final = len(_MAGIC) + _IDENTITY_BYTES + 4  # Magic, identity, CRC-32 of both.
+# A record holds at most one payload and one new-view proof, which fit one frame together.
+_BODY_BYTES_MAX: Final = FRAME_BYTES_MAX
+_SECTOR_BYTES: Final = 512  # The unit that disks write whole.
+
+_ZEROS_MIN: Final = 16  # Fewer zeros at a sector's edge are what sound records hold too.
+
+
+class WalCorrupt(Exception):
+    """The log is damaged in a way that no crash explains."""
+
+
+class WalForeign(Exception):
+    """The log belongs to another validator or chain."""
+
+
+class Wal:
+    """The records of the highest height that this validator voted at; earlier heights are sealed and forgotten."""
+
+    def __init__(self, path: Path, identity: bytes, records: list[Record], size: int) -> None:
+        self._path = path
+        self._identity = identity
+        self._file: int | None = os.open(path, os.O_WRONLY | os.O_APPEND) if size else None
+        self._failed = False
+        self.records = records
+
+    @classmethod
+    def open(cls, path: Path, identity: bytes) -> Self:
+        """Read the log at `path`, or begin an empty one with the first record.
+
+        `identity` is 32 bytes that name the chain and the validator. Raises WalCorrupt or WalForeign.
+        """
+        if len(identity) != _IDENTITY_BYTES:
+            raise ValueError(f"expected an identity of {_IDENTITY_BYTES} bytes, got {len(identity)}")
+        path.with_suffix(".new").unlink(missing_ok=True)
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return cls(path, identity, [], 0)
+        records, end = _read(path, data, identity)
+        if end < len(data):
+            with path.open("r+b") as file:
+                file.truncate(end)
+                os.fsync(file.fileno())
+        return cls(path, identity, records, end)
+
+    @property
+    def height(self) -> int:
+        """The height that the records are of; 0 when there are none. No vote below it may ever be cast again."""
+        return self.records[0].height if self.records else 0
+
+    def append(self, record: Record) -> None:
+        """Write a record and wait for the disk. The first of a new height takes the place of the old height's."""
+        if self._failed:
+            raise OSError(f"an earlier write to {self._path} failed: restart the node to read back what is on the disk")
+        if record.height < self.height:
+            raise ValueError(f"expected a record of height {self.height} or above, got one of {record.height}")
+        body = RECORD.encode(record)
+        if len(body) > _BODY_BYTES_MAX:
+            raise ValueError(f"expected a record of at most {_BODY_BYTES_MAX} bytes, got {len(body)}")
+        length = len(body).to_bytes(4, "little")
+        framed = _FRAME.pack(len(body), zlib.crc32(length), zlib.crc32(body)) + body
+        self._failed = True  # Until the disk has said otherwise.
+        if self._file is None or record.height > self.height:
+            self._begin(framed)
+            self.records = [record]
+        else:
+            _write(self._file, framed)
+            os.fsync(self._file)
+            self.records.append(record)
+        self._failed = False
+
+    def close(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+        self._failed = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _begin(self, framed: bytes) -> None:
+        """Put a file with one record in the place of the old one: whole, or not at all."""
+        new = self._path.with_suffix(".new")
+        head = _MAGIC + self._identity
+        file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+        try:
+            _write(file, head + zlib.crc32(head).to_bytes(4, "little") + framed)
+            os.fsync(file)
+            os.replace(new, self._path)
+            folder = os.open(self._path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        except BaseException:
+            os.close(file)
+            raise
+        if self._file is not None:
+            os.close(self._file)
+        self._file = file
+
+
+def _write(file: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(file, view) :]
+
+
+def _read(path: Path, data: bytes, identity: bytes) -> tuple[list[Record], int]:
+    """Return the records and the length of the sound part."""
+    head = data[: _HEAD_BYTES - 4]
+    if len(data) < _HEAD_BYTES or zlib.crc32(head).to_bytes(4, "little") != data[_HEAD_BYTES - 4 : _HEAD_BYTES]:
+        raise _corrupt(path, 0)
+    if not head.startswith(_MAGIC):
+        raise WalForeign(f"{path}: expected a vote log of format {_MAGIC.hex()}, got {head[: len(_MAGIC)].hex()}")
+    if head[len(_MAGIC) :] != identity:
+        raise WalForeign(
+            f"{path}: this vote log is of validator and chain {head[len(_MAGIC) :].hex()}, expected {identity.hex()}: "
+            "use the data folder that belongs to this key, or another --base-path"
+        )
+    records: list[Record] = []
+    offset = _HEAD_BYTES
+    while offset < len(data):
+        if len(data) - offset < _FRAME.size:
+            break  # Torn within the frame's head.
+        length, length_check, body_check = _FRAME.unpack_from(data, offset)
+        sound = zlib.crc32(data[offset : offset + 4]) == length_check and length <= _BODY_BYTES_MAX
+        end = offset + _FRAME.size + length
+        if sound and end > len(data):
+            break  # Torn within the body.
+        body = data[offset + _FRAME.size : end]
+        if not sound or zlib.crc32(body) != body_check:
+            if _unwritten(data, offset, min(end, len(data)) if sound else len(data)) and (
+                not sound or end == len(data)
+            ):
+                break
+            raise _corrupt(path, offset)
+        try:
+            record: Record = RECORD.decode(body)
+        except ScaleError as error:
+            raise _corrupt(path, offset) from error
+        if records and record.height != records[0].height:
+            raise _corrupt(path, offset)
+        records.append(record)
+        offset = end
+    if not records:
+        raise _corrupt(path, _HEAD_BYTES)  # A log is born with its first record.
+    return records, offset
+
+
+def _unwritten(data: bytes, start: int, end: int) -> bool:
+    """Say whether a part of the file within [start, end) was given a length but never written: a sector of zeros."""
+    for sector in range(start - start % _SECTOR_BYTES, end, _SECTOR_BYTES):
+        part = data[max(start, sector) : min(end, sector + _SECTOR_BYTES)]
+        if len(part) >= _ZEROS_MIN and not any(part):
+            return True
+    return False
+
+
+def _corrupt(path: Path, offset: int) -> WalCorrupt:
+    return WalCorrupt(
+        f"{path}: damaged at byte {offset}, and not by a crash. Voting on could contradict a vote that was sent. "
+        "Run the node without its key until it has followed the others to a later height, then delete the file"
+    )
