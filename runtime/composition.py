@@ -215,9 +215,7 @@ class Runtime(Generic[V]):
         Where a `MultiAddress` is wanted, a 32-byte account stands for its `Id`. TypeError for an unknown call or a
         wrong set of arguments.
         """
-        info = self._calls.get(path)
-        if info is None:
-            raise TypeError(f"{path}: no such call; the runtime has {', '.join(sorted(self._calls))}")
+        info = self.call_info(path)
         names = [name for name, _ in info.arguments]
         if sorted(names) != sorted(arguments):
             raise TypeError(f"{path} takes ({', '.join(names)}), got ({', '.join(arguments)})")
@@ -226,6 +224,13 @@ class Runtime(Generic[V]):
             value = arguments[name]
             values.append(Id(value) if codec is _ADDRESS and isinstance(value, bytes) else value)
         return Call(info, tuple(values))
+
+    def call_info(self, path: str) -> CallInfo:
+        """A call's description by its path; TypeError for an unknown one."""
+        info = self._calls.get(path)
+        if info is None:
+            raise TypeError(f"{path}: no such call; the runtime has {', '.join(sorted(self._calls))}")
+        return info
 
     def encode_call(self, call: Call) -> bytes:
         """A call's bytes; ScaleError names the argument that does not fit."""

@@ -17,6 +17,7 @@ from runtime.storage import StorageInfo, StorageItem, pascal_case, snake_case
 from runtime.types import (
     DispatchClass,
     DispatchError,
+    EventPhase,
     EventRecord,
     Finalization,
     GenesisError,
@@ -32,8 +33,6 @@ if typing.TYPE_CHECKING:
 T = TypeVar("T")
 E = TypeVar("E")
 F = TypeVar("F", bound=Callable[..., Any])
-
-NO_WEIGHT: Final = Weight(0)
 
 
 # --- declarations --------------------------------------------------------------------------------------------------
@@ -231,6 +230,9 @@ class ModuleInfo:
 # --- the module ----------------------------------------------------------------------------------------------------
 
 
+_PHASE: Final = codec_of(EventPhase)
+
+
 class EventLog:
     """The events of a block so far. What is deposited in a transaction that rolls back is truncated again."""
 
@@ -239,8 +241,12 @@ class EventLog:
     def __init__(self) -> None:
         self.records: list[EventRecord] = []
         self.encoded: list[bytes] = []
-        self.phase: ApplyExtrinsic | Finalization | Initialization = Initialization()
-        self.phase_bytes = b"\2"
+        self.at(Initialization())
+
+    def at(self, phase: ApplyExtrinsic | Finalization | Initialization) -> None:
+        """Enter a phase of the block."""
+        self.phase = phase
+        self.phase_bytes = _PHASE.encode(phase)
 
     def truncate(self, length: int) -> None:
         """Forget the events from position `length` on."""

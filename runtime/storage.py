@@ -325,6 +325,12 @@ def pascal_case(name: str) -> str:
     return "".join(part[:1].upper() + part[1:] for part in name.split("_"))
 
 
+def camel_case(name: str) -> str:
+    """`transaction_payment` as a genesis file writes it: `transactionPayment`."""
+    first, *rest = name.split("_")
+    return first + "".join(part.capitalize() for part in rest)
+
+
 def snake_case(name: str) -> str:
     """`TotalIssuance` as Python writes it: `total_issuance`."""
     return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip("_")

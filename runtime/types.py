@@ -1,14 +1,14 @@
 """The runtime's shared types and errors, in Substrate's layouts.
 
 Each error class says whose fault it is: `InvalidTransaction` the sender's, `DispatchError` the sender's but included
-and paid for, `InvalidBlock` the proposer's, `GenesisError` the operator's. Any other exception is a bug in this program.
+and paid for, `InvalidBlock` the proposer's, `GenesisError` the operator's. Any other exception is a bug of ours.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Final
 
 from chain.primitives.scale import (
     Balance,
@@ -33,6 +33,9 @@ class Weight:
 
     ref_time: compact64
     proof_size: compact64 = 0
+
+
+NO_WEIGHT: Final = Weight(0)
 
 
 @scale_path("frame_support::dispatch::DispatchClass")

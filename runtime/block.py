@@ -1,0 +1,232 @@
+"""A block in the making: one path for building it, for checking it, and for tests.
+
+It is System's bookkeeping, `on_initialize` of every module, the inherents that this block must carry, signed
+transactions, `on_idle` and `on_finalize`. Nothing is written to the state that it starts from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from chain.primitives.hashing import Hash
+from chain.primitives.types import Consensus, DigestSeal, Other, PreRuntime, encode_extrinsic
+from runtime.composition import Runtime, View
+from runtime.extensions import (
+    Environment,
+    Meter,
+    SignatureMemo,
+    check_mortality,
+    check_nonce,
+    check_sender,
+    check_signature,
+    decode_transaction,
+)
+from runtime.framework import Call, CallInfo, EventLog, Module
+from runtime.limits import BLOCK_WEIGHT_MAX
+from runtime.modules.system import System
+from runtime.modules.transaction_payment import TransactionPayment
+from runtime.state import Overlay, StateReader
+from runtime.types import (
+    AccountInfo,
+    ApplyExtrinsic,
+    DispatchError,
+    DispatchInfo,
+    EventRecord,
+    Finalization,
+    InherentData,
+    InvalidBlock,
+    InvalidTransaction,
+    Origin,
+    Pays,
+    Weight,
+)
+
+V = TypeVar("V", bound=View)
+DigestLog = PreRuntime | Consensus | DigestSeal | Other
+
+
+@dataclass(frozen=True, slots=True)
+class Executed:
+    """What executing a block gives: the changes to its parent's state, its events, its extrinsics, its weight."""
+
+    changes: dict[bytes, bytes | None]
+    events: list[EventRecord]
+    extrinsics: list[bytes]
+    weight: int
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """An included transaction: what it paid, tip included, and the error if its call failed."""
+
+    fee: int
+    error: DispatchError | None
+
+
+class BlockBuilder(Generic[V]):
+    """A block being built or checked: apply the inherents, then transactions, then `finish`.
+
+    `InvalidTransaction` leaves the block as it was; after `InvalidBlock` the builder is of no further use.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime[V],
+        memo: SignatureMemo,
+        state: StateReader,
+        *,
+        height: int,
+        parent_hash: Hash,
+        digest: Sequence[DigestLog],
+    ) -> None:
+        self.overlay = Overlay(state)
+        self.log = EventLog()
+        self.modules: V = runtime.over(self.overlay, self.log)
+        self.extrinsics: list[bytes] = []
+        self._runtime = runtime
+        self._memo = memo
+        self._meter = Meter()
+        self._infos: dict[CallInfo, tuple[DispatchInfo, DispatchInfo]] = {}
+        self._system = self.modules.module(System)
+        self._payment = self.modules.module(TransactionPayment)
+        previous = self._system.height
+        if height != previous + 1:
+            raise InvalidBlock(f"expected block {previous + 1} on a state at height {previous}, got block {height}")
+        self._system.begin_block(height, parent_hash, digest)
+        self._environment = Environment(height, parent_hash, self._system.genesis_hash())
+        for module in self.modules.modules:
+            self._meter.add_mandatory(module.on_initialize())
+        self._required: tuple[Module, ...] = tuple(
+            module for module in self.modules.modules if module.inherent is not None and module.inherent_required()
+        )
+
+    @property
+    def height(self) -> int:
+        """The block's height."""
+        return self._environment.height
+
+    @property
+    def full(self) -> bool:
+        """Whether not even the smallest transaction fits any more."""
+        return self._meter.full
+
+    def inherents(self, data: InherentData) -> list[bytes]:
+        """The extrinsics that this block must begin with, to be applied in this order."""
+        made = []
+        for module in self._required:
+            path = f"{module.info.attribute}.{module.inherent}"
+            call = Call(self._runtime.call_info(path), module.create_inherent(data))
+            made.append(encode_extrinsic(self._runtime.encode_call(call)))
+        return made
+
+    def apply(self, raw: bytes) -> Applied:
+        """Include an extrinsic. InvalidTransaction: it cannot be, and nothing changed.
+
+        The first ones must be this block's inherents: anything else in their place is InvalidBlock.
+        """
+        position = len(self.extrinsics)
+        self.log.at(ApplyExtrinsic(position))
+        if position < len(self._required):
+            return self._apply_inherent(raw, self._required[position])
+        return self._apply_signed(raw)
+
+    def finish(self) -> Executed:
+        """Let the modules end the block. InvalidBlock if an inherent is missing."""
+        if len(self.extrinsics) < len(self._required):
+            missing = self._required[len(self.extrinsics)]
+            raise InvalidBlock(
+                f"expected extrinsic {len(self.extrinsics)} to be {missing.info.attribute}.{missing.inherent},"
+                f" got a block of {len(self.extrinsics)} extrinsics"
+            )
+        self.log.at(Finalization())
+        for module in self.modules.modules:
+            remaining = max(0, BLOCK_WEIGHT_MAX - self._meter.total)
+            self._meter.add_mandatory(module.on_idle(Weight(remaining)))
+        for module in self.modules.modules:
+            module.on_finalize()
+        self._system.end_block(self.log, self._meter.by_class())
+        return Executed(self.overlay.changes(), self.log.records, self.extrinsics, self._meter.total)
+
+    def dispatch(self, call: Call, origin: Origin) -> Pays:
+        """Run a call in a transaction of its own: a DispatchError undoes its writes and events, then propagates."""
+        overlay, log = self.overlay, self.log
+        events = len(log.records)
+        overlay.begin()
+        try:
+            info = call.info
+            pays = info.function(self.modules.__dict__[info.module.attribute], origin, *call.args)
+        except DispatchError:
+            overlay.rollback()
+            log.truncate(events)
+            raise
+        overlay.commit()
+        return Pays.YES if pays is None else pays
+
+    def _apply_inherent(self, raw: bytes, module: Module) -> Applied:
+        position = len(self.extrinsics)
+        path = f"{module.info.attribute}.{module.inherent}"
+        try:
+            extrinsic = decode_transaction(self._runtime, raw)
+        except InvalidTransaction as error:
+            raise InvalidBlock(f"expected extrinsic {position} to be {path}, got a {error}") from error
+        call: Call = extrinsic.call
+        if extrinsic.signature is not None or call.path != path:
+            kind = "unsigned" if extrinsic.signature is None else "signed"
+            raise InvalidBlock(f"expected extrinsic {position} to be the inherent {path}, got {kind} {call.path}")
+        try:
+            self.dispatch(call, Origin.none())
+        except DispatchError as error:
+            raise InvalidBlock(f"extrinsic {position}: {path}: {type(error).__name__}: {error}") from error
+        self._meter.add(call.info, len(raw))
+        self._system.emit(System.ExtrinsicSuccess(self._dispatch_info(call.info, Pays.NO)))
+        self.extrinsics.append(raw)
+        return Applied(0, None)
+
+    def _apply_signed(self, raw: bytes) -> Applied:
+        system, payment, environment = self._system, self._payment, self._environment
+        extrinsic = decode_transaction(self._runtime, raw)
+        signed, sender = check_sender(extrinsic)
+        call: Call = extrinsic.call
+        info = call.info
+        era_hash, _ = check_mortality(system, environment, signed.era)
+        account = system.account[sender]
+        check_nonce(account, signed.nonce, future=False)
+        self._meter.check(info, len(raw))
+        tip = signed.tip
+        fee = payment.fee(len(raw), info)
+        payment.ensure_payable(account, fee + tip)
+        check_signature(self._runtime, environment, extrinsic, signed, era_hash, self._memo)
+
+        system.account[sender] = AccountInfo(
+            account.nonce + 1, account.consumers, account.providers, account.sufficients, account.data
+        )
+        payment.charge(sender, fee + tip)
+        try:
+            pays = self.dispatch(call, Origin.signed(sender))
+        except DispatchError as error:
+            failure: DispatchError | None = error
+            pays = Pays.YES
+        else:
+            failure = None
+        if not info.pays_fee:
+            pays = Pays.NO
+        paid = payment.settle(sender, fee, tip, refund=pays is Pays.NO)
+        dispatch_info = self._dispatch_info(info, pays)
+        if failure is None:
+            system.emit(System.ExtrinsicSuccess(dispatch_info))
+        else:
+            system.emit(System.ExtrinsicFailed(self._runtime.fault_of(failure), dispatch_info))
+        self._meter.add(info, len(raw))
+        self.extrinsics.append(raw)
+        return Applied(paid, failure)
+
+    def _dispatch_info(self, call: CallInfo, pays: Pays) -> DispatchInfo:
+        found = self._infos.get(call)
+        if found is None:
+            found = self._infos[call] = (
+                DispatchInfo(call.weight, call.dispatch_class, Pays.YES),
+                DispatchInfo(call.weight, call.dispatch_class, Pays.NO),
+            )
+        return found[pays]

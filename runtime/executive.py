@@ -1,0 +1,157 @@
+"""The executive: what a node does with a runtime. Genesis, blocks, validity, fees, and Substrate's runtime APIs.
+
+It keeps no state but a memo of verified signatures, so that any thread may use it on any state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final, Generic, TypeVar
+
+from chain.primitives.hashing import Hash
+from chain.primitives.scale import AccountId, encode, u32
+from chain.primitives.types import Header
+from runtime import api
+from runtime.block import BlockBuilder, DigestLog, Executed
+from runtime.composition import Runtime, View
+from runtime.extensions import (
+    Environment,
+    Meter,
+    SignatureMemo,
+    check_mortality,
+    check_nonce,
+    check_sender,
+    check_signature,
+    decode_transaction,
+)
+from runtime.framework import CallInfo, EventLog
+from runtime.limits import BYTES_MAX, EXTRINSIC_WEIGHT, WEIGHT_MAX
+from runtime.modules.system import System
+from runtime.modules.transaction_payment import TransactionPayment
+from runtime.state import DictState, Overlay, StateReader
+from runtime.storage import camel_case
+from runtime.types import (
+    FeeDetails,
+    GenesisError,
+    InvalidBlock,
+    InvalidTransaction,
+    RuntimeDispatchInfo,
+    RuntimeVersion,
+    ValidTransaction,
+)
+
+V = TypeVar("V", bound=View)
+
+# Substrate's well-known key of the runtime's code. Here it holds the version: clients key their caches by its hash.
+CODE_KEY: Final = b":code"
+U64_MAX: Final = (1 << 64) - 1
+
+
+class Executive(Generic[V]):
+    """Runs blocks of one runtime."""
+
+    def __init__(self, runtime: Runtime[V]) -> None:
+        self.runtime = runtime
+        self._memo = SignatureMemo()
+
+    # --- blocks ---
+
+    def genesis(self, config: Mapping[str, Mapping[str, object]]) -> dict[bytes, bytes]:
+        """The initial state from the genesis file's runtime part: `{module in camelCase: its config}`."""
+        overlay = Overlay(DictState())
+        modules = self.runtime.over(overlay, EventLog()).modules
+        known = [camel_case(module.info.attribute) for module in modules]
+        for name in sorted(config):
+            if name not in known:
+                raise GenesisError(f"{name}: unknown module; expected {', '.join(known)}")
+        overlay.put(CODE_KEY, encode(RuntimeVersion, self.runtime.version))
+        for module, name in zip(modules, known, strict=True):
+            section = config.get(name, {})
+            if not isinstance(section, Mapping):
+                raise GenesisError(f"{name}: expected an object, got {section!r}")
+            module.genesis(section)
+        return {key: value for key, value in overlay.changes().items() if value is not None}
+
+    def begin(
+        self, state: StateReader, *, height: int, parent_hash: Hash, digest: Sequence[DigestLog]
+    ) -> BlockBuilder[V]:
+        """Begin a block on its parent's state; InvalidBlock if the digest does not entitle its proposer."""
+        return BlockBuilder(self.runtime, self._memo, state, height=height, parent_hash=parent_hash, digest=digest)
+
+    def execute(self, state: StateReader, header: Header, extrinsics: Sequence[bytes]) -> Executed:
+        """Execute a block on its parent's state. InvalidBlock names what is wrong; the caller checks the roots."""
+        builder = self.begin(state, height=header.height, parent_hash=header.parent_hash, digest=header.digest)
+        for position, raw in enumerate(extrinsics):
+            try:
+                builder.apply(raw)
+            except InvalidTransaction as error:
+                raise InvalidBlock(f"extrinsic {position}: {error.reason.name}: {error}") from error
+        return builder.finish()
+
+    # --- transactions ---
+
+    def validate_transaction(self, state: StateReader, raw: bytes, *, parent_hash: Hash) -> ValidTransaction:
+        """Whether a transaction could be in the block after `parent_hash`, whose state `state` is.
+
+        InvalidTransaction says why not. A nonce ahead of the account's is valid: it `requires` the one before.
+        """
+        view = self.runtime.at(state)
+        system, payment = view.module(System), view.module(TransactionPayment)
+        height = system.height + 1
+        environment = Environment(height, parent_hash, parent_hash if height == 1 else system.genesis_hash())
+        extrinsic = decode_transaction(self.runtime, raw)
+        signed, sender = check_sender(extrinsic)
+        call: CallInfo = extrinsic.call.info
+        era_hash, lifetime = check_mortality(system, environment, signed.era)
+        account = system.account[sender]
+        check_nonce(account, signed.nonce, future=True)
+        Meter().check(call, len(raw))
+        fee = payment.fee(len(raw), call)
+        payment.ensure_payable(account, fee + signed.tip)
+        check_signature(self.runtime, environment, extrinsic, signed, era_hash, self._memo)
+        return ValidTransaction(
+            sender=sender,
+            nonce=signed.nonce,
+            account_nonce=account.nonce,
+            priority=_priority(call, len(raw), signed.tip),
+            requires=(nonce_tag(sender, signed.nonce - 1),) if signed.nonce > account.nonce else (),
+            provides=(nonce_tag(sender, signed.nonce),),
+            longevity=lifetime,
+            fee=fee,
+            tip=signed.tip,
+            weight=call.weight,
+        )
+
+    def query_info(self, state: StateReader, raw: bytes) -> RuntimeDispatchInfo:
+        """What including an extrinsic would cost; a wallet asks with a signature of any bytes."""
+        call: CallInfo = decode_transaction(self.runtime, raw).call.info
+        fee = self.runtime.at(state).module(TransactionPayment).fee(len(raw), call)
+        return RuntimeDispatchInfo(call.weight, call.dispatch_class, fee)
+
+    def query_fee_details(self, state: StateReader, raw: bytes) -> FeeDetails:
+        """The same by its parts."""
+        call: CallInfo = decode_transaction(self.runtime, raw).call.info
+        return self.runtime.at(state).module(TransactionPayment).details(len(raw), call)
+
+    def account_nonce(self, state: StateReader, account: bytes) -> int:
+        """An account's next nonce."""
+        return self.runtime.at(state).module(System).account[account].nonce
+
+    def call_api(self, state: StateReader, name: str, arguments: bytes) -> bytes:
+        """Answer one of Substrate's runtime APIs: `Core_version`, `Metadata_metadata`, …
+
+        UnknownApi for a name that there is none of, ScaleError for arguments that do not decode.
+        """
+        return api.answer(self, state, name, arguments)
+
+
+def nonce_tag(sender: bytes, nonce: int) -> bytes:
+    """The tag that a transaction provides and the sender's next one requires, as Substrate makes it."""
+    return encode(tuple[AccountId, u32], (sender, nonce))
+
+
+def _priority(call: CallInfo, length: int, tip: int) -> int:
+    """Substrate's: the tip for as many such transactions as a block would hold, so that bulk must tip more."""
+    weight = EXTRINSIC_WEIGHT + call.weight.ref_time
+    most = WEIGHT_MAX[call.dispatch_class] // weight
+    return min(U64_MAX, (tip + 1) * max(1, min(most, BYTES_MAX[call.dispatch_class] // length)))

@@ -1,0 +1,134 @@
+"""System: accounts, the block that is being executed, the hashes of past blocks, and events.
+
+Every other module builds on it; it knows none of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from chain.primitives.hashing import Hash, blake2_256
+from chain.primitives.scale import H256, AccountId, Vec, compact_encode, u16, u32
+from chain.primitives.types import Consensus, Digest, DigestSeal, Other, PreRuntime
+from runtime.framework import Constant, EventLog, Module, call, event
+from runtime.limits import BLOCK_LENGTH, BLOCK_WEIGHTS, BlockLength, BlockWeights, WeightPerClass
+from runtime.storage import Hasher, StorageMap, StorageValue
+from runtime.types import (
+    AccountInfo,
+    DispatchFault,
+    DispatchInfo,
+    EventRecord,
+    Origin,
+    RuntimeVersion,
+    Weight,
+)
+
+
+class System(Module):
+    """Accounts, blocks and events."""
+
+    account = StorageMap[AccountId, AccountInfo](default=AccountInfo(), doc="The full account information.")
+    block_weight = StorageValue[WeightPerClass](
+        default=WeightPerClass(), doc="The weight that the current block has used, by dispatch class."
+    )
+    block_hash = StorageMap[u32, H256](
+        default=bytes(32), hasher=Hasher.TWOX_64_CONCAT, doc="The hashes of genesis and of the last 256 blocks."
+    )
+    number = StorageValue[u32](default=0, doc="The height of the block that is being, or was last, executed.")
+    parent_hash = StorageValue[H256](default=bytes(32), doc="The hash of its parent.")
+    digest = StorageValue[Digest](default=Digest([]), doc="Its digest.")
+    events = StorageValue[list[EventRecord]](
+        default=[], codec=lambda runtime: Vec(runtime.event_record_codec), doc="The events of the block."
+    )
+    event_count = StorageValue[u32](default=0, doc="How many events the block has.")
+
+    block_weights = Constant[BlockWeights](BLOCK_WEIGHTS, doc="How much weight a block may hold.")
+    block_length = Constant[BlockLength](BLOCK_LENGTH, doc="How many bytes of extrinsics a block may hold.")
+    block_hash_count = Constant[u32](256, doc="How many block hashes are kept: a mortal transaction lives no longer.")
+    version = Constant[RuntimeVersion](from_runtime=lambda runtime: runtime.version, doc="The runtime's version.")
+    ss58_prefix = Constant[u16](42, name="SS58Prefix", doc="The network's number in addresses.")
+
+    @event(index=0)
+    class ExtrinsicSuccess:
+        """An extrinsic completed successfully."""
+
+        dispatch_info: DispatchInfo
+
+    @event(index=1)
+    class ExtrinsicFailed:
+        """An extrinsic failed: its writes were undone, its fee was charged."""
+
+        dispatch_error: DispatchFault
+        dispatch_info: DispatchInfo
+
+    @event(index=3)
+    class NewAccount:
+        """A new account was created."""
+
+        account: AccountId
+
+    @event(index=4)
+    class KilledAccount:
+        """An account was removed."""
+
+        account: AccountId
+
+    @event(index=5)
+    class Remarked:
+        """An on-chain remark was made."""
+
+        sender: AccountId
+        hash: H256
+
+    @call(index=0, weight=Weight(10_000_000))
+    def remark(self, origin: Origin, remark: bytes) -> None:
+        """Make some on-chain remark: bytes in a block, without any effect on the state."""
+        origin.ensure_signed()
+        del remark
+
+    @call(index=7, weight=Weight(30_000_000))
+    def remark_with_event(self, origin: Origin, remark: bytes) -> None:
+        """Make some on-chain remark and emit an event with its hash."""
+        sender = origin.ensure_signed()
+        self.emit(self.Remarked(sender, blake2_256(remark)))
+
+    @property
+    def height(self) -> int:
+        """The height of the block that is being, or was last, executed."""
+        return self.number.get()
+
+    def begin_block(
+        self, height: int, parent_hash: Hash, digest: Sequence[PreRuntime | Consensus | DigestSeal | Other]
+    ) -> None:
+        """Write what the block is, and forget its parent's events and the oldest hash."""
+        self.number.put(height)
+        self.parent_hash.put(parent_hash)
+        self.digest.put(Digest(list(digest)))
+        self.block_hash[height - 1] = parent_hash
+        oldest = height - 1 - self.block_hash_count
+        if oldest > 0:  # genesis stays: every transaction signs its hash
+            self.block_hash.remove(oldest)
+        self.events.kill()
+        self.event_count.kill()
+        self.block_weight.kill()
+
+    def end_block(self, log: EventLog, weight: WeightPerClass) -> None:
+        """Write the block's events and the weight it used."""
+        if log.encoded:
+            self.state.put(self.events.key, compact_encode(len(log.encoded)) + b"".join(log.encoded))
+            self.event_count.put(len(log.encoded))
+        self.block_weight.put(weight)
+
+    def genesis_hash(self) -> Hash:
+        """The hash of the genesis block, from height 1 on."""
+        return self.block_hash[0]
+
+    def check(self) -> None:
+        """An account exists as long as something provides for it, and the events are as many as counted."""
+        for who, info in self.account.items():
+            assert info.providers > 0, f"account {who.hex()} exists without a provider"
+        assert len(self.events.get()) == self.event_count.get(), "event count"
+        height = self.height
+        kept = sorted(self.block_hash.keys())
+        expected = range(max(1, height - self.block_hash_count), height)
+        assert kept == ([0, *expected] if height else []), f"block hashes kept at {height}: {kept}"

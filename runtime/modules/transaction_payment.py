@@ -1,0 +1,107 @@
+"""TransactionPayment: what including a transaction costs, and where the fee goes.
+
+A fee is base + length + weight. It is taken before the call is dispatched and kept if the call fails; a call that
+returns `Pays.NO` has all but the tip returned. Fees and tips go to the block's author when the block ends.
+"""
+
+from __future__ import annotations
+
+from chain.primitives.scale import AccountId, Balance
+from runtime.framework import CallInfo, Constant, Module, event
+from runtime.modules.balances import Balances
+from runtime.modules.validators import Validators
+from runtime.storage import StorageValue
+from runtime.types import (
+    AccountInfo,
+    DispatchClass,
+    FeeDetails,
+    InclusionFee,
+    InvalidReason,
+    InvalidTransaction,
+    Weight,
+)
+
+
+class TransactionPayment(Module):
+    """Fees."""
+
+    balances: Balances
+    validators: Validators
+
+    collected = StorageValue[Balance](default=0, doc="What this block has collected for its author.")
+
+    # A transfer comes to about half a thousandth of a POT: 1,000 times less than the least that a slot is paid.
+    base_fee = Constant[Balance](100_000_000, doc="What every transaction costs.")
+    length_fee = Constant[Balance](1_000_000, doc="What each byte of a transaction costs.")
+    weight_fee = Constant[Balance](1_000_000, doc="What each microsecond (a million units) of a call's weight costs.")
+
+    @event(index=0)
+    class TransactionFeePaid:
+        """A transaction fee `actual_fee`, of which `tip` was added to the minimum inclusion fee, was paid by `who`."""
+
+        who: AccountId
+        actual_fee: Balance
+        tip: Balance
+
+    def weight_to_fee(self, weight: Weight) -> int:
+        """What a call's weight costs, rounded up."""
+        return -(-weight.ref_time * self.weight_fee // 1_000_000)
+
+    def length_to_fee(self, length: int) -> int:
+        """What an extrinsic's bytes cost."""
+        return length * self.length_fee
+
+    def details(self, length: int, call: CallInfo) -> FeeDetails:
+        """The parts of the fee of an extrinsic of `length` bytes."""
+        if not call.pays_fee or call.dispatch_class is DispatchClass.MANDATORY:
+            return FeeDetails(None)
+        return FeeDetails(InclusionFee(self.base_fee, self.length_to_fee(length), self.weight_to_fee(call.weight)))
+
+    def fee(self, length: int, call: CallInfo) -> int:
+        """The sum of those parts."""
+        parts = self.details(length, call).inclusion_fee
+        return 0 if parts is None else parts.base_fee + parts.len_fee + parts.adjusted_weight_fee
+
+    def ensure_payable(self, account: AccountInfo, amount: int) -> None:
+        """InvalidTransaction unless the account exists, can pay, and stays alive."""
+        free, kept = account.data.free, self.balances.existential_deposit
+        if free - amount < kept:
+            raise InvalidTransaction(
+                InvalidReason.PAYMENT,
+                f"balance {free} cannot pay fee {amount}: need {amount + kept - free} more"
+                f" (an account keeps at least {kept})",
+            )
+
+    def charge(self, who: bytes, amount: int) -> None:
+        """Take fee and tip before dispatch; the caller has ensured that they are payable."""
+        if amount:
+            self.balances.withdraw(who, amount)
+
+    def settle(self, who: bytes, fee: int, tip: int, *, refund: bool) -> int:
+        """After dispatch: return the fee, or keep it with the tip for the author; return what was paid."""
+        actual = fee + tip
+        if refund and fee:
+            try:
+                self.balances.deposit(who, fee)
+                actual = tip
+            except self.balances.ExistentialDeposit:
+                pass  # the call removed the signer's account: there is nobody to return it to
+        if actual:
+            self.collected.put(self.collected.get() + actual)
+        self.emit(self.TransactionFeePaid(who, actual, tip))
+        return actual
+
+    def on_finalize(self) -> None:
+        """Pay the author; what cannot keep its account alive is destroyed."""
+        amount = self.collected.get()
+        if amount == 0:
+            return
+        self.collected.kill()
+        try:
+            self.balances.deposit(self.validators.author(), amount)
+        except self.balances.ExistentialDeposit:
+            self.balances.rescind(amount)
+
+    def check(self) -> None:
+        """Nothing collected stays behind a block."""
+        assert self.collected.get() == 0, f"{self.collected.get()} was collected and not paid out"
