@@ -72,7 +72,9 @@ async def launch(plan: Launch) -> None:
             "run one node with --validator KEYFILE or --full-node"
         )
     children = list(_children(plan))
+    await trio.to_thread.run_sync(check_folders, plan)
     require_free_ports(plan)
+    plan.base_path.mkdir(parents=True, exist_ok=True)
     terminal = _Terminal([key.name for key in plan.spec.development.validators])
     supervisor = Supervisor(plan.base_path / "processes.json", on_line=terminal.heard, on_restart=terminal.restarted)
     started = trio.current_time()
@@ -119,6 +121,22 @@ def _child(plan: Launch, name: str, *arguments: str) -> Child:
     else:
         words = (command, f"--name={name}", *options, *common[1:])
     return Child(name, ("-m", "chain", *words), plan.base_path / f"{name}.log")
+
+
+def check_folders(plan: Launch) -> None:
+    """Open each node's chain for a moment, so that a folder of another chain, or in use, is named before all else.
+
+    Raises DataFolderError, having written nothing.
+    """
+    from chain.node import open_ledger  # late: a launcher of another chain's folder is the only one that needs it
+    from runtime.executive import Executive
+    from runtime.potchain import RUNTIME
+
+    executive = Executive(RUNTIME)
+    for key in plan.spec.development.validators if plan.spec.development else ():
+        folder = plan.base_path / key.name
+        if folder.exists():
+            open_ledger(plan.spec, folder, executive).close()
 
 
 def require_free_ports(plan: Launch) -> None:

@@ -1,0 +1,478 @@
+"""One node: puts the ledger, pool, network, consensus and RPC together and runs them in one nursery.
+
+Whoever fails takes the node down loudly, and nothing half alive stays behind; everything that is asked of the disk or
+of cryptography runs in threads.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import trio
+
+from chain.author import Author, now_ms
+from chain.blobs import BlobChunks, BlobStore
+from chain.display import Names, Token, block_line, round_line, say, short_hash
+from chain.importer import Imported, Importer
+from chain.ledger import Ledger
+from chain.net.errors import PeerError
+from chain.net.messages import Role
+from chain.net.network import Network
+from chain.net.peer import PeerInfo
+from chain.pool import Pool, PoolError, PoolTransaction
+from chain.primitives.hashing import Hash
+from chain.primitives.keys import Keypair, Scheme
+from chain.primitives.seal import Seal, ValidatorSet
+from chain.primitives.types import Block, Header, decode_extrinsic
+from chain.rpc.broadcast import Broadcast
+from chain.rpc.server import RpcServer
+from chain.supervisor import cancel_when_told
+from chain.sync import Synchroniser
+from chain.validator_keys import KeyFileError, ValidatorKeys, read_secret, write_secret
+from consensus.gadget import BlsSigner, Gadget
+from consensus.host import Timing
+from consensus.tally import Equivocation
+from genesis.spec import Address, GenesisSpec
+from runtime.executive import Executive
+from runtime.modules.training import Training
+from runtime.potchain import RUNTIME
+from runtime.state import StateReader
+from runtime.types import InvalidTransaction, UnknownTransaction, ValidTransaction
+
+BLOB_BYTES_MAX = 64 * 1024 * 1024  # one blob: 16 million parameters
+BLOB_STORE_BYTES_MAX = 4 * 1024 * 1024 * 1024  # what a small disk spares; the longest unused go first
+INTAKE_MAX = 2048  # gossiped transactions that wait for their check: about a second's worth of checking
+INTAKE_BATCH = 64  # checked in one visit to a thread: some 10 ms of work
+REVALIDATED_PER_BLOCK = 128  # verdicts renewed after each block: some 20 ms of a thread
+STALL_BLOCK_TIMES = 8  # a chain that is silent for so many block times is worth a word
+SERVED_BLOB_CHUNKS_MAX = 64
+FALSE_VOTE_POINTS = 20  # a fifth of what bans: a restarted peer may honestly repeat itself once or twice
+
+log = logging.getLogger("potchain")
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRole:
+    """Who this node is: `offset` is its place among the development validators, which its default ports follow."""
+
+    name: str
+    offset: int
+    keys: ValidatorKeys | None
+
+    @classmethod
+    def of(cls, spec: GenesisSpec, validator: str | None, name: str | None) -> NodeRole:
+        """The role that --validator and --name ask for; KeyFileError where there is no such key."""
+        if validator is None:
+            return cls(name or "full-node", len(spec.development.validators) if spec.development else 0, None)
+        known = spec.validator_key(validator)
+        if known is not None:
+            offset, key = known
+            return cls(name or key.name, offset, ValidatorKeys.from_uri(key.uri))
+        path = Path(validator)
+        if not path.exists():
+            names = ", ".join(key.name for key in spec.development.validators) if spec.development else ""
+            raise KeyFileError(
+                f"--validator {validator}: no such key file"
+                + (f", and the genesis file's development validators are {names}" if names else "")
+            )
+        return cls(name or path.stem, 0, ValidatorKeys.from_uri(read_secret(path)))
+
+
+@dataclass(frozen=True, slots=True)
+class NodeConfig:
+    """All that a node is told from outside."""
+
+    spec: GenesisSpec
+    role: NodeRole
+    data_path: Path
+    rpc_port: int
+    port: int
+    bootnodes: tuple[Address, ...]
+    supervised: bool
+
+
+async def run_node(config: NodeConfig) -> None:
+    """Run a node until it is told to stop."""
+    logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
+    # Request logs of libraries are not for operators.
+    for library in ("httpx", "hypercorn.access", "hypercorn.error"):
+        logging.getLogger(library).setLevel(logging.WARNING)
+    started = trio.current_time()
+    executive = Executive(RUNTIME)
+    ledger = await trio.to_thread.run_sync(partial(open_ledger, config.spec, config.data_path, executive))
+    try:
+        node = await trio.to_thread.run_sync(partial(Node, config, executive, ledger))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(cancel_when_told, nursery.cancel_scope, config.supervised)
+            await node.start(nursery)
+            say(
+                "ready",
+                f"{config.role.name} at height {ledger.head.height} after {trio.current_time() - started:.1f} s: "
+                f"RPC ws://127.0.0.1:{config.rpc_port}, peers on port {config.port}, "
+                f"genesis {short_hash(ledger.genesis_hash)}",
+            )
+    finally:
+        ledger.close()
+
+
+def open_ledger(spec: GenesisSpec, path: Path, executive: Executive) -> Ledger:
+    """The chain in the data folder, begun from the genesis file where the folder is new."""
+    return Ledger.open(
+        path / "chain", executive=executive, genesis_state=executive.genesis(spec.runtime), genesis_name=spec.name
+    )
+
+
+class Node:
+    """The parts of a node and what they need of each other: the network's handler and the RPC server's backend."""
+
+    def __init__(self, config: NodeConfig, executive: Executive, ledger: Ledger) -> None:
+        self._config = config
+        self.executive = executive
+        self.ledger = ledger
+        self.pool = Pool()
+        self.blobs = BlobStore(config.data_path / "blobs", BLOB_STORE_BYTES_MAX)
+        self._pin_genesis_blobs()
+        self._importer = Importer(ledger, self._validators_after, self._on_imported)
+        identity = config.role.keys.node if config.role.keys else _node_key(config.data_path / "node.key")
+        self._network = Network(
+            identity,
+            ledger.genesis_hash,
+            ("127.0.0.1", config.port),
+            [(address.host, address.port, None) for address in config.bootnodes if address.port != config.port],
+            self,
+            self._importer.best,
+            role=Role.VALIDATOR if config.role.keys else Role.FULL,
+        )
+        self._sync = Synchroniser(
+            network=self._network,
+            genesis_hash=ledger.genesis_hash,
+            best=self._importer.best,
+            validators=self._importer.validators,
+            import_block=self._import_from_peer,
+            patience_s=2.0 if config.role.keys else 0.0,
+        )
+        self._gadget = self._make_gadget(config.role.keys)
+        self._rpc = RpcServer(self, port=config.rpc_port)
+        self._intake_in, self._intake_out = trio.open_memory_channel[list[bytes]](INTAKE_MAX // INTAKE_BATCH)
+        self._names = _names(config.spec)
+        properties = config.spec.properties
+        self._token = Token(properties.token_symbol, properties.token_decimals)
+        self._head_at = 0.0
+
+    def _make_gadget(self, keys: ValidatorKeys | None) -> Gadget | None:
+        if keys is None:
+            return None
+        timing = self._config.spec.timing
+        return Gadget(
+            host=Author(self._importer, self.pool, keys.bls_secret, _timestamp_of),
+            transport=_Transport(self._network),
+            signer=BlsSigner(keys.bls_secret),
+            wal_path=self._config.data_path / "consensus.wal",
+            timing=Timing(timing.block_time_ms, timing.timeout_ms, timing.timeout_ms_max),
+            start_height=self.ledger.head.height + 1,
+            on_behind=self._sync.on_behind,
+            on_fault=self._on_consensus_fault,
+            on_equivocation=self._on_equivocation,
+        )
+
+    async def start(self, nursery: trio.Nursery) -> None:
+        """Start everything in the nursery; returns when the node answers and converses."""
+        self._head_at = trio.current_time()
+        await nursery.start(self._network.run)
+        await nursery.start(self._rpc.run)
+        nursery.start_soon(self._sync.run)
+        nursery.start_soon(self._take_in)
+        nursery.start_soon(self._revalidate)
+        nursery.start_soon(self._watch_for_stalls)
+        if self._gadget is not None:
+            nursery.start_soon(self._gadget.run)
+
+    # --- blocks ---
+
+    def _validators_after(self, block_hash: Hash) -> ValidatorSet:
+        with self.ledger.state(block_hash) as state:
+            return RUNTIME.at(state).validators.validator_set()
+
+    async def _import_from_peer(self, block: Block, seal: Seal) -> None:
+        await self._importer.import_block(block, seal)
+        if self._gadget is not None:
+            self._gadget.advanced(self.ledger.head.height)
+
+    def _on_consensus_fault(self, peer: bytes | None, reason: str) -> None:
+        if peer is None:
+            log.error("consensus: %s", reason)
+        else:
+            self._network.penalise(peer, FALSE_VOTE_POINTS, f"consensus: {reason}")
+
+    def _on_equivocation(self, evidence: Equivocation) -> None:
+        log.warning("consensus: a validator voted twice: %s", evidence)
+
+    def _on_imported(self, imported: Imported) -> None:
+        executed, seal = imported.executed, imported.seal
+        header = executed.block.header
+        self._head_at = trio.current_time()
+        self.pool.on_block(header.height, executed.block.extrinsics)
+        self._network.announce(header.height, executed.hash)
+        view = header.consensus.view
+        author = imported.validators.primary(header.height, view).account
+        voters = len(seal.voter_indices(imported.validators.n))
+        transactions = sum(1 for raw in executed.block.extrinsics if _is_signed(raw))
+        say(
+            "block",
+            block_line(
+                header.height, executed.hash, self._names[author], voters, imported.validators.n, view, transactions
+            ),
+        )
+        for record in executed.executed.events:
+            if isinstance(record.event, Training.RoundFinalised):
+                self._say_round(record.event)
+
+    def _say_round(self, event: Training.RoundFinalised) -> None:
+        with self.ledger.state() as state:
+            training = RUNTIME.at(state).training
+            task, record = training.tasks[event.task], training.history[event.task, event.round]
+        accepted = [slot for slot in record.slots if slot.accepted]
+        rejected = sorted({self._names[slot.worker] for slot in record.slots if not slot.accepted})
+        say(
+            "round",
+            round_line(
+                task.name.decode(errors="replace"),
+                event.round,
+                event.loss_micro,
+                event.accuracy_ppm,
+                len(accepted),
+                len(record.slots),
+                self._token.format(event.minted),
+                f"  without {', '.join(rejected)}" if rejected else "",
+            ),
+        )
+
+    async def _watch_for_stalls(self) -> None:
+        """Say who is missing when no block comes."""
+        patience = STALL_BLOCK_TIMES * self._config.spec.timing.block_time_ms / 1000
+        while True:
+            await trio.sleep(patience / 2)
+            silent = trio.current_time() - self._head_at
+            if silent > patience:
+                say(
+                    "stall",
+                    f"no block for {silent:.0f} s after height {self.ledger.head.height}: {self._why_stalled()}",
+                )
+
+    def _why_stalled(self) -> str:
+        if self._gadget is None:
+            return f"{len(self._network.peers())} peers connected, the best at height {self._sync.status.target}"
+        state = self._gadget.state
+        if state is None:
+            return "consensus is starting"
+        missing = ", ".join(self._names[account] for account in state.missing) or "nobody"
+        return f"view {state.view} waits for {missing} to {state.phase}"
+
+    # --- transactions ---
+
+    async def submit(self, raw: bytes) -> Hash:
+        """Pool and gossip an extrinsic of this node's own client; raises what the client has to know."""
+        self.pool.precheck(raw, now_ms())
+        valid = await trio.to_thread.run_sync(self._validate, raw)
+        found = self.pool.submit(raw, valid, now_ms())
+        self._network.gossip_transactions([raw])
+        return found
+
+    def _validate(self, raw: bytes) -> ValidTransaction:
+        with self.ledger.state() as state:
+            return self.executive.validate_transaction(state, raw)
+
+    async def _take_in(self) -> None:
+        """Check what peers gossiped; the good goes on to other peers, the bad is forgotten."""
+        async for batch in self._intake_out:
+            wanted = [raw for raw in batch if self._is_new(raw)]
+            verdicts = await trio.to_thread.run_sync(self._judge_all, wanted)
+            good = []
+            for raw, verdict in zip(wanted, verdicts, strict=True):
+                if isinstance(verdict, ValidTransaction):
+                    try:
+                        self.pool.submit(raw, verdict, now_ms())
+                    except PoolError:
+                        continue
+                    good.append(raw)
+            self._network.gossip_transactions(good)
+
+    def _is_new(self, raw: bytes) -> bool:
+        try:
+            self.pool.precheck(raw, now_ms())
+        except PoolError:
+            return False
+        return True
+
+    def _judge_all(self, batch: Sequence[bytes]) -> list[ValidTransaction | InvalidTransaction | UnknownTransaction]:
+        with self.ledger.state() as state:
+            return [self._judge(state, raw) for raw in batch]
+
+    def _judge(self, state: StateReader, raw: bytes) -> ValidTransaction | InvalidTransaction | UnknownTransaction:
+        try:
+            return self.executive.validate_transaction(state, raw)
+        except (InvalidTransaction, UnknownTransaction) as error:
+            return error
+
+    async def _revalidate(self) -> None:
+        """After each block, renew the oldest verdicts: what can no longer be included must not fill the pool."""
+        with self.heads.subscribe() as heads:
+            async for _ in heads:
+                due = self.pool.due(REVALIDATED_PER_BLOCK)
+                if due:
+                    verdicts = await trio.to_thread.run_sync(self._judge_all, [item.raw for item in due])
+                    settled: list[tuple[PoolTransaction, ValidTransaction | InvalidTransaction]] = [
+                        (item, verdict)
+                        for item, verdict in zip(due, verdicts, strict=True)
+                        if not isinstance(verdict, UnknownTransaction)
+                    ]
+                    self.pool.settle(settled, now_ms())
+
+    # --- what the network asks (chain.net.handler.Handler) ---
+
+    def on_connected(self, peer: bytes) -> None:
+        """Votes that a peer missed are sent again."""
+
+    def on_disconnected(self, peer: bytes) -> None:
+        """Nothing depends on one peer."""
+
+    def on_consensus(self, peer: bytes, frame: bytes) -> None:
+        """Hand a frame to consensus; a node that does not vote has no use for it."""
+        if self._gadget is not None and not self._gadget.deliver(peer, frame):
+            raise PeerError("malformed consensus frame")
+
+    def on_transactions(self, peer: bytes, transactions: list[bytes]) -> None:  # noqa: ARG002
+        """Queue gossip for its check; what does not fit is dropped, and comes again when a peer offers it."""
+        for start in range(0, len(transactions), INTAKE_BATCH):
+            try:
+                self._intake_in.send_nowait(transactions[start : start + INTAKE_BATCH])
+            except trio.WouldBlock:
+                return
+
+    def on_status(self, peer: bytes, height: int, block_hash: Hash) -> None:
+        """A peer's best block."""
+        self._sync.on_status(peer, height, block_hash)
+
+    def blocks(self, start: int, count: int, bytes_max: int) -> list[bytes]:
+        """Sealed blocks for a peer that is behind."""
+        return self.ledger.sealed_blocks(start, count, bytes_max)
+
+    def blob_chunks(self, root: Hash, index: int, count: int) -> BlobChunks | None:
+        """Pieces of a blob for a peer."""
+        return self.blobs.chunks(root, index, min(count, SERVED_BLOB_CHUNKS_MAX))
+
+    # --- what the RPC server asks (chain.rpc.backend.Backend) ---
+
+    @property
+    def heads(self) -> Broadcast[Header]:
+        return self._importer.heads
+
+    @property
+    def chain_name(self) -> str:
+        return self._config.spec.name
+
+    @property
+    def chain_type(self) -> str:
+        return self._config.spec.chain_type
+
+    @property
+    def properties(self) -> Mapping[str, object]:
+        properties = self._config.spec.properties
+        return {
+            "ss58Format": properties.ss58_format,
+            "tokenDecimals": properties.token_decimals,
+            "tokenSymbol": properties.token_symbol,
+        }
+
+    @property
+    def node_roles(self) -> Sequence[str]:
+        return ["Full"] if self._gadget is None else ["Authority"]
+
+    @property
+    def local_identity(self) -> bytes:
+        return self._network.id
+
+    @property
+    def listen_addresses(self) -> Sequence[str]:
+        return [f"127.0.0.1:{self._config.port}"]
+
+    @property
+    def is_syncing(self) -> bool:
+        return self._sync.status.syncing
+
+    def peers(self) -> Sequence[PeerInfo]:
+        return self._network.peers()
+
+    async def fetch_blob(self, root: Hash) -> bytes | None:
+        """A blob from the peers, kept here once it came."""
+        data = await self._network.fetch_blob(root, BLOB_BYTES_MAX)
+        if data is not None:
+            await trio.to_thread.run_sync(self.blobs.put, data)
+        return data
+
+    def consensus_state(self) -> Mapping[str, object] | None:
+        """Where consensus stands, with names of validators as addresses."""
+        state = self._gadget.state if self._gadget is not None else None
+        if state is None:
+            return None
+        return {
+            "height": state.height,
+            "view": state.view,
+            "phase": state.phase,
+            "primary": "0x" + state.primary.hex(),
+            "voted": ["0x" + account.hex() for account in state.voted],
+            "missing": ["0x" + account.hex() for account in state.missing],
+        }
+
+    # --- blobs of the genesis file ---
+
+    def _pin_genesis_blobs(self) -> None:
+        """The genesis file's blobs are part of the chain: every node has them, always."""
+        folder = self._config.spec.blobs
+        if folder is None:
+            return
+        for file in sorted(folder.iterdir()):
+            root = bytes.fromhex(file.name.removeprefix("0x").partition(".")[0])
+            if not self.blobs.has(root):
+                found = self.blobs.put(file.read_bytes())
+                if found != root:
+                    raise ValueError(f"blob {file} is damaged: its root is 0x{found.hex()}; fetch the file again")
+            self.blobs.pin(root)
+
+
+class _Transport:
+    """The network as consensus sees it."""
+
+    def __init__(self, network: Network) -> None:
+        self.broadcast = network.broadcast_consensus
+        self.send = network.send_consensus
+
+
+def _node_key(path: Path) -> Keypair:
+    """A full node's own identity: made at the first start, kept in its data folder."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_secret(path, "0x" + os.urandom(32).hex())
+    return Keypair.from_uri(read_secret(path), Scheme.ED25519)
+
+
+def _names(spec: GenesisSpec) -> Names:
+    keys = spec.development
+    known = (*keys.validators, *keys.workers, *keys.aggregators) if keys else ()
+    return Names({Keypair.from_uri(key.uri).public: key.name for key in known}, spec.properties.ss58_format)
+
+
+def _timestamp_of(block: Block) -> int:
+    """The time that a checked block sets: its first extrinsic is `Timestamp.set`."""
+    (moment,) = decode_extrinsic(block.extrinsics[0], RUNTIME.call_codec).call.args
+    return int(moment)
+
+
+def _is_signed(raw: bytes) -> bool:
+    return decode_extrinsic(raw, RUNTIME.call_codec).signature is not None
