@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from chain.primitives.scale import (
     BYTES,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 METADATA_VERSIONS: Final = (14, 15)
 
-Answer = Callable[["Executive[Any]", StateReader, bytes], bytes]
+Answer = Callable[["Executive", StateReader, bytes], bytes]
 
 _ACCOUNT: Final = codec_of(AccountId)
 _HASH: Final = codec_of(H256)
@@ -46,7 +46,7 @@ class UnknownApi(LookupError):
     """The runtime has no such API function."""
 
 
-def answer(executive: Executive[Any], state: StateReader, name: str, arguments: bytes) -> bytes:
+def answer(executive: Executive, state: StateReader, name: str, arguments: bytes) -> bytes:
     """Call an API function by its name with SCALE arguments, for SCALE bytes."""
     found = _ANSWERS.get(name)
     if found is None:
@@ -54,40 +54,40 @@ def answer(executive: Executive[Any], state: StateReader, name: str, arguments: 
     return found(executive, state, arguments)
 
 
-def _version(executive: Executive[Any], _: StateReader, arguments: bytes) -> bytes:
+def _version(executive: Executive, _: StateReader, arguments: bytes) -> bytes:
     _none_left(arguments, 0)
     return encode(RuntimeVersion, executive.runtime.version)
 
 
-def _metadata(executive: Executive[Any], _: StateReader, arguments: bytes) -> bytes:
+def _metadata(executive: Executive, _: StateReader, arguments: bytes) -> bytes:
     _none_left(arguments, 0)
     return BYTES.encode(executive.runtime.metadata(14))
 
 
-def _metadata_at_version(executive: Executive[Any], _: StateReader, arguments: bytes) -> bytes:
+def _metadata_at_version(executive: Executive, _: StateReader, arguments: bytes) -> bytes:
     version = U32.decode(arguments)
     if version not in METADATA_VERSIONS:
         return b"\0"
     return b"\1" + BYTES.encode(executive.runtime.metadata(version))
 
 
-def _metadata_versions(_: Executive[Any], __: StateReader, arguments: bytes) -> bytes:
+def _metadata_versions(_: Executive, __: StateReader, arguments: bytes) -> bytes:
     _none_left(arguments, 0)
     return encode(list[u32], list(METADATA_VERSIONS))
 
 
-def _account_nonce(executive: Executive[Any], state: StateReader, arguments: bytes) -> bytes:
+def _account_nonce(executive: Executive, state: StateReader, arguments: bytes) -> bytes:
     return U32.encode(executive.account_nonce(state, _ACCOUNT.decode(arguments)))
 
 
-def _validate_transaction(executive: Executive[Any], state: StateReader, arguments: bytes) -> bytes:
+def _validate_transaction(executive: Executive, state: StateReader, arguments: bytes) -> bytes:
     if not arguments or arguments[0] > 2:
         raise ScaleError("expected a transaction source (0 to 2), the transaction and a block hash")
     raw, offset = _extrinsic(arguments, 1)
     block_hash, offset = _HASH.decode_at(arguments, offset)
     _none_left(arguments, offset)
     try:
-        valid = executive.validate_transaction(state, raw, parent_hash=block_hash)
+        valid = executive.validate_after(state, block_hash, raw)
     except UnknownTransaction as error:
         return bytes((1, 1, error.reason))
     except InvalidTransaction as error:
@@ -97,20 +97,20 @@ def _validate_transaction(executive: Executive[Any], state: StateReader, argumen
     )
 
 
-def _query_info(executive: Executive[Any], state: StateReader, arguments: bytes) -> bytes:
+def _query_info(executive: Executive, state: StateReader, arguments: bytes) -> bytes:
     return encode(RuntimeDispatchInfo, executive.query_info(state, _extrinsic_and_length(arguments)))
 
 
-def _query_fee_details(executive: Executive[Any], state: StateReader, arguments: bytes) -> bytes:
+def _query_fee_details(executive: Executive, state: StateReader, arguments: bytes) -> bytes:
     return encode(FeeDetails, executive.query_fee_details(state, _extrinsic_and_length(arguments)))
 
 
-def _query_weight_to_fee(executive: Executive[Any], state: StateReader, arguments: bytes) -> bytes:
+def _query_weight_to_fee(executive: Executive, state: StateReader, arguments: bytes) -> bytes:
     payment = executive.runtime.at(state).module(TransactionPayment)
     return encode(u128, payment.weight_to_fee(_WEIGHT.decode(arguments)))
 
 
-def _query_length_to_fee(executive: Executive[Any], state: StateReader, arguments: bytes) -> bytes:
+def _query_length_to_fee(executive: Executive, state: StateReader, arguments: bytes) -> bytes:
     payment = executive.runtime.at(state).module(TransactionPayment)
     return encode(u128, payment.length_to_fee(U32.decode(arguments)))
 

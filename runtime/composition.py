@@ -26,7 +26,7 @@ from runtime.types import (
     RuntimeVersion,
 )
 
-V = TypeVar("V", bound="View")
+V = TypeVar("V", bound="View", covariant=True)
 M = TypeVar("M", bound=Module)
 
 # Substrate's runtime APIs that `Executive.call_api` answers, with the versions whose shapes it has.

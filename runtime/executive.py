@@ -6,13 +6,14 @@ It keeps no state but a memo of verified signatures, so that any thread may use 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final, Generic, TypeVar
+from typing import Final
 
 from chain.primitives.hashing import Hash
 from chain.primitives.scale import AccountId, encode, u32
 from chain.primitives.types import Header
 from runtime import api
-from runtime.block import BlockBuilder, DigestLog, Executed
+from runtime.block import BlockBuilder, DigestLog
+from runtime.block import Executed as Executed
 from runtime.composition import Runtime, View
 from runtime.extensions import (
     Environment,
@@ -28,7 +29,7 @@ from runtime.framework import CallInfo, EventLog
 from runtime.limits import BYTES_MAX, EXTRINSIC_WEIGHT, WEIGHT_MAX
 from runtime.modules.system import System
 from runtime.modules.transaction_payment import TransactionPayment
-from runtime.state import DictState, Overlay, StateReader
+from runtime.state import BlockState, DictState, Overlay, StateReader
 from runtime.storage import camel_case
 from runtime.types import (
     FeeDetails,
@@ -40,17 +41,15 @@ from runtime.types import (
     ValidTransaction,
 )
 
-V = TypeVar("V", bound=View)
-
 # Substrate's well-known key of the runtime's code. Here it holds the version: clients key their caches by its hash.
 CODE_KEY: Final = b":code"
 U64_MAX: Final = (1 << 64) - 1
 
 
-class Executive(Generic[V]):
+class Executive:
     """Runs blocks of one runtime."""
 
-    def __init__(self, runtime: Runtime[V]) -> None:
+    def __init__(self, runtime: Runtime[View]) -> None:
         self.runtime = runtime
         self._memo = SignatureMemo()
 
@@ -74,7 +73,7 @@ class Executive(Generic[V]):
 
     def begin(
         self, state: StateReader, *, height: int, parent_hash: Hash, digest: Sequence[DigestLog]
-    ) -> BlockBuilder[V]:
+    ) -> BlockBuilder[View]:
         """Begin a block on its parent's state; InvalidBlock if the digest does not entitle its proposer."""
         return BlockBuilder(self.runtime, self._memo, state, height=height, parent_hash=parent_hash, digest=digest)
 
@@ -90,11 +89,15 @@ class Executive(Generic[V]):
 
     # --- transactions ---
 
-    def validate_transaction(self, state: StateReader, raw: bytes, *, parent_hash: Hash) -> ValidTransaction:
-        """Whether a transaction could be in the block after `parent_hash`, whose state `state` is.
+    def validate_transaction(self, state: BlockState, raw: bytes) -> ValidTransaction:
+        """Whether a transaction could be in the block after the one whose state this is.
 
         InvalidTransaction says why not. A nonce ahead of the account's is valid: it `requires` the one before.
         """
+        return self.validate_after(state, state.header.hash, raw)
+
+    def validate_after(self, state: StateReader, parent_hash: Hash, raw: bytes) -> ValidTransaction:
+        """The same on any reader, whose block has the hash `parent_hash`: a state cannot hold its own block's."""
         view = self.runtime.at(state)
         system, payment = view.module(System), view.module(TransactionPayment)
         height = system.height + 1

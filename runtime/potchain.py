@@ -6,8 +6,10 @@ from typing import Final
 
 from runtime.composition import Runtime, View
 from runtime.modules.balances import Balances
+from runtime.modules.rewards import Rewards
 from runtime.modules.system import System
 from runtime.modules.timestamp import Timestamp
+from runtime.modules.training import Training
 from runtime.modules.transaction_payment import TransactionPayment
 from runtime.modules.validators import Validators
 
@@ -20,6 +22,8 @@ class Potchain(View):
     balances: Balances
     transaction_payment: TransactionPayment
     validators: Validators
+    training: Training
+    rewards: Rewards
 
 
 RUNTIME: Final = Runtime(
@@ -33,5 +37,7 @@ RUNTIME: Final = Runtime(
         2: Balances,
         3: TransactionPayment,
         4: Validators,
+        5: Training,
+        6: Rewards,
     },
 )

@@ -10,6 +10,8 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from typing import Final, Protocol
 
+from chain.primitives.types import Header
+
 
 class StateReader(Protocol):
     """A committed state: what the ledger, a test's tree or a light client's proof offers."""
@@ -19,6 +21,14 @@ class StateReader(Protocol):
 
     def keys(self, prefix: bytes, after: bytes | None = None) -> Iterator[bytes]:
         """The keys that begin with `prefix`, ascending, from the first one greater than `after`."""
+
+
+class BlockState(StateReader, Protocol):
+    """A committed state that knows the block it is the state after."""
+
+    @property
+    def header(self) -> Header:
+        """The block's header."""
 
 
 class State(StateReader, Protocol):
