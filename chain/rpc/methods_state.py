@@ -9,7 +9,9 @@ from typing import Any
 
 import trio
 
+from chain.ledger import LedgerState
 from chain.primitives.hashing import Hash, blake2_256
+from chain.primitives.scale import ScaleError
 from chain.primitives.types import Header
 from chain.rpc.broadcast import Receiver
 from chain.rpc.context import Context, hexed, hexed_or_none
@@ -17,7 +19,9 @@ from chain.rpc.errors import Code, RpcError
 from chain.rpc.methods_chain import new_headers
 from chain.rpc.params import BlockHash, HexBytes, PageSize, StorageKey, StorageKeys
 from chain.rpc.registry import Registry
+from runtime.api import UnknownApi
 from runtime.potchain import RUNTIME
+from runtime.types import InvalidTransaction
 
 registry = Registry()
 
@@ -106,12 +110,11 @@ def state_call(context: Context, name: str, data: HexBytes, at: BlockHash | None
         return hexed(runtime_call(context, state, name, data))
 
 
-def runtime_call(context: Context, state: Any, name: str, data: bytes) -> bytes:
+def runtime_call(context: Context, state: LedgerState, name: str, data: bytes) -> bytes:
     """A runtime API's answer; what it refuses is the caller's fault."""
     try:
-        answer: bytes = context.backend.executive.call_api(state, name, data)
-        return answer
-    except (LookupError, ValueError) as error:
+        return context.backend.executive.call_api(state, name, data)
+    except (UnknownApi, ScaleError, InvalidTransaction) as error:
         raise RpcError(Code.STATE_CLIENT, f"Client error: Execution failed: {name}", str(error)) from None
 
 

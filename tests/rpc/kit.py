@@ -1,0 +1,209 @@
+"""A node in miniature: the real ledger, runtime, pool and blob store, with one validator that seals at once."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from chain.blobs import BlobStore
+from chain.ledger import ExecutedBlock, Ledger
+from chain.pool import Fate, Pool
+from chain.primitives import bls, ss58
+from chain.primitives.hashing import Hash
+from chain.primitives.keys import Keypair, Scheme
+from chain.primitives.seal import Phase, Seal, beacon_message, bitmap, vote_message
+from chain.primitives.types import Header
+from chain.rpc.backend import Peer, Removal
+from chain.rpc.broadcast import Broadcast
+from chain.rpc.protocol import Limits
+from chain.rpc.server import RpcServer
+from chain.validator_keys import ValidatorKeys
+from runtime.executive import Executive
+from runtime.potchain import RUNTIME
+from runtime.types import InherentData
+
+POT = 10**12
+KEYS = ValidatorKeys.from_uri("//Alice")
+ALICE = Keypair.from_uri("//Alice", Scheme.ED25519)
+ALICE_SR = Keypair.from_uri("//Alice", Scheme.SR25519)
+BOB = Keypair.from_uri("//Bob", Scheme.ED25519)
+CHARLIE = Keypair.from_uri("//Charlie", Scheme.ED25519)  # owns nothing
+GENESIS_MS = 1_700_000_000_000
+
+ROOT = "0x" + "11" * 32
+TASK: dict[str, object] = {
+    "owner": ss58.encode(ALICE.public),
+    "name": "digits",
+    "programRoot": ROOT,
+    "datasetRoot": "0x" + "22" * 32,
+    "paramsRoot": "0x" + "33" * 32,
+    "optimizer": {
+        "adam": {"learningRate": 20_000_000_000, "beta1": 9 * 10**11, "beta2": 999 * 10**9, "epsilon": 10**4}
+    },
+    "policy": {
+        "slots": 2,
+        "commitBlocks": 3,
+        "revealBlocks": 3,
+        "auditBlocks": 3,
+        "auditorsPerSlot": 1,
+        "toleranceMicroSteps": 510_000,
+        "outliersPpm": 20,
+    },
+    "rounds": 3,
+    "pricePerSlot": POT,
+}
+
+
+def genesis_config() -> dict[str, Mapping[str, object]]:
+    """One validator, three rich accounts, one task."""
+    authority = {
+        "account": ss58.encode(KEYS.account.public),
+        "bls": "0x" + bls.public_key(KEYS.bls_secret).hex(),
+        "proof": "0x" + bls.prove_possession(KEYS.bls_secret).hex(),
+    }
+    rich = [[ss58.encode(key.public), 10_000 * POT] for key in (ALICE, ALICE_SR, BOB)]
+    return {
+        "balances": {"balances": rich},
+        "validators": {"authorities": [authority]},
+        "training": {"tasks": [TASK]},
+    }
+
+
+@dataclass
+class PeerStub:
+    """A peer as the backend tells of it."""
+
+    id: bytes = b"\7" * 32
+    address: str = "192.0.2.1:30333"
+    best_height: int = 12
+
+
+@dataclass
+class MiniNode:
+    """Implements `chain.rpc.backend.Backend`."""
+
+    ledger: Ledger
+    executive: Executive
+    blobs: BlobStore
+    heads: Broadcast[Header] = field(default_factory=Broadcast)
+    removals: Broadcast[Removal] = field(default_factory=Broadcast)
+    chain_name: str = "potchain test"
+    chain_type: str = "Development"
+    properties: Mapping[str, object] = field(
+        default_factory=lambda: {"ss58Format": 42, "tokenDecimals": 12, "tokenSymbol": "POT"}
+    )
+    node_roles: Sequence[str] = ("Authority",)
+    local_identity: bytes = KEYS.node.public
+    listen_addresses: Sequence[str] = ("127.0.0.1:30333",)
+    is_syncing: bool = False
+    should_have_peers: bool = False
+    starting_height: int = 0
+    seals_at_once: bool = True
+    peer_list: list[Peer] = field(default_factory=list)
+    peer_blobs: dict[Hash, bytes] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.pool = Pool(on_removed=self._removed)
+        self._wake = trio.Event()
+        self._turn = trio.Lock()
+
+    def _removed(self, found: Hash, fate: Fate) -> None:
+        self.removals.publish(Removal(found, fate))
+
+    def peers(self) -> Sequence[Peer]:
+        return self.peer_list
+
+    def consensus_state(self) -> Mapping[str, object] | None:
+        return {"height": self.ledger.head.height + 1, "view": 0, "phase": "prepare", "missing": []}
+
+    async def fetch_blob(self, root: Hash) -> bytes | None:
+        await trio.lowlevel.checkpoint()
+        return self.peer_blobs.get(root)
+
+    async def submit(self, raw: bytes) -> Hash:
+        now_ms = GENESIS_MS + self.ledger.head.height * 1000
+        self.pool.precheck(raw, now_ms)
+
+        def validate() -> Any:
+            with self.ledger.state() as state:
+                return self.executive.validate_transaction(state, raw)
+
+        valid = await trio.to_thread.run_sync(validate)
+        found = self.pool.submit(raw, valid, now_ms)
+        self._wake.set()
+        return found
+
+    async def seal(self) -> Header:
+        """Build, seal and commit one block of what the pool holds."""
+        async with self._turn:
+            head = self.ledger.head
+            height = head.height + 1
+            waiting = [transaction.raw for transaction in self.pool.ready()]
+            executed = await trio.to_thread.run_sync(partial(self._commit, height, waiting))
+            self.pool.on_block(height, executed.block.extrinsics)
+            self.heads.publish(executed.block.header)
+            return executed.block.header
+
+    def _commit(self, height: int, waiting: list[bytes]) -> ExecutedBlock:
+        ledger = self.ledger
+        beacon = bls.sign(KEYS.bls_secret, beacon_message(ledger.genesis_hash, height))
+        inherent = InherentData(GENESIS_MS + height * 1000, ledger.seal(ledger.head_hash))
+        executed, rejected = ledger.propose(height, 0, beacon, inherent, waiting)
+        assert not rejected, rejected
+        vote = vote_message(ledger.genesis_hash, 0, height, 0, Phase.COMMIT, executed.hash)
+        signature = bls.aggregate([bls.sign(KEYS.bls_secret, vote)])
+        ledger.commit(executed, Seal(height, 0, 0, executed.hash, bitmap([0], 1), signature))
+        return executed
+
+    async def run_author(self) -> None:
+        """Seal a block whenever something is ready."""
+        while True:
+            await self._wake.wait()
+            self._wake = trio.Event()
+            while self.seals_at_once and any(True for _ in self.pool.ready()):
+                await self.seal()
+
+
+@dataclass
+class Served:
+    """A node, its server, and where to reach it."""
+
+    node: MiniNode
+    server: RpcServer
+
+    @property
+    def url(self) -> str:
+        return f"ws://127.0.0.1:{self.server.port}"
+
+    @property
+    def http(self) -> str:
+        return f"http://127.0.0.1:{self.server.port}"
+
+
+def open_ledger(path: Path) -> tuple[Ledger, Executive]:
+    """A chain of its own in an empty folder."""
+    executive = Executive(RUNTIME)
+    state = executive.genesis(genesis_config())
+    return Ledger.open(path, executive=executive, genesis_state=state, genesis_name="test"), executive
+
+
+@asynccontextmanager
+async def served(path: Path, *, limits: Limits | None = None, port: int = 0) -> AsyncIterator[Served]:
+    """A node that serves on a port of its own for as long as the scope lasts."""
+    ledger, executive = open_ledger(path / "db")
+    node = MiniNode(ledger, executive, BlobStore(path / "blobs", 256 * 1024 * 1024))
+    server = RpcServer(node, port=port, limits=limits)
+    try:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(server.run)
+            nursery.start_soon(node.run_author)
+            yield Served(node, server)
+            nursery.cancel_scope.cancel()
+    finally:
+        ledger.close()
