@@ -26,7 +26,7 @@ from trainer.dataset import Manifest, Split
 GENESIS = Path(__file__).resolve().parent.parent / "genesis"
 SPLIT_SEED = blake2_256(b"potchain digits split")
 HELD_OUT = 360  # a fifth of 1,797
-BATCH = 128
+BATCH = 256
 HIDDEN = 256
 CLASSES = 10
 PIXEL_MAX = 16

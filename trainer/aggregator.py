@@ -1,21 +1,108 @@
-"""The aggregator: sums a round's updates and serves the model.
+"""The aggregator: sums a round's updates as validators do, says the result on chain and serves its blobs.
 
-Rule: everything it knows is on chain, in blobs, or in its cache folder; a kill -9 at any moment loses nothing.
+Rule: nobody has to believe it, and it spends one transaction a round.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import trio
 
 from chain.primitives.keys import Keypair
+from trainer.codec import CodecError, Update
+from trainer.files import BlobFiles
+from trainer.follow import Heights, Report, follow
+from trainer.job import Job
+from trainer.node import Node, NodeError, open_node
+from trainer.views import AggregateView, RoundView, TaskView
 
-Report = Callable[[str], None]
+RETRY_BLOCKS = 10
 
 
 async def run_aggregator(urls: Sequence[str], keypair: Keypair, cache_dir: Path, *, report: Report) -> None:
-    """Serve every task of the chain behind `urls` until cancelled; `report` gets one line at a time."""
-    report("starting")
+    """Aggregate for every task of the chain behind `urls` until cancelled; `report` gets one line at a time."""
+    async with open_node(urls, keypair) as node:
+        await aggregate(node, cache_dir, report=report)
+
+
+async def aggregate(node: Node, cache_dir: Path, *, report: Report) -> None:
+    """An aggregator's life on a chain."""
+    blobs = BlobFiles(cache_dir / "blobs")
+
+    async def register(heights: Heights) -> None:
+        await _register(node, heights, report)
+
+    await follow(node, lambda task: TaskAggregator(task, node, Job(task, node, blobs), report), report, always=register)
+
+
+class TaskAggregator:
+    """An aggregator's part in one task."""
+
+    def __init__(self, task: TaskView, node: Node, job: Job, report: Report) -> None:
+        self.task = task
+        self.node = node
+        self.job = job
+        self.report = report
+        self._said = (-1, -1)
+
+    async def step(self, view: RoundView, height: int) -> None:  # noqa: ARG002
+        """Say what the model becomes, once it is clear which slots count."""
+        if view.phase != "audit" or self._said == (view.round, view.attempt):
+            return
+        accepted = _accepted(view)
+        updates = [update for slot in accepted if (update := await self._update(view, slot)) is not None]
+        # A malformed update is about to be challenged; which slots count is then known from the attestations.
+        if not updates or len(updates) != len(accepted):
+            return
+        model = await self.job.next_model(view, updates)
+        await self.job.publish(model)
+        if view.aggregate == AggregateView(model.params_root, model.optimizer_root):
+            self._said = (view.round, view.attempt)
+            return
+        error = await self.node.transact(
+            "training.aggregate",
+            task=self.task.id,
+            round=view.round,
+            params_root=model.params_root,
+            optimizer_root=model.optimizer_root,
+        )
+        self._said = (view.round, view.attempt)
+        # A round that became final first needs no aggregate any more.
+        if error is None:
+            self.report(f"task {self.task.id} round {view.round}: aggregated {len(updates)} updates")
+
+    async def _update(self, view: RoundView, slot: int) -> Update | None:
+        root = view.slots[slot].update_root
+        try:
+            return await self.job.update(root) if root is not None else None
+        except CodecError:
+            return None
+
+
+def _accepted(view: RoundView) -> tuple[int, ...]:
+    """The slots that most validators accept so far, or all that are revealed while nobody challenged one."""
+    if not any(slot.challenged for slot in view.slots):
+        return view.revealed
+    voices = Counter(attestation.accepted for attestation in view.attestations)
+    return voices.most_common(1)[0][0] if voices else ()
+
+
+async def _register(node: Node, heights: Heights, report: Report) -> None:
+    height = heights.newest - 1
+    while True:
+        height = await heights.above(height)
+        try:
+            if await node.is_aggregator():
+                break
+            error = await node.transact("training.register_aggregator")
+        except NodeError as failure:
+            error = str(failure)
+        if error is None:
+            report("registered as an aggregator")
+            break
+        report(f"not registered as an aggregator, trying again in {RETRY_BLOCKS} blocks: {error}")
+        height = await heights.above(height + RETRY_BLOCKS - 1)
     await trio.sleep_forever()

@@ -1,23 +1,177 @@
-"""The auditor: recomputes drawn slots, challenges, aggregates, evaluates, attests.
+"""The auditor: checks revealed updates, challenges wrong ones, makes the next model and attests to it.
 
-Rule: everything it knows is on chain, in blobs, or in its cache folder; a kill -9 at any moment loses nothing.
+Rule: it signs only what it computed from the chain and from blobs that it checked. Whatever it has not attested to at a
+head, it looks at afresh at the next.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import trio
 
+from chain.primitives.hashing import Hash
 from chain.primitives.keys import Keypair
+from chain.primitives.seal import bitmap
+from trainer import audit
+from trainer.codec import CodecError, Update
+from trainer.files import BlobFiles
+from trainer.follow import Report, follow
+from trainer.job import Job, NextModel
+from trainer.node import BlobMissing, Node, NodeError, open_node
+from trainer.sandbox import Engine, Evaluation, open_engine
+from trainer.views import RoundView, TaskView
 
-Report = Callable[[str], None]
+MICRO = 1_000_000
+# u64 in the call; a loss beyond 10^12 says no more than that the task diverged.
+LOSS_MICRO_MAX = 10**18
+# The Training module's answer to a challenge after the deadline.
+AUDIT_CLOSED = "Training.AuditClosed"
 
 
 async def run_auditor(
     urls: Sequence[str], keypair: Keypair, cache_dir: Path, *, report: Report, platform: str = "cpu"
 ) -> None:
-    """Serve every task of the chain behind `urls` until cancelled; `report` gets one line at a time."""
-    report("starting")
-    await trio.sleep_forever()
+    """Audit every task of the chain behind `urls` with a validator's account until cancelled."""
+    async with open_engine(cache_dir, platform) as engine, open_node(urls, keypair) as node:
+        await attend(node, engine, cache_dir, report=report)
+
+
+async def attend(node: Node, engine: Engine, cache_dir: Path, *, report: Report) -> None:
+    """An auditor's life on a chain."""
+    blobs = BlobFiles(cache_dir / "blobs")
+    await follow(node, lambda task: TaskAuditor(task, node, engine, Job(task, node, blobs), report), report)
+
+
+class TaskAuditor:
+    """An auditor's part in one task."""
+
+    def __init__(self, task: TaskView, node: Node, engine: Engine, job: Job, report: Report) -> None:
+        self.task = task
+        self.node = node
+        self.engine = engine
+        self.job = job
+        self.report = report
+        # What was found out in this round; slots are judged by the root that was revealed for them.
+        self._round = (-1, -1)
+        self._updates: dict[Hash, Update | None] = {}
+        self._verdicts: dict[tuple[int, Hash], bool] = {}
+        self._models: dict[tuple[int, ...], tuple[NextModel, Evaluation, int]] = {}
+        # Slots that can no longer be challenged.
+        self._stands: set[int] = set()
+
+    async def step(self, view: RoundView, height: int) -> None:
+        """Challenge what is wrong; when nothing is left to challenge, attest."""
+        if self._round != (view.round, view.attempt):
+            self._round = (view.round, view.attempt)
+            self._updates, self._verdicts, self._models, self._stands = {}, {}, {}, set()
+        if view.phase != "audit":
+            await self.job.prepare(self.engine)
+            return
+        if not await self._fetch(view, height):
+            return
+        await self._recompute(view)
+        wrong = [slot for slot in view.revealed if not self._is_right(view, slot)]
+        news = [slot for slot in wrong if not view.slots[slot].challenged and slot not in self._stands]
+        if news:
+            async with trio.open_nursery() as nursery:
+                for slot in news:
+                    nursery.start_soon(self._challenge, view, slot)
+            return
+        # What nobody challenged in time stands, unless there is nothing that could be added up.
+        left_out = [s for s in wrong if view.slots[s].challenged or self._update(view, s) is None]
+        await self._attest(view, tuple(slot for slot in view.revealed if slot not in left_out))
+
+    async def _fetch(self, view: RoundView, height: int) -> bool:
+        """Fetch the revealed updates; whether all are here, or given up on after half of the audit's time."""
+        given_up = height >= view.deadline - self.task.audit_blocks // 2
+        missing: list[int] = []
+
+        async def one(slot: int, root: Hash) -> None:
+            try:
+                self._updates[root] = await self.job.update(root)
+            except CodecError as error:
+                self._updates[root] = None
+                self.report(f"task {self.task.id} round {view.round}: slot {slot} is malformed: {error}")
+            except BlobMissing:
+                missing.append(slot)
+
+        await self.job.program()
+        async with trio.open_nursery() as nursery:
+            for slot in view.revealed:
+                root = view.slots[slot].update_root
+                if root is not None and self._updates.get(root) is None:
+                    nursery.start_soon(one, slot, root)
+        if missing:
+            named = ", ".join(str(slot) for slot in sorted(missing))
+            self.report(f"task {self.task.id} round {view.round}: no node has the update of slot {named}")
+        return given_up or not missing
+
+    async def _recompute(self, view: RoundView) -> None:
+        """Judge the slots drawn for this auditor, and those that anybody challenged."""
+        for slot in view.revealed:
+            state, update = view.slots[slot], self._update(view, slot)
+            key = (slot, state.update_root or b"")
+            drawn = self.node.account in state.auditors or state.challenged
+            if not drawn or update is None or key in self._verdicts:
+                continue
+            own = await self.job.gradient(self.engine, view, slot)
+            verdict = await trio.to_thread.run_sync(audit.compare, update, own, self.task.tolerance)
+            self._verdicts[key] = verdict.right
+            if not verdict.right:
+                self.report(f"task {self.task.id} round {view.round}: slot {slot} is wrong: {verdict}")
+
+    def _update(self, view: RoundView, slot: int) -> Update | None:
+        return self._updates.get(view.slots[slot].update_root or b"")
+
+    def _is_right(self, view: RoundView, slot: int) -> bool:
+        """A slot is right until shown wrong; one without a well-formed update is wrong."""
+        key = (slot, view.slots[slot].update_root or b"")
+        return self._update(view, slot) is not None and self._verdicts.get(key, True)
+
+    async def _challenge(self, view: RoundView, slot: int) -> None:
+        try:
+            error = await self.node.transact("training.challenge", task=self.task.id, round=view.round, slot=slot)
+        except NodeError as failure:
+            error = str(failure)
+        if error == AUDIT_CLOSED:
+            self._stands.add(slot)
+        # Somebody else's challenge, or a round that is over, is as good.
+        if error is None:
+            self.report(f"task {self.task.id} round {view.round}: challenged slot {slot}")
+
+    async def _attest(self, view: RoundView, accepted: tuple[int, ...]) -> None:
+        if accepted not in self._models:
+            updates = [update for slot in accepted if (update := self._update(view, slot)) is not None]
+            model = await self.job.next_model(view, updates)
+            await self.job.publish(model)
+            self._models[accepted] = (model, *await self.job.evaluate(self.engine, model.theta))
+        model, evaluation, count = self._models[accepted]
+        said = (accepted, model.params_root, model.optimizer_root)
+        for attestation in view.attestations:
+            if attestation.validator == self.node.account:
+                if (attestation.accepted, attestation.params_root, attestation.optimizer_root) == said:
+                    return
+                break
+        loss, accuracy = evaluation.loss_sum / count, evaluation.correct / count
+        error = await self.node.transact(
+            "training.attest",
+            task=self.task.id,
+            round=view.round,
+            accepted=bitmap(accepted, len(view.slots)),
+            params_root=model.params_root,
+            optimizer_root=model.optimizer_root,
+            # A loss that is no number has diverged as far as one that is too large.
+            loss_micro=min(max(round(loss * MICRO), 0), LOSS_MICRO_MAX) if loss < LOSS_MICRO_MAX else LOSS_MICRO_MAX,
+            accuracy_ppm=min(max(round(accuracy * MICRO), 0), MICRO),
+        )
+        if error is None:
+            rejected = len(view.revealed) - len(accepted)
+            note = f", {rejected} rejected" if rejected else ""
+            self.report(
+                f"task {self.task.id} round {view.round}: attested {len(accepted)} slots{note}, "
+                f"loss {loss:.3f}, accuracy {accuracy:.1%}"
+            )
+        else:
+            self.report(f"task {self.task.id} round {view.round}: not attested: {error}")

@@ -1,0 +1,93 @@
+"""Files that survive a kill: blobs that never change, and what a worker must not forget before it reveals.
+
+Rule: a file is written whole, flushed, then renamed, and its folder is flushed; what was half written is never read.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from chain.primitives.blob import blob_root
+from chain.primitives.hashing import Hash
+from trainer.packing import PackingError, fields, pack, unpack
+
+
+class BlobFiles:
+    """Programs and data sets of the tasks served, so that a restart does not fetch them again."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def get(self, root: Hash, bytes_max: int) -> bytes | None:
+        """A blob that is here and whole, or None."""
+        path = self._folder / root.hex()
+        try:
+            data = path.read_bytes() if path.stat().st_size <= bytes_max else b""
+        except FileNotFoundError:
+            return None
+        return data if blob_root(data) == root else None
+
+    def put(self, root: Hash, data: bytes) -> None:
+        """Keep a blob."""
+        write(self._folder / root.hex(), data)
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A slot's contribution between commitment and the end of its round."""
+
+    salt: bytes
+    update_root: Hash
+    update: bytes
+
+
+class PendingFiles:
+    """What a worker committed to, by task, round and slot."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def get(self, task: int, round_: int, slot: int) -> Pending | None:
+        """What was put; None if nothing whole is there."""
+        try:
+            data = self._path(task, round_, slot).read_bytes()
+            parsed = fields(unpack(data), {"salt": bytes, "update": bytes}, "pending")
+        except (FileNotFoundError, PackingError):
+            return None
+        return Pending(parsed["salt"], blob_root(parsed["update"]), parsed["update"])
+
+    def put(self, task: int, round_: int, slot: int, pending: Pending) -> None:
+        """Durable when it returns: a commitment may be sent."""
+        write(self._path(task, round_, slot), pack({"salt": pending.salt, "update": pending.update}))
+
+    def forget_before(self, task: int, round_: int) -> None:
+        """Remove what earlier rounds of a task left."""
+        for path in self._rounds_of(task):
+            if int(path.name.split("-")[1]) < round_:
+                path.unlink(missing_ok=True)
+
+    def _rounds_of(self, task: int) -> Iterator[Path]:
+        return self._folder.glob(f"{task}-*-*.pending")
+
+    def _path(self, task: int, round_: int, slot: int) -> Path:
+        return self._folder / f"{task}-{round_}-{slot}.pending"
+
+
+def write(path: Path, data: bytes) -> None:
+    """Write a file so that a crash leaves the old one or the new one."""
+    partial = path.with_suffix(".partial")
+    with open(partial, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

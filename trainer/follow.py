@@ -1,0 +1,108 @@
+"""Following the chain: one servant for each running task, woken at every new head.
+
+Rule: a step reads the round as it is and does what is due; what failed is due again at the next head. So nothing is
+lost by a missed head, a lost connection or a restart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+import trio
+
+from trainer.artifact import ArtifactError
+from trainer.dataset import DatasetError
+from trainer.node import Node, NodeError
+from trainer.optimizers import OptimizerError
+from trainer.sandbox import EngineError, ProgramRefused
+from trainer.views import RoundView, TaskView, ViewError
+
+Report = Callable[[str], None]
+
+# New tasks begin within this many heads; asking at every head would be a waste.
+TASKS_EVERY_HEADS = 3
+
+
+class Heights:
+    """The newest height, and a way to wait for a newer one."""
+
+    def __init__(self) -> None:
+        self.newest = 0
+        self._changed = trio.Event()
+
+    def advance(self, height: int) -> None:
+        """Wake whoever waits for a height below this one."""
+        self.newest = max(self.newest, height)
+        self._changed.set()
+        self._changed = trio.Event()
+
+    async def above(self, height: int) -> int:
+        """The newest height, as soon as it is above `height`."""
+        while self.newest <= height:
+            await self._changed.wait()
+        return self.newest
+
+
+class Servant(Protocol):
+    """What is done for one task: called with the running round at every head."""
+
+    async def step(self, view: RoundView, height: int) -> None:
+        """Do what is due; raises NodeError or EngineError to be called again at the next head."""
+
+
+Serve = Callable[[TaskView], Servant]
+
+
+async def follow(
+    node: Node, serve: Serve, report: Report, *, always: Callable[[Heights], Awaitable[None]] | None = None
+) -> None:
+    """Serve every running task until cancelled; `always` runs beside, for what is due without any task."""
+    heights = Heights()
+    served: set[int] = set()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_advance, node, heights)
+        if always is not None:
+            nursery.start_soon(always, heights)
+        height = 0
+        while True:
+            height = await heights.above(height + TASKS_EVERY_HEADS - 1 if served else height)
+            try:
+                found = await node.task_ids()
+            except (NodeError, ViewError) as error:
+                report(f"cannot list the tasks, trying again: {error}")
+                continue
+            for task in sorted(set(found) - served):
+                nursery.start_soon(_serve, node, task, serve, heights, report)
+            served.update(found)
+
+
+async def _advance(node: Node, heights: Heights) -> None:
+    async with node.heads() as heads:
+        async for height in heads:
+            heights.advance(height)
+
+
+async def _serve(node: Node, task: int, serve: Serve, heights: Heights, report: Report) -> None:
+    """Step one task until it is complete, or cannot be served by this program at all."""
+    servant: Servant | None = None
+    height, trouble = heights.newest - 1, ""
+    while True:
+        height = await heights.above(height)
+        try:
+            if servant is None:
+                servant = serve(await node.task(task))
+            view = await node.round(task)
+            if view.phase == "final":
+                report(f"task {task}: complete after round {view.round}")
+                return
+            await servant.step(view, height)
+            trouble = ""
+        except (ProgramRefused, ArtifactError, DatasetError, OptimizerError) as error:
+            report(f"task {task}: refused, and left alone from now on: {error}")
+            return
+        except (NodeError, EngineError, ViewError) as error:
+            # The same trouble at every head is said once.
+            if str(error) != trouble:
+                report(f"task {task}: trying again at the next block: {error}")
+            trouble = str(error)

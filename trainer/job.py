@@ -1,0 +1,162 @@
+"""One task's data in a process: its program, data set, parameters and optimiser state, fetched once and checked.
+
+Rule: whatever comes from the network is bounded by what the program says before it is asked for, and is decoded
+strictly after.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TypeVar
+
+import trio
+
+from chain.primitives.blob import blob_root
+from chain.primitives.hashing import Hash
+from trainer import aggregate, artifact, batches, codec, dataset, optimizers
+from trainer.artifact import Program
+from trainer.codec import CodecError, Float32s, Update
+from trainer.dataset import Dataset
+from trainer.files import BlobFiles
+from trainer.node import BlobMissing, Node
+from trainer.optimizers import FRESH, OptimizerState
+from trainer.sandbox import Engine, Evaluation
+from trainer.views import ZERO_HASH, RoundView, TaskView
+
+# The round's model and the next one, each with its optimiser's state.
+MODELS_MAX = 2
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class NextModel:
+    """What a round makes of the model: the vectors, their blobs and their roots."""
+
+    theta: Float32s
+    state: OptimizerState
+    params: bytes
+    optimizer: bytes
+    params_root: Hash
+    optimizer_root: Hash
+
+
+class Job:
+    """A task's data, loaded when first needed."""
+
+    def __init__(self, task: TaskView, node: Node, files: BlobFiles) -> None:
+        self.task = task
+        self._node = node
+        self._files = files
+        self._program: Program | None = None
+        self._program_blob = b""
+        self._dataset: Dataset | None = None
+        self._thetas: OrderedDict[Hash, Float32s] = OrderedDict()
+        self._states: OrderedDict[Hash, OptimizerState] = OrderedDict()
+        self._lock = trio.Lock()
+
+    async def program(self) -> Program:
+        """The task's program, parsed but not looked into."""
+        async with self._lock:
+            if self._program is None:
+                self._program_blob = await self._fetch(self.task.program_root, artifact.PROGRAM_BYTES_MAX)
+                self._program = artifact.parse(self._program_blob)
+            return self._program
+
+    async def prepare(self, engine: Engine) -> None:
+        """Load program and data set and compile: what takes long, done before a round's clock runs."""
+        program = await self.program()
+        await self._data(program)
+        await engine.load(self.task.program_root, program, self._program_blob)
+
+    async def theta(self, view: RoundView) -> Float32s:
+        """The parameters that the round starts from."""
+        root = view.params_root
+        if root not in self._thetas:
+            length = (await self.program()).parameters
+            data = await self._node.get_blob(root, 4 * length)
+            self._keep(self._thetas, root, optimizers.decode_params(data, length))
+        return self._thetas[root]
+
+    async def gradient(self, engine: Engine, view: RoundView, slot: int) -> Float32s:
+        """The gradient of a slot, computed here."""
+        program = await self.program()
+        data = await self._data(program)
+        rows = batches.slot_rows(self.task.seed, view.round, slot, program.batch, data.train_count)
+        theta = await self.theta(view)
+        await self.prepare(engine)
+        return (await engine.gradient(self.task.program_root, theta, *data.batch(rows))).values
+
+    async def evaluate(self, engine: Engine, theta: Float32s) -> tuple[Evaluation, int]:
+        """Loss and right answers on the held-out rows, and how many rows those are."""
+        data = await self._data(await self.program())
+        await self.prepare(engine)
+        return (
+            await engine.evaluate(self.task.program_root, theta, data.held_out_x, data.held_out_y),
+            data.held_out_count,
+        )
+
+    async def update(self, root: Hash) -> Update:
+        """A revealed update; CodecError when it is malformed, BlobMissing when no node has it."""
+        length = (await self.program()).parameters
+        try:
+            data = await self._node.get_blob(root, codec.update_bytes_max(length))
+        except BlobMissing as error:
+            # An oversized blob is as malformed as any; the node tells it apart from an absent one.
+            if "larger than" in str(error):
+                raise CodecError(str(error)) from None
+            raise
+        return await trio.to_thread.run_sync(codec.decode, data, length)
+
+    async def next_model(self, view: RoundView, updates: list[Update]) -> NextModel:
+        """What the model becomes when exactly these updates are accepted."""
+        theta, state = await self.theta(view), await self._state(view)
+        model = await trio.to_thread.run_sync(self._step, view, theta, state, updates)
+        self._keep(self._thetas, model.params_root, model.theta)
+        self._keep(self._states, model.optimizer_root, model.state)
+        return model
+
+    async def publish(self, model: NextModel) -> None:
+        """Store a model at the node, for whoever starts the next round."""
+        await self._node.put_blob(model.params)
+        if model.optimizer:
+            await self._node.put_blob(model.optimizer)
+
+    def _step(self, view: RoundView, theta: Float32s, state: OptimizerState, updates: list[Update]) -> NextModel:
+        # No accepted update leaves everything as it is.
+        if not updates:
+            return NextModel(theta, state, b"", b"", view.params_root, view.optimizer_root)
+        theta, state = optimizers.step(self.task.optimizer, state, theta, aggregate.mean(updates))
+        params = optimizers.encode_params(theta)
+        packed = optimizers.encode_state(self.task.optimizer, state)
+        return NextModel(theta, state, params, packed, blob_root(params), blob_root(packed))
+
+    async def _state(self, view: RoundView) -> OptimizerState:
+        root = view.optimizer_root
+        if root == ZERO_HASH:
+            return FRESH
+        if root not in self._states:
+            optimizer, length = self.task.optimizer, (await self.program()).parameters
+            data = await self._node.get_blob(root, optimizers.state_bytes_max(optimizer, length))
+            self._keep(self._states, root, optimizers.decode_state(optimizer, data, length))
+        return self._states[root]
+
+    async def _data(self, program: Program) -> Dataset:
+        async with self._lock:
+            if self._dataset is None:
+                self._dataset = await dataset.load(self.task.dataset_root, program, self._fetch)
+            return self._dataset
+
+    async def _fetch(self, root: Hash, bytes_max: int) -> bytes:
+        data = self._files.get(root, bytes_max)
+        if data is None:
+            data = await self._node.get_blob(root, bytes_max)
+            self._files.put(root, data)
+        return data
+
+    def _keep(self, kept: OrderedDict[Hash, T], root: Hash, value: T) -> None:
+        kept[root] = value
+        kept.move_to_end(root)
+        while len(kept) > MODELS_MAX:
+            kept.popitem(last=False)

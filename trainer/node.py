@@ -1,0 +1,134 @@
+"""The node as worker, auditor and aggregator need it: a small protocol, and its implementation over RPC.
+
+Rule: every failure that passes by itself (connection lost, blob not there yet, transaction too late) is a NodeError,
+so that a step is simply tried again at the next head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Protocol
+
+from chain.primitives.hashing import Hash
+from chain.primitives.keys import Keypair
+from chain.rpc.client import BlobError, BlobNotFound, Client, ClientError, RpcError
+from trainer import views
+from trainer.views import RoundView, TaskView, WorkerView
+
+
+class NodeError(Exception):
+    """The node could not do it now; the message says why."""
+
+
+class BlobMissing(NodeError):
+    """No reachable node has the blob, or what it has is larger than asked for."""
+
+
+class Node(Protocol):
+    """What the shells need of a chain. `account` is the public key that `transact` signs with."""
+
+    account: bytes
+
+    async def task_ids(self) -> list[int]:
+        """The running tasks."""
+
+    async def task(self, task: int) -> TaskView:
+        """A task's fixed part."""
+
+    async def round(self, task: int) -> RoundView:
+        """A task's running round."""
+
+    async def worker(self) -> WorkerView:
+        """This account as a worker."""
+
+    async def is_aggregator(self) -> bool:
+        """Whether this account is bonded as an aggregator."""
+
+    async def transact(self, call: str, **arguments: object) -> str | None:
+        """Send a call and wait until it is final: None, or the name of the error that it failed with."""
+
+    async def get_blob(self, root: Hash, bytes_max: int) -> bytes:
+        """A blob, checked against its root."""
+
+    async def put_blob(self, data: bytes) -> Hash:
+        """Store a blob at the node."""
+
+    def heads(self) -> AbstractAsyncContextManager[AsyncIterator[int]]:
+        """Heights as they become final; may skip some."""
+
+
+class RpcNode:
+    """A node over its public RPC, reconnecting for ever."""
+
+    def __init__(self, client: Client, keypair: Keypair) -> None:
+        self._client = client
+        self._keypair = keypair
+        self.account = keypair.public
+
+    async def task_ids(self) -> list[int]:
+        tasks = await self._request("training_tasks")
+        return [int(task["id"]) for task in tasks if task["status"] == "active"]
+
+    async def task(self, task: int) -> TaskView:
+        return views.task_of(await self._request("training_task", task))
+
+    async def round(self, task: int) -> RoundView:
+        return views.round_of(await self._request("training_round", task))
+
+    async def worker(self) -> WorkerView:
+        worker = await self._read(lambda chain: chain.training.workers[self.account])
+        return WorkerView(bonded=worker.bond > 0, active=worker.active)
+
+    async def is_aggregator(self) -> bool:
+        return bool(await self._read(lambda chain: self.account in chain.training.aggregators))
+
+    async def transact(self, call: str, **arguments: object) -> str | None:
+        try:
+            receipt = await self._client.transact(self._keypair, call, **arguments)
+        except (ClientError, RpcError) as error:
+            raise NodeError(f"{call}: {error}") from None
+        return None if receipt.ok else receipt.error or "unknown error"
+
+    async def get_blob(self, root: Hash, bytes_max: int) -> bytes:
+        try:
+            return await self._client.get_blob(root, bytes_max)
+        except (BlobNotFound, BlobError) as error:
+            raise BlobMissing(str(error)) from None
+        except ClientError as error:
+            raise NodeError(str(error)) from None
+
+    async def put_blob(self, data: bytes) -> Hash:
+        try:
+            return await self._client.put_blob(data)
+        except ClientError as error:
+            raise NodeError(str(error)) from None
+
+    @asynccontextmanager
+    async def heads(self) -> AsyncIterator[AsyncIterator[int]]:
+        async with self._client.finalized_heads() as heads:
+            yield _heights(heads)
+
+    async def _request(self, method: str, *params: object) -> Any:
+        try:
+            return await self._client.request(method, *params)
+        except (ClientError, RpcError) as error:
+            raise NodeError(f"{method}: {error}") from None
+
+    async def _read(self, look: Any) -> Any:
+        try:
+            return await self._client.read(look)
+        except (ClientError, RpcError) as error:
+            raise NodeError(str(error)) from None
+
+
+async def _heights(heads: AsyncIterator[dict[str, Any]]) -> AsyncIterator[int]:
+    async for head in heads:
+        yield int(head["number"], 16)
+
+
+@asynccontextmanager
+async def open_node(urls: Sequence[str], keypair: Keypair) -> AsyncIterator[RpcNode]:
+    """A node behind the first of `urls` that answers; there may be none yet."""
+    async with Client.reconnecting(urls) as client:
+        yield RpcNode(client, keypair)

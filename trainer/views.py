@@ -1,0 +1,183 @@
+"""What worker, auditor and aggregator see of the chain: tasks and running rounds, read from the RPC's JSON.
+
+Rule: text becomes bytes and integers here and nowhere else; an answer of another shape is a ViewError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from chain.primitives import ss58
+from chain.primitives.hashing import Hash
+from trainer import optimizers
+from trainer.audit import Tolerance
+from trainer.optimizers import Optimizer
+
+ZERO_HASH = bytes(32)
+
+
+class ViewError(ValueError):
+    """The node answered in a shape that this program does not know: their versions differ."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskView:
+    """What never changes of a task."""
+
+    id: int
+    program_root: Hash
+    dataset_root: Hash
+    seed: Hash
+    optimizer: Optimizer
+    tolerance: Tolerance
+    audit_blocks: int
+
+
+@dataclass(frozen=True, slots=True)
+class SlotView:
+    """One contribution of a running round; accounts are public keys."""
+
+    worker: bytes
+    commitment: Hash | None
+    update_root: Hash | None
+    auditors: tuple[bytes, ...]
+    challenged: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AttestationView:
+    """What a validator said of the round."""
+
+    validator: bytes
+    accepted: tuple[int, ...]
+    params_root: Hash
+    optimizer_root: Hash
+
+
+@dataclass(frozen=True, slots=True)
+class AggregateView:
+    """What an aggregator said the model became."""
+
+    params_root: Hash
+    optimizer_root: Hash
+
+
+@dataclass(frozen=True, slots=True)
+class RoundView:
+    """A task's running round, or with phase "final" its last one. Roots are those that the round starts from."""
+
+    round: int
+    attempt: int
+    phase: str
+    deadline: int
+    params_root: Hash
+    optimizer_root: Hash
+    slots: tuple[SlotView, ...]
+    attestations: tuple[AttestationView, ...]
+    aggregate: AggregateView | None
+
+    @property
+    def revealed(self) -> tuple[int, ...]:
+        """The slots whose updates were revealed."""
+        return tuple(index for index, slot in enumerate(self.slots) if slot.update_root is not None)
+
+    def assigned(self, worker: bytes) -> tuple[int, ...]:
+        """The slots that were drawn for a worker."""
+        return tuple(index for index, slot in enumerate(self.slots) if slot.worker == worker)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerView:
+    """Whether an account is bonded as a worker, and whether it is drawn for slots."""
+
+    bonded: bool
+    active: bool
+
+
+def task_of(value: Any) -> TaskView:
+    """The task in an answer of `training_task`; OptimizerError when its optimiser makes no sense."""
+    try:
+        return TaskView(
+            id=int(value["id"]),
+            program_root=_hash(value["programRoot"]),
+            dataset_root=_hash(value["datasetRoot"]),
+            seed=_hash(value["seed"]),
+            optimizer=optimizers.from_json(value["optimizer"]),
+            tolerance=Tolerance(
+                micro_steps=int(value["policy"]["toleranceMicroSteps"]),
+                outliers_ppm=int(value["policy"]["outliersPpm"]),
+            ),
+            audit_blocks=int(value["policy"]["auditBlocks"]),
+        )
+    except optimizers.OptimizerError:
+        raise
+    except (KeyError, TypeError, ValueError) as error:
+        raise _unknown("training_task", error) from None
+
+
+def round_of(value: Any) -> RoundView:
+    """The round in an answer of `training_round`."""
+    try:
+        if value["phase"] == "final":
+            return RoundView(
+                round=int(value["round"]),
+                attempt=0,
+                phase="final",
+                deadline=0,
+                params_root=_hash(value["paramsRoot"]),
+                optimizer_root=_hash(value["optimizerRoot"]),
+                slots=(),
+                attestations=(),
+                aggregate=None,
+            )
+        aggregate = value["aggregate"]
+        return RoundView(
+            round=int(value["round"]),
+            attempt=int(value["attempt"]),
+            phase=str(value["phase"]),
+            deadline=int(value["deadline"]),
+            params_root=_hash(value["paramsRoot"]),
+            optimizer_root=_hash(value["optimizerRoot"]),
+            slots=tuple(_slot(slot) for slot in value["slots"]),
+            attestations=tuple(_attestation(attestation) for attestation in value["attestations"]),
+            aggregate=None if aggregate is None else AggregateView(*_roots(aggregate)),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise _unknown("training_round", error) from None
+
+
+def _slot(value: Mapping[str, Any]) -> SlotView:
+    return SlotView(
+        worker=ss58.decode(value["worker"], None),
+        commitment=_hash_or_none(value["commitment"]),
+        update_root=_hash_or_none(value["updateRoot"]),
+        auditors=tuple(ss58.decode(auditor, None) for auditor in value["auditors"]),
+        challenged=bool(value["challenged"]),
+    )
+
+
+def _attestation(value: Mapping[str, Any]) -> AttestationView:
+    accepted = tuple(sorted(int(slot) for slot in value["accepted"]))
+    return AttestationView(ss58.decode(value["validator"], None), accepted, *_roots(value))
+
+
+def _roots(value: Mapping[str, Any]) -> tuple[Hash, Hash]:
+    return _hash(value["paramsRoot"]), _hash(value["optimizerRoot"])
+
+
+def _hash_or_none(text: str | None) -> Hash | None:
+    return None if text is None else _hash(text)
+
+
+def _hash(text: str) -> Hash:
+    data = bytes.fromhex(text.removeprefix("0x"))
+    if len(data) != 32:
+        raise ValueError(f"expected 32 bytes in hex, got {text[:80]!r}")
+    return data
+
+
+def _unknown(method: str, error: Exception) -> ViewError:
+    reason = f"{type(error).__name__}: {error}"
+    return ViewError(f"{method}: unexpected answer ({reason}): do the node and this program have the same version?")
