@@ -120,7 +120,7 @@ class Type:
 
 @dataclass(frozen=True, slots=True)
 class PortableType:
-    id: TypeId
+    number: TypeId
     type: Type
 
 

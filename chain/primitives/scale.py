@@ -469,9 +469,9 @@ def docs_of(cls: type) -> tuple[str, ...]:
 
 
 def path_of(cls: type) -> tuple[str, ...]:
-    """The type path that `@scale_path` gave, else the Python module's."""
-    path = cls.__dict__.get("__scale_path__")
-    return path if path is not None else (*cls.__module__.split("."), cls.__name__)
+    """The type path that `@scale_path` gave, else one of the class and its file."""
+    path: tuple[str, ...] | None = cls.__dict__.get("__scale_path__")
+    return path if path is not None else ("potchain", cls.__module__.rpartition(".")[2], cls.__name__)
 
 
 def scale_path(path: str, *, unnamed: bool = False, **params: Any) -> Callable[[C], C]:

@@ -298,6 +298,6 @@ def test_codecs_describe_themselves() -> None:
     assert DRAWING.path == ("test", "Drawing")
     assert DRAWING.docs == ("Every kind of field.",)
     assert codec_of(Shape).path == ("test", "Shape")
-    assert codec_of(Even).path == ("tests", "primitives", "test_scale", "Even")
+    assert codec_of(Even).path == ("potchain", "test_scale", "Even")
     assert codec_of(Even).docs == ()
     assert codec_of(AccountId).path == ("sp_core", "crypto", "AccountId32")
