@@ -1,0 +1,247 @@
+"""A chain in memory for module tests: real state tree, real signatures, real seals, no network and no disk.
+
+A block is always open: calls land in it, and `run_blocks` closes it, checks every module's invariants and opens the
+next. `call` dispatches without fee or nonce, so that a refused call can be shown to change nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import Any, Final, cast
+
+from chain.primitives import bls, ss58
+from chain.primitives.hashing import Hash
+from chain.primitives.keys import Keypair
+from chain.primitives.merkle import MemoryTree, ordered_root
+from chain.primitives.seal import Phase, Seal, beacon_message, bitmap, vote_message
+from chain.primitives.types import ConsensusDigest, Header, Mortal, sign_extrinsic
+from runtime.block import Applied, BlockBuilder, Executed
+from runtime.executive import Executive
+from runtime.potchain import RUNTIME, Potchain
+from runtime.types import DispatchError, InherentData, Origin
+
+ALICE, BOB, CHARLIE, DAVE, EVE, FERDIE = (
+    Keypair.from_uri(f"//{name}") for name in ("Alice", "Bob", "Charlie", "Dave", "Eve", "Ferdie")
+)
+POT: Final = 10**12
+ENDOWMENT: Final = 1_000_000 * POT
+GENESIS_TIME_MS: Final = 1_700_000_000_000
+BLOCK_TIME_MS: Final = 1000
+
+
+def bls_secret(keypair: Keypair) -> bytes:
+    """The BLS key that a test's validator votes with."""
+    return bls.keygen(keypair.public)
+
+
+@cache  # proving possession takes milliseconds, and every test chain has the same validators
+def authority_config(keypair: Keypair) -> dict[str, object]:
+    """A validator's entry in genesis."""
+    secret = bls_secret(keypair)
+    return {
+        "account": ss58.encode(keypair.public),
+        "bls": f"0x{bls.public_key(secret).hex()}",
+        "proof": f"0x{bls.prove_possession(secret).hex()}",
+    }
+
+
+def genesis_config(
+    *,
+    validators: Sequence[Keypair] = (ALICE, BOB, CHARLIE, DAVE),
+    balances: Mapping[bytes, int] | None = None,
+    **modules: Mapping[str, object],
+) -> dict[str, Mapping[str, object]]:
+    """A genesis config: by default four validators, and an endowment for each of the six development accounts."""
+    if balances is None:
+        balances = {keypair.public: ENDOWMENT for keypair in (ALICE, BOB, CHARLIE, DAVE, EVE, FERDIE)}
+    return {
+        "balances": {"balances": [[ss58.encode(who), amount] for who, amount in balances.items()]},
+        "validators": {"authorities": [authority_config(keypair) for keypair in validators]},
+        **modules,
+    }
+
+
+class TestChain:
+    """A chain whose open block tests act on."""
+
+    __test__ = False  # not a test case, whatever its name
+
+    def __init__(
+        self,
+        *,
+        validators: Sequence[Keypair] = (ALICE, BOB, CHARLIE, DAVE),
+        balances: Mapping[bytes, int] | None = None,
+        **modules: Mapping[str, object],
+    ) -> None:
+        self.executive = Executive(RUNTIME)
+        self.validators = tuple(validators)
+        state = self.executive.genesis(genesis_config(validators=validators, balances=balances, **modules))
+        self.tree = MemoryTree(state)
+        self.header = Header(bytes(32), 0, self.tree.root_hash, ordered_root([]), [])
+        self.genesis_hash = self.header.hash
+        self.blocks: list[tuple[Header, list[bytes]]] = [(self.header, [])]
+        self.absent: set[Keypair] = set()  # validators that do not vote for the blocks closed from now on
+        self._events: list[object] = []
+        self._check(RUNTIME.at(self.tree))
+        self._open(seal=None)
+
+    # --- reading ---
+
+    @property
+    def modules(self) -> Potchain:
+        """The modules over the open block."""
+        return self._builder.modules
+
+    @property
+    def height(self) -> int:
+        """The open block's height."""
+        return self._builder.height
+
+    @property
+    def events(self) -> list[object]:
+        """Every event since the chain began or `clear_events` was called, those of the open block included."""
+        return self._events + [record.event for record in self._builder.log.records[self._seen :]]
+
+    def clear_events(self) -> None:
+        """Forget the events so far."""
+        self._events.clear()
+        self._seen = len(self._builder.log.records)
+
+    def events_of(self, kind: type[Any]) -> list[Any]:
+        """The events of one class."""
+        return [event for event in self.events if isinstance(event, kind)]
+
+    def free(self, keypair: Keypair) -> int:
+        """An account's free balance."""
+        return self.modules.balances.free(keypair.public)
+
+    def state_root(self) -> Hash:
+        """The root of the state with the open block's changes so far."""
+        tree = MemoryTree()
+        tree.root, tree.nodes, tree.next_id = self.tree.root, dict(self.tree.nodes), self.tree.next_id
+        tree.apply(self._builder.overlay.changes())
+        return tree.root_hash
+
+    # --- acting ---
+
+    def call(self, origin: Keypair | Origin, path: str, **arguments: object) -> None:
+        """Dispatch a call in the open block, without fee or nonce; a DispatchError undoes it and propagates.
+
+        A keypair among the arguments stands for its account.
+        """
+        who = Origin.signed(origin.public) if isinstance(origin, Keypair) else origin
+        self._builder.dispatch(RUNTIME.call(path, **_accounts(arguments)), who)
+
+    @contextmanager
+    def unchanged(self, error: type[DispatchError]) -> Iterator[None]:
+        """Expect the block to raise exactly this error and to leave the state root as it was."""
+        before, events = self.state_root(), len(self.events)
+        raised: DispatchError | None = None
+        try:
+            yield
+        except DispatchError as caught:
+            raised = caught
+        assert type(raised) is error, f"expected {error.__name__}, got {raised!r}"
+        assert self.state_root() == before, f"{error.__name__} left the state changed"
+        assert len(self.events) == events, f"{error.__name__} left events behind"
+
+    def sign(
+        self,
+        keypair: Keypair,
+        path: str,
+        *,
+        nonce: int | None = None,
+        tip: int = 0,
+        era: Mortal | None = None,
+        era_hash: Hash | None = None,
+        genesis_hash: Hash | None = None,
+        spec_version: int = RUNTIME.spec_version,
+        **arguments: object,
+    ) -> bytes:
+        """A signed extrinsic for the open block, by default with the account's next nonce."""
+        if nonce is None:
+            nonce = self.modules.system.account[keypair.public].nonce
+        return sign_extrinsic(
+            keypair,
+            RUNTIME.encode_call(RUNTIME.call(path, **_accounts(arguments))),
+            nonce=nonce,
+            spec_version=spec_version,
+            transaction_version=RUNTIME.transaction_version,
+            genesis_hash=genesis_hash or self.genesis_hash,
+            era=era,
+            era_hash=era_hash,
+            tip=tip,
+        )
+
+    def apply(self, raw: bytes) -> Applied:
+        """Include an extrinsic in the open block; InvalidTransaction if it cannot be."""
+        return self._builder.apply(raw)
+
+    def submit(self, keypair: Keypair, path: str, **arguments: object) -> Applied:
+        """Sign a call and include it, fee, nonce and all."""
+        return self.apply(self.sign(keypair, path, **arguments))  # type: ignore[arg-type]
+
+    def run_blocks(self, count: int) -> None:
+        """Close the open block and open the next, `count` times; every module's invariants hold after each."""
+        for _ in range(count):
+            self.close()
+
+    def run_to(self, height: int) -> None:
+        """Run blocks until the one at `height` is open."""
+        self.run_blocks(height - self.height)
+
+    def close(self) -> Executed:
+        """Close the open block, seal it and open the next; return what executing it gave."""
+        executed = self._builder.finish()
+        self._events += [record.event for record in executed.events[self._seen :]]
+        self.tree.apply(executed.changes)
+        self.header = Header(
+            self.header.hash, self.height, self.tree.root_hash, ordered_root(executed.extrinsics), self._digest
+        )
+        self.blocks.append((self.header, executed.extrinsics))
+        self._check(RUNTIME.at(self.tree))
+        self._open(self._seal())
+        return executed
+
+    # --- blocks ---
+
+    def begin(self, *, view: int = 0, beacon: bytes | None = None) -> BlockBuilder[Any]:
+        """A builder of the block after the last closed one, as its primary would begin it."""
+        height = self.header.height + 1
+        if beacon is None:
+            primary = self.validators[(height + view) % len(self.validators)]
+            beacon = bls.sign(bls_secret(primary), beacon_message(self.genesis_hash, height))
+        return self.executive.begin(
+            self.tree, height=height, parent_hash=self.header.hash, digest=[ConsensusDigest(view, beacon).item()]
+        )
+
+    def inherent_data(self, seal: Seal | None) -> InherentData:
+        """What the author of the next block knows."""
+        return InherentData(GENESIS_TIME_MS + (self.header.height + 1) * BLOCK_TIME_MS, seal)
+
+    def _open(self, seal: Seal | None) -> None:
+        self._builder = cast(BlockBuilder[Potchain], self.begin())
+        self._digest = list(self._builder.modules.system.digest.get().logs)
+        self._seen = 0
+        for raw in self._builder.inherents(self.inherent_data(seal)):
+            self._builder.apply(raw)
+
+    def _seal(self) -> Seal:
+        header = self.header
+        voters = [index for index, keypair in enumerate(self.validators) if keypair not in self.absent]
+        message = vote_message(self.genesis_hash, 0, header.height, 0, Phase.COMMIT, header.hash)
+        # The sum of the keys signs as the sum of their signatures: one operation instead of one for each voter.
+        secret = sum(int.from_bytes(bls_secret(self.validators[index])) for index in voters) % bls.SUBGROUP_ORDER
+        signature = bls.sign(secret.to_bytes(bls.SECRET_KEY_BYTES), message)
+        return Seal(header.height, 0, 0, header.hash, bitmap(voters, len(self.validators)), signature)
+
+    @staticmethod
+    def _check(modules: Potchain) -> None:
+        for module in modules.modules:
+            module.check()
+
+
+def _accounts(arguments: Mapping[str, object]) -> dict[str, object]:
+    return {name: value.public if isinstance(value, Keypair) else value for name, value in arguments.items()}
