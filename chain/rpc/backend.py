@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from chain.primitives.hashing import Hash
@@ -13,7 +12,7 @@ from chain.rpc.broadcast import Broadcast
 if TYPE_CHECKING:
     from chain.blobs import BlobStore
     from chain.ledger import Ledger
-    from chain.pool import Fate, Pool
+    from chain.pool import Pool
     from runtime.executive import Executive
 
 
@@ -31,14 +30,6 @@ class Peer(Protocol):
     @property
     def best_height(self) -> int:
         """The height that it last announced."""
-
-
-@dataclass(frozen=True, slots=True)
-class Removal:
-    """A transaction left the pool."""
-
-    hash: Hash
-    fate: Fate
 
 
 class Backend(Protocol):
@@ -63,10 +54,6 @@ class Backend(Protocol):
     @property
     def heads(self) -> Broadcast[Header]:
         """Every sealed header, published once the ledger holds its block."""
-
-    @property
-    def removals(self) -> Broadcast[Removal]:
-        """Every transaction that leaves the pool: what its `on_removed` is told."""
 
     @property
     def chain_name(self) -> str:
@@ -95,14 +82,6 @@ class Backend(Protocol):
     @property
     def is_syncing(self) -> bool:
         """Whether it is fetching blocks that its peers have."""
-
-    @property
-    def should_have_peers(self) -> bool:
-        """Whether being alone is a fault: false for a chain of one node."""
-
-    @property
-    def starting_height(self) -> int:
-        """The height at which this process began."""
 
     def peers(self) -> Sequence[Peer]:
         """The nodes that are connected now."""

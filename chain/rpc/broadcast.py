@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import trio
 
@@ -22,7 +22,7 @@ class Lagged(Exception):
 class Receiver(Generic[T]):
     """One subscriber's view: `async for value in receiver`; raises `Lagged` once values were lost to it."""
 
-    def __init__(self, backlog: int = BACKLOG) -> None:
+    def __init__(self, backlog: int) -> None:
         self._values: deque[T] = deque()
         self._backlog = backlog
         self._lagged = False
@@ -63,14 +63,8 @@ class Broadcast(Generic[T]):
     def subscribe(self, backlog: int = BACKLOG) -> Iterator[Receiver[T]]:
         """The values published from now on."""
         receiver: Receiver[T] = Receiver(backlog)
-        with self.join(receiver):
-            yield receiver
-
-    @contextmanager
-    def join(self, receiver: Receiver[Any]) -> Iterator[None]:
-        """Publish to a receiver that may be joined to other broadcasts, too: it gets all in the order of publishing."""
         self._receivers.add(receiver)
         try:
-            yield
+            yield receiver
         finally:
             self._receivers.discard(receiver)

@@ -26,6 +26,7 @@ class Context:
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
+        self.starting_height = backend.ledger.head.height
         self._threads = trio.CapacityLimiter(READ_THREADS)
 
     async def in_thread(self, call: Callable[..., T], *arguments: object) -> T:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 
-from chain.pool import Fate, PoolError, PoolTransaction
+from chain.pool import PoolError, PoolTransaction
 from chain.primitives.hashing import Hash, blake2_256
 from chain.primitives.types import Header
-from chain.rpc.backend import Removal
 from chain.rpc.broadcast import Receiver
 from chain.rpc.context import Context, hexed
 from chain.rpc.errors import Code, RpcError
@@ -74,61 +73,56 @@ async def author_submit_and_watch_extrinsic(
     context: Context, extrinsic: HexBytes
 ) -> AsyncIterator[AsyncGenerator[object]]:
     """ready or future, inBlock, finalized; or usurped, dropped, invalid."""
-    backend = context.backend
-    receiver: Receiver[Header | Removal] = Receiver()
-    # Before it can be included.
-    with backend.heads.join(receiver), backend.removals.join(receiver):
+    with context.backend.heads.subscribe() as receiver:  # Before it can be included.
         found = await submit(context, extrinsic)
         yield _watch(context, found, extrinsic, receiver)
 
 
-async def _watch(
-    context: Context, found: Hash, raw: bytes, receiver: Receiver[Header | Removal]
-) -> AsyncGenerator[object]:
+async def _watch(context: Context, found: Hash, raw: bytes, receiver: Receiver[Header]) -> AsyncGenerator[object]:
+    """What becomes of a pooled transaction; after each block it is in the block, in the pool, or gone."""
     pool = context.backend.pool
     own = pool.get(found)
-    status = "ready" if own is None or _is_ready(context, own) else "future"
-    yield status
-    async for news in receiver:
-        if isinstance(news, Removal):
-            if news.hash != found:
-                continue
-            if news.fate is Fate.USURPED:
-                yield {"usurped": hexed(_usurper(context, own))}
-                return
-            if news.fate is Fate.DROPPED:
-                yield "dropped"
-                return
-            if news.fate is Fate.INVALID:
-                yield "invalid"
-                return
-            continue  # Included: the block's header is on its way.
-        block = await context.in_thread(context.block, news.hash)
+    is_ready = own is None or _is_ready(context, own)
+    yield "ready" if is_ready else "future"
+    async for header in receiver:
+        block = await context.in_thread(context.block, header.hash)
         if block is not None and raw in block.extrinsics:
-            at = hexed(news.hash)
-            if status == "future":
+            if not is_ready:
                 yield "ready"
+            at = hexed(header.hash)
             yield {"inBlock": at}
             yield {"finalized": at}
             return
-        if status == "future" and own is not None and found in pool and _is_ready(context, own):
-            status = "ready"
-            yield status
+        if found in pool:
+            if not is_ready and own is not None and _is_ready(context, own):
+                is_ready = True
+                yield "ready"
+        elif header.height == context.backend.ledger.head.height:  # Else a newer block may have it.
+            yield await _loss(context, raw, own)
+            return
+
+
+async def _loss(context: Context, raw: bytes, own: PoolTransaction | None) -> object:
+    """Why a transaction is neither in a block nor in the pool."""
+    if own is not None:
+        for waiting in context.backend.pool.ready():
+            if (waiting.valid.sender, waiting.valid.nonce) == (own.valid.sender, own.valid.nonce):
+                return {"usurped": hexed(waiting.hash)}
+    return "dropped" if await context.in_thread(_is_valid, context, raw) else "invalid"
+
+
+def _is_valid(context: Context, raw: bytes) -> bool:
+    with context.state(None) as state:
+        try:
+            context.backend.executive.validate_transaction(state, raw)
+        except InvalidTransaction:
+            return False
+        return True
 
 
 def _is_ready(context: Context, own: PoolTransaction) -> bool:
     """Whether no nonce is missing before a pooled transaction's."""
     return context.backend.pool.next_nonce(own.valid.sender, 0) > own.valid.nonce
-
-
-def _usurper(context: Context, own: PoolTransaction | None) -> Hash:
-    """What took a transaction's place in the pool (its own hash when that is gone, too)."""
-    if own is None:
-        return bytes(32)
-    for waiting in context.backend.pool.ready():
-        if (waiting.valid.sender, waiting.valid.nonce) == (own.valid.sender, own.valid.nonce):
-            return waiting.hash
-    return own.hash
 
 
 @registry.sync("author_extrinsicHash")

@@ -24,7 +24,7 @@ def health(backend: Backend) -> dict[str, Any]:
     return {
         "peers": len(backend.peers()),
         "isSyncing": backend.is_syncing,
-        "shouldHavePeers": backend.should_have_peers,
+        "shouldHavePeers": backend.chain_type != "Development",
     }
 
 
@@ -88,7 +88,7 @@ def system_sync_state(context: Context) -> dict[str, int]:
     backend = context.backend
     current = backend.ledger.head.height
     highest = max([current, *(peer.best_height for peer in backend.peers())])
-    return {"startingBlock": backend.starting_height, "currentBlock": current, "highestBlock": highest}
+    return {"startingBlock": context.starting_height, "currentBlock": current, "highestBlock": highest}
 
 
 @registry.awaits("system_accountNextIndex", "account_nextIndex")

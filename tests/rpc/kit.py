@@ -13,13 +13,13 @@ import trio
 
 from chain.blobs import BlobStore
 from chain.ledger import ExecutedBlock, Ledger
-from chain.pool import Fate, Pool
+from chain.pool import Pool
 from chain.primitives import bls, ss58
 from chain.primitives.hashing import Hash
 from chain.primitives.keys import Keypair, Scheme
 from chain.primitives.seal import Phase, Seal, beacon_message, bitmap, vote_message
 from chain.primitives.types import Header
-from chain.rpc.backend import Peer, Removal
+from chain.rpc.backend import Peer
 from chain.rpc.broadcast import Broadcast
 from chain.rpc.protocol import Limits
 from chain.rpc.server import RpcServer
@@ -92,7 +92,6 @@ class MiniNode:
     executive: Executive
     blobs: BlobStore
     heads: Broadcast[Header] = field(default_factory=Broadcast)
-    removals: Broadcast[Removal] = field(default_factory=Broadcast)
     chain_name: str = "potchain test"
     chain_type: str = "Development"
     properties: Mapping[str, object] = field(
@@ -102,19 +101,14 @@ class MiniNode:
     local_identity: bytes = KEYS.node.public
     listen_addresses: Sequence[str] = ("127.0.0.1:30333",)
     is_syncing: bool = False
-    should_have_peers: bool = False
-    starting_height: int = 0
     seals_at_once: bool = True
     peer_list: list[Peer] = field(default_factory=list)
     peer_blobs: dict[Hash, bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.pool = Pool(on_removed=self._removed)
+        self.pool = Pool()
         self._wake = trio.Event()
         self._turn = trio.Lock()
-
-    def _removed(self, found: Hash, fate: Fate) -> None:
-        self.removals.publish(Removal(found, fate))
 
     def peers(self) -> Sequence[Peer]:
         return self.peer_list
