@@ -11,7 +11,6 @@ import fcntl
 import os
 import struct
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -306,12 +305,24 @@ class Store:
                 if self._failed is not None:
                     raise StorageFailed(self._failed)
                 try:
-                    with self._environment.begin(write=True) as txn:
-                        return change(Batch(txn, self._tables))
+                    return self._write_once(change)
                 except lmdb.MapFullError:
                     self._grow()
                 except (lmdb.Error, OSError) as error:
                     raise self._fail(error) from error
+
+    def _write_once(self, change: Callable[[Batch], T]) -> T:
+        txn = self._environment.begin(write=True)
+        try:
+            result = change(Batch(txn, self._tables))
+            txn.commit()
+        except BaseException:
+            # Aborting waits in line with snapshots that open meanwhile, and can wait for tens of seconds under a load
+            # of them: hold new ones back until it is done. After a commit that failed there is nothing left to abort.
+            with self._gate.closed():
+                txn.abort()
+            raise
+        return result
 
     @property
     def size_bytes(self) -> int:
@@ -350,7 +361,7 @@ class _Gate:
     def __init__(self) -> None:
         self._condition = threading.Condition()
         self._readers = 0
-        self._waiting = False
+        self._closed = False
         self._mine = threading.local()
 
     @contextmanager
@@ -358,7 +369,7 @@ class _Gate:
         mine: int = getattr(self._mine, "readers", 0)
         with self._condition:
             # A thread that reads already goes on: who waits to be alone waits for that reader to end.
-            while self._waiting and not mine:
+            while self._closed and not mine:
                 self._condition.wait()
             self._readers += 1
         self._mine.readers = mine + 1
@@ -371,23 +382,28 @@ class _Gate:
                 self._condition.notify_all()
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
-        assert not getattr(self._mine, "readers", 0), "a thread must not write while it reads: it would wait for itself"
-        with self._condition:
-            self._waiting = True
-            try:
-                deadline = time.monotonic() + GROW_WAIT_SECONDS
-                while self._readers:
-                    left = deadline - time.monotonic()
-                    if left <= 0:
-                        raise TimeoutError(
-                            f"it has to grow, but {self._readers} readers did not end within {GROW_WAIT_SECONDS:.0f} s"
-                        )
-                    self._condition.wait(left)
-                yield
-            finally:
-                self._waiting = False
+    def closed(self) -> Iterator[None]:
+        """Let no new reader in."""
+        # Set before the lock is taken: readers who come and go without a pause would keep it from us for long.
+        self._closed = True
+        try:
+            yield
+        finally:
+            with self._condition:
+                self._closed = False
                 self._condition.notify_all()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Let no new reader in, and wait until the last one is out. TimeoutError if one stays."""
+        assert not getattr(self._mine, "readers", 0), "a thread must not write while it reads: it would wait for itself"
+        with self.closed():
+            with self._condition:
+                if not self._condition.wait_for(lambda: not self._readers, GROW_WAIT_SECONDS):
+                    raise TimeoutError(
+                        f"it has to grow, but {self._readers} readers did not end within {GROW_WAIT_SECONDS:.0f} s"
+                    )
+            yield
 
 
 def _u32(number: int) -> bytes:
