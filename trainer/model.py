@@ -24,8 +24,8 @@ def tensors(program: artifact.Program, theta: Float32s) -> dict[str, Float32s]:
     return {t.name: theta[t.offset : t.offset + t.elements].reshape(t.shape) for t in program.layout}
 
 
-def write_safetensors(path: Path, program: bytes, params: bytes) -> None:
-    """Write the model of a program's blob and a parameter blob; the file appears whole or not at all."""
+def write_safetensors(path: Path, program: bytes, params: bytes) -> int:
+    """Write the model of a program's blob and a parameter blob, whole or not at all; how many tensors it has."""
     parsed = artifact.parse(program)
     theta = optimizers.decode_params(params, parsed.parameters)
     data = save({name: tensor.copy() for name, tensor in tensors(parsed, theta).items()}, {"format": "np"})
@@ -35,3 +35,4 @@ def write_safetensors(path: Path, program: bytes, params: bytes) -> None:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+    return len(parsed.layout)

@@ -27,6 +27,8 @@ PROGRAMS_MAX = 8
 MESSAGE_CHARACTERS_MAX = 1_000
 
 Compiled = Callable[..., Any]
+# The shape and element type of each argument or result.
+Shapes = list[tuple[tuple[int, ...], str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +45,14 @@ class Runner:
 
     def __init__(self, platform: str, cache_dir: str) -> None:
         options = {
-            "jax_platforms": None if platform == "auto" else {"gpu": "cuda"}.get(platform, platform),
+            "jax_platforms": platform,
             "jax_compilation_cache_dir": cache_dir,
             # The digits program compiles in half a second, which is most of a restart.
             "jax_persistent_cache_min_compile_time_secs": 0.1,
         }
         for name, value in options.items():
             jax.config.update(name, value)  # type: ignore[no-untyped-call]
+        self._platform = platform
         self._programs: OrderedDict[bytes, Loaded] = OrderedDict()
 
     def answer(self, request: dict[str, Any]) -> dict[str, object]:
@@ -73,8 +76,12 @@ class Runner:
             parameters = (program.parameters,)
             self._programs[key] = Loaded(
                 program,
-                _compiled(program.gradient, program, program.batch, [((), "float32"), (parameters, "float32")]),
-                _compiled(program.evaluate, program, program.evaluate_batch, [((), "float32"), ((), "int32")]),
+                _compiled(
+                    self._platform, program.gradient, program, program.batch, [((), "float32"), (parameters, "float32")]
+                ),
+                _compiled(
+                    self._platform, program.evaluate, program, program.evaluate_batch, [((), "float32"), ((), "int32")]
+                ),
             )
             while len(self._programs) > PROGRAMS_MAX:
                 self._programs.popitem(last=False)
@@ -102,7 +109,7 @@ def _evaluate(loaded: Loaded, theta: bytes, x: bytes, y: bytes) -> dict[str, obj
     return {"ok": True, "loss_sum": total, "correct": right}
 
 
-def _compiled(data: bytes, program: Program, batch: int, outputs: list[tuple[tuple[int, ...], str]]) -> Compiled:
+def _compiled(platform: str, data: bytes, program: Program, batch: int, outputs: Shapes) -> Compiled:
     """The executable of one exported function, admitted and with exactly these shapes; Refused otherwise."""
     inputs = [
         ((program.parameters,), "float32"),
@@ -119,8 +126,8 @@ def _compiled(data: bytes, program: Program, batch: int, outputs: list[tuple[tup
         raise Refused(f"expected a function of {inputs} to {outputs}, got {found[0]} to {found[1]}")
     if exported.nr_devices != 1 or exported.ordered_effects or exported.unordered_effects:
         raise Refused("expected a pure function on one device")
-    if jax.default_backend() not in {_PLATFORM_OF.get(name, name) for name in exported.platforms}:
-        raise Refused(f"exported for {', '.join(exported.platforms)}, not for {jax.default_backend()}")
+    if platform not in exported.platforms:
+        raise Refused(f"exported for {', '.join(exported.platforms)}, not for {platform}")
     try:
         with mlir.make_ir_context():
             admission.inspect(ir.Module.parse(text), admission.Limits())
@@ -132,10 +139,7 @@ def _compiled(data: bytes, program: Program, batch: int, outputs: list[tuple[tup
         raise Refused(f"does not compile: {type(error).__name__}: {str(error)[:200]}") from None
 
 
-_PLATFORM_OF = {"cuda": "gpu", "rocm": "gpu"}
-
-
-def _shapes(avals: Any) -> list[tuple[tuple[int, ...], str]]:
+def _shapes(avals: Any) -> Shapes:
     # A symbolic dimension is no integer, and so no shape of ours equals it.
     return [(tuple(aval.shape), str(aval.dtype)) for aval in avals]
 

@@ -35,7 +35,7 @@ RUN_SECONDS = 240.0
 PROGRAMS_MAX = 8
 # After that many deaths in a row with one program, the program is taken to be the reason.
 CRASHES_MAX = 3
-PLATFORMS = ("cpu", "gpu", "tpu", "auto")
+PLATFORMS = ("cpu", "cuda", "tpu")
 # What JAX needs to find an accelerator, and nothing else, comes from the parent's environment.
 PASSED_ON = ("PATH", "LANG", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_HOME", "TPU_VISIBLE_CHIPS", "TPU_NAME")
 ONE_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
