@@ -1,0 +1,191 @@
+"""The network's parts without a network: outbox, gossip cache, reputation, identity."""
+
+from __future__ import annotations
+
+import os
+import ssl
+import tempfile
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from chain.net import gossip as gossip_module
+from chain.net.errors import PeerError
+from chain.net.gossip import ENTRIES_MAX, ENTRY_S, WANTED_S, Gossip, batches
+from chain.net.messages import TRANSACTION_BYTES_MAX, TRANSACTIONS_COUNT_MAX
+from chain.net.outbox import BATCH_BYTES, BYTES_MAX, FRAMES_MAX, Lane, Outbox
+from chain.net.reputation import BAN_S_FIRST, RECORDS_MAX, STRANGERS_PER_ADDRESS_MAX, Reputation, is_loopback
+from chain.net.tls import identity_of, make_context
+from chain.primitives.hashing import blake2_256
+from tests.net.kit import ALICE, BOB, CHARLIE
+
+TRANSFER = b"transfer"
+KEY = blake2_256(TRANSFER)
+
+
+# --- outbox
+
+
+def test_consensus_goes_before_everything_that_waits() -> None:
+    outbox = Outbox()
+    outbox.offer(Lane.BULK, b"blob")
+    outbox.offer(Lane.CONTROL, b"ping")
+    outbox.offer(Lane.CONSENSUS, b"vote 1")
+    outbox.offer(Lane.CONSENSUS, b"vote 2")
+    assert outbox.take() == b"vote 1vote 2pingblob"
+    assert outbox.take() == b""
+    assert outbox.bytes_waiting == 0
+
+
+def test_a_large_frame_is_written_alone_so_that_votes_can_pass_what_follows() -> None:
+    outbox = Outbox()
+    for _ in range(3):
+        outbox.offer(Lane.BULK, bytes(BATCH_BYTES))
+    assert len(outbox.take()) == BATCH_BYTES
+    outbox.offer(Lane.CONSENSUS, b"vote")
+    assert outbox.take() == b"vote"
+    assert len(outbox.take()) == BATCH_BYTES
+
+
+def test_an_outbox_is_bounded_by_count_and_by_bytes() -> None:
+    outbox = Outbox()
+    assert [outbox.offer(Lane.CONTROL, b"x") for _ in range(FRAMES_MAX + 1)] == [True] * FRAMES_MAX + [False]
+    outbox = Outbox()
+    assert outbox.offer(Lane.BULK, bytes(BYTES_MAX))
+    assert not outbox.offer(Lane.CONSENSUS, b"x")
+    assert outbox.bytes_waiting == BYTES_MAX
+
+
+# --- gossip
+
+
+def test_a_transaction_is_handed_over_once_whoever_sends_it() -> None:
+    gossip = Gossip(Random(1))
+    assert gossip.received(ALICE.public, [TRANSFER, TRANSFER], 0.0) == [TRANSFER]
+    assert gossip.received(BOB.public, [TRANSFER], 0.0) == []
+    # Both have it, so it is passed on to Charlie alone.
+    everyone = [ALICE.public, BOB.public, CHARLIE.public]
+    assert gossip.publish([TRANSFER], everyone, 0.0) == {CHARLIE.public: [TRANSFER]}
+
+
+def test_with_many_peers_the_square_root_is_pushed_to_and_the_rest_is_told() -> None:
+    peers = [bytes([i]) * 32 for i in range(100)]
+    gossip = Gossip(Random(1))
+    pushes = gossip.publish([TRANSFER], peers, 0.0)
+    assert len(pushes) == 10
+    for peer, transactions in pushes.items():
+        gossip.gave(peer, transactions)
+    assert {peer for peer in peers if gossip.unknown_to(peer) == [KEY]} == set(peers) - set(pushes)
+    assert gossip.give([KEY, bytes(32)]) == [TRANSFER]
+
+
+def test_what_a_peer_promised_and_did_not_give_is_asked_of_the_next_that_has_it() -> None:
+    gossip = Gossip(Random(1))
+    assert gossip.announced(ALICE.public, [KEY], 0.0) == [KEY]
+    assert gossip.announced(BOB.public, [KEY], 0.1) == []
+    assert gossip.overdue(WANTED_S / 2) == {}
+    assert gossip.overdue(WANTED_S) == {BOB.public: [KEY]}
+    gossip.received(BOB.public, [TRANSFER], WANTED_S)
+    assert gossip.overdue(10 * WANTED_S) == {}
+
+
+def test_an_old_transaction_is_forgotten_so_that_it_may_be_valid_later() -> None:
+    gossip = Gossip(Random(1))
+    assert gossip.received(ALICE.public, [TRANSFER], 0.0) == [TRANSFER]
+    gossip.overdue(ENTRY_S + 1.0)
+    assert gossip.received(ALICE.public, [TRANSFER], ENTRY_S + 1.0) == [TRANSFER]
+
+
+def test_the_gossip_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    gossip = Gossip(Random(1))
+    gossip.received(ALICE.public, [i.to_bytes(4, "big") for i in range(ENTRIES_MAX + 10)], 0.0)
+    assert len(gossip) == ENTRIES_MAX
+    monkeypatch.setattr(gossip_module, "BODIES_BYTES_MAX", 1000)
+    gossip = Gossip(Random(1))
+    transactions = [bytes([i]) * 100 for i in range(20)]
+    gossip.publish(transactions, [], 0.0)
+    assert gossip.give([blake2_256(transaction) for transaction in transactions]) == transactions[10:]
+
+
+def test_transactions_are_cut_into_parts_that_fit_a_message() -> None:
+    small = [b"x"] * (TRANSACTIONS_COUNT_MAX + 1)
+    assert [len(part) for part in batches(small)] == [TRANSACTIONS_COUNT_MAX, 1]
+    large = [bytes(TRANSACTION_BYTES_MAX)] * 2
+    assert [len(part) for part in batches(large)] == [1, 1]
+    assert batches([]) == []
+
+
+# --- reputation
+
+
+def test_points_fade_and_a_ban_ends_and_the_next_is_longer() -> None:
+    reputation = Reputation()
+    assert not reputation.penalise(ALICE.public, 60, 0.0)
+    assert not reputation.penalise(ALICE.public, 60, 60.0)
+    assert reputation.penalise(ALICE.public, 60, 61.0)
+    assert reputation.banned_for(ALICE.public, 61.0) == BAN_S_FIRST
+    assert reputation.banned_for(ALICE.public, 61.0 + BAN_S_FIRST) == 0.0
+    assert reputation.penalise(ALICE.public, 100, 200.0)
+    assert reputation.banned_for(ALICE.public, 200.0) == 2 * BAN_S_FIRST
+    assert reputation.banned_for(BOB.public, 200.0) == 0.0
+
+
+def test_an_address_is_banned_but_never_a_loopback_one() -> None:
+    reputation = Reputation()
+    assert reputation.penalise("192.0.2.1", 100, 0.0)
+    for own in ("127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1"):
+        assert is_loopback(own)
+        assert not reputation.penalise(own, 1000, 0.0)
+    with reputation.stranger("192.0.2.1", 1.0) as admitted:
+        assert not admitted
+
+
+def test_strangers_of_one_address_are_bounded() -> None:
+    reputation = Reputation()
+    held = [reputation.stranger("127.0.0.1", 0.0) for _ in range(STRANGERS_PER_ADDRESS_MAX + 1)]
+    assert [place.__enter__() for place in held] == [True] * STRANGERS_PER_ADDRESS_MAX + [False]
+    with reputation.stranger("192.0.2.1", 0.0) as admitted:
+        assert admitted
+    held[0].__exit__(None, None, None)
+    with reputation.stranger("127.0.0.1", 0.0) as admitted:
+        assert admitted
+
+
+def test_reputation_remembers_a_bounded_number() -> None:
+    reputation = Reputation()
+    for i in range(RECORDS_MAX + 1):
+        reputation.penalise(i.to_bytes(32, "big"), 100, 0.0)
+    assert reputation.banned_for(bytes(32), 0.0) == 0.0
+    assert reputation.banned_for(RECORDS_MAX.to_bytes(32, "big"), 0.0) > 0.0
+
+
+# --- identity
+
+
+def test_both_sides_of_a_handshake_prove_their_keys() -> None:
+    server_context = make_context(ALICE.secret_seed, server_side=True)
+    client_context = make_context(BOB.secret_seed, server_side=False)
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    server = server_context.wrap_bio(to_server, to_client, server_side=True)
+    client = client_context.wrap_bio(to_client, to_server)
+    for side in (client, server, client, server):
+        try:
+            side.do_handshake()
+        except ssl.SSLWantReadError:
+            continue
+    assert client.version() == server.version() == "TLSv1.3"
+    assert identity_of(client.getpeercert(binary_form=True)) == ALICE.public
+    assert identity_of(server.getpeercert(binary_form=True)) == BOB.public
+
+
+def test_no_key_stays_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", os.fspath(tmp_path))
+    make_context(ALICE.secret_seed, server_side=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_certificate_that_cannot_be_read_is_the_peers_error() -> None:
+    for certificate in (None, b"", b"\x30\x03\x02\x01\x01", bytes(500)):
+        with pytest.raises(PeerError):
+            identity_of(certificate)
