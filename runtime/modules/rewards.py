@@ -93,18 +93,18 @@ class Rewards(Module):
     def available(self) -> int:
         """What the budget holds at this height."""
         budget = self.budget.get()
-        return min(self.budget_max, budget.amount + (self.system.number.get() - budget.height) * self.block_emission)
+        return min(self.budget_max, budget.amount + (self.system.height - budget.height) * self.block_emission)
 
     def _draw_emission(self, wanted: int) -> int:
         available = self.available()
         emission = min(wanted, available)
-        self.budget.put(Budget(available - emission, self.system.number.get()))
+        self.budget.put(Budget(available - emission, self.system.height))
         return emission
 
     def check(self) -> None:
         """Emission keeps its budget, and is part of what was minted."""
         assert 0 <= self.available() <= self.budget_max
         assert self.emitted.get() <= self.minted.get()
-        assert self.emitted.get() <= self.budget_max + self.system.number.get() * self.block_emission
+        assert self.emitted.get() <= self.budget_max + self.system.height * self.block_emission
         for task, paid in self.paid.items():
             assert list(paid.slots) == sorted(set(paid.slots)), f"task {task} paid a slot twice: {paid}"

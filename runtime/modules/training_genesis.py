@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from runtime.genesis import Section
 from runtime.modules.training_types import (
     ACTIVE_TASKS_MAX,
+    AUDITORS_PER_SLOT_MAX,
     LEARNING_RATE_PICO_MAX,
     NAME_BYTES_MAX,
     OUTLIERS_PPM_MAX,
@@ -82,7 +83,7 @@ def _policy(section: Section) -> Policy:
         commit_blocks=section.integer("commitBlocks", 1, PHASE_BLOCKS_MAX),
         reveal_blocks=section.integer("revealBlocks", 1, PHASE_BLOCKS_MAX),
         audit_blocks=section.integer("auditBlocks", 1, PHASE_BLOCKS_MAX),
-        auditors_per_slot=section.integer("auditorsPerSlot", 1, 255),
+        auditors_per_slot=section.integer("auditorsPerSlot", 1, AUDITORS_PER_SLOT_MAX),
         tolerance_micro_steps=section.integer(
             "toleranceMicroSteps", TOLERANCE_MICRO_STEPS_MIN, TOLERANCE_MICRO_STEPS_MAX
         ),

@@ -75,7 +75,7 @@ class TrainingSchema(Module):
         index = 1
 
     class InvalidPolicy(DispatchError):
-        """Slots: 1 to 64, phases: 1 to 14,400 blocks, auditors: 1 to all, tolerance: 0.5 to 4, outliers: 0 to 10 %."""
+        """Slots: 1 to 64, phases: 1 to 14,400 blocks, auditors: 1 to 8, tolerance: 0.5 to 4, outliers: 0 to 10 %."""
 
         index = 2
 

@@ -38,7 +38,7 @@ _AUDITORS = b"auditors"
 
 def begin_block(training: TrainingSchema) -> None:
     """Open rounds and audits with this block's beacon."""
-    height = training.system.number.get()
+    height = training.system.height
     for task in training.active_tasks.get():
         state = training.rounds[task]
         if state.phase is Phase.IDLE:
@@ -49,7 +49,7 @@ def begin_block(training: TrainingSchema) -> None:
 
 def end_block(training: TrainingSchema) -> None:
     """Close commit phases and audits that this block completed."""
-    height = training.system.number.get()
+    height = training.system.height
     for task in training.active_tasks.get():
         state = training.rounds[task]
         if state.phase is Phase.COMMIT and (height >= state.deadline or all_committed(state)):
@@ -148,7 +148,8 @@ def _settle_challenges(training: TrainingSchema, task: int, state: RoundState, a
 def _finalise(training: TrainingSchema, task_id: int, state: RoundState, agreed: Outcome, height: int) -> None:
     task = training.tasks[task_id]
     burned = task.price_per_slot * len(agreed.accepted)
-    training.balances.slash_reserved(task.owner, burned)
+    spent = training.balances.burn_reserved(task.owner, burned)
+    assert spent == burned, f"the escrow of task {task_id} lacks {burned - spent}"
     minted = 0
     for index in agreed.accepted:
         account = state.slots[index].worker
@@ -196,7 +197,8 @@ def _finalise(training: TrainingSchema, task_id: int, state: RoundState, agreed:
 
 def _complete(training: TrainingSchema, task_id: int) -> None:
     task = training.tasks[task_id]
-    training.balances.unreserve(task.owner, task.escrow)
+    missing = training.balances.unreserve(task.owner, task.escrow)
+    assert not missing, f"the escrow of task {task_id} lacks {missing}"
     training.tasks[task_id] = replace(task, status=TaskStatus.COMPLETED, escrow=0)
     training.active_tasks.put(tuple(other for other in training.active_tasks.get() if other != task_id))
     training.rounds.remove(task_id)

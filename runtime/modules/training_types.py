@@ -29,8 +29,9 @@ TaskId = u32
 Round = u32
 Slot = u16
 
-# A round's state is decoded and written by every commit and reveal of it: 64 slots keep it under 20 kB.
+# A round's state is decoded and written by every commit and reveal of it: these two keep its slots under 24 kB.
 SLOTS_MAX: Final = 64
+AUDITORS_PER_SLOT_MAX: Final = 8
 # A record a round stays in state for ever; the escrow pays for it, and this bounds what one task may leave behind.
 ROUNDS_MAX: Final = 1_000_000
 # A name is shown in one line of a terminal.
@@ -282,13 +283,13 @@ def optimizer_is_valid(optimizer: Sgd | Adam) -> bool:
 
 
 def policy_is_valid(policy: Policy, validators: int) -> bool:
-    """Whether a policy keeps this file's bounds and asks for no more auditors than there are validators."""
+    """Whether a policy keeps this file's bounds, and asks for no more auditors than there are validators."""
     return (
         1 <= policy.slots <= SLOTS_MAX
         and 1 <= policy.commit_blocks <= PHASE_BLOCKS_MAX
         and 1 <= policy.reveal_blocks <= PHASE_BLOCKS_MAX
         and 1 <= policy.audit_blocks <= PHASE_BLOCKS_MAX
-        and 1 <= policy.auditors_per_slot <= validators
+        and 1 <= policy.auditors_per_slot <= min(AUDITORS_PER_SLOT_MAX, validators)
         and TOLERANCE_MICRO_STEPS_MIN <= policy.tolerance_micro_steps <= TOLERANCE_MICRO_STEPS_MAX
         and policy.outliers_ppm <= OUTLIERS_PPM_MAX
     )

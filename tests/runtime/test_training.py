@@ -1,0 +1,587 @@
+"""Rounds of training, told as stories: what each honest or faulty participant does, and what it gets for it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from chain.primitives.seal import bitmap
+from runtime.modules.training import Training
+from runtime.modules.training_types import (
+    ZERO_HASH,
+    ChallengeCount,
+    Phase,
+    ReopenReason,
+    RoundRecord,
+    Sgd,
+    SlashReason,
+    SlotRecord,
+    TaskStatus,
+    Worker,
+)
+from runtime.testing import ALICE, BOB, CHARLIE, DAVE, ENDOWMENT, EVE, FERDIE, POT, TestChain
+from tests.runtime.training_kit import (
+    ACCURACY_PPM,
+    LOSS_MICRO,
+    POLICY,
+    PRICE,
+    SALT,
+    VALIDATORS,
+    Story,
+    root,
+    terms,
+)
+
+BOND = 100 * POT
+EARNED = PRICE + POT  # the price and the full emission
+
+
+# --- the whole protocol ---
+
+
+def test_a_round_in_which_all_are_honest_takes_three_blocks_and_pays_every_slot() -> None:
+    story = Story()
+    opened = story.state()
+    assert (opened.phase, opened.round, opened.attempt) == (Phase.COMMIT, 0, 0)
+    assert Counter(slot.worker for slot in opened.slots) == {EVE.public: 2, FERDIE.public: 2}
+    height = story.chain.height
+
+    story.commit()
+    assert story.state().phase is Phase.REVEAL
+    assert all(slot.auditors == () for slot in story.state().slots)
+    story.reveal()
+    assert story.state().phase is Phase.AUDIT
+    assert all(len(slot.auditors) == 2 for slot in story.state().slots)
+    story.attest()
+    story.next()
+
+    assert story.chain.height == height + 3
+    new_params, new_optimizer = root("params", 0, 0, [0, 1, 2, 3], ""), root("optimizer", 0, 0, [0, 1, 2, 3])
+    assert story.training.history[0, 0] == RoundRecord(
+        params_root=new_params,
+        optimizer_root=new_optimizer,
+        loss_micro=LOSS_MICRO,
+        accuracy_ppm=ACCURACY_PPM,
+        minted=4 * EARNED,
+        finalised_at=height + 2,
+        slots=tuple(
+            SlotRecord(slot.worker, root("update", 0, 0, index), True) for index, slot in enumerate(opened.slots)
+        ),
+        attesters=bitmap(range(4), 4),
+    )
+    task = story.task()
+    assert (task.round, task.params_root, task.optimizer_root) == (1, new_params, new_optimizer)
+    assert (task.escrow, task.minted) == (4 * PRICE, 4 * EARNED)
+    for keypair in (EVE, FERDIE):
+        assert story.worker(keypair) == Worker(BOND, active=True, accepted=2, rejected=0, earned=2 * EARNED)
+        assert story.chain.free(keypair) == ENDOWMENT - BOND + 2 * EARNED
+    assert story.chain.modules.balances.total_issuance.get() == 6 * ENDOWMENT + 4 * POT
+    assert (story.state().phase, story.state().round) == (Phase.COMMIT, 1)
+
+
+def test_the_last_round_completes_the_task_and_releases_what_the_escrow_still_holds() -> None:
+    story = Story()
+    story.commit(without=[0])
+    story.next(5)  # slot 0 is missing: the commit phase lasts to its deadline
+    story.reveal()
+    story.attest()
+    story.next()
+    for keypair in (EVE, FERDIE):
+        if not story.worker(keypair).active:
+            story.chain.call(keypair, "training.resume")
+    story.play()
+    task = story.task()
+    assert (task.status, task.round, task.escrow, task.minted) == (TaskStatus.COMPLETED, 2, 0, 7 * EARNED)
+    assert story.training.active_tasks.get() == ()
+    assert story.training.rounds.get(0) is None
+    assert story.chain.free(ALICE) == ENDOWMENT - 7 * PRICE
+    (completed,) = story.chain.events_of(Training.TaskCompleted)
+    assert completed == Training.TaskCompleted(0, task.params_root, PRICE)
+    with story.chain.unchanged(Training.UnknownTask):
+        story.chain.call(EVE, "training.commit", task=0, round=2, slot=0, commitment=root())
+    story.next(3)
+
+
+def test_without_a_worker_a_round_waits_and_opens_when_one_comes() -> None:
+    story = Story(workers=())
+    story.next(20)
+    assert (story.state().phase, story.state().attempt) == (Phase.IDLE, 0)
+    story.chain.call(EVE, "training.register_worker")
+    story.next()
+    assert story.state().phase is Phase.COMMIT
+    assert story.slots_of(EVE) == [0, 1, 2, 3]
+    assert story.state().deadline == story.chain.height + POLICY.commit_blocks
+
+
+def test_two_tasks_run_at_once_and_do_not_touch_each_other() -> None:
+    story = Story(tasks=2)
+    story.to_audit(task=1)
+    assert (story.state(0).phase, story.state(1).phase) == (Phase.COMMIT, Phase.AUDIT)
+    story.attest(task=1)
+    story.commit(task=0)
+    assert (story.task(0).round, story.task(1).round) == (0, 1)
+    story.reveal(task=0)
+    story.attest(task=0)
+    story.next()
+    assert (story.task(0).round, story.task(1).round) == (1, 1)
+    assert story.task(0).seed != story.task(1).seed
+    assert story.chain.modules.rewards.minted.get() == 8 * EARNED
+
+
+def test_protocol_calls_that_succeed_are_free_and_those_that_fail_are_not() -> None:
+    story = Story()
+    slot = story.slots_of(EVE)[0]
+    arguments = {"task": 0, "round": 0, "slot": slot, "commitment": root()}
+    assert story.chain.submit(EVE, "training.commit", **arguments).fee == 0
+    again = story.chain.submit(EVE, "training.commit", **arguments)
+    assert isinstance(again.error, Training.AlreadyCommitted)
+    assert again.fee > 0
+
+
+# --- workers that fail ---
+
+
+def test_a_missing_commitment_costs_the_slot_and_pauses_the_worker_until_it_resumes() -> None:
+    story = Story()
+    missing = story.slots_of(EVE)
+    story.commit(without=missing)
+    while story.state().phase is Phase.COMMIT:
+        story.next()
+    assert story.chain.height == story.chain.events_of(Training.RoundOpened)[0].deadline + 1
+    assert story.worker(EVE) == Worker(BOND, active=False, accepted=0, rejected=0, earned=0)
+    story.reveal()
+    story.attest()
+    story.next()
+    assert [slot.accepted for slot in story.training.history[0, 0].slots] == [
+        index not in missing for index in range(4)
+    ]
+    assert story.slots_of(FERDIE) == [0, 1, 2, 3]
+
+    story.chain.call(EVE, "training.resume")
+    with story.chain.unchanged(Training.AlreadyActive):
+        story.chain.call(EVE, "training.resume")
+    with story.chain.unchanged(Training.NotRegistered):
+        story.chain.call(BOB, "training.resume")
+    assert story.training.active_workers.get() == tuple(sorted((EVE.public, FERDIE.public)))
+
+
+def test_a_round_that_nobody_commits_to_opens_again_once_a_worker_resumes() -> None:
+    story = Story()
+    story.next(POLICY.commit_blocks + 1)
+    assert (story.state().phase, story.state().attempt) == (Phase.IDLE, 1)
+    assert story.chain.events_of(Training.RoundReopened) == [
+        Training.RoundReopened(0, 0, 1, ReopenReason.NO_COMMITMENT)
+    ]
+    assert story.training.active_workers.get() == ()
+    story.next(3)
+    story.chain.call(FERDIE, "training.resume")
+    story.next()
+    assert (story.state().phase, story.state().attempt, story.slots_of(FERDIE)) == (Phase.COMMIT, 1, [0, 1, 2, 3])
+    assert story.worker(EVE).bond == BOND
+
+
+def test_a_missing_reveal_costs_bond_and_the_slot_but_not_the_round() -> None:
+    story = Story()
+    story.commit()
+    missing = story.slots_of(EVE)[:1]
+    story.reveal(without=missing)
+    assert story.state().phase is Phase.REVEAL
+    while story.state().phase is Phase.REVEAL:
+        story.next()
+    assert story.worker(EVE) == Worker(BOND - 5 * POT, active=False, accepted=0, rejected=0, earned=0)
+    assert story.chain.events_of(Training.WorkerSlashed) == [
+        Training.WorkerSlashed(EVE.public, 0, 0, 5 * POT, SlashReason.NOT_REVEALED)
+    ]
+    story.attest()
+    story.next()
+    assert story.task().round == 1
+    assert story.worker(EVE).accepted == 1
+    assert story.chain.modules.balances.total_issuance.get() == 6 * ENDOWMENT + 3 * POT - 5 * POT
+
+
+def test_a_round_that_nobody_reveals_opens_again_in_the_same_block() -> None:
+    story = Story()
+    story.commit()
+    story.chain.call(BOB, "training.register_worker")
+    while story.state().phase is Phase.REVEAL:
+        story.next()
+    assert (story.state().phase, story.state().attempt, story.slots_of(BOB)) == (Phase.COMMIT, 1, [0, 1, 2, 3])
+    assert [story.worker(keypair).bond for keypair in (EVE, FERDIE)] == [BOND - 10 * POT] * 2
+
+
+def test_a_worker_that_often_does_not_reveal_is_removed_when_its_bond_runs_low() -> None:
+    story = Story(workers=[EVE], policy=replace(POLICY, slots=11))
+    story.commit()
+    while story.state().phase is Phase.REVEAL:
+        story.next()
+    assert story.worker(EVE) == Worker(0, active=False, accepted=0, rejected=0, earned=0)
+    assert story.training.workers.get(EVE.public) is None
+    assert story.chain.free(EVE) == ENDOWMENT - 55 * POT
+    assert story.chain.events_of(Training.WorkerDeregistered) == [Training.WorkerDeregistered(EVE.public, 45 * POT)]
+
+
+# --- cheats, challenges, audits ---
+
+
+def test_a_wrong_gradient_is_challenged_recomputed_by_all_and_slashed() -> None:
+    story = Story()
+    story.to_audit()
+    wrong = story.slots_of(FERDIE)[1]
+    story.attest(BOB, CHARLIE)
+    story.challenge(DAVE, wrong)
+    assert story.state().attestations == ()
+    assert story.state().slots[wrong].challenged
+    story.attest(without=[wrong])
+    story.next()
+
+    record = story.training.history[0, 0]
+    assert [slot.accepted for slot in record.slots] == [index != wrong for index in range(4)]
+    assert record.minted == 3 * EARNED
+    assert story.training.challenges[DAVE.public] == ChallengeCount(upheld=1, refuted=0)
+    assert story.chain.events_of(Training.ChallengeUpheld) == [Training.ChallengeUpheld(0, 0, wrong, DAVE.public)]
+    assert story.chain.events_of(Training.WorkerSlashed) == [
+        Training.WorkerSlashed(FERDIE.public, 0, 0, 60 * POT, SlashReason.REJECTED)
+    ]
+    # Its bond is too low now: it is removed, and remembered. Its other slot was right, and is paid.
+    assert story.worker(FERDIE) == Worker(0, active=False, accepted=1, rejected=1, earned=EARNED)
+    assert story.chain.free(FERDIE) == ENDOWMENT - 60 * POT + EARNED
+    assert story.slots_of(EVE) == [0, 1, 2, 3]
+    assert story.task().escrow == 5 * PRICE  # the rejected slot's price stays for the owner
+
+
+def test_a_cheat_who_comes_back_needs_a_whole_new_bond() -> None:
+    story = Story()
+    story.to_audit()
+    story.challenge(ALICE, story.slots_of(EVE)[0])
+    story.attest(without=story.slots_of(EVE)[:1])
+    story.next()
+    story.chain.call(EVE, "training.register_worker")
+    assert story.worker(EVE) == Worker(BOND, active=True, accepted=1, rejected=1, earned=EARNED)
+
+
+def test_a_refuted_challenge_counts_against_its_challenger_and_the_slot_is_paid() -> None:
+    story = Story()
+    story.to_audit()
+    story.challenge(DAVE, 0)
+    story.attest()
+    story.next()
+    assert story.training.challenges[DAVE.public] == ChallengeCount(upheld=0, refuted=1)
+    assert story.chain.events_of(Training.ChallengeRefuted) == [Training.ChallengeRefuted(0, 0, 0, DAVE.public)]
+    assert all(slot.accepted for slot in story.training.history[0, 0].slots)
+    assert story.worker(EVE).bond == story.worker(FERDIE).bond == BOND
+
+
+def test_when_all_cheat_all_are_slashed_and_the_round_opens_again() -> None:
+    story = Story()
+    story.to_audit()
+    for slot in range(4):
+        story.challenge(VALIDATORS[slot], slot)
+    story.attest(without=range(4))
+    story.next()
+    assert (story.task().round, story.state().attempt, story.state().phase) == (0, 1, Phase.IDLE)
+    assert story.chain.events_of(Training.RoundReopened) == [
+        Training.RoundReopened(0, 0, 1, ReopenReason.NOTHING_ACCEPTED)
+    ]
+    for keypair in (EVE, FERDIE):
+        # The first rejection took 60 and the rest of the bond went back: there was nothing left for the second.
+        assert story.worker(keypair) == Worker(0, active=False, accepted=0, rejected=2, earned=0)
+        assert story.chain.free(keypair) == ENDOWMENT - 60 * POT
+    assert story.chain.modules.rewards.minted.get() == 0
+    assert story.task().escrow == 8 * PRICE
+    assert story.training.history.get((0, 0)) is None
+
+
+def test_drawn_auditors_are_waited_for_until_the_deadline() -> None:
+    story = Story(policy=replace(POLICY, auditors_per_slot=3))
+    story.to_audit()
+    absent = next(
+        keypair for keypair in VALIDATORS if any(keypair.public in slot.auditors for slot in story.state().slots)
+    )
+    story.attest(*[keypair for keypair in VALIDATORS if keypair is not absent])
+    deadline = story.state().deadline
+    story.chain.run_to(deadline)
+    assert (story.state().phase, story.task().round) == (Phase.AUDIT, 0)
+    story.next()
+    assert story.task().round == 1
+    assert story.training.history[0, 0].finalised_at == deadline
+    assert story.training.history[0, 0].attesters == bitmap(
+        [index for index, keypair in enumerate(VALIDATORS) if keypair is not absent], 4
+    )
+
+
+def test_without_a_quorum_a_round_waits_beyond_its_deadline() -> None:
+    story = Story()
+    story.to_audit()
+    story.attest(ALICE, BOB)
+    story.next(POLICY.audit_blocks + 10)
+    assert story.state().phase is Phase.AUDIT
+    story.attest(CHARLIE)
+    story.next()
+    assert story.task().round == 1
+
+
+def test_a_split_vote_opens_the_round_again_after_the_deadline_and_punishes_nobody() -> None:
+    story = Story()
+    story.to_audit()
+    deadline = story.state().deadline
+    story.attest(ALICE, BOB)
+    story.attest(CHARLIE, DAVE, word="another model")
+    story.chain.run_to(deadline)
+    assert story.state().phase is Phase.AUDIT
+    story.next()
+    assert story.chain.events_of(Training.RoundReopened) == [Training.RoundReopened(0, 0, 1, ReopenReason.NO_AGREEMENT)]
+    assert story.worker(EVE).bond == story.worker(FERDIE).bond == BOND
+
+
+def test_a_validator_may_change_its_word_which_then_costs_a_fee() -> None:
+    story = Story()
+    story.to_audit()
+    story.attest(DAVE, word="a mistake")
+    story.attest(DAVE)
+    assert len(story.state().attestations) == 1
+    with story.chain.unchanged(Training.AlreadyAttested):
+        story.attest(DAVE)
+    accepted = bitmap(range(4), 4)
+    arguments = {"task": 0, "round": 0, "accepted": accepted, "optimizer_root": root(), "loss_micro": 1}
+    first = story.chain.submit(BOB, "training.attest", params_root=root(1), accuracy_ppm=1, **arguments)
+    second = story.chain.submit(BOB, "training.attest", params_root=root(2), accuracy_ppm=1, **arguments)
+    assert (first.error, second.error) == (None, None)
+    assert first.fee == 0 < second.fee
+
+
+def test_loss_and_accuracy_are_the_lower_median_of_those_who_agreed() -> None:
+    story = Story()
+    story.to_audit()
+    for validator, loss, accuracy in ((ALICE, 5, 10), (BOB, 7, 0), (CHARLIE, 6, 1_000_000), (DAVE, 1 << 60, 11)):
+        story.attest(validator, loss_micro=loss, accuracy_ppm=accuracy)
+    story.next()
+    record = story.training.history[0, 0]
+    assert (record.loss_micro, record.accuracy_ppm) == (6, 10)
+
+
+def test_a_silent_aggregator_delays_nothing_and_a_lying_one_decides_nothing() -> None:
+    story = Story()
+    story.chain.call(BOB, "training.register_aggregator")
+    story.play()
+    assert story.task().round == 1  # nobody aggregated
+    story.to_audit()
+    story.chain.call(BOB, "training.aggregate", task=0, round=1, params_root=root("lie"), optimizer_root=root("lie"))
+    aggregate = story.state().aggregate
+    assert aggregate is not None
+    assert aggregate.params_root == root("lie")
+    story.attest()
+    story.next()
+    assert story.task().params_root == root("params", 0, 1, [0, 1, 2, 3], "")
+
+
+def test_a_validator_that_trains_never_audits_its_own_slots() -> None:
+    story = Story(workers=[DAVE], policy=replace(POLICY, slots=16, auditors_per_slot=4))
+    story.to_audit()
+    for slot in story.state().slots:
+        assert sorted(slot.auditors) == sorted(keypair.public for keypair in (ALICE, BOB, CHARLIE))
+
+
+# --- guards ---
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"name": b""}, Training.InvalidName),
+        ({"name": b"x" * 65}, Training.InvalidName),
+        ({"name": b"\xff"}, Training.InvalidName),
+        ({"name": b"red \x1b[31m"}, Training.InvalidName),
+        ({"optimizer": Sgd(learning_rate=0, momentum=0)}, Training.InvalidOptimizer),
+        ({"optimizer": Sgd(learning_rate=10**15 + 1, momentum=0)}, Training.InvalidOptimizer),
+        ({"optimizer": Sgd(learning_rate=1, momentum=10**12)}, Training.InvalidOptimizer),
+        ({"policy": replace(POLICY, slots=0)}, Training.InvalidPolicy),
+        ({"policy": replace(POLICY, slots=65)}, Training.InvalidPolicy),
+        ({"policy": replace(POLICY, commit_blocks=0)}, Training.InvalidPolicy),
+        ({"policy": replace(POLICY, reveal_blocks=14_401)}, Training.InvalidPolicy),
+        ({"policy": replace(POLICY, audit_blocks=0)}, Training.InvalidPolicy),
+        ({"policy": replace(POLICY, auditors_per_slot=0)}, Training.InvalidPolicy),
+        ({"policy": replace(POLICY, auditors_per_slot=5)}, Training.InvalidPolicy),
+        ({"policy": replace(POLICY, tolerance_micro_steps=499_999)}, Training.InvalidPolicy),
+        ({"policy": replace(POLICY, tolerance_micro_steps=4_000_001)}, Training.InvalidPolicy),
+        ({"policy": replace(POLICY, outliers_ppm=100_001)}, Training.InvalidPolicy),
+        ({"rounds": 0}, Training.InvalidRounds),
+        ({"rounds": 1_000_001}, Training.InvalidRounds),
+        ({"price_per_slot": POT // 1000 - 1}, Training.PriceTooLow),
+    ],
+)
+def test_a_task_outside_the_bounds_is_refused(changes: dict[str, object], error: type[Exception]) -> None:
+    chain = TestChain()
+    with chain.unchanged(error):  # type: ignore[arg-type]
+        chain.call(ALICE, "training.create_task", **terms(**changes))
+
+
+def test_a_task_reserves_its_whole_escrow_or_is_refused() -> None:
+    chain = TestChain()
+    with chain.unchanged(type(chain.modules.balances).InsufficientBalance):
+        chain.call(ALICE, "training.create_task", **terms(price_per_slot=ENDOWMENT))
+    with chain.unchanged(type(chain.modules.balances).InsufficientBalance):
+        chain.call(ALICE, "training.create_task", **terms(price_per_slot=(1 << 128) - 1, rounds=1_000_000))
+    chain.call(ALICE, "training.create_task", **terms(optimizer=Sgd(10**9, 0), rounds=1_000))
+    task = chain.modules.training.tasks[0]
+    assert task.escrow == 4 * 1_000 * PRICE == chain.modules.balances.reserved(ALICE.public)
+    assert (task.round, task.optimizer_root, task.status) == (0, ZERO_HASH, TaskStatus.ACTIVE)
+
+
+def test_only_so_many_tasks_run_at_once() -> None:
+    story = Story(tasks=16)
+    with story.chain.unchanged(Training.TooManyTasks):
+        story.chain.call(BOB, "training.create_task", **terms())
+
+
+def test_a_worker_registers_once_with_a_bond_it_can_pay_and_leaves_when_it_has_no_slot() -> None:
+    story = Story(workers=[EVE])
+    with story.chain.unchanged(Training.AlreadyRegistered):
+        story.chain.call(EVE, "training.register_worker")
+    with story.chain.unchanged(Training.NotRegistered):
+        story.chain.call(BOB, "training.deregister_worker")
+    with story.chain.unchanged(Training.WorkerAssigned):
+        story.chain.call(EVE, "training.deregister_worker")
+    story.chain.call(BOB, "training.register_worker")
+    story.chain.call(BOB, "training.deregister_worker")
+    assert story.chain.free(BOB) == ENDOWMENT
+    assert story.training.workers.get(BOB.public) is None
+    poor = story.chain.free(CHARLIE) - BOND
+    story.chain.call(CHARLIE, "balances.transfer_keep_alive", dest=DAVE, value=poor)
+    with story.chain.unchanged(type(story.chain.modules.balances).Expendability):
+        story.chain.call(CHARLIE, "training.register_worker")
+
+
+def test_a_commitment_is_taken_once_from_the_worker_that_was_drawn_in_the_phase_that_runs() -> None:
+    story = Story()
+    slot = story.slots_of(EVE)[0]
+    arguments = {"task": 0, "round": 0, "slot": slot, "commitment": root()}
+    for changes, error in (
+        ({"task": 1}, Training.UnknownTask),
+        ({"round": 1}, Training.WrongRound),
+        ({"slot": 4}, Training.UnknownSlot),
+        ({"slot": story.slots_of(FERDIE)[0]}, Training.NotAssigned),
+    ):
+        with story.chain.unchanged(error):
+            story.chain.call(EVE, "training.commit", **{**arguments, **changes})
+    with story.chain.unchanged(Training.WrongPhase):
+        story.reveal_one(slot)
+    with story.chain.unchanged(Training.WrongPhase):
+        story.attest(ALICE)
+    story.chain.call(EVE, "training.commit", **arguments)
+    with story.chain.unchanged(Training.AlreadyCommitted):
+        story.chain.call(EVE, "training.commit", **arguments)
+
+
+def test_a_reveal_must_be_what_was_committed() -> None:
+    story = Story()
+    missing, mine = story.slots_of(EVE)
+    story.commit(without=[missing])
+    while story.state().phase is Phase.COMMIT:
+        story.next()
+    with story.chain.unchanged(Training.NotCommitted):
+        story.reveal_one(missing)
+    with story.chain.unchanged(Training.CommitmentMismatch):
+        story.reveal_one(mine, salt=root("another"))
+    with story.chain.unchanged(Training.CommitmentMismatch):
+        story.reveal_one(mine, update_root=root("another"))
+    with story.chain.unchanged(Training.NotAssigned):
+        story.chain.call(
+            FERDIE, "training.reveal", task=0, round=0, slot=mine, salt=SALT, update_root=story.update_root(mine)
+        )
+    story.reveal_one(mine)
+    with story.chain.unchanged(Training.AlreadyRevealed):
+        story.reveal_one(mine)
+
+
+def test_a_copied_commitment_cannot_be_revealed() -> None:
+    story = Story(policy=replace(POLICY, slots=2))
+    original, copied = story.slots_of(EVE)[0], story.slots_of(FERDIE)[0]
+    story.commit(without=[copied])
+    commitment = story.state().slots[original].commitment
+    story.chain.call(FERDIE, "training.commit", task=0, round=0, slot=copied, commitment=commitment)
+    story.next()
+    with story.chain.unchanged(Training.CommitmentMismatch):
+        story.reveal_one(copied, update_root=story.update_root(original))
+
+
+def test_an_attestation_is_a_validators_canonical_and_complete_word() -> None:
+    story = Story()
+    missing = story.slots_of(EVE)[:1]
+    story.commit()
+    story.reveal(without=missing)
+    while story.state().phase is Phase.REVEAL:
+        story.next()
+    chain = story.chain
+    with chain.unchanged(Training.NotAuthority):
+        story.attest(EVE)
+    for accepted in (b"", b"\0\0", b"\x10"):
+        with chain.unchanged(Training.InvalidBitmap):
+            story.attest(ALICE, accepted=accepted)
+    with chain.unchanged(Training.NotRevealed):
+        story.attest(ALICE, accepted=b"\x0f")
+    with chain.unchanged(Training.SlotNotChallenged):
+        story.attest(ALICE, accepted=b"\0")
+    with chain.unchanged(Training.InvalidAccuracy):
+        story.attest(ALICE, accuracy_ppm=1_000_001)
+    for slot in range(4):
+        if slot not in missing:
+            story.challenge(ALICE, slot)
+    with chain.unchanged(Training.RootsChanged):
+        story.attest(ALICE, accepted=b"\0", params_root=root("another"))
+    story.attest(ALICE, accepted=b"\0", params_root=story.task().params_root, optimizer_root=ZERO_HASH)
+
+
+def test_a_challenge_is_a_validators_about_a_revealed_slot_once_and_in_time() -> None:
+    story = Story()
+    missing = story.slots_of(EVE)[0]
+    with story.chain.unchanged(Training.WrongPhase):
+        story.challenge(ALICE, 0)
+    story.commit()
+    story.reveal(without=[missing])
+    while story.state().phase is Phase.REVEAL:
+        story.next()
+    challenged = story.slots_of(FERDIE)[0]
+    with story.chain.unchanged(Training.NotAuthority):
+        story.challenge(EVE, challenged)
+    with story.chain.unchanged(Training.UnknownSlot):
+        story.challenge(ALICE, 4)
+    with story.chain.unchanged(Training.NotRevealed):
+        story.challenge(ALICE, missing)
+    story.challenge(ALICE, challenged)
+    with story.chain.unchanged(Training.AlreadyChallenged):
+        story.challenge(BOB, challenged)
+    story.chain.run_to(story.state().deadline + 1)
+    with story.chain.unchanged(Training.AuditClosed):
+        story.challenge(BOB, story.slots_of(FERDIE)[1])
+
+
+def test_an_aggregator_has_a_bond_and_repeats_itself_at_its_own_cost() -> None:
+    story = Story()
+    arguments = {"task": 0, "round": 0, "params_root": root(1), "optimizer_root": root(2)}
+    with story.chain.unchanged(Training.NotRegistered):
+        story.chain.call(BOB, "training.aggregate", **arguments)
+    with story.chain.unchanged(Training.NotRegistered):
+        story.chain.call(BOB, "training.deregister_aggregator")
+    story.chain.call(BOB, "training.register_aggregator")
+    with story.chain.unchanged(Training.AlreadyRegistered):
+        story.chain.call(BOB, "training.register_aggregator")
+    with story.chain.unchanged(Training.WrongPhase):
+        story.chain.call(BOB, "training.aggregate", **arguments)
+    story.to_audit()
+    assert story.chain.submit(BOB, "training.aggregate", **arguments).fee == 0
+    with story.chain.unchanged(Training.SameAggregate):
+        story.chain.call(BOB, "training.aggregate", **arguments)
+    assert story.chain.submit(BOB, "training.aggregate", **{**arguments, "params_root": root(3)}).fee > 0
+    story.chain.call(BOB, "training.deregister_aggregator")
+    assert story.chain.modules.balances.reserved(BOB.public) == 0
+
+
+def test_draws_differ_between_rounds_because_the_beacon_does() -> None:
+    story = Story(policy=replace(POLICY, slots=12), rounds=3)
+    drawn = []
+    for _ in range(3):
+        drawn.append(tuple(slot.worker for slot in story.state().slots))
+        story.play()
+    assert len(set(drawn)) > 1

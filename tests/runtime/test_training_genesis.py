@@ -1,0 +1,87 @@
+"""Tasks in a genesis file: they run from the first block, and what is wrong with one is named by its path."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+from chain.primitives import ss58
+from runtime.modules.training_types import Adam, Phase, Policy, Sgd, TaskStatus
+from runtime.testing import ALICE, ENDOWMENT, EVE, POT, TestChain
+from runtime.types import GenesisError
+
+TASK: dict[str, Any] = {
+    "owner": ss58.encode(ALICE.public),
+    "name": "digits",
+    "programRoot": "0x" + "11" * 32,
+    "datasetRoot": "0x" + "22" * 32,
+    "paramsRoot": "0x" + "33" * 32,
+    "optimizer": {
+        "adam": {"learningRate": 20_000_000_000, "beta1": 900_000_000_000, "beta2": 999_000_000_000, "epsilon": 10_000}
+    },
+    "policy": {
+        "slots": 4,
+        "commitBlocks": 20,
+        "revealBlocks": 10,
+        "auditBlocks": 30,
+        "auditorsPerSlot": 2,
+        "toleranceMicroSteps": 510_000,
+        "outliersPpm": 20,
+    },
+    "rounds": 200,
+    "pricePerSlot": POT,
+}
+
+
+def test_a_task_in_genesis_runs_from_the_first_block() -> None:
+    sgd = {**TASK, "optimizer": {"sgd": {"learningRate": 1, "momentum": 0}}}
+    chain = TestChain(training={"tasks": [TASK, sgd]})
+    first, second = (chain.modules.training.tasks[index] for index in (0, 1))
+    assert (first.owner, first.name, first.status) == (ALICE.public, b"digits", TaskStatus.ACTIVE)
+    assert (first.program_root, first.dataset_root, first.params_root) == (b"\x11" * 32, b"\x22" * 32, b"\x33" * 32)
+    assert first.optimizer == Adam(20_000_000_000, 900_000_000_000, 999_000_000_000, 10_000)
+    assert first.policy == Policy(4, 20, 10, 30, 2, 510_000, 20)
+    assert (first.round, first.rounds, first.escrow) == (0, 200, 800 * POT)
+    assert second.optimizer == Sgd(1, 0)
+    assert chain.free(ALICE) == ENDOWMENT - 1_600 * POT
+    chain.call(EVE, "training.register_worker")
+    chain.run_blocks(1)
+    assert chain.modules.training.rounds[0].phase is Phase.COMMIT
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("owner",), "nobody", "training.tasks[0].owner: expected an SS58 address"),
+        (("name",), "x" * 65, "training.tasks[0].name: expected text of at most 64 bytes"),
+        (("name",), "", "training.tasks[0]: A task's name is 1 to 64 bytes"),
+        (("paramsRoot",), "0x11", "training.tasks[0].paramsRoot: expected 0x and 64"),
+        (("optimizer",), {"magic": {}}, "training.tasks[0].optimizer: expected"),
+        (("optimizer", "adam", "beta1"), 10**12, "training.tasks[0].optimizer.adam.beta1: expected 0 to 999999999999"),
+        (("policy", "slots"), 65, "training.tasks[0].policy.slots: expected 1 to 64, got 65"),
+        (("policy", "slots"), 1.5, "training.tasks[0].policy.slots: expected a whole number, got 1.5"),
+        (("policy", "auditorsPerSlot"), 5, "training.tasks[0]: Slots: 1 to 64"),
+        (("policy", "speed"), 1, "training.tasks[0].policy.speed: unknown field"),
+        (("rounds",), 0, "training.tasks[0].rounds: expected 1 to 1000000, got 0"),
+        (("pricePerSlot",), 1, "training.tasks[0]: A task pays at least"),
+        (("pricePerSlot",), ENDOWMENT, "training.tasks[0]: balance"),
+    ],
+)
+def test_a_wrong_field_is_named_by_its_path(path: tuple[str, ...], value: object, message: str) -> None:
+    task = copy.deepcopy(TASK)
+    place = task
+    for name in path[:-1]:
+        place = place[name]
+    place[path[-1]] = value
+    with pytest.raises(GenesisError) as caught:
+        TestChain(training={"tasks": [task]})
+    assert str(caught.value).startswith(message)
+
+
+def test_unknown_fields_and_too_many_tasks_are_refused() -> None:
+    with pytest.raises(GenesisError, match=r"training\.task: unknown field; expected tasks"):
+        TestChain(training={"task": []})
+    with pytest.raises(GenesisError, match=r"training\.tasks: expected at most 16 tasks"):
+        TestChain(training={"tasks": [TASK] * 17})

@@ -1,0 +1,158 @@
+"""What honest workers and validators do in each phase of a round, for tests that tell stories about the others."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from chain.primitives.hashing import blake2_256
+from chain.primitives.keys import Keypair
+from chain.primitives.seal import bitmap
+from runtime.modules.training import Training
+from runtime.modules.training_types import Adam, Phase, Policy, RoundState, Task, Worker, commitment_of
+from runtime.testing import ALICE, BOB, CHARLIE, DAVE, EVE, FERDIE, POT, TestChain
+
+VALIDATORS = (ALICE, BOB, CHARLIE, DAVE)
+PEOPLE = {keypair.public: keypair for keypair in (*VALIDATORS, EVE, FERDIE)}
+PRICE = 2 * POT
+ADAM = Adam(learning_rate=20_000_000_000, beta1=900_000_000_000, beta2=999_000_000_000, epsilon=10_000)
+POLICY = Policy(
+    slots=4,
+    commit_blocks=5,
+    reveal_blocks=4,
+    audit_blocks=6,
+    auditors_per_slot=2,
+    tolerance_micro_steps=510_000,
+    outliers_ppm=20,
+)
+LOSS_MICRO = 1_234_567
+ACCURACY_PPM = 912_000
+
+
+def root(*words: object) -> bytes:
+    """A root that stands for some blob."""
+    return blake2_256(repr(words).encode())
+
+
+SALT = root("salt")
+
+
+def terms(**changes: object) -> dict[str, object]:
+    """The arguments of `create_task`."""
+    return {
+        "name": b"digits",
+        "program_root": root("program"),
+        "dataset_root": root("dataset"),
+        "params_root": root("params"),
+        "optimizer": ADAM,
+        "policy": POLICY,
+        "rounds": 2,
+        "price_per_slot": PRICE,
+        **changes,
+    }
+
+
+class Story:
+    """A chain with one task of ALICE's and the workers EVE and FERDIE, at the first block of round 0."""
+
+    def __init__(self, *, workers: Iterable[Keypair] = (EVE, FERDIE), tasks: int = 1, **changes: object) -> None:
+        self.chain = TestChain()
+        for _ in range(tasks):
+            self.chain.call(ALICE, "training.create_task", **terms(**changes))
+        for worker in workers:
+            self.chain.call(worker, "training.register_worker")
+        self.next()
+
+    @property
+    def training(self) -> Training:
+        return self.chain.modules.training
+
+    def task(self, task: int = 0) -> Task:
+        return self.training.tasks[task]
+
+    def state(self, task: int = 0) -> RoundState:
+        return self.training.rounds[task]
+
+    def worker(self, keypair: Keypair) -> Worker:
+        return self.training.workers[keypair.public]
+
+    def next(self, count: int = 1) -> None:
+        """Close this many blocks."""
+        self.chain.run_blocks(count)
+
+    def slots_of(self, keypair: Keypair, task: int = 0) -> list[int]:
+        return [index for index, slot in enumerate(self.state(task).slots) if slot.worker == keypair.public]
+
+    def owner_of(self, slot: int, task: int = 0) -> Keypair:
+        return PEOPLE[self.state(task).slots[slot].worker]
+
+    def update_root(self, slot: int, task: int = 0) -> bytes:
+        return root("update", task, self.state(task).round, slot)
+
+    def commit(self, *, without: Collection[int] = (), task: int = 0) -> None:
+        """Every slot's worker commits, but for some slots; then the block is closed."""
+        state = self.state(task)
+        for index, slot in enumerate(state.slots):
+            if index not in without:
+                update_root = self.update_root(index, task)
+                commitment = commitment_of(slot.worker, task, state.round, index, SALT, update_root)
+                self.chain.call(
+                    PEOPLE[slot.worker],
+                    "training.commit",
+                    task=task,
+                    round=state.round,
+                    slot=index,
+                    commitment=commitment,
+                )
+        self.next()
+
+    def reveal(self, *, without: Collection[int] = (), task: int = 0) -> None:
+        """Every committed slot's worker reveals, but for some slots; then the block is closed."""
+        state = self.state(task)
+        assert state.phase is Phase.REVEAL
+        for index, slot in enumerate(state.slots):
+            if slot.commitment is not None and index not in without:
+                self.reveal_one(index, task)
+        self.next()
+
+    def reveal_one(self, slot: int, task: int = 0, **changes: object) -> None:
+        arguments = {"salt": SALT, "update_root": self.update_root(slot, task), **changes}
+        state = self.state(task)
+        self.chain.call(
+            self.owner_of(slot, task), "training.reveal", task=task, round=state.round, slot=slot, **arguments
+        )
+
+    def to_audit(self, *, task: int = 0) -> None:
+        """Commit and reveal everything."""
+        self.commit(task=task)
+        self.reveal(task=task)
+        assert self.state(task).phase is Phase.AUDIT
+
+    def attest(
+        self, *by: Keypair, without: Collection[int] = (), task: int = 0, word: object = "", **changes: object
+    ) -> None:
+        """Validators (by default all) accept every revealed slot but for some, and agree unless `word` differs."""
+        for validator in by or VALIDATORS:
+            state, before = self.state(task), self.task(task)
+            accepted = [
+                index for index, slot in enumerate(state.slots) if slot.update_root is not None and index not in without
+            ]
+            new = (root("params", task, state.round, accepted, word), root("optimizer", task, state.round, accepted))
+            params_root, optimizer_root = new if accepted else (before.params_root, before.optimizer_root)
+            arguments = {
+                "accepted": bitmap(accepted, len(state.slots)),
+                "params_root": params_root,
+                "optimizer_root": optimizer_root,
+                "loss_micro": LOSS_MICRO,
+                "accuracy_ppm": ACCURACY_PPM,
+                **changes,
+            }
+            self.chain.call(validator, "training.attest", task=task, round=state.round, **arguments)
+
+    def challenge(self, validator: Keypair, slot: int, task: int = 0) -> None:
+        self.chain.call(validator, "training.challenge", task=task, round=self.state(task).round, slot=slot)
+
+    def play(self, *, task: int = 0) -> None:
+        """A whole round in which everybody is honest and quick."""
+        self.to_audit(task=task)
+        self.attest(task=task)
+        self.next()
