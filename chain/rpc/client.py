@@ -64,6 +64,20 @@ class Account:
     reserved: int
 
 
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """An open subscription and its items."""
+
+    link: Link
+    id: str
+    stream: Stream
+
+    async def release(self) -> None:
+        """End it, at the node too."""
+        method = self.stream.name
+        await self.link.release(self.id, UNSUBSCRIBE.get(method, method.replace("_subscribe", "_unsubscribe")))
+
+
 class Client:
     """A client of one node (or of the first of several that answers)."""
 
@@ -179,20 +193,21 @@ class Client:
 
         With `latest` only the newest unread item is kept. A lost connection ends the stream with `ConnectionLost`.
         """
-        link, subscription, stream = await self._subscribe(method, params, latest=latest, items_max=items_max)
+        subscription = await self.open_subscription(method, *params, latest=latest, items_max=items_max)
         try:
-            yield stream
+            yield subscription.stream
         finally:
-            await link.release(subscription, UNSUBSCRIBE.get(method, method.replace("_subscribe", "_unsubscribe")))
+            await subscription.release()
 
-    async def _subscribe(
-        self, method: str, params: Sequence[object], *, latest: bool, items_max: int = STREAM_ITEMS_MAX
-    ) -> tuple[Link, str, Stream]:
+    async def open_subscription(
+        self, method: str, *params: object, latest: bool = False, items_max: int = STREAM_ITEMS_MAX
+    ) -> Subscription:
+        """As `subscribe`, for who cannot use a scope: `release` has to be called."""
         stream = Stream(method, latest=latest, items_max=items_max)
         try:
             with trio.fail_after(REQUEST_SECONDS):
                 link = await self._live()
-                return link, str(await link.request(method, list(params), stream)), stream
+                return Subscription(link, str(await link.request(method, list(params), stream)), stream)
         except trio.TooSlowError:
             raise self._too_slow(method, REQUEST_SECONDS) from None
 
@@ -244,7 +259,7 @@ class Heads:
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._open: tuple[Link, str, Stream] | None = None
+        self._open: Subscription | None = None
 
     def __aiter__(self) -> Heads:
         return self
@@ -253,8 +268,8 @@ class Heads:
         while True:
             try:
                 if self._open is None:
-                    self._open = await self._client._subscribe("chain_subscribeFinalizedHeads", (), latest=True)
-                head: dict[str, Any] = await anext(self._open[2])
+                    self._open = await self._client.open_subscription("chain_subscribeFinalizedHeads", latest=True)
+                head: dict[str, Any] = await anext(self._open.stream)
                 return head
             except (ConnectionLost, RequestTimeout):
                 self._open = None
@@ -264,5 +279,4 @@ class Heads:
     async def release(self) -> None:
         """End the subscription."""
         if self._open is not None:
-            link, subscription, _ = self._open
-            await link.release(subscription, "chain_unsubscribeFinalizedHeads")
+            await self._open.release()

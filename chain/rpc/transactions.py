@@ -6,7 +6,6 @@ A receipt is read from the finalised block itself, never guessed from what the n
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -17,11 +16,14 @@ from chain.primitives.hashing import blake2_256
 from chain.primitives.keys import Keypair
 from chain.primitives.types import Mortal, sign_extrinsic
 from chain.rpc.errors import ClientError, Code, ConnectionLost, RequestTimeout, RpcError, TransactionDropped
+from chain.rpc.link import Stream
 from runtime.potchain import RUNTIME
 from runtime.types import ApplyExtrinsic, FaultModule
 
 # A transaction can be included for a minute of one-second blocks: longer than any view change, shorter than patience.
 ERA_BLOCKS = 64
+# Its life begins so far behind the head that nodes which are a few blocks behind know the block that it names.
+BIRTH_DEPTH = 4
 # Era blocks, with headroom for blocks that take longer than a second.
 FINAL_SECONDS = 240.0
 # Another program that sends from the same account takes a nonce at most as often as we look.
@@ -46,14 +48,24 @@ class Receipt:
     events: tuple[Any, ...]
 
 
+class Updates(Protocol):
+    """An open subscription."""
+
+    @property
+    def stream(self) -> Stream: ...
+
+    async def release(self) -> None: ...
+
+
 class Transport(Protocol):
     """What is needed of the client: requests and subscriptions, and whether it follows a node over restarts."""
 
-    reconnects: bool
+    @property
+    def reconnects(self) -> bool: ...
 
     async def request(self, method: str, *params: object) -> Any: ...
 
-    def subscribe(self, method: str, *params: object) -> Any: ...
+    async def open_subscription(self, method: str, *params: object) -> Updates: ...
 
 
 class _Needed(Exception):
@@ -96,33 +108,44 @@ class Sender:
         deadline = trio.current_time() + FINAL_SECONDS
         # One nonce at a time: the node's next index counts its pool, so it is right once the submission was answered.
         lock = self._locks.setdefault(keypair.public, trio.Lock())
-        refused: RpcError | None = None
-        for _ in range(NONCE_TRIES):
+        for attempt in range(NONCE_TRIES):
             async with lock:
                 raw, birth = await self._sign(keypair, call_bytes)
-                subscription = self._transport.subscribe("author_submitAndWatchExtrinsic", "0x" + raw.hex())
                 try:
-                    updates = await subscription.__aenter__()
+                    updates = await self._transport.open_subscription("author_submitAndWatchExtrinsic", hexed(raw))
                 except RpcError as error:
-                    if not _nonce_was_taken(error):
+                    if attempt + 1 == NONCE_TRIES or not _nonce_was_taken(error):
                         raise
-                    refused = error
                     continue
                 except (ConnectionLost, RequestTimeout):
                     if not self._transport.reconnects:
                         raise
-                    return await self._search(raw, birth, deadline, submit=True)
+                    updates = None
+            return await self._follow(raw, birth, updates, call, deadline)
+        raise AssertionError("the last attempt returns or raises")
+
+    async def _follow(self, raw: bytes, birth: int, updates: Updates | None, call: str, deadline: float) -> Receipt:
+        """The receipt of a submitted transaction: from its watch, or from the blocks where the watch was cut off."""
+        lost: Exception | None = None
+        if updates is not None:
             try:
-                block_hash = await self._watch(updates, call, deadline)
-            except ConnectionLost:
+                block_hash = await self._watch(updates.stream, call, deadline)
+            except ConnectionLost as error:
                 if not self._transport.reconnects:
                     raise
-                return await self._search(raw, birth, deadline, submit=True)
+                lost = error
+            except TransactionDropped as error:
+                lost = error
+            else:
+                return await self._receipt(raw, block_hash)
             finally:
-                await subscription.__aexit__(None, None, None)
-            return await self._receipt(raw, block_hash)
-        assert refused is not None
-        raise refused
+                await updates.release()
+        found = await self._search(raw, birth, deadline, submit=not isinstance(lost, TransactionDropped))
+        if found is not None:
+            return found
+        if isinstance(lost, TransactionDropped):
+            raise lost
+        raise TransactionDropped(f"{call}: in no block since height {birth}, and refused when sent again: start over")
 
     async def _sign(self, keypair: Keypair, call_bytes: bytes) -> tuple[bytes, int]:
         """A signed extrinsic with the account's next nonce, and the height at which its life begins."""
@@ -134,9 +157,9 @@ class Sender:
                 raise ClientError(f"the node runs {theirs}, this program knows {ours}: use the same release for both")
             self._genesis = unhex(await self._transport.request("chain_getBlockHash", 0))
         head = await self._transport.request("chain_getHeader")
-        height = int(head["number"], 16)
-        era_hash = unhex(await self._transport.request("chain_getBlockHash", height))
-        nonce = int(await self._transport.request("system_accountNextIndex", "0x" + keypair.public.hex()))
+        birth = max(0, int(head["number"], 16) - BIRTH_DEPTH)
+        era_hash = unhex(await self._transport.request("chain_getBlockHash", birth))
+        nonce = int(await self._transport.request("system_accountNextIndex", hexed(keypair.public)))
         sign = partial(
             sign_extrinsic,
             keypair,
@@ -145,12 +168,12 @@ class Sender:
             spec_version=RUNTIME.spec_version,
             transaction_version=RUNTIME.transaction_version,
             genesis_hash=self._genesis,
-            era=Mortal.at(ERA_BLOCKS, height),
+            era=Mortal.at(ERA_BLOCKS, birth),
             era_hash=era_hash,
         )
-        return await trio.to_thread.run_sync(sign), height
+        return await trio.to_thread.run_sync(sign), birth
 
-    async def _watch(self, updates: Any, call: str, deadline: float) -> bytes:
+    async def _watch(self, updates: Stream, call: str, deadline: float) -> bytes:
         """The hash of the finalised block that includes the transaction."""
         try:
             with trio.fail_at(deadline):
@@ -166,30 +189,34 @@ class Sender:
             pass
         raise TransactionDropped(f"{call}: not final within {FINAL_SECONDS:.0f} s: is the chain making blocks?")
 
-    async def _search(self, raw: bytes, birth: int, deadline: float, *, submit: bool) -> Receipt:
-        """Find a transaction whose watch was cut off, block by block from its birth; submits it once more."""
-        height = birth + 1
-        text = "0x" + raw.hex()
+    async def _search(self, raw: bytes, birth: int, deadline: float, *, submit: bool) -> Receipt | None:
+        """Find a transaction in the blocks since its birth, after sending it once more; None when it is in none."""
+        pending = submit
         if submit:
-            # A refusal says that it is known or included already: the blocks tell.
-            with suppress(RpcError, ConnectionLost, RequestTimeout):
-                await self._transport.request("author_submitExtrinsic", text)
+            try:
+                await self._transport.request("author_submitExtrinsic", hexed(raw))
+            except RpcError as error:  # In the pool or in a block already; else it never will be.
+                pending = error.code == Code.ALREADY_IMPORTED
+            except (ConnectionLost, RequestTimeout):
+                pass
+        height = birth + 1
         while height <= birth + ERA_BLOCKS and trio.current_time() < deadline:
             block_hash = await self._transport.request("chain_getBlockHash", height)
             if block_hash is None:
+                if not pending:
+                    return None
                 await trio.sleep(0.25)  # The next block is under way.
                 continue
             block = await self._transport.request("chain_getBlock", block_hash)
-            if text in block["block"]["extrinsics"]:
+            if hexed(raw) in block["block"]["extrinsics"]:
                 return await self._receipt(raw, unhex(block_hash))
             height += 1
-        looked = f"blocks {birth + 1} to {height - 1}, in which it was valid"
-        raise TransactionDropped(f"not in any of {looked}: send it again")
+        return None
 
     async def _receipt(self, raw: bytes, block_hash: bytes) -> Receipt:
-        at = "0x" + block_hash.hex()
+        at = hexed(block_hash)
         block = (await self._transport.request("chain_getBlock", at))["block"]
-        index = block["extrinsics"].index("0x" + raw.hex())
+        index = block["extrinsics"].index(hexed(raw))
         records = await self.read(lambda chain: chain.system.events.get(), at)
         events = tuple(record.event for record in records if record.phase == ApplyExtrinsic(index))
         error = failure(events)
@@ -211,7 +238,7 @@ class Sender:
             if missing.listing:
                 state.listings[missing.key] = await self._keys(missing.key, at)
             else:
-                value = await self._transport.request("state_getStorage", "0x" + missing.key.hex(), at)
+                value = await self._transport.request("state_getStorage", hexed(missing.key), at)
                 state.values[missing.key] = None if value is None else unhex(value)
         raise ClientError(f"a read needed more than {READS_MAX} storage values: read less at once")
 
@@ -219,7 +246,7 @@ class Sender:
         keys: list[bytes] = []
         after: str | None = None
         while True:
-            page = await self._transport.request("state_getKeysPaged", "0x" + prefix.hex(), PAGE, after, at)
+            page = await self._transport.request("state_getKeysPaged", hexed(prefix), PAGE, after, at)
             keys += [unhex(key) for key in page]
             if len(page) < PAGE:
                 return keys
@@ -239,6 +266,11 @@ def failure(events: tuple[Any, ...]) -> str | None:
     return None
 
 
+def hexed(data: bytes) -> str:
+    """Bytes as a node reads them."""
+    return "0x" + data.hex()
+
+
 def unhex(text: str) -> bytes:
     """The bytes of a 0x-prefixed hex string from a node."""
     return bytes.fromhex(text.removeprefix("0x"))
@@ -246,7 +278,7 @@ def unhex(text: str) -> bytes:
 
 def _nonce_was_taken(error: RpcError) -> bool:
     """Whether another transaction of this account got in between our look at the nonce and our submission."""
-    if error.code in (Code.PRIORITY_TOO_LOW,):
+    if error.code == Code.PRIORITY_TOO_LOW:
         return True
     return error.code == Code.INVALID_TRANSACTION and any(
         word in f"{error.message} {error.data}".lower() for word in ("stale", "outdated", "future")
