@@ -10,13 +10,17 @@ from typing import Annotated, Any
 import typer
 
 from chain.display import Token
+from chain.launcher import CannotLaunch
+from chain.net.errors import PortInUse
 from chain.primitives.keys import Keypair, KeyUriError, Scheme
 from chain.primitives.ss58 import Ss58Error
 from chain.rpc.client import Client, ClientError, RpcError
 from chain.rpc.errors import PortInUse as RpcPortInUse
+from chain.store import DataFolderError, StorageFailed
 from chain.supervisor import EXIT_MISCONFIGURED, Misconfigured
 from chain.validator_keys import KeyFileError, read_secret
-from genesis.spec import GenesisError
+from genesis.spec import GenesisError as GenesisFileError
+from runtime.types import GenesisError
 
 EXIT_FAILED = 1  # the command was right but did not succeed
 
@@ -34,6 +38,22 @@ class UserError(Exception):
     """The command line asks for something that cannot be done; the message says what to do instead."""
 
 
+# What the operator can mend; everything else that is not the world's doing is a bug and stays loud.
+USER_ERRORS = (
+    UserError,
+    GenesisFileError,
+    GenesisError,
+    KeyFileError,
+    KeyUriError,
+    Ss58Error,
+    DataFolderError,
+    CannotLaunch,
+    Misconfigured,
+    RpcPortInUse,
+    PortInUse,
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """An error that is the user's to mend, or the world's: one line and an exit code."""
@@ -47,33 +67,13 @@ def fault_of(error: BaseException) -> Fault | None:
     if isinstance(error, BaseExceptionGroup):
         faults = [fault_of(inner) for inner in error.exceptions]
         return faults[0] if all(faults) else None
-    if isinstance(error, RpcError | ClientError):
+    if isinstance(error, RpcError | ClientError | StorageFailed):
         return Fault(str(error), EXIT_FAILED)
-    if isinstance(error, _user_errors()):
+    if isinstance(error, USER_ERRORS):
         return Fault(" ".join(str(error).split()), EXIT_MISCONFIGURED)
     if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EPERM):
         return Fault(f"{error.strerror}: {error.filename}; choose another folder with --base-path", EXIT_MISCONFIGURED)
     return None
-
-
-def _user_errors() -> tuple[type[Exception], ...]:
-    """Errors of the node's own parts are looked up late: a wallet command never loads them."""
-    import sys
-
-    found: list[type[Exception]] = [UserError, GenesisError, KeyFileError, KeyUriError, Ss58Error, Misconfigured]
-    found.append(RpcPortInUse)
-    late = {
-        "chain.launcher": ("CannotLaunch",),
-        "chain.ledger": ("GenesisMismatch", "DataFolderLocked", "LedgerError"),
-        "chain.net.errors": ("PortInUse",),
-        "runtime.types": ("GenesisError",),
-    }
-    for module, names in late.items():
-        for name in names:
-            kind = getattr(sys.modules.get(module), name, None)
-            if kind is not None:
-                found.append(kind)
-    return tuple(found)
 
 
 def secret_of(text: str) -> str:

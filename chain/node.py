@@ -42,7 +42,7 @@ from genesis.spec import Address, GenesisSpec
 from runtime.executive import Executive
 from runtime.modules.training import Training
 from runtime.potchain import RUNTIME
-from runtime.state import StateReader
+from runtime.state import BlockState
 from runtime.types import InvalidTransaction, UnknownTransaction, ValidTransaction
 
 BLOB_BYTES_MAX = 64 * 1024 * 1024  # one blob: 16 million parameters
@@ -314,7 +314,7 @@ class Node:
         with self.ledger.state() as state:
             return [self._judge(state, raw) for raw in batch]
 
-    def _judge(self, state: StateReader, raw: bytes) -> ValidTransaction | InvalidTransaction | UnknownTransaction:
+    def _judge(self, state: BlockState, raw: bytes) -> ValidTransaction | InvalidTransaction | UnknownTransaction:
         try:
             return self.executive.validate_transaction(state, raw)
         except (InvalidTransaction, UnknownTransaction) as error:

@@ -67,6 +67,11 @@ class PeerInfo:
     connected_since: float
     latency_ms: float | None
 
+    @property
+    def address(self) -> str:
+        """Where it listens for peers, host:port."""
+        return f"{self.host}:{self.listen_port}"
+
 
 class Peer:
     """A peer after its handshake. `run` it once; everything else is synchronous but `request` and `drained`."""

@@ -1,0 +1,188 @@
+"""The command line: help that helps, and one line, exit code 2 and nothing written for whatever is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+TESTNET = ROOT / "genesis" / "testnet.json"
+SECONDS_MAX = 60  # a start takes one; machines that run the tests may be busy
+
+
+def potchain(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end."""
+    command = [sys.executable, "-m", "chain", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=SECONDS_MAX, cwd=ROOT, check=False)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def running_node(base: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """A node that has said that it is ready."""
+    ports = (f"--rpc-port={free_port()}", f"--port={free_port()}")
+    command = [sys.executable, "-m", "chain", f"--genesis={TESTNET}", f"--base-path={base}", *ports, *arguments]
+    node = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    assert node.stdout is not None
+    try:
+        for line in node.stdout:
+            if "ready" in line:
+                break
+        yield node
+    finally:
+        node.terminate()
+        node.wait(SECONDS_MAX)
+        node.stdout.close()
+
+
+def refusal(*arguments: str | Path) -> str:
+    """What the command says when it refuses; checks that it is one line on standard error and exit code 2."""
+    done = potchain(*arguments)
+    assert done.returncode == 2, done
+    assert done.stderr.startswith("error: "), done
+    assert done.stderr.count("\n") == 1, done
+    return done.stderr
+
+
+COMMANDS = "|worker|auditor|aggregator|transfer|key|key new|key inspect|task|task list|task watch|task fetch"
+
+
+@pytest.mark.parametrize("command", COMMANDS.split("|"))
+def test_every_command_explains_itself(command: str) -> None:
+    done = potchain(*command.split(), "--help")
+    assert done.returncode == 0
+    assert "Usage:" in done.stdout
+    assert len(done.stdout.splitlines()) > 5
+
+
+def test_without_arguments_the_help_says_how_to_start() -> None:
+    done = potchain()
+    assert done.returncode == 0
+    assert "potchain --genesis genesis/testnet.json" in done.stdout
+
+
+def test_a_missing_genesis_file_is_named_and_nothing_is_written(tmp_path: Path) -> None:
+    message = refusal("--genesis", tmp_path / "none.json", "--base-path", tmp_path / "data")
+    assert "none.json: No such file or directory; give the path of one with --genesis" in message
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_genesis_file_that_the_runtime_refuses_names_the_field(tmp_path: Path) -> None:
+    genesis = json.loads(TESTNET.read_text())
+    del genesis["blobs"]
+    genesis["runtime"]["balances"]["balances"][0][1] = "much"
+    path = tmp_path / "genesis.json"
+    path.write_text(json.dumps(genesis))
+    message = refusal("--genesis", path, "--base-path", tmp_path / "data", "--validator", "alice")
+    assert "balances.balances[0][1]" in message
+    assert "much" in message
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("whole_network", [True, False])
+def test_a_folder_of_another_chain_names_both_hashes_and_is_left_alone(tmp_path: Path, whole_network: bool) -> None:
+    base = tmp_path / "data"
+    with running_node(base, "--validator=alice"):
+        pass
+    genesis = json.loads(TESTNET.read_text())
+    genesis["runtime"]["balances"]["balances"][0][1] += 1
+    genesis["blobs"] = str(TESTNET.parent / "blobs")
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps(genesis))
+    before = {path: path.stat().st_mtime_ns for path in base.rglob("*")}
+    role = () if whole_network else ("--validator", "alice")
+    ports = ("--rpc-port", str(free_port()), "--port", str(free_port()))
+    message = refusal("--genesis", other, "--base-path", base, *role, *ports)
+    assert len(set(re.findall(r"0x[0-9a-f]{64}", message))) == 2
+    assert "--base-path" in message
+    assert {path: path.stat().st_mtime_ns for path in base.rglob("*")} == before
+
+
+def test_a_second_node_on_one_folder_is_refused_by_the_lock(tmp_path: Path) -> None:
+    with running_node(tmp_path, "--validator=alice"):
+        message = refusal(
+            *("--genesis", TESTNET, "--base-path", tmp_path, "--validator", "alice"),
+            *("--rpc-port", str(free_port()), "--port", str(free_port())),
+        )
+    assert "lock" in message
+    assert str(tmp_path / "alice") in message
+
+
+@pytest.mark.parametrize("flag", ["--rpc-port", "--port"])
+@pytest.mark.parametrize("whole_network", [True, False])
+def test_a_port_in_use_is_named_with_its_flag(tmp_path: Path, flag: str, whole_network: bool) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        ports = {"--rpc-port": free_port(), "--port": free_port(), flag: taken.getsockname()[1]}
+        role = () if whole_network else ("--validator", "alice")
+        options = [str(word) for pair in ports.items() for word in pair]
+        message = refusal("--genesis", TESTNET, "--base-path", tmp_path / "data", *role, *options)
+    assert f"port {ports[flag]}" in message
+    assert flag in message
+
+
+def test_an_unknown_validator_is_told_who_there_is() -> None:
+    assert "alice, bob, charlie, dave" in refusal("--genesis", TESTNET, "--validator", "mallory")
+
+
+def test_validator_and_full_node_exclude_each_other() -> None:
+    assert "exclude each other" in refusal("--genesis", TESTNET, "--validator", "alice", "--full-node")
+
+
+def test_a_new_key_is_written_for_its_owner_only_and_inspected(tmp_path: Path) -> None:
+    path = tmp_path / "my.key"
+    made = potchain("key", "new", "-o", path)
+    assert made.returncode == 0
+    assert os.stat(path).st_mode & 0o777 == 0o600
+    inspected = potchain("key", "inspect", path)
+    assert inspected.stdout.splitlines() == made.stdout.splitlines()[1:]
+    assert "exists already" in refusal("key", "new", "-o", path)
+    path.chmod(0o644)
+    assert "chmod 600" in refusal("key", "inspect", path)
+
+
+def test_development_keys_have_substrates_well_known_addresses() -> None:
+    shown = potchain("key", "inspect", "//Alice").stdout
+    assert "5FA9nQDVg267DEd8m1ZypXLBnvN7SFxYwV7ndqSYGiN9TTpu" in shown
+    assert "5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("key", "inspect", "one two three"), "BIP-39 phrase"),
+        (("key", "inspect", "0x12"), "32 bytes"),
+        (("key", "inspect", "nowhere.key"), "cannot read key file nowhere.key"),
+        (("worker", "--key", "nowhere.key"), "potchain key new"),
+    ],
+)
+def test_a_bad_key_says_what_was_expected(arguments: tuple[str, ...], message: str) -> None:
+    assert message in refusal(*arguments)
+
+
+def test_a_node_that_is_not_there_is_named() -> None:
+    done = potchain("task", "list", "--rpc", f"ws://127.0.0.1:{free_port()}")
+    assert done.returncode == 1
+    assert "is the node running?" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_node_never_imports_jax() -> None:
+    code = "import sys, chain.cli, chain.node; print(sorted({'jax', 'jaxlib', 'flax', 'scipy'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout == "[]\n"
