@@ -216,12 +216,13 @@ class Training(TrainingSchema):
 
     @call(index=8, weight=ROUND_ACCESS)
     def challenge(self, origin: Origin, task: TaskId, round: Round, slot: Slot) -> Pays:
-        """Say that a slot's update is wrong or cannot be fetched: every validator recomputes it and attests anew."""
+        """Say that a slot's update is wrong or cannot be fetched: every validator recomputes it and attests anew.
+
+        This has no deadline, so that no round waits for a blob that is gone; each slot is challenged once.
+        """
         validator = origin.ensure_signed()
         self._ensure_authority(validator)
         state = self._running(task, round, Phase.AUDIT)
-        if self.system.height > state.deadline:
-            raise self.AuditClosed
         suspect = self._slot(state, slot)
         if suspect.update_root is None:
             raise self.NotRevealed

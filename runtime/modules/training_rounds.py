@@ -111,6 +111,11 @@ def agreement_is_impossible(state: RoundState, validators: Sequence[bytes], quor
     return max(counts.values(), default=0) + silent < quorum
 
 
+def has_spoken(state: RoundState, validators: Sequence[bytes], quorum: int) -> bool:
+    """Whether a quorum of validators has attested, whatever they said."""
+    return len(_current(state, validators)) >= quorum
+
+
 def _current(state: RoundState, validators: Sequence[bytes]) -> list[Attestation]:
     return [attestation for attestation in state.attestations if attestation.validator in validators]
 

@@ -214,11 +214,6 @@ class TrainingSchema(Module):
 
         index = 29
 
-    class AuditClosed(DispatchError):
-        """The audit's deadline has passed: what is revealed and not challenged stands."""
-
-        index = 30
-
     @event(index=0)
     class TaskCreated:
         """A task's first round opens as soon as a worker is active."""

@@ -7,6 +7,7 @@ when it chooses what to include. Work is bounded by the active tasks.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Final
 
 from runtime.modules import training_workers
 from runtime.modules.training_draws import Draws, assign_slots, draw_auditors
@@ -16,6 +17,7 @@ from runtime.modules.training_rounds import (
     all_committed,
     all_revealed,
     auditors_heard,
+    has_spoken,
     idle,
     opened,
     outcome,
@@ -31,6 +33,8 @@ from runtime.modules.training_types import (
     TaskStatus,
 )
 
+# How many audit times beyond the deadline a quorum that disagrees waits for those who are silent: one may be dead.
+PATIENCE: Final = 2
 # Purposes of draws: each has its own stream.
 _SLOTS = b"slots"
 _AUDITORS = b"auditors"
@@ -116,7 +120,10 @@ def _close_audit(training: TrainingSchema, task: int, state: RoundState, height:
     late = height >= state.deadline
     if agreed is None:
         # Before the deadline a validator may still change its word; after it, a split vote would wait for ever.
-        if late and agreement_is_impossible(state, validators, quorum):
+        very_late = height >= state.deadline + PATIENCE * training.tasks[task].policy.audit_blocks
+        if (late and agreement_is_impossible(state, validators, quorum)) or (
+            very_late and has_spoken(state, validators, quorum)
+        ):
             _reopen(training, task, state, height, ReopenReason.NO_AGREEMENT)
         return
     if not late and not auditors_heard(state, agreed.accepted, validators):
