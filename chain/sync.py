@@ -15,7 +15,7 @@ from typing import Protocol
 import trio
 
 from chain.ledger import SealedBlock
-from chain.net.errors import PeerUnavailable
+from chain.net.errors import PeerGone, PeerUnavailable
 from chain.net.peer import PeerInfo
 from chain.primitives.hashing import Hash
 from chain.primitives.merkle import ordered_root
@@ -79,8 +79,9 @@ class Synchroniser:
     """Follows the best peer. `run` it once; everything else is synchronous.
 
     `best()` is our newest sealed block; `validators(height)` the set that seals this height, known once the block below
-    is ours; `import_block(block, seal)` executes and commits, and does nothing for a block that is ours already. What
-    `import_block` raises ends `run`: a block that a quorum sealed and that we cannot execute is never a peer's fault.
+    is ours (`LookupError` while that one is still being committed); `import_block(block, seal)` executes and commits,
+    and does nothing for a block that is ours already. What `import_block` raises ends `run`: a block that a quorum
+    sealed and that we cannot execute is never a peer's fault.
 
     `patience_s` is how long a node that takes part in consensus lets it finish the one block that it is behind by.
     """
@@ -139,11 +140,10 @@ class Synchroniser:
     async def _patiently_behind(self) -> bool:
         """Whether blocks are missing that consensus will not bring by itself."""
         height, _ = self._best()
-        if self._patience_s and self._target() == height + 1 and self._wanted_height <= height:
-            with trio.move_on_after(self._patience_s):
-                while self._target() == height + 1 and self._best()[0] == height:
-                    await self._wake.wait()
-                    self._wake = trio.Event()
+        with trio.move_on_after(self._patience_s):
+            while self._target() == height + 1 and self._wanted_height <= height and self._best()[0] == height:
+                await self._wake.wait()
+                self._wake = trio.Event()
         return self._target() > self._best()[0]
 
     def _target(self) -> int:
@@ -160,8 +160,6 @@ class Synchroniser:
         height, _ = self._best()
         ahead = [peer for peer in self._usable() if peer.best_height > height]
         if not ahead:
-            # Whoever made consensus say that we are behind cannot deliver; the next status or vote says it again.
-            self._wanted_height = 0
             return False
         peer = self._rng.choice(ahead)
         count = min(RANGE_BLOCKS, peer.best_height - height)
@@ -171,10 +169,14 @@ class Synchroniser:
             if not encoded:
                 raise PeerUnavailable(f"says that it is at height {peer.best_height} and has no block {height + 1}")
             imported = await self._import(encoded, height + 1)
+        except PeerGone:
+            self._leave_alone(peer)
         except PeerUnavailable as error:
-            self._failed(peer, STALLED_POINTS, str(error))
+            self._leave_alone(peer)
+            self._network.penalise(peer.id, STALLED_POINTS, str(error))
         except _FalseBlock as error:
-            self._failed(peer, FALSE_POINTS, str(error))
+            self._leave_alone(peer)
+            self._network.penalise(peer.id, FALSE_POINTS, str(error))
         else:
             elapsed = max(trio.current_time() - started, 1e-3)
             rate = imported / elapsed
@@ -193,8 +195,12 @@ class Synchroniser:
                 continue
             if sealed.block.header.parent_hash != best_hash:
                 raise _FalseBlock(f"block {height} does not follow our block {best_height}")
-            proven = await trio.to_thread.run_sync(_is_sealed, sealed, self._validators(height), self._genesis_hash)
-            if not proven:
+            try:
+                validators = self._validators(height)
+            except LookupError:
+                # Consensus is in the middle of committing the block below; what follows is fetched again.
+                return imported
+            if not await trio.to_thread.run_sync(_is_sealed, sealed, validators, self._genesis_hash):
                 raise _FalseBlock(f"the seal of block {height} does not prove it")
             await self._import_block(sealed.block, sealed.seal)
             if self._best()[0] < height:
@@ -202,9 +208,8 @@ class Synchroniser:
             imported += 1
         return imported
 
-    def _failed(self, peer: PeerInfo, points: float, reason: str) -> None:
+    def _leave_alone(self, peer: PeerInfo) -> None:
         self._failed_until[peer.id] = trio.current_time() + FAILED_PEER_S
-        self._network.penalise(peer.id, points, reason)
 
     def _tell(self) -> None:
         """One line of progress at most every `NEWS_EVERY_S` while far behind."""

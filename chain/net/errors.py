@@ -6,14 +6,18 @@ from __future__ import annotations
 class PeerError(Exception):
     """The peer broke the protocol; it loses `points` (100 is a ban) and is disconnected."""
 
-    def __init__(self, reason: str, points: int = 50) -> None:
+    def __init__(self, reason: str, points: float = 60.0) -> None:
         super().__init__(reason)
         self.reason = reason
         self.points = points
 
 
 class PeerUnavailable(Exception):
-    """The peer is not connected, went away, or did not answer a request before its deadline."""
+    """The peer does not do what was asked of it, for instance answer before the deadline."""
+
+
+class PeerGone(PeerUnavailable):
+    """The peer is not connected (any more), which is nobody's fault."""
 
 
 class PortInUse(Exception):

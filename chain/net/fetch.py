@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import trio
 
-from chain.net.errors import PeerUnavailable
+from chain.net.errors import PeerGone, PeerUnavailable
 from chain.net.messages import CHUNKS_COUNT_MAX, Chunks, GetChunks
 from chain.net.peer import Peer
 from chain.primitives.blob import CHUNK_BYTES, blob_root, chunk_count, verify_chunk
@@ -96,6 +96,8 @@ class Fetch:
             answer = await peer.request(
                 lambda request: GetChunks(request, self._root, work.start, len(work)), CHUNKS_DEADLINE_S
             )
+        except PeerGone:
+            return False
         except PeerUnavailable as error:
             self._blame(peer, 10.0, str(error))
             return False

@@ -112,7 +112,7 @@ class Gossip:
             if wanted is not None:
                 if peer not in wanted.holders and len(wanted.holders) < PUSH_ALL_PEERS:
                     wanted.holders.append(peer)
-            elif len(ask) < TRANSACTIONS_COUNT_MAX and len(self._wanted) < WANTED_MAX:
+            elif len(self._wanted) < WANTED_MAX:
                 self._wanted[key] = _Wanted(now, [])
                 ask.append(key)
         return ask
@@ -129,9 +129,8 @@ class Gossip:
                 del self._wanted[key]
                 continue
             asks = again.setdefault(wanted.holders.pop(0), [])
-            if len(asks) < TRANSACTIONS_COUNT_MAX:
-                asks.append(key)
-                wanted.asked_at = now
+            asks.append(key)
+            wanted.asked_at = now
         return again
 
     def give(self, hashes: Sequence[Hash]) -> list[bytes]:

@@ -15,7 +15,7 @@ from random import Random
 import trio
 
 from chain.net.dialer import Bootnode, Dialer
-from chain.net.errors import PeerError, PeerUnavailable, PortInUse
+from chain.net.errors import PeerError, PeerGone, PeerUnavailable, PortInUse
 from chain.net.fetch import Fetch
 from chain.net.gossip import Gossip, batches
 from chain.net.handler import SERVING_THREADS, Handler, Server
@@ -24,6 +24,7 @@ from chain.net.messages import (
     BLOCKS_COUNT_MAX,
     PEERS_COUNT_MAX,
     PROTOCOL_VERSION,
+    TRANSACTIONS_COUNT_MAX,
     Blocks,
     Chunks,
     Consensus,
@@ -165,11 +166,11 @@ class Network:
     async def request_blocks(self, peer: bytes, start: int, count: int) -> list[bytes]:
         """Sealed blocks from height `start` upwards, fewer than `count` when the peer has or sends fewer.
 
-        Raises `PeerUnavailable` when the peer is gone or does not answer in time.
+        Raises `PeerGone` when the peer is not connected any more, `PeerUnavailable` when it does not answer in time.
         """
         connected = self._peers.get(peer)
         if connected is None:
-            raise PeerUnavailable(f"peer {peer.hex()[:8]} is not connected")
+            raise PeerGone(f"peer {peer.hex()[:8]} is not connected")
         count = min(count, BLOCKS_COUNT_MAX)
         answer = await connected.request(lambda request: GetBlocks(request, start, count), BLOCKS_DEADLINE_S)
         if not isinstance(answer, Blocks):
@@ -315,8 +316,7 @@ class Network:
                 if fresh:
                     self._handler.on_transactions(peer.id, fresh)
             case HaveTransactions(hashes):
-                if ask := self._gossip.announced(peer.id, hashes, trio.current_time()):
-                    peer.send(WantTransactions(tuple(ask)))
+                _ask(peer, self._gossip.announced(peer.id, hashes, trio.current_time()))
             case WantTransactions(hashes):
                 self._give(peer, self._gossip.give(hashes))
             case Status(height, block_hash):
@@ -356,8 +356,8 @@ class Network:
                 if hashes and peer.offer(HaveTransactions(tuple(hashes))):
                     self._gossip.knows(peer.id, hashes)
             for identity, hashes in self._gossip.overdue(trio.current_time()).items():
-                if (holder := self._peers.get(identity)) is not None and hashes:
-                    holder.send(WantTransactions(tuple(hashes)))
+                if (holder := self._peers.get(identity)) is not None:
+                    _ask(holder, hashes)
             if rounds % STATUS_EVERY_REPAIRS == 0:
                 self.announce(*self._best())
 
@@ -381,6 +381,12 @@ class Network:
             await self._dialer.keep(node, LEARNED_ATTEMPTS_MAX)
         finally:
             self._learned.discard(node.identity)
+
+
+def _ask(peer: Peer, hashes: Sequence[Hash]) -> None:
+    """Ask the peer for transactions, in as many messages as that takes."""
+    for start in range(0, len(hashes), TRANSACTIONS_COUNT_MAX):
+        peer.send(WantTransactions(tuple(hashes[start : start + TRANSACTIONS_COUNT_MAX])))
 
 
 def _entry(peer: Peer, to: Peer) -> tuple[bytes, str, int] | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import trio
 
-from chain.net.errors import PeerError, PeerUnavailable
+from chain.net.errors import PeerError, PeerGone, PeerUnavailable
 from chain.net.handshake import RECEIVE_BYTES, Connection
 from chain.net.messages import (
     Answer,
@@ -150,9 +150,9 @@ class Peer:
             await self._written.wait()
 
     async def request(self, make: Callable[[int], GetBlocks | GetChunks], deadline_s: float) -> Answer:
-        """Send `make(request id)` and return its answer; `PeerUnavailable` when none comes in time."""
+        """Send `make(request id)` and return its answer; `PeerGone` or `PeerUnavailable` when none comes."""
         if self.gone.is_set() or self.failure is not None:
-            raise PeerUnavailable(f"peer {self} is gone")
+            raise PeerGone(f"peer {self} is gone")
         if len(self._pending) >= REQUESTS_MAX:
             raise PeerUnavailable(f"{REQUESTS_MAX} requests to peer {self} wait for answers already")
         request = self._next_request
@@ -165,6 +165,8 @@ class Peer:
                 await pending.done.wait()
         finally:
             del self._pending[request]
+        if pending.answer is None and self.failure is not None:
+            raise PeerGone(f"peer {self} went away: {self.failure}")
         if pending.answer is None:
             raise PeerUnavailable(f"peer {self} did not answer within {deadline_s:g} s")
         return pending.answer
@@ -219,6 +221,7 @@ class Peer:
                     nursery.start_soon(guarded, self._keep_alive)
                     nursery.start_soon(guarded, lambda: serve(self))
         finally:
+            self.drop("we stopped")
             self.gone.set()
             for pending in self._pending.values():
                 pending.done.set()

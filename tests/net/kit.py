@@ -116,7 +116,7 @@ async def until_peers(running: Running, count: int) -> None:
 
 
 @asynccontextmanager
-async def arena(seconds: float = 10.0) -> AsyncIterator[trio.Nursery]:
+async def arena(seconds: float = 30.0) -> AsyncIterator[trio.Nursery]:
     """A nursery for networks that ends them all, and fails what takes too long."""
     with trio.fail_after(seconds):
         async with trio.open_nursery() as nursery:

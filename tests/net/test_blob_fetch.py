@@ -15,8 +15,8 @@ from chain.primitives.blob import CHUNK_BYTES, blob_root
 from chain.primitives.hashing import Hash
 from tests.net.kit import ALICE, BOB, CHARLIE, DAVE, HOST, Node, Running, arena, start, until_peers
 
-# 40 chunks, the last one short: three requests.
-BLOB = Random(7).randbytes(39 * CHUNK_BYTES + 17)
+# 20 chunks, the last one short: two requests.
+BLOB = Random(7).randbytes(19 * CHUNK_BYTES + 17)
 ROOT = blob_root(BLOB)
 MIB = 1 << 20
 

@@ -1,0 +1,258 @@
+"""Catching up over real networks, from honest peers, liars and sleepers, with real seals."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+
+import pytest
+import trio
+import trio.testing
+
+from chain import sync
+from chain.ledger import SealedBlock
+from chain.net import network as network_module
+from chain.net.messages import Role
+from chain.primitives import bls
+from chain.primitives.hashing import Hash
+from chain.primitives.merkle import ordered_root
+from chain.primitives.scale import BYTES
+from chain.primitives.seal import Authority, Phase, Seal, ValidatorSet, bitmap, vote_message
+from chain.primitives.types import Block, ConsensusDigest, Header
+from chain.sync import Synchroniser
+from tests.net.kit import ALICE, BOB, CHARLIE, DAVE, GENESIS, HOST, Node, Running, arena, start, until_peers
+
+SECRETS = [bls.keygen(bytes([i]) * 32) for i in range(1, 5)]
+VALIDATORS = ValidatorSet(
+    0, tuple(Authority(bytes([i]) * 32, bls.public_key(secret)) for i, secret in enumerate(SECRETS))
+)
+LENGTH = 40
+
+
+def sealed(parent: Hash, height: int, extrinsics: list[bytes], voters: tuple[int, ...] = (0, 1, 2)) -> SealedBlock:
+    header = Header(parent, height, bytes(32), ordered_root(extrinsics), [ConsensusDigest(0, bytes(96)).item()])
+    message = vote_message(GENESIS, 0, height, 0, Phase.COMMIT, header.hash)
+    signature = bls.aggregate([bls.sign(SECRETS[i], message) for i in voters])
+    return SealedBlock(Block(header, extrinsics), Seal(height, 0, 0, header.hash, bitmap(voters, 4), signature))
+
+
+@cache
+def chain() -> tuple[SealedBlock, ...]:
+    """Heights 1 to LENGTH, each with one extrinsic."""
+    blocks: list[SealedBlock] = []
+    parent = GENESIS
+    for height in range(1, LENGTH + 1):
+        blocks.append(sealed(parent, height, [BYTES.encode(b"extrinsic %d" % height)]))
+        parent = blocks[-1].block.hash
+    return tuple(blocks)
+
+
+def best_of(blocks: int) -> tuple[int, Hash]:
+    return blocks, chain()[blocks - 1].block.hash if blocks else GENESIS
+
+
+def archive(blocks: int = LENGTH) -> Node:
+    """A peer that has so many blocks."""
+    return Node(best=best_of(blocks), chain=[block.encode() for block in chain()[:blocks]])
+
+
+@dataclass
+class Follower(Node):
+    """A node whose chain is what its synchroniser imports."""
+
+    imported: list[SealedBlock] = field(default_factory=list)
+    synchroniser: Synchroniser | None = None
+
+    async def import_block(self, block: Block, seal: Seal) -> None:
+        if block.header.height <= self.best[0]:
+            return
+        assert block.header.parent_hash == self.best[1]
+        self.imported.append(SealedBlock(block, seal))
+        self.best = (block.header.height, block.hash)
+        self._note()
+
+    def on_status(self, peer: bytes, height: int, block_hash: Hash) -> None:
+        super().on_status(peer, height, block_hash)
+        if self.synchroniser is not None:
+            self.synchroniser.on_status(peer, height, block_hash)
+
+
+async def follow(
+    nursery: trio.Nursery, peers: list[Running], *, follower: Follower | None = None, patience_s: float = 0.0
+) -> tuple[Follower, Running]:
+    """Start Alice as a follower of the peers, connected to all of them before she begins to fetch."""
+    alice = follower if follower is not None else Follower(best=(0, GENESIS))
+    boot = [(HOST, peer.port, peer.network.id) for peer in peers]
+    running = await start(nursery, ALICE, alice, boot, role=Role.FULL)
+    alice.synchroniser = Synchroniser(
+        network=running.network,
+        genesis_hash=GENESIS,
+        best=lambda: alice.best,
+        validators=lambda _: VALIDATORS,
+        import_block=alice.import_block,
+        patience_s=patience_s,
+    )
+    await until_peers(running, len(peers))
+    nursery.start_soon(alice.synchroniser.run)
+    return alice, running
+
+
+async def test_a_newcomer_fetches_the_whole_chain_in_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sync, "RANGE_BLOCKS", 7)
+    async with arena() as nursery:
+        alice, _ = await follow(nursery, [await start(nursery, BOB, archive())])
+        await alice.until(lambda: alice.best == best_of(LENGTH))
+        assert alice.imported == list(chain())
+        assert alice.synchroniser is not None
+        await trio.testing.wait_all_tasks_blocked()
+        status = alice.synchroniser.status
+        assert (status.height, status.target, status.syncing) == (LENGTH, LENGTH, False)
+        assert status.blocks_per_second > 0
+
+
+async def test_an_announced_block_is_fetched_at_once() -> None:
+    bob = archive(3)
+    async with arena() as nursery:
+        serving = await start(nursery, BOB, bob)
+        alice, _ = await follow(nursery, [serving])
+        await alice.until(lambda: alice.best == best_of(3))
+        bob.chain, bob.best = archive(4).chain, best_of(4)
+        began = trio.current_time()
+        serving.network.announce(*bob.best)
+        await alice.until(lambda: alice.best == best_of(4))
+        assert trio.current_time() - began < 1.0
+
+
+def other_body(block: SealedBlock) -> SealedBlock:
+    return dataclasses.replace(block, block=dataclasses.replace(block.block, extrinsics=[BYTES.encode(b"forged")]))
+
+
+def other_header(block: SealedBlock) -> SealedBlock:
+    header = dataclasses.replace(block.block.header, state_root=b"\x01" * 32)
+    return dataclasses.replace(block, block=dataclasses.replace(block.block, header=header))
+
+
+def too_few_voters(block: SealedBlock) -> SealedBlock:
+    header = block.block.header
+    return sealed(header.parent_hash, header.height, block.block.extrinsics, voters=(0, 1))
+
+
+def seal_of_another(block: SealedBlock) -> SealedBlock:
+    return dataclasses.replace(block, seal=chain()[block.seal.height % LENGTH].seal)
+
+
+def claimed_voter(block: SealedBlock) -> SealedBlock:
+    return dataclasses.replace(block, seal=dataclasses.replace(block.seal, voters=bitmap((0, 1, 2, 3), 4)))
+
+
+def skipped(block: SealedBlock) -> SealedBlock:
+    return chain()[block.seal.height % LENGTH]
+
+
+def of_another_parent(block: SealedBlock) -> SealedBlock:
+    return sealed(b"\x99" * 32, block.seal.height, block.block.extrinsics)
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [other_body, other_header, too_few_voters, seal_of_another, claimed_voter, skipped, of_another_parent, None],
+    ids=lambda lie: "garbage" if lie is None else lie.__name__,
+)
+async def test_a_lying_peer_is_banned_and_the_honest_one_finishes(
+    lie: Callable[[SealedBlock], SealedBlock] | None,
+) -> None:
+    liar = archive()
+    liar.chain = [b"garbage" if lie is None else lie(block).encode() for block in chain()]
+    async with arena() as nursery:
+        false_peer = await start(nursery, BOB, liar)
+        alice, running = await follow(nursery, [false_peer])
+        await alice.until(lambda: BOB.public in alice.disconnected)
+        assert alice.best == (0, GENESIS)
+        honest = await start(nursery, CHARLIE, archive(), [(HOST, running.port, ALICE.public)])
+        await alice.until(lambda: alice.best == best_of(LENGTH))
+        assert alice.imported == list(chain())
+        assert [peer.id for peer in running.network.peers()] == [honest.network.id]
+
+
+async def test_a_peer_that_promises_and_has_nothing_or_sleeps_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network_module, "BLOCKS_DEADLINE_S", 0.3)
+    awake = threading.Event()
+
+    class Sleeper(Node):
+        def blocks(self, start: int, count: int, bytes_max: int) -> list[bytes]:
+            awake.wait()
+            return super().blocks(start, count, bytes_max)
+
+    empty, sleeper = Node(best=(10**6, b"\x09" * 32)), Sleeper(best=(10**6, b"\x09" * 32))
+    async with arena() as nursery:
+        peers = [
+            await start(nursery, BOB, empty),
+            await start(nursery, CHARLIE, sleeper),
+            await start(nursery, DAVE, archive()),
+        ]
+        try:
+            alice, _ = await follow(nursery, peers)
+            await alice.until(lambda: alice.best == best_of(LENGTH))
+        finally:
+            awake.set()
+
+
+async def test_what_consensus_commits_meanwhile_is_not_imported_twice() -> None:
+    alice = Follower(best=(0, GENESIS))
+    taken: list[int] = []
+
+    class Racing(Node):
+        """While the answer is on its way, consensus commits the first ten blocks."""
+
+        def blocks(self, start: int, count: int, bytes_max: int) -> list[bytes]:
+            trio.from_thread.run_sync(commit)
+            return super().blocks(start, count, bytes_max)
+
+    def commit() -> None:
+        if not taken:
+            taken.append(10)
+            alice.imported, alice.best = list(chain()[:10]), best_of(10)
+
+    racing = Racing(best=best_of(LENGTH), chain=[block.encode() for block in chain()])
+    async with arena() as nursery:
+        await follow(nursery, [await start(nursery, BOB, racing)], follower=alice)
+        await alice.until(lambda: alice.best == best_of(LENGTH))
+        assert alice.imported == list(chain())
+
+
+async def test_a_validator_leaves_the_newest_block_to_consensus_for_a_while() -> None:
+    bob = archive(1)
+    asked: list[float] = []
+
+    async with arena() as nursery:
+        serving = await start(nursery, BOB, bob)
+        began = trio.current_time()
+        alice, _ = await follow(nursery, [serving], patience_s=1.0)
+        await alice.until(lambda: alice.best == best_of(1))
+        asked.append(trio.current_time() - began)
+        # Consensus itself says that it missed something: no more patience.
+        assert alice.synchroniser is not None
+        bob.chain, bob.best = archive(2).chain, best_of(2)
+        serving.network.announce(*bob.best)
+        alice.synchroniser.on_behind(2)
+        began = trio.current_time()
+        await alice.until(lambda: alice.best == best_of(2))
+        asked.append(trio.current_time() - began)
+    assert asked[0] >= 1.0
+    assert asked[1] < 1.0
+
+
+async def test_a_sealed_block_that_cannot_be_imported_is_our_fault_and_ends_us() -> None:
+    class Broken(Follower):
+        async def import_block(self, block: Block, seal: Seal) -> None:
+            raise RuntimeError(f"state root of block {block.header.height} differs ({seal.view=})")
+
+    async with arena() as outer:
+        serving = await start(outer, BOB, archive())
+        with pytest.raises(ExceptionGroup) as caught:
+            async with trio.open_nursery() as nursery:
+                await follow(nursery, [serving], follower=Broken(best=(0, GENESIS)))
+        assert caught.group_contains(RuntimeError, match="state root of block 1 differs")
