@@ -1,0 +1,143 @@
+"""Rounds among participants who act, fail, cheat and return at random: every invariant holds after every block.
+
+A failure names its seed: `pytest tests/runtime/test_training_chaos.py -k seed1` replays it.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from chain.primitives.keys import Keypair
+from chain.primitives.seal import bitmap
+from runtime.modules.rewards import Rewards
+from runtime.modules.training import Training
+from runtime.modules.training_types import Phase, TaskStatus, commitment_of
+from runtime.testing import ALICE, BOB, CHARLIE, DAVE, ENDOWMENT, EVE, FERDIE
+from runtime.types import DispatchError
+from tests.runtime.training_kit import PEOPLE, SALT, VALIDATORS, Story, root, terms
+
+WORKERS = (CHARLIE, DAVE, EVE, FERDIE)
+BLOCKS = 70
+
+
+class Chaos:
+    """Participants of a story, each doing the right thing most of the time."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = Random(seed)
+        self.story = Story(workers=WORKERS, rounds=6)
+        self.story.chain.call(BOB, "training.create_task", **terms(rounds=4))
+        self.refused = 0
+        self.wrong: set[bytes] = set()  # update roots that hide a wrong gradient
+
+    def tries(self, who: Keypair, path: str, **arguments: object) -> None:
+        """Make a call that the chain may refuse."""
+        try:
+            self.story.chain.call(who, path, **arguments)
+        except DispatchError:
+            self.refused += 1
+
+    def chance(self, percent: int) -> bool:
+        return self.rng.randrange(100) < percent
+
+    def act(self) -> None:
+        """What everybody does in one block."""
+        for keypair in WORKERS:
+            worker = self.story.worker(keypair)
+            if not worker.active and self.chance(40):
+                self.tries(keypair, "training.resume" if worker.bond else "training.register_worker")
+            elif self.chance(2):
+                self.tries(keypair, "training.deregister_worker")
+        for task in self.story.training.active_tasks.get():
+            phase = self.story.state(task).phase
+            if phase is Phase.COMMIT:
+                self.commit(task)
+            elif phase is Phase.REVEAL:
+                self.reveal(task)
+            elif phase is Phase.AUDIT:
+                self.audit(task)
+
+    def update_root(self, task: int, slot: int) -> bytes:
+        """The slot's honest or wrong update: decided once for each attempt."""
+        state = self.story.state(task)
+        found = root("update", task, state.round, state.attempt, slot)
+        if Random(found).randrange(100) < 10:
+            self.wrong.add(found)
+        return found
+
+    def commit(self, task: int) -> None:
+        state = self.story.state(task)
+        for index, slot in enumerate(state.slots):
+            if slot.commitment is None and self.chance(60):
+                made = commitment_of(slot.worker, task, state.round, index, SALT, self.update_root(task, index))
+                who = PEOPLE[slot.worker] if self.chance(95) else EVE
+                self.tries(who, "training.commit", task=task, round=state.round, slot=index, commitment=made)
+
+    def reveal(self, task: int) -> None:
+        state = self.story.state(task)
+        for index, slot in enumerate(state.slots):
+            if slot.commitment is not None and self.chance(60):
+                salt = SALT if self.chance(95) else root("another")
+                update_root = self.update_root(task, index)
+                arguments = {"round": state.round, "slot": index, "salt": salt, "update_root": update_root}
+                self.tries(PEOPLE[slot.worker], "training.reveal", task=task, **arguments)
+
+    def audit(self, task: int) -> None:
+        for validator in VALIDATORS:
+            state = self.story.state(task)
+            if not self.chance(50):
+                continue
+            revealed = {index: slot for index, slot in enumerate(state.slots) if slot.update_root is not None}
+            wrong = [index for index, slot in revealed.items() if slot.update_root in self.wrong]
+            for index, slot in revealed.items():
+                if not slot.challenged and (index in wrong or self.chance(2)):
+                    self.tries(validator, "training.challenge", task=task, round=state.round, slot=index)
+            accepted = bitmap([index for index in revealed if index not in wrong], len(state.slots))
+            if self.chance(5):
+                accepted = self.rng.randbytes(self.rng.randrange(3))
+            before = self.story.task(task)
+            same = not any(accepted)
+            self.tries(
+                validator,
+                "training.attest",
+                task=task,
+                round=state.round,
+                accepted=accepted,
+                params_root=before.params_root if same else root("params", task, state.round, accepted),
+                optimizer_root=before.optimizer_root if same else root("optimizer", task, state.round, accepted),
+                loss_micro=self.rng.randrange(1 << 40),
+                accuracy_ppm=self.rng.randrange(1_000_001),
+            )
+
+
+@pytest.mark.parametrize("seed", [1, 2], ids="seed{}".format)
+def test_whatever_participants_do_money_and_rounds_add_up(seed: int) -> None:
+    chaos = Chaos(seed)
+    story = chaos.story
+    for _ in range(BLOCKS):
+        chaos.act()
+        story.next()
+
+    chain = story.chain
+    paid = chain.events_of(Rewards.SlotPaid)
+    final = chain.events_of(Training.RoundFinalised)
+    slashed = chain.events_of(Training.WorkerSlashed)
+    assert len(final) >= 5, "the network came to a halt"
+    assert len({(event.task, event.round, event.slot) for event in paid}) == len(paid)
+    for record in story.training.history.values():
+        assert not chaos.wrong & {slot.update_root for slot in record.slots if slot.accepted}
+    assert chaos.refused > 0
+    assert sum(event.minted for event in final) == sum(event.amount for event in paid)
+    burned = sum(event.amount for event in slashed)
+    emitted = story.training.rewards.emitted.get()
+    assert chain.modules.balances.total_issuance.get() == 6 * ENDOWMENT + emitted - burned
+    for task in (0, 1):
+        value = story.task(task)
+        assert value.status is (TaskStatus.COMPLETED if value.round == value.rounds else TaskStatus.ACTIVE)
+    owners = {ALICE: 0, BOB: 1}
+    for owner, task in owners.items():
+        value = story.task(task)
+        spent = sum(value.price_per_slot for event in paid if event.task == task)
+        assert chain.free(owner) == ENDOWMENT - spent - value.escrow
