@@ -31,6 +31,10 @@ ALLOWED = _FRAME | {f"stablehlo.{name}" for name in (_ELEMENTWISE + _STRUCTURED)
 ELEMENT_BYTES = {"f32": 4, "i1": 1, "i8": 1, "i16": 2, "i32": 4, "i64": 8, "ui8": 1, "ui16": 2, "ui32": 4, "ui64": 8}
 
 
+# Starting an operation takes as long as moving this much, however little it computes: empty loops are not free.
+DISPATCH_BYTES = 4_096
+
+
 class Refused(ValueError):
     """The program may not run; the message says which operation or limit."""
 
@@ -113,7 +117,7 @@ class _Walk:
         for size in sizes:
             if size > self.limits.tensor_bytes:
                 raise Refused(f"{name}: a tensor of {size:,} bytes, at most {self.limits.tensor_bytes:,} may be used")
-        own = Cost(1, _constant_bytes(operation), float(sum(sizes)), _flops(operation))
+        own = Cost(1, _constant_bytes(operation), float(max(sum(sizes), DISPATCH_BYTES)), _flops(operation))
         if name == "func.call":
             # Written once, so its operations and constants were counted by the walk; its work counts each time.
             callee = self.function(ir.FlatSymbolRefAttr(operation.attributes["callee"]).value)

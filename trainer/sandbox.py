@@ -26,11 +26,6 @@ from trainer.artifact import Program
 from trainer.codec import Float32s
 from trainer.packing import PackingError
 
-# Importing JAX under load of the other processes takes seconds, compiling a large model a minute.
-START_SECONDS = 120.0
-LOAD_SECONDS = 180.0
-# A batch within the flop budget takes one core two minutes.
-RUN_SECONDS = 240.0
 # Programs kept for a child that has to be started again.
 PROGRAMS_MAX = 8
 # After that many deaths in a row with one program, the program is taken to be the reason.
@@ -58,6 +53,16 @@ class ProgramRefused(EngineError):
 
 
 @dataclass(frozen=True, slots=True)
+class Deadlines:
+    """Seconds that a request may take."""
+
+    # Importing JAX beside busy neighbours takes seconds, compiling a large model minutes.
+    load: float = 300.0
+    # A batch within the flop budget takes one core two minutes.
+    run: float = 240.0
+
+
+@dataclass(frozen=True, slots=True)
 class Gradient:
     """One slot's result: its loss, and grad f32[P]."""
 
@@ -76,11 +81,12 @@ class Evaluation:
 class Engine:
     """One engine child, present or not. Use `open_engine`."""
 
-    def __init__(self, cache_dir: Path, platform: str) -> None:
+    def __init__(self, cache_dir: Path, platform: str, deadlines: Deadlines) -> None:
         if platform not in PLATFORMS:
             raise ValueError(f"platform: expected one of {', '.join(PLATFORMS)}, got {platform!r}")
         self._cache_dir = cache_dir.absolute()
         self._platform = platform
+        self._deadlines = deadlines
         self._process: trio.Process | None = None
         self._loaded: set[Hash] = set()
         self._programs: OrderedDict[Hash, tuple[Program, bytes]] = OrderedDict()
@@ -143,13 +149,13 @@ class Engine:
         if self._process is None:
             await self._start()
         if root not in self._loaded:
-            await self._request(root, {"op": "load", "program": blob}, START_SECONDS + LOAD_SECONDS)
+            await self._request(root, {"op": "load", "program": blob}, self._deadlines.load)
             self._loaded.add(root)
         return program
 
     async def _run(self, root: Hash, op: str, theta: Float32s, x: bytes, y: bytes) -> dict[str, Any]:
         message: dict[str, object] = {"op": op, "theta": theta.astype("<f4").tobytes(), "x": x, "y": y}
-        answer = await self._request(root, message, RUN_SECONDS)
+        answer = await self._request(root, message, self._deadlines.run)
         self._crashes.pop(root, None)
         return answer
 
@@ -234,9 +240,11 @@ def _environment(home: Path, platform: str) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def open_engine(cache_dir: Path, platform: str = "cpu") -> AsyncIterator[Engine]:
+async def open_engine(
+    cache_dir: Path, platform: str = "cpu", deadlines: Deadlines | None = None
+) -> AsyncIterator[Engine]:
     """An engine that keeps its compiled programs and its log under `cache_dir`, and ends with the block."""
-    engine = Engine(cache_dir, platform)
+    engine = Engine(cache_dir, platform, deadlines or Deadlines())
     try:
         yield engine
     finally:
