@@ -185,13 +185,13 @@ class Node:
         """Start everything in the nursery; returns when the node answers and converses."""
         self._head_at = trio.current_time()
         await nursery.start(self._network.run)
+        if self._gadget is not None:
+            await nursery.start(self._gadget.run)
         await nursery.start(self._rpc.run)
         nursery.start_soon(self._sync.run)
         nursery.start_soon(self._take_in)
         nursery.start_soon(self._revalidate)
         nursery.start_soon(self._watch_for_stalls)
-        if self._gadget is not None:
-            nursery.start_soon(self._gadget.run)
 
     # --- blocks ---
 
@@ -269,8 +269,6 @@ class Node:
         if self._gadget is None:
             return f"{len(self._network.peers())} peers connected, the best at height {self._sync.status.target}"
         state = self._gadget.state
-        if state is None:
-            return "consensus is starting"
         missing = ", ".join(self._names[account] for account in state.missing) or "nobody"
         return f"view {state.view} waits for {missing} to {state.phase}"
 
@@ -418,9 +416,9 @@ class Node:
 
     def consensus_state(self) -> Mapping[str, object] | None:
         """Where consensus stands, with names of validators as addresses."""
-        state = self._gadget.state if self._gadget is not None else None
-        if state is None:
+        if self._gadget is None:
             return None
+        state = self._gadget.state
         return {
             "height": state.height,
             "view": state.view,
