@@ -6,7 +6,6 @@ A runtime is immutable and has no state of its own: any number of blocks can be 
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from typing import Any, Final, Generic, TypeVar
@@ -266,7 +265,7 @@ class Runtime(Generic[V]):
         names = {info.name: info.attribute for info in self.modules}
         found: dict[str, str] = {}
         for base in reversed(cls.__mro__):
-            scope = vars(sys.modules[base.__module__])
+            scope = vars(inspect.getmodule(base))
             for attribute, annotation in inspect.get_annotations(base).items():
                 name = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
                 known = scope.get(name)

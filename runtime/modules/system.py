@@ -78,7 +78,7 @@ class System(Module):
         """An on-chain remark was made."""
 
         sender: AccountId
-        hash: H256
+        hash_: H256
 
     @call(index=0, weight=Weight(10_000_000))
     def remark(self, origin: Origin, remark: bytes) -> None:
