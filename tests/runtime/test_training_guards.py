@@ -1,0 +1,215 @@
+"""Calls that the training protocol refuses: each leaves the state root as it was."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from runtime.modules.training import Training
+from runtime.modules.training_types import (
+    ZERO_HASH,
+    Phase,
+    Sgd,
+    TaskStatus,
+)
+from runtime.testing import ALICE, BOB, CHARLIE, DAVE, ENDOWMENT, EVE, FERDIE, POT, TestChain
+from tests.runtime.training_kit import (
+    POLICY,
+    PRICE,
+    SALT,
+    Story,
+    root,
+    terms,
+)
+
+BOND = 100 * POT
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"name": b""}, Training.InvalidName),
+        ({"name": b"x" * 65}, Training.InvalidName),
+        ({"name": b"\xff"}, Training.InvalidName),
+        ({"name": b"red \x1b[31m"}, Training.InvalidName),
+        ({"optimizer": Sgd(learning_rate=0, momentum=0)}, Training.InvalidOptimizer),
+        ({"optimizer": Sgd(learning_rate=10**15 + 1, momentum=0)}, Training.InvalidOptimizer),
+        ({"optimizer": Sgd(learning_rate=1, momentum=10**12)}, Training.InvalidOptimizer),
+        ({"policy": replace(POLICY, slots=0)}, Training.InvalidPolicy),
+        ({"policy": replace(POLICY, slots=65)}, Training.InvalidPolicy),
+        ({"policy": replace(POLICY, commit_blocks=0)}, Training.InvalidPolicy),
+        ({"policy": replace(POLICY, reveal_blocks=14_401)}, Training.InvalidPolicy),
+        ({"policy": replace(POLICY, audit_blocks=0)}, Training.InvalidPolicy),
+        ({"policy": replace(POLICY, auditors_per_slot=0)}, Training.InvalidPolicy),
+        ({"policy": replace(POLICY, auditors_per_slot=5)}, Training.InvalidPolicy),
+        ({"policy": replace(POLICY, tolerance_micro_steps=499_999)}, Training.InvalidPolicy),
+        ({"policy": replace(POLICY, tolerance_micro_steps=4_000_001)}, Training.InvalidPolicy),
+        ({"policy": replace(POLICY, outliers_ppm=100_001)}, Training.InvalidPolicy),
+        ({"rounds": 0}, Training.InvalidRounds),
+        ({"rounds": 1_000_001}, Training.InvalidRounds),
+        ({"price_per_slot": POT // 1000 - 1}, Training.PriceTooLow),
+    ],
+)
+def test_a_task_outside_the_bounds_is_refused(changes: dict[str, object], error: type[Exception]) -> None:
+    chain = TestChain()
+    with chain.unchanged(error):  # type: ignore[arg-type]
+        chain.call(ALICE, "training.create_task", **terms(**changes))
+
+
+def test_a_task_reserves_its_whole_escrow_or_is_refused() -> None:
+    chain = TestChain()
+    with chain.unchanged(type(chain.modules.balances).InsufficientBalance):
+        chain.call(ALICE, "training.create_task", **terms(price_per_slot=ENDOWMENT))
+    with chain.unchanged(type(chain.modules.balances).InsufficientBalance):
+        chain.call(ALICE, "training.create_task", **terms(price_per_slot=(1 << 128) - 1, rounds=1_000_000))
+    chain.call(ALICE, "training.create_task", **terms(optimizer=Sgd(10**9, 0), rounds=1_000))
+    task = chain.modules.training.tasks[0]
+    assert task.escrow == 4 * 1_000 * PRICE == chain.modules.balances.reserved(ALICE.public)
+    assert (task.round, task.optimizer_root, task.status) == (0, ZERO_HASH, TaskStatus.ACTIVE)
+
+
+def test_only_so_many_tasks_run_at_once() -> None:
+    story = Story(tasks=16)
+    with story.chain.unchanged(Training.TooManyTasks):
+        story.chain.call(BOB, "training.create_task", **terms())
+
+
+def test_a_worker_registers_once_with_a_bond_it_can_pay_and_leaves_when_it_has_no_slot() -> None:
+    story = Story(workers=[EVE])
+    with story.chain.unchanged(Training.AlreadyRegistered):
+        story.chain.call(EVE, "training.register_worker")
+    with story.chain.unchanged(Training.NotRegistered):
+        story.chain.call(BOB, "training.deregister_worker")
+    with story.chain.unchanged(Training.WorkerAssigned):
+        story.chain.call(EVE, "training.deregister_worker")
+    story.chain.call(BOB, "training.register_worker")
+    story.chain.call(BOB, "training.deregister_worker")
+    assert story.chain.free(BOB) == ENDOWMENT
+    assert story.training.workers.get(BOB.public) is None
+    poor = story.chain.free(CHARLIE) - BOND
+    story.chain.call(CHARLIE, "balances.transfer_keep_alive", dest=DAVE, value=poor)
+    with story.chain.unchanged(type(story.chain.modules.balances).Expendability):
+        story.chain.call(CHARLIE, "training.register_worker")
+
+
+def test_a_commitment_is_taken_once_from_the_worker_that_was_drawn_in_the_phase_that_runs() -> None:
+    story = Story()
+    slot = story.slots_of(EVE)[0]
+    arguments = {"task": 0, "round": 0, "slot": slot, "commitment": root()}
+    for changes, error in (
+        ({"task": 1}, Training.UnknownTask),
+        ({"round": 1}, Training.WrongRound),
+        ({"slot": 4}, Training.UnknownSlot),
+        ({"slot": story.slots_of(FERDIE)[0]}, Training.NotAssigned),
+    ):
+        with story.chain.unchanged(error):
+            story.chain.call(EVE, "training.commit", **{**arguments, **changes})
+    with story.chain.unchanged(Training.WrongPhase):
+        story.reveal_one(slot)
+    with story.chain.unchanged(Training.WrongPhase):
+        story.attest(ALICE)
+    story.chain.call(EVE, "training.commit", **arguments)
+    with story.chain.unchanged(Training.AlreadyCommitted):
+        story.chain.call(EVE, "training.commit", **arguments)
+
+
+def test_a_reveal_must_be_what_was_committed() -> None:
+    story = Story()
+    missing, mine = story.slots_of(EVE)
+    story.commit(without=[missing])
+    while story.state().phase is Phase.COMMIT:
+        story.next()
+    with story.chain.unchanged(Training.NotCommitted):
+        story.reveal_one(missing)
+    with story.chain.unchanged(Training.CommitmentMismatch):
+        story.reveal_one(mine, salt=root("another"))
+    with story.chain.unchanged(Training.CommitmentMismatch):
+        story.reveal_one(mine, update_root=root("another"))
+    with story.chain.unchanged(Training.NotAssigned):
+        story.chain.call(
+            FERDIE, "training.reveal", task=0, round=0, slot=mine, salt=SALT, update_root=story.update_root(mine)
+        )
+    story.reveal_one(mine)
+    with story.chain.unchanged(Training.AlreadyRevealed):
+        story.reveal_one(mine)
+
+
+def test_a_copied_commitment_cannot_be_revealed() -> None:
+    story = Story(policy=replace(POLICY, slots=2))
+    original, copied = story.slots_of(EVE)[0], story.slots_of(FERDIE)[0]
+    story.commit(without=[copied])
+    commitment = story.state().slots[original].commitment
+    story.chain.call(FERDIE, "training.commit", task=0, round=0, slot=copied, commitment=commitment)
+    story.next()
+    with story.chain.unchanged(Training.CommitmentMismatch):
+        story.reveal_one(copied, update_root=story.update_root(original))
+
+
+def test_an_attestation_is_a_validators_canonical_and_complete_word() -> None:
+    story = Story()
+    missing = story.slots_of(EVE)[:1]
+    story.commit()
+    story.reveal(without=missing)
+    while story.state().phase is Phase.REVEAL:
+        story.next()
+    chain = story.chain
+    with chain.unchanged(Training.NotAuthority):
+        story.attest(EVE)
+    for accepted in (b"", b"\0\0", b"\x10"):
+        with chain.unchanged(Training.InvalidBitmap):
+            story.attest(ALICE, accepted=accepted)
+    with chain.unchanged(Training.NotRevealed):
+        story.attest(ALICE, accepted=b"\x0f")
+    with chain.unchanged(Training.SlotNotChallenged):
+        story.attest(ALICE, accepted=b"\0")
+    with chain.unchanged(Training.InvalidAccuracy):
+        story.attest(ALICE, accuracy_ppm=1_000_001)
+    for slot in range(4):
+        if slot not in missing:
+            story.challenge(ALICE, slot)
+    with chain.unchanged(Training.RootsChanged):
+        story.attest(ALICE, accepted=b"\0", params_root=root("another"))
+    story.attest(ALICE, accepted=b"\0", params_root=story.task().params_root, optimizer_root=ZERO_HASH)
+
+
+def test_a_challenge_is_a_validators_about_a_revealed_slot_and_once() -> None:
+    story = Story()
+    missing = story.slots_of(EVE)[0]
+    with story.chain.unchanged(Training.WrongPhase):
+        story.challenge(ALICE, 0)
+    story.commit()
+    story.reveal(without=[missing])
+    while story.state().phase is Phase.REVEAL:
+        story.next()
+    challenged = story.slots_of(FERDIE)[0]
+    with story.chain.unchanged(Training.NotAuthority):
+        story.challenge(EVE, challenged)
+    with story.chain.unchanged(Training.UnknownSlot):
+        story.challenge(ALICE, 4)
+    with story.chain.unchanged(Training.NotRevealed):
+        story.challenge(ALICE, missing)
+    story.challenge(ALICE, challenged)
+    with story.chain.unchanged(Training.AlreadyChallenged):
+        story.challenge(BOB, challenged)
+
+
+def test_an_aggregator_has_a_bond_and_repeats_itself_at_its_own_cost() -> None:
+    story = Story()
+    arguments = {"task": 0, "round": 0, "params_root": root(1), "optimizer_root": root(2)}
+    with story.chain.unchanged(Training.NotRegistered):
+        story.chain.call(BOB, "training.aggregate", **arguments)
+    with story.chain.unchanged(Training.NotRegistered):
+        story.chain.call(BOB, "training.deregister_aggregator")
+    story.chain.call(BOB, "training.register_aggregator")
+    with story.chain.unchanged(Training.AlreadyRegistered):
+        story.chain.call(BOB, "training.register_aggregator")
+    with story.chain.unchanged(Training.WrongPhase):
+        story.chain.call(BOB, "training.aggregate", **arguments)
+    story.to_audit()
+    assert story.chain.submit(BOB, "training.aggregate", **arguments).fee == 0
+    with story.chain.unchanged(Training.SameAggregate):
+        story.chain.call(BOB, "training.aggregate", **arguments)
+    assert story.chain.submit(BOB, "training.aggregate", **{**arguments, "params_root": root(3)}).fee > 0
+    story.chain.call(BOB, "training.deregister_aggregator")
+    assert story.chain.modules.balances.reserved(BOB.public) == 0
