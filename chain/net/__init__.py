@@ -1,0 +1,1 @@
+"""Nodes talking to nodes: identity, frames, gossip, requests and blobs over TLS."""

@@ -117,6 +117,15 @@ class Gossip:
                 ask.append(key)
         return ask
 
+    def postpone(self, transactions: Sequence[bytes], now: float) -> None:
+        """We had no room for these: ask who has them again after a while."""
+        for transaction in transactions:
+            key = blake2_256(transaction)
+            entry = self._entries.get(key)
+            if entry is not None and entry.body is None and len(self._wanted) < WANTED_MAX:
+                del self._entries[key]
+                self._wanted[key] = _Wanted(now, sorted(entry.known_by)[:PUSH_ALL_PEERS])
+
     def overdue(self, now: float) -> dict[bytes, list[Hash]]:
         """Forget what is old; what was asked for and did not come, by the next peer to ask for it."""
         while self._entries and now - next(iter(self._entries.values())).at > ENTRY_S:

@@ -34,7 +34,8 @@ class Handler(Protocol):
         """A frame of the peer's consensus gadget."""
 
     def on_transactions(self, peer: bytes, transactions: list[bytes]) -> None:
-        """Transactions that nobody sent before. The valid ones are passed on by `Network.gossip_transactions`."""
+        """Transactions that nobody sent before. The valid ones are passed on by `Network.gossip_transactions`; what
+        there is no room for is asked for again by `Network.postpone_transactions`."""
 
     def on_status(self, peer: bytes, height: int, block_hash: Hash) -> None:
         """The peer's best sealed block, as it says."""

@@ -157,6 +157,10 @@ class Network:
         for identity, pushed in pushes.items():
             self._give(self._peers[identity], pushed)
 
+    def postpone_transactions(self, transactions: Sequence[bytes]) -> None:
+        """Ask again later for what `Handler.on_transactions` was given and had no room for."""
+        self._gossip.postpone(transactions, trio.current_time())
+
     def announce(self, height: int, block_hash: Hash) -> None:
         """Tell every peer of our new best sealed block."""
         packed = pack(Status(height, block_hash))

@@ -6,6 +6,7 @@ import logging
 import os
 import ssl
 import struct
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
@@ -29,22 +30,37 @@ from chain.net.messages import (
     Transactions,
     pack,
 )
-from tests.net.kit import ALICE, BOB, CHARLIE, HOST, Node, Running, arena, dial, is_hung_up_on, receive, start
+from tests.net.kit import (
+    ALICE,
+    BOB,
+    CHARLIE,
+    HOST,
+    Node,
+    Running,
+    arena,
+    dial,
+    is_hung_up_on,
+    receive,
+    start,
+    until_peers,
+)
 
 
 @asynccontextmanager
-async def alice_and_bob(caplog: pytest.LogCaptureFixture) -> AsyncIterator[tuple[Running, Running]]:
+async def alice_and_bob(
+    caplog: pytest.LogCaptureFixture, alice: Node | None = None
+) -> AsyncIterator[tuple[Running, Running]]:
     """Both connected; in the end they still are, talk, and nothing of ours failed."""
     caplog.set_level(logging.INFO, "potchain.net")
-    alice, bob = Node(), Node()
+    alice, bob = alice if alice is not None else Node(), Node()
     async with arena() as nursery:
         first = await start(nursery, ALICE, alice)
         second = await start(nursery, BOB, bob, [(HOST, first.port, ALICE.public)])
-        await alice.until(lambda: alice.connected)
+        await until_peers(first, 1)
         yield first, second
         second.network.send_consensus(ALICE.public, b"still here")
-        await alice.until(lambda: (BOB.public, b"still here") in alice.frames)
-        assert BOB.public not in alice.disconnected
+        await first.node.until(lambda: (BOB.public, b"still here") in first.node.frames)
+        assert BOB.public not in first.node.disconnected
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
@@ -161,12 +177,31 @@ async def test_a_peer_that_stops_answering_is_dropped(
         await is_hung_up_on(connection)
 
 
-async def test_requests_beyond_the_bound_end_that_connection(caplog: pytest.LogCaptureFixture) -> None:
-    async with alice_and_bob(caplog) as (first, _):
+async def test_requests_beyond_the_bound_are_left_unanswered(caplog: pytest.LogCaptureFixture) -> None:
+    released = threading.Event()
+
+    class SlowDisk(Node):
+        def blocks(self, start: int, count: int, bytes_max: int) -> list[bytes]:
+            released.wait()
+            return super().blocks(start, count, bytes_max)
+
+    async with alice_and_bob(caplog, SlowDisk()) as (first, _):
         connection = await dial(CHARLIE, first.port)
-        await connection.stream.send_all(b"".join(pack(GetBlocks(request, 1, 1)) for request in range(1000)))
-        await is_hung_up_on(connection)
-        await first.node.until(lambda: CHARLIE.public in first.node.disconnected)
+        requests = b"".join(pack(GetBlocks(request, 1, 1)) for request in range(1000))
+        try:
+            await connection.stream.send_all(requests + pack(Ping(1)))
+            while await receive(connection) != Pong(1):
+                pass
+        finally:
+            released.set()
+        answered: list[int] = []
+        while 1000 not in answered:
+            if isinstance(message := await receive(connection), Blocks):
+                answered.append(message.request)
+            if len(answered) == peer.REQUESTS_MAX:
+                await connection.stream.send_all(pack(GetBlocks(1000, 1, 1)))
+        assert len(answered) <= peer.REQUESTS_MAX + 2
+        await trio.aclose_forcefully(connection.stream)
 
 
 async def test_a_flood_is_read_no_faster_than_allowed(

@@ -90,6 +90,14 @@ def test_what_a_peer_promised_and_did_not_give_is_asked_of_the_next_that_has_it(
     assert gossip.overdue(10 * WANTED_S) == {}
 
 
+def test_what_we_had_no_room_for_is_asked_for_again() -> None:
+    gossip = Gossip(Random(1))
+    gossip.received(ALICE.public, [TRANSFER], 0.0)
+    gossip.postpone([TRANSFER], 0.0)
+    assert gossip.overdue(WANTED_S) == {ALICE.public: [KEY]}
+    assert gossip.received(ALICE.public, [TRANSFER], WANTED_S) == [TRANSFER]
+
+
 def test_an_old_transaction_is_forgotten_so_that_it_may_be_valid_later() -> None:
     gossip = Gossip(Random(1))
     assert gossip.received(ALICE.public, [TRANSFER], 0.0) == [TRANSFER]
