@@ -87,7 +87,7 @@ class BlockBuilder(Generic[V]):
         self.extrinsics: list[bytes] = []
         self._runtime = runtime
         self._memo = memo
-        self._meter = Meter()
+        self.meter = Meter()
         self._infos: dict[CallInfo, tuple[DispatchInfo, DispatchInfo]] = {}
         self._system = self.modules.module(System)
         self._payment = self.modules.module(TransactionPayment)
@@ -97,7 +97,7 @@ class BlockBuilder(Generic[V]):
         self._system.begin_block(height, parent_hash, digest)
         self._environment = Environment(height, parent_hash, self._system.genesis_hash())
         for module in self.modules.modules:
-            self._meter.add_mandatory(module.on_initialize())
+            self.meter.add_mandatory(module.on_initialize())
         self._required: tuple[Module, ...] = tuple(
             module for module in self.modules.modules if module.inherent is not None and module.inherent_required()
         )
@@ -110,7 +110,7 @@ class BlockBuilder(Generic[V]):
     @property
     def full(self) -> bool:
         """Whether not even the smallest transaction fits any more."""
-        return self._meter.full
+        return self.meter.full
 
     def inherents(self, data: InherentData) -> list[bytes]:
         """The extrinsics that this block must begin with, to be applied in this order."""
@@ -142,12 +142,12 @@ class BlockBuilder(Generic[V]):
             )
         self.log.at(Finalization())
         for module in self.modules.modules:
-            remaining = max(0, BLOCK_WEIGHT_MAX - self._meter.total)
-            self._meter.add_mandatory(module.on_idle(Weight(remaining)))
+            remaining = max(0, BLOCK_WEIGHT_MAX - self.meter.total)
+            self.meter.add_mandatory(module.on_idle(Weight(remaining)))
         for module in self.modules.modules:
             module.on_finalize()
-        self._system.end_block(self.log, self._meter.by_class())
-        return Executed(self.overlay.changes(), self.log.records, self.extrinsics, self._meter.total)
+        self._system.end_block(self.log, self.meter.by_class())
+        return Executed(self.overlay.changes(), self.log.records, self.extrinsics, self.meter.total)
 
     def dispatch(self, call: Call, origin: Origin) -> Pays:
         """Run a call in a transaction of its own: a DispatchError undoes its writes and events, then propagates."""
@@ -179,7 +179,7 @@ class BlockBuilder(Generic[V]):
             self.dispatch(call, Origin.none())
         except DispatchError as error:
             raise InvalidBlock(f"extrinsic {position}: {path}: {type(error).__name__}: {error}") from error
-        self._meter.add(call.info, len(raw))
+        self.meter.add(call.info, len(raw))
         self._system.emit(System.ExtrinsicSuccess(self._dispatch_info(call.info, Pays.NO)))
         self.extrinsics.append(raw)
         return Applied(0, None)
@@ -193,7 +193,7 @@ class BlockBuilder(Generic[V]):
         era_hash, _ = check_mortality(system, environment, signed.era)
         account = system.account[sender]
         check_nonce(account, signed.nonce, future=False)
-        self._meter.check(info, len(raw))
+        self.meter.check(info, len(raw))
         tip = signed.tip
         fee = payment.fee(len(raw), info)
         payment.ensure_payable(account, fee + tip)
@@ -218,7 +218,7 @@ class BlockBuilder(Generic[V]):
             system.emit(System.ExtrinsicSuccess(dispatch_info))
         else:
             system.emit(System.ExtrinsicFailed(self._runtime.fault_of(failure), dispatch_info))
-        self._meter.add(info, len(raw))
+        self.meter.add(info, len(raw))
         self.extrinsics.append(raw)
         return Applied(paid, failure)
 

@@ -92,22 +92,22 @@ class TestChain:
     @property
     def modules(self) -> Potchain:
         """The modules over the open block."""
-        return self._builder.modules
+        return self.builder.modules
 
     @property
     def height(self) -> int:
         """The open block's height."""
-        return self._builder.height
+        return self.builder.height
 
     @property
     def events(self) -> list[object]:
         """Every event since the chain began or `clear_events` was called, those of the open block included."""
-        return self._events + [record.event for record in self._builder.log.records[self._seen :]]
+        return self._events + [record.event for record in self.builder.log.records[self._seen :]]
 
     def clear_events(self) -> None:
         """Forget the events so far."""
         self._events.clear()
-        self._seen = len(self._builder.log.records)
+        self._seen = len(self.builder.log.records)
 
     def events_of(self, kind: type[Any]) -> list[Any]:
         """The events of one class."""
@@ -121,7 +121,7 @@ class TestChain:
         """The root of the state with the open block's changes so far."""
         tree = MemoryTree()
         tree.root, tree.nodes, tree.next_id = self.tree.root, dict(self.tree.nodes), self.tree.next_id
-        tree.apply(self._builder.overlay.changes())
+        tree.apply(self.builder.overlay.changes())
         return tree.root_hash
 
     # --- acting ---
@@ -132,7 +132,7 @@ class TestChain:
         A keypair among the arguments stands for its account.
         """
         who = Origin.signed(origin.public) if isinstance(origin, Keypair) else origin
-        self._builder.dispatch(RUNTIME.call(path, **_accounts(arguments)), who)
+        self.builder.dispatch(RUNTIME.call(path, **_accounts(arguments)), who)
 
     @contextmanager
     def unchanged(self, error: type[DispatchError]) -> Iterator[None]:
@@ -177,7 +177,7 @@ class TestChain:
 
     def apply(self, raw: bytes) -> Applied:
         """Include an extrinsic in the open block; InvalidTransaction if it cannot be."""
-        return self._builder.apply(raw)
+        return self.builder.apply(raw)
 
     def submit(self, keypair: Keypair, path: str, **arguments: object) -> Applied:
         """Sign a call and include it, fee, nonce and all."""
@@ -194,15 +194,15 @@ class TestChain:
 
     def close(self) -> Executed:
         """Close the open block, seal it and open the next; return what executing it gave."""
-        executed = self._builder.finish()
+        executed = self.builder.finish()
         self._events += [record.event for record in executed.events[self._seen :]]
         self.tree.apply(executed.changes)
         self.header = Header(
-            self.header.hash, self.height, self.tree.root_hash, ordered_root(executed.extrinsics), self._digest
+            self.header.hash, self.height, self.tree.root_hash, ordered_root(executed.extrinsics), self.digest
         )
         self.blocks.append((self.header, executed.extrinsics))
         self._check(RUNTIME.at(self.tree))
-        self._open(self._seal())
+        self._open(self.seal())
         return executed
 
     # --- blocks ---
@@ -222,13 +222,14 @@ class TestChain:
         return InherentData(GENESIS_TIME_MS + (self.header.height + 1) * BLOCK_TIME_MS, seal)
 
     def _open(self, seal: Seal | None) -> None:
-        self._builder = cast(BlockBuilder[Potchain], self.begin())
-        self._digest = list(self._builder.modules.system.digest.get().logs)
+        self.builder = cast(BlockBuilder[Potchain], self.begin())
+        self.digest = list(self.builder.modules.system.digest.get().logs)
         self._seen = 0
-        for raw in self._builder.inherents(self.inherent_data(seal)):
-            self._builder.apply(raw)
+        for raw in self.builder.inherents(self.inherent_data(seal)):
+            self.builder.apply(raw)
 
-    def _seal(self) -> Seal:
+    def seal(self) -> Seal:
+        """The seal of the last closed block, by every validator that is not absent."""
         header = self.header
         voters = [index for index, keypair in enumerate(self.validators) if keypair not in self.absent]
         message = vote_message(self.genesis_hash, 0, header.height, 0, Phase.COMMIT, header.hash)

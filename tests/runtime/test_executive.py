@@ -199,11 +199,11 @@ def test_a_mangled_transaction_is_refused_and_changes_nothing(data: st.DataObjec
             raw = good + data.draw(st.binary(min_size=1, max_size=4))
         case _:
             raw = data.draw(st.binary(max_size=200))
-    before = dict(chain._builder.overlay.changes())
+    before = dict(chain.builder.overlay.changes())
     with pytest.raises(InvalidTransaction) as refused:
         chain.apply(raw)
     assert refused.value.message
-    assert chain._builder.overlay.changes() == before
+    assert chain.builder.overlay.changes() == before
 
 
 MANGLED = TestChain()
@@ -215,7 +215,7 @@ MANGLED_GOOD = MANGLED.sign(ALICE, "balances.transfer_keep_alive", dest=BOB, val
 
 def test_a_block_begins_with_exactly_its_inherents_in_their_order(chain: TestChain) -> None:
     chain.close()
-    seal = chain._seal()
+    seal = chain.seal()
     data = chain.inherent_data(seal)
     good = chain.begin().inherents(data)
     remark = chain.sign(ALICE, "system.remark", remark=b"")
@@ -239,7 +239,7 @@ def test_a_block_begins_with_exactly_its_inherents_in_their_order(chain: TestCha
 
 
 def _header(chain: TestChain, height: int) -> Header:
-    return replace(chain.header, parent_hash=chain.header.hash, height=height, digest=chain._digest)
+    return replace(chain.header, parent_hash=chain.header.hash, height=height, digest=chain.digest)
 
 
 def test_executing_a_block_gives_what_building_it_gave(chain: TestChain) -> None:
@@ -259,7 +259,7 @@ def test_executing_a_block_gives_what_building_it_gave(chain: TestChain) -> None
 def test_a_block_takes_transactions_until_its_weight_is_used(chain: TestChain) -> None:
     weight = EXTRINSIC_WEIGHT + RUNTIME.call_info("system.remark").weight.ref_time
     fits = WEIGHT_MAX[DispatchClass.NORMAL] // weight
-    meter = chain._builder._meter
+    meter = chain.builder.meter
     meter.weight[DispatchClass.NORMAL] = (fits - 1) * weight
     chain.submit(ALICE, "system.remark", remark=b"")
     expect_invalid(
@@ -269,7 +269,7 @@ def test_a_block_takes_transactions_until_its_weight_is_used(chain: TestChain) -
         f"system.remark weighs {weight}: the block has used {fits * weight} of {WEIGHT_MAX[DispatchClass.NORMAL]}",
     )
     meter.weight[DispatchClass.NORMAL] = WEIGHT_MAX[DispatchClass.NORMAL]
-    assert chain._builder.full
+    assert chain.builder.full
     executed = chain.close()
     assert executed.weight <= BLOCK_WEIGHT_MAX
     assert RUNTIME.at(chain.tree).system.block_weight.get().normal == Weight(WEIGHT_MAX[DispatchClass.NORMAL])
