@@ -138,8 +138,8 @@ class Ledger:
                     f"the database in {store.path} is damaged: block {place.height} is not what its hash says; move "
                     "the folder away and start again, and the node fetches the chain from its peers"
                 )
-        self.head: Header = head
-        self.head_hash: Hash = place.hash
+        # One value, so that whoever reads it while another thread commits never sees parts of two blocks.
+        self._head = (head, place.hash)
 
     @classmethod
     def open(
@@ -176,7 +176,23 @@ class Ledger:
             raise
 
     def close(self) -> None:
+        """Let what runs in other threads end, then close the database. No method may be called after it."""
         self._store.close()
+
+    @property
+    def head(self) -> Header:
+        """The newest sealed block's header."""
+        return self._head[0]
+
+    @property
+    def head_hash(self) -> Hash:
+        return self._head[1]
+
+    @property
+    def best(self) -> tuple[int, Hash]:
+        """Height and hash of one and the same block, the newest."""
+        header, block_hash = self._head
+        return header.height, block_hash
 
     @property
     def size_bytes(self) -> int:
@@ -329,7 +345,7 @@ class Ledger:
 
         committed = self._store.write(change)
         if committed:
-            self.head, self.head_hash = header, executed.hash
+            self._head = (header, executed.hash)
         return committed
 
     def _prune(self, batch: Batch, oldest: int, height: int) -> int:

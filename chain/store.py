@@ -6,7 +6,6 @@ before or the block after. A folder that is not this chain's, or is damaged, is 
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import struct
@@ -19,6 +18,7 @@ from typing import Final, TypeVar
 
 import lmdb
 
+from chain.gate import Gate
 from chain.primitives.hashing import Hash
 from chain.primitives.merkle import Root
 
@@ -32,6 +32,8 @@ READERS_MAX: Final = 1024
 # Readers last milliseconds; one that is still open after this long when the map has to grow is a fault of ours, and a
 # node that waited for it would hang without a word.
 GROW_WAIT_SECONDS: Final = 30.0
+# A closing node gives the readers in its threads this long; past it the system closes the file when the process ends.
+CLOSE_WAIT_SECONDS: Final = 3.0
 # LMDB refuses longer keys. No key of the state comes near, so longer ones are simply absent.
 _KEY_BYTES_MAX: Final = 511
 
@@ -74,7 +76,7 @@ class GenesisMismatch(DataFolderError):
 
 
 class StorageFailed(Exception):
-    """The disk did not take a write. What was stored before is whole; the node has to stop."""
+    """The disk did not take a write, or give back what was written. No more is written; the node has to stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +221,7 @@ class Store:
         self._tables = tables
         self._write_lock = threading.Lock()
         self._failed: str | None = None
-        self._gate = _Gate()
+        self._gate = Gate()
 
     @classmethod
     def open(
@@ -241,10 +243,7 @@ class Store:
             path.mkdir(parents=True, exist_ok=True)
             lock_fd = _lock(path)
         except OSError as error:
-            raise DataFolderError(
-                f"the data folder {path} cannot be used: {error.strerror}; give --base-path a folder that this user "
-                "can write to"
-            ) from error
+            raise _unwritable(path, error) from error
         try:
             try:
                 fresh = _inspect(path, genesis_hash, genesis_name)
@@ -278,21 +277,37 @@ class Store:
         except lmdb.Error as error:
             os.close(lock_fd)
             raise _unusable(path, error) from error
+        except OSError as error:
+            os.close(lock_fd)
+            raise _unwritable(path, error) from error
         except BaseException:
             os.close(lock_fd)
             raise
         return store
 
     def close(self) -> None:
-        """Close the database and give up its lock. The caller has seen to it that nobody reads or writes."""
-        self._environment.close()
-        os.close(self._lock_fd)
+        """Let the running write and the readers end, then close the database and give up its lock."""
+        with self._write_lock:
+            self._failed = f"the database in {self.path} is closed"
+            try:
+                with self._gate.alone(CLOSE_WAIT_SECONDS):
+                    self._environment.close()
+                    os.close(self._lock_fd)
+            except TimeoutError:
+                return  # Unmapping the file under a reader would end the process on the spot.
 
     @contextmanager
     def read(self) -> Iterator[Snapshot]:
-        """Open a snapshot. Keep it for one answer, not longer: the file cannot reuse what a snapshot sees."""
-        with self._gate.reading(), self._environment.begin() as txn:
-            yield Snapshot(txn, self._tables)
+        """Open a snapshot. Keep it for one answer, not longer: the file cannot reuse what a snapshot sees.
+
+        Raises StorageFailed when the file turns out to be damaged, or the database is closed.
+        """
+        with self._gate.reading():
+            try:
+                with self._environment.begin() as txn:
+                    yield Snapshot(txn, self._tables)
+            except lmdb.Error as error:
+                raise self._fail(error, "read") from error
 
     def write(self, change: Callable[[Batch], T]) -> T:
         """Run `change` in the one write transaction, and return when the disk holds all of it.
@@ -309,7 +324,7 @@ class Store:
                 except lmdb.MapFullError:
                     self._grow()
                 except (lmdb.Error, OSError) as error:
-                    raise self._fail(error) from error
+                    raise self._fail(error, "written") from error
 
     def _write_once(self, change: Callable[[Batch], T]) -> T:
         txn = self._environment.begin(write=True)
@@ -336,74 +351,21 @@ class Store:
     def _grow(self) -> None:
         """Double the map, which LMDB allows only while no transaction of this process is open."""
         try:
-            with self._gate.alone():
+            with self._gate.alone(GROW_WAIT_SECONDS):
                 self._environment.set_mapsize(self.map_bytes * 2)
         except (lmdb.Error, OSError) as error:  # OSError: TimeoutError, too.
-            raise self._fail(error) from error
+            raise self._fail(error, "written") from error
 
-    def _fail(self, error: Exception) -> StorageFailed:
-        code = getattr(error, "code", None) or getattr(error, "errno", None)
-        advice = {
-            errno.ENOSPC: "free some space on this disk",
-            errno.EDQUOT: "free some space or raise this user's quota",
-            errno.EIO: "the disk reports an error: check it, and move the folder to another one",
-        }.get(code if isinstance(code, int) else 0, "check the disk and its permissions")
-        self._failed = (
-            f"the database in {self.path} could not be written ({error}); every block sealed before is safe; "
-            f"{advice}, then start the node again"
-        )
+    def _fail(self, error: Exception, what: str) -> StorageFailed:
+        if self._failed is None:
+            # LMDB reports a write that was cut short by a full disk as an input/output error, too: say what is free.
+            disk = os.statvfs(self.path)
+            self._failed = (
+                f"the database in {self.path} could not be {what} ({error}; {disk.f_bavail * disk.f_frsize >> 20} MiB "
+                "are free on its disk); what it held before is whole; make room on the disk, or replace it if it is "
+                "faulty, then start the node again"
+            )
         return StorageFailed(self._failed)
-
-
-class _Gate:
-    """Lets readers through together, or one who needs to be alone."""
-
-    def __init__(self) -> None:
-        self._condition = threading.Condition()
-        self._readers = 0
-        self._closed = False
-        self._mine = threading.local()
-
-    @contextmanager
-    def reading(self) -> Iterator[None]:
-        mine: int = getattr(self._mine, "readers", 0)
-        with self._condition:
-            # A thread that reads already goes on: who waits to be alone waits for that reader to end.
-            while self._closed and not mine:
-                self._condition.wait()
-            self._readers += 1
-        self._mine.readers = mine + 1
-        try:
-            yield
-        finally:
-            self._mine.readers = getattr(self._mine, "readers", 0) - 1
-            with self._condition:
-                self._readers -= 1
-                self._condition.notify_all()
-
-    @contextmanager
-    def closed(self) -> Iterator[None]:
-        """Let no new reader in."""
-        # Set before the lock is taken: readers who come and go without a pause would keep it from us for long.
-        self._closed = True
-        try:
-            yield
-        finally:
-            with self._condition:
-                self._closed = False
-                self._condition.notify_all()
-
-    @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Let no new reader in, and wait until the last one is out. TimeoutError if one stays."""
-        assert not getattr(self._mine, "readers", 0), "a thread must not write while it reads: it would wait for itself"
-        with self.closed():
-            with self._condition:
-                if not self._condition.wait_for(lambda: not self._readers, GROW_WAIT_SECONDS):
-                    raise TimeoutError(
-                        f"it has to grow, but {self._readers} readers did not end within {GROW_WAIT_SECONDS:.0f} s"
-                    )
-            yield
 
 
 def _u32(number: int) -> bytes:
@@ -465,7 +427,19 @@ def _foreign(file: Path) -> DataFolderError:
     return DataFolderError(f"{file} is a database, but not potchain's: choose another folder with --base-path")
 
 
+def _unwritable(path: Path, error: OSError) -> DataFolderError:
+    return DataFolderError(
+        f"the data folder {path} cannot be used: {error.strerror}; give --base-path a folder that this user can write "
+        "to, on a disk with room"
+    )
+
+
 def _unusable(path: Path, error: lmdb.Error) -> DataFolderError:
+    if error.code > 0:  # The system's refusal; LMDB's own errors are negative.
+        return DataFolderError(
+            f"{path / _DATABASE_FILE} cannot be opened ({error}): see that this user may read and write it, or choose "
+            "another folder with --base-path"
+        )
     return DataFolderError(
         f"{path / _DATABASE_FILE} cannot be opened ({error}): if it is potchain's, it is damaged, so move it away and "
         "the node fetches the chain from its peers; if it is not, choose another folder with --base-path"

@@ -139,7 +139,7 @@ def test_a_block_that_one_node_builds_every_node_executes_to_the_same_state(ledg
     for one in (ledger, other):
         assert one.commit(executed if one is ledger else again, seal_of(ledger, executed))
         assert one.head == executed.block.header
-        assert (one.head_hash, one.hash_at(1)) == (executed.hash, executed.hash)
+        assert (one.best, one.head_hash, one.hash_at(1)) == ((1, executed.hash), executed.hash, executed.hash)
         assert one.header(executed.hash) == executed.block.header
         assert one.block(executed.hash) == executed.block
         assert one.seal(executed.hash) == seal_of(ledger, executed)
