@@ -165,12 +165,6 @@ class ArithmeticOverflow(DispatchError):
     fault = FaultArithmetic(ArithmeticFault.OVERFLOW)
 
 
-class ArithmeticUnderflow(DispatchError):
-    """A number would fall below zero."""
-
-    fault = FaultArithmetic(ArithmeticFault.UNDERFLOW)
-
-
 # --- validity of transactions and blocks ---------------------------------------------------------------------------
 
 

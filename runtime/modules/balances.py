@@ -41,11 +41,6 @@ class Balances(Module):
 
     existential_deposit = Constant[Balance](POT // 1000, doc="The least free balance that keeps an account alive.")
 
-    class LiquidityRestrictions(DispatchError):
-        """Account liquidity restrictions prevent withdrawal."""
-
-        index = 1
-
     class InsufficientBalance(DispatchError):
         """Balance too low to send value."""
 
@@ -60,11 +55,6 @@ class Balances(Module):
         """Transfer/payment would kill account."""
 
         index = 4
-
-    class DeadAccount(DispatchError):
-        """Beneficiary account must pre-exist."""
-
-        index = 6
 
     @event(index=0)
     class Endowed:
