@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
 
 import trio
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from chain.blobs import BlobStoreFull
@@ -85,18 +84,22 @@ class _Download(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with self._limiter:
-            await (await self._answer())(scope, receive, send)
+            data = await self._find()
+            if data is None:
+                missing = PlainTextResponse(f"no blob 0x{self._root.hex()} here or at the peers\n", 404)
+                await missing(scope, receive, send)
+                return
+            headers = {
+                b"content-length": str(len(data)).encode(),
+                b"content-type": b"application/octet-stream",
+                b"cache-control": b"public, max-age=31536000, immutable",
+            }
+            await send({"type": "http.response.start", "status": 200, "headers": list(headers.items())})
+            for start in range(0, len(data), PIECE_BYTES):
+                piece = data[start : start + PIECE_BYTES]
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _answer(self) -> Response:
+    async def _find(self) -> bytes | None:
         data = await trio.to_thread.run_sync(self._backend.blobs.get, self._root)
-        if data is None:
-            data = await self._backend.fetch_blob(self._root)
-        if data is None:
-            return PlainTextResponse(f"no blob 0x{self._root.hex()} here or at the peers\n", 404)
-        headers = {"content-length": str(len(data)), "cache-control": "public, max-age=31536000, immutable"}
-        return StreamingResponse(_pieces(data), headers=headers, media_type="application/octet-stream")
-
-
-async def _pieces(data: bytes) -> AsyncIterator[bytes]:
-    for start in range(0, len(data), PIECE_BYTES):
-        yield data[start : start + PIECE_BYTES]
+        return data if data is not None else await self._backend.fetch_blob(self._root)

@@ -182,8 +182,8 @@ class Client:
 
     def _too_slow(self, method: str, timeout: float) -> ClientError:
         if not self.connected and self._failure is not None:
-            return CannotConnect(f"{method}: no node for {timeout:.0f} s: {self._failure}")
-        return RequestTimeout(f"{method}: {self.url} did not answer in {timeout:.0f} s: is the node overloaded?")
+            return CannotConnect(f"{method}: no node for {timeout:g} s: {self._failure}")
+        return RequestTimeout(f"{method}: {self.url} did not answer in {timeout:g} s: is the node overloaded?")
 
     @asynccontextmanager
     async def subscribe(

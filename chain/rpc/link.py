@@ -6,6 +6,7 @@ The reader never waits for a consumer: a subscription that is not read in time e
 from __future__ import annotations
 
 import json
+import os
 import ssl
 from collections import deque
 from collections.abc import AsyncIterator
@@ -14,17 +15,21 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import trio
-from trio_websocket import ConnectionClosed, HandshakeError, WebSocketConnection, wrap_client_stream
+from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 
 from chain.rpc.errors import CannotConnect, ConnectionLost, RpcError, SlowSubscriber
 
 # The server bounds its responses at 16 MiB (metadata and a page of 1,000 keys are ~0.1 MB): twice that is garbage.
 MESSAGE_BYTES_MAX = 32 * 1024 * 1024
 CONNECT_SECONDS = 10.0
+# A node that is up answers within milliseconds; what is not a node may never answer.
+HANDSHAKE_SECONDS = 5.0
 # A minute of heads at one block a second with room for bursts of storage changes.
 STREAM_ITEMS_MAX = 256
 # Sending is into a socket buffer: a node that takes nothing for this long is hung.
 SEND_SECONDS = 5.0
+
+AnyStream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 
 
 class Stream:
@@ -134,9 +139,9 @@ class Link:
             with trio.move_on_after(SEND_SECONDS, shield=True) as scope:
                 await self._socket.send_message(text)
             if scope.cancelled_caught:
-                self._fail(f"{self.url} has taken no data for {SEND_SECONDS:.0f} s")
+                self.fail(f"{self.url} has taken no data for {SEND_SECONDS:.0f} s")
         except (ConnectionClosed, trio.ClosedResourceError, trio.BrokenResourceError) as error:
-            self._fail(_closed_reason(self.url, error))
+            self.fail(_closed_reason(self.url, error))
         if self.lost is not None:
             raise self.lost
 
@@ -146,9 +151,9 @@ class Link:
             while True:
                 self._receive(await self._socket.get_message())
         except ConnectionClosed as error:
-            self._fail(_closed_reason(self.url, error))
+            self.fail(_closed_reason(self.url, error))
         finally:
-            self._fail(f"the connection to {self.url} was closed by this program")
+            self.fail(f"the connection to {self.url} was closed by this program")
 
     def _receive(self, text: str | bytes) -> None:
         try:
@@ -176,7 +181,13 @@ class Link:
                 self._streams[str(waiter.result)] = waiter.stream
         waiter.done.set()
 
-    def _fail(self, reason: str) -> None:
+    async def close(self) -> None:
+        """Say goodbye, for at most a second: the node may be gone."""
+        with trio.move_on_after(1.0, shield=True):
+            await self._socket.aclose()
+
+    def fail(self, reason: str) -> None:
+        """The connection has ended: whoever waits for it learns why. The first reason stands."""
         if self.lost is not None:
             return
         self.lost = ConnectionLost(reason)
@@ -199,47 +210,57 @@ async def open_link(url: str) -> AsyncIterator[Link]:
     port = parts.port or (443 if parts.scheme == "wss" else 80)
     resource = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     host = parts.netloc.rpartition("@")[2]
-    error: Exception | None = None
+    stream: AnyStream
     try:
         with trio.fail_after(CONNECT_SECONDS):
-            stream: trio.abc.Stream
             if parts.scheme == "wss":
-                stream = await trio.open_ssl_over_tcp_stream(
-                    parts.hostname, port, ssl_context=ssl.create_default_context()
-                )
+                tls = ssl.create_default_context()
+                stream = await trio.open_ssl_over_tcp_stream(parts.hostname, port, ssl_context=tls)
             else:
                 stream = await trio.open_tcp_stream(parts.hostname, port)
     except OSError as failure:
-        raise CannotConnect(f"cannot reach {url}: {_os_reason(failure)}: is the node running?") from None
+        raise CannotConnect(f"cannot reach {url}: {os_reason(failure)}: is the node running?") from None
     except trio.TooSlowError:
         raise CannotConnect(f"cannot reach {url}: no answer in {CONNECT_SECONDS:.0f} s: is the node running?") from None
     try:
         async with trio.open_nursery() as nursery:
+            link: Link = await nursery.start(_converse, url, stream, host, resource)
             try:
-                with trio.fail_after(CONNECT_SECONDS):
-                    socket = await wrap_client_stream(
-                        nursery, stream, host, resource, max_message_size=MESSAGE_BYTES_MAX, message_queue_size=16
-                    )
-            except (HandshakeError, trio.TooSlowError, OSError) as failure:
-                error = CannotConnect(f"{url} does not answer as a node does ({_refusal(failure)}): is it an RPC port?")
-                await trio.aclose_forcefully(stream)
+                yield link
+            finally:
+                await link.close()
                 nursery.cancel_scope.cancel()
-            else:
-                link = Link(url, socket)
-                nursery.start_soon(link.run)
-                try:
-                    yield link
-                finally:
-                    with trio.move_on_after(1.0, shield=True):  # A polite close, bounded: the node may be gone.
-                        await socket.aclose()
-                    nursery.cancel_scope.cancel()
     except BaseExceptionGroup as group:
         raise sole(group) from None
     finally:
-        with trio.CancelScope(shield=True):
-            await trio.aclose_forcefully(stream)
-    if error is not None:
-        raise error
+        await trio.aclose_forcefully(stream)
+
+
+async def _converse(
+    url: str,
+    stream: AnyStream,
+    host: str,
+    resource: str,
+    task_status: trio.TaskStatus[Link],
+) -> None:
+    """Shake hands and read until the end. Whatever goes wrong ends the link, and never the program that uses it."""
+    link: Link | None = None
+    try:
+        async with trio.open_nursery() as nursery:
+            with trio.fail_after(HANDSHAKE_SECONDS):
+                socket = await wrap_client_stream(
+                    nursery, stream, host, resource, max_message_size=MESSAGE_BYTES_MAX, message_queue_size=16
+                )
+            link = Link(url, socket)
+            task_status.started(link)
+            await link.run()
+            nursery.cancel_scope.cancel()
+    except* Exception as group:
+        failure = sole(group)
+        if link is None:
+            reason = f"{url} does not answer as a node does ({_refusal(failure)}): is it an RPC port?"
+            raise CannotConnect(reason) from None
+        link.fail(f"the connection to {url} failed: {failure}")
 
 
 def sole(group: BaseExceptionGroup[BaseException]) -> BaseException:
@@ -258,7 +279,7 @@ def sole(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return real[0] if real else leaves[0]
 
 
-def _os_reason(error: BaseException) -> str:
+def os_reason(error: BaseException) -> str:
     """The plain words of the innermost OS error: `connection refused`."""
     seen = error
     while True:
@@ -268,7 +289,7 @@ def _os_reason(error: BaseException) -> str:
             seen = seen.__cause__
         else:
             break
-    text = seen.strerror if isinstance(seen, OSError) and seen.strerror else str(seen)
+    text = os.strerror(seen.errno) if isinstance(seen, OSError) and seen.errno and seen.errno > 0 else str(seen)
     return text[:1].lower() + text[1:]
 
 

@@ -278,8 +278,9 @@ def unhex(text: str) -> bytes:
 
 def _nonce_was_taken(error: RpcError) -> bool:
     """Whether another transaction of this account got in between our look at the nonce and our submission."""
-    if error.code == Code.PRIORITY_TOO_LOW:
+    if error.code in (Code.PRIORITY_TOO_LOW, Code.ALREADY_IMPORTED):  # The latter: with the very same call.
         return True
-    return error.code == Code.INVALID_TRANSACTION and any(
-        word in f"{error.message} {error.data}".lower() for word in ("stale", "outdated", "future")
-    )
+    words = f"{error.message} {error.data}".lower()
+    if error.code == Code.POOL_LIMIT:
+        return "nonce" in words
+    return error.code == Code.INVALID_TRANSACTION and any(word in words for word in ("outdated", "in the future"))
