@@ -1,5 +1,7 @@
 """BLS: two backends that never differ, whatever they are given."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -89,6 +91,16 @@ def backend(request: pytest.FixtureRequest) -> bls.Backend:
 
 def test_a_node_uses_the_native_backend_where_there_is_one() -> None:
     assert bls.backend is bls_native
+
+
+def test_a_node_without_the_native_library_uses_the_reference() -> None:
+    script = (
+        "import sys; sys.modules['py_arkworks_bls12381'] = None\n"
+        "from chain.primitives import bls; print(bls.backend.__name__, bls.public_key(bls.keygen(bytes(32))).hex())"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, text=True)
+    expected = bls.public_key(bls.keygen(bytes(32))).hex()
+    assert done.stdout.split() == ["chain.primitives.bls_reference", expected]
 
 
 def test_keys_signatures_and_proofs_are_the_same_bytes_from_both_backends() -> None:
