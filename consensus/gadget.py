@@ -143,6 +143,7 @@ class Gadget:
         self._verifier = Verifier(host.genesis_hash, self._validators)
         self._tally = Tally(self._validators)
         self._replica = Replica(timing, start_height, self._validators, None)  # It only follows until `run` begins.
+        self._last = self._replica  # Of the height before, for those who still miss its payload.
         self._wal: Wal  # Both are set first thing by `run`.
         self._nursery: trio.Nursery
 
@@ -248,6 +249,7 @@ class Gadget:
         # [P5] Below the log's height this validator has voted in ways that it no longer knows: it only follows.
         me = self._me() if height >= self._wal.height else None
         records = self._wal.records if height == self._wal.height and me is not None else []
+        self._last = self._replica
         self._replica = Replica(self._timing, height, self._validators, me, records)
         self._inbox.release()
         await self._step(Started())
@@ -358,6 +360,8 @@ class Gadget:
                 self._note_ahead(message)
                 if message.height == self._height + 1:
                     self._inbox.hold(peer, message)
+            elif isinstance(message, PayloadRequest):
+                self._answer(peer, message, self._last)
             return
         match message:
             case Vote():
@@ -367,15 +371,18 @@ class Gadget:
             case PrePrepare():
                 await self._receive_proposal(peer, message)
             case PayloadRequest():
-                payload = self._replica.payload(message.digest)
-                if payload is not None and self._peers.may_answer(peer, message.digest):
-                    self._transport.send(peer, encode(Payload(self._height, payload)))
+                self._answer(peer, message, self._replica)
             case Payload():
                 if self._expected_payloads > 0:
                     self._expected_payloads -= 1
                     await self._step(Fetched(message.height, message.payload))
             case _:
                 assert_never(message)
+
+    def _answer(self, peer: bytes, request: PayloadRequest, replica: Replica) -> None:
+        payload = replica.payload(request.digest) if request.height == replica.height else None
+        if payload is not None and self._peers.may_answer(peer, request.digest):
+            self._transport.send(peer, encode(Payload(request.height, payload)))
 
     async def _receive_vote(self, peer: bytes, vote: Vote) -> None:
         stale = vote.phase is Phase.PREPARE and vote.view < self._replica.view

@@ -151,14 +151,13 @@ def _read(path: Path, data: bytes, identity: bytes) -> tuple[list[Record], int]:
             break  # Torn within the frame's head.
         length, length_check, body_check = _FRAME.unpack_from(data, offset)
         sound = zlib.crc32(data[offset : offset + 4]) == length_check and length <= _BODY_BYTES_MAX
-        end = offset + _FRAME.size + length
-        if sound and end > len(data):
+        end = offset + _FRAME.size + (length if sound else 0)
+        if end > len(data):
             break  # Torn within the body.
         body = data[offset + _FRAME.size : end]
         if not sound or zlib.crc32(body) != body_check:
-            if _unwritten(data, offset, min(end, len(data)) if sound else len(data)) and (
-                not sound or end == len(data)
-            ):
+            # Only the last record can be torn; of one whose head is lost, the end is not known.
+            if _unwritten(data, offset, end) and (end == len(data) or not sound):
                 break
             raise _corrupt(path, offset)
         try:
@@ -175,9 +174,9 @@ def _read(path: Path, data: bytes, identity: bytes) -> tuple[list[Record], int]:
 
 
 def _unwritten(data: bytes, start: int, end: int) -> bool:
-    """Say whether a part of the file within [start, end) was given a length but never written: a sector of zeros."""
+    """Say whether part of [start, end) lies in a sector that got its place in the file but was never written: zeros."""
     for sector in range(start - start % _SECTOR_BYTES, end, _SECTOR_BYTES):
-        part = data[max(start, sector) : min(end, sector + _SECTOR_BYTES)]
+        part = data[max(start, sector) : sector + _SECTOR_BYTES]
         if len(part) >= _ZEROS_MIN and not any(part):
             return True
     return False

@@ -1,8 +1,8 @@
 """Four (or any number of) real gadgets with real keys and logs, joined in memory: the kit of the gadget tests."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,7 +11,7 @@ import trio
 from chain.primitives import bls
 from chain.primitives.hashing import blake2_256
 from chain.primitives.seal import Authority, Seal, ValidatorSet, verify_seal
-from consensus.gadget import BlsSigner, Gadget
+from consensus.gadget import BlsSigner, Gadget, RunInThread
 from consensus.host import InvalidProposal, Superseded, Timing
 from consensus.messages import Message, decode
 from consensus.tally import Equivocation
@@ -94,11 +94,14 @@ class MemoryHost:
 @dataclass
 class Node:
     host: MemoryHost
-    gadget: Gadget
-    scope: trio.CancelScope
+    gadget: Gadget = field(init=False)
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     faults: list[tuple[bytes | None, str]] = field(default_factory=list)
     equivocations: list[Equivocation] = field(default_factory=list)
     behind: list[int] = field(default_factory=list)
+
+    def on_fault(self, peer: bytes | None, reason: str) -> None:
+        self.faults.append((peer, reason))
 
 
 class Network:
@@ -110,7 +113,7 @@ class Network:
         folder: Path,
         n: int,
         timing: Timing = TIMING,
-        run: Callable[[Callable[[], T]], Awaitable[T]] = inline,
+        run: RunInThread = inline,
         delay: float = 0.01,
     ) -> None:
         self.nursery, self.folder, self.n, self.timing, self.run, self.delay = nursery, folder, n, timing, run, delay
@@ -123,18 +126,16 @@ class Network:
 
     async def start(self, *indices: int) -> None:
         for index in indices:
-            node = Node.__new__(Node)
-            node.host, node.scope = self.hosts[index], trio.CancelScope()
-            node.faults, node.equivocations, node.behind = [], [], []
+            node = Node(self.hosts[index])
             node.gadget = Gadget(
-                self.hosts[index],
+                node.host,
                 Transport(self, index),
                 BlsSigner(secret(index), self.run),
                 self.folder / f"{index}.wal",
                 self.timing,
                 self.hosts[index].head + 1,
-                on_behind=lambda height, index=index: self._behind(index, height),  # type: ignore[misc]
-                on_fault=lambda peer, reason, node=node: node.faults.append((peer, reason)),  # type: ignore[misc]
+                on_behind=partial(self._behind, index),
+                on_fault=node.on_fault,
                 on_equivocation=node.equivocations.append,
                 run=self.run,
             )
@@ -193,6 +194,7 @@ class Transport:
                 self._send(other, frame)
 
     def send(self, peer: bytes, frame: bytes) -> None:
+        self.network.sent.append((self.me, decode(frame)))
         self._send(int(peer.split()[1]), frame)
 
     def _send(self, receiver: int, frame: bytes) -> None:
