@@ -162,7 +162,7 @@ async def _stay_registered(node: Node, heights: Heights, report: Report) -> None
         except NodeError as failure:
             error = str(failure)
         if error is None:
-            report("registered: slots are drawn for this worker from the next round on")
+            report(f"{'back after a pause' if worker.bonded else 'registered'}: can be drawn for slots from now on")
         else:
             report(f"not registered as a worker, trying again in {RETRY_BLOCKS} blocks: {error}")
             height = await heights.above(height + RETRY_BLOCKS - 1)

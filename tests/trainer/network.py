@@ -1,0 +1,142 @@
+"""A chain for rounds: the real ledger, runtime, RPC server and blobs, with two validators that seal on a clock.
+
+What is missing of a network is only PBFT's messages and the peers: one process seals for both validators.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from chain.blobs import BlobStore
+from chain.ledger import ExecutedBlock, Ledger
+from chain.primitives import bls, ss58
+from chain.primitives.keys import Keypair
+from chain.primitives.seal import Phase, Seal, beacon_message, bitmap, vote_message
+from chain.rpc.server import RpcServer
+from chain.validator_keys import ValidatorKeys
+from runtime.executive import Executive
+from runtime.potchain import RUNTIME
+from runtime.types import InherentData
+from tests.rpc.kit import GENESIS_MS, MiniNode
+from tests.trainer.kit import small_task
+
+VALIDATORS = [ValidatorKeys.from_uri("//Alice"), ValidatorKeys.from_uri("//Bob")]
+CHARLIE = Keypair.from_uri("//Charlie")
+EVE = Keypair.from_uri("//Eve")
+FERDIE = Keypair.from_uri("//Ferdie")
+AGGREGATOR = Keypair.from_uri("//Aggregator")
+POT = 10**12
+# Phases end when they are complete; the deadlines are for machines that are busy with other things.
+PATIENT_BLOCKS = 600
+BLOCK_SECONDS = 0.1
+
+
+def genesis_config(rounds: int) -> dict[str, Mapping[str, object]]:
+    """Two validators, a task of two slots owned by Charlie, and money for everybody."""
+    task = small_task()
+    authorities = [
+        {
+            "account": ss58.encode(keys.account.public),
+            "bls": "0x" + bls.public_key(keys.bls_secret).hex(),
+            "proof": "0x" + bls.prove_possession(keys.bls_secret).hex(),
+        }
+        for keys in VALIDATORS
+    ]
+    people = [CHARLIE, EVE, FERDIE, AGGREGATOR, *(keys.account for keys in VALIDATORS)]
+    policy = {
+        "slots": 2,
+        "commitBlocks": PATIENT_BLOCKS,
+        "revealBlocks": PATIENT_BLOCKS,
+        "auditBlocks": PATIENT_BLOCKS,
+        "auditorsPerSlot": 1,
+        "toleranceMicroSteps": 510_000,
+        "outliersPpm": 20,
+    }
+    optimizer = {"learningRate": 2 * 10**10, "beta1": 9 * 10**11, "beta2": 999 * 10**9, "epsilon": 10**4}
+    return {
+        "balances": {"balances": [[ss58.encode(key.public), 10_000 * POT] for key in people]},
+        "validators": {"authorities": authorities},
+        "training": {
+            "tasks": [
+                {
+                    "owner": ss58.encode(CHARLIE.public),
+                    "name": "small",
+                    "programRoot": "0x" + task.program_root.hex(),
+                    "datasetRoot": "0x" + task.dataset_root.hex(),
+                    "paramsRoot": "0x" + task.params_root.hex(),
+                    "optimizer": {"adam": optimizer},
+                    "policy": policy,
+                    "rounds": rounds,
+                    "pricePerSlot": POT,
+                }
+            ]
+        },
+    }
+
+
+class Chain(MiniNode):
+    """Seals a block on a clock, with the signatures of all validators."""
+
+    def _commit(self, height: int, waiting: list[bytes]) -> ExecutedBlock:
+        ledger = self.ledger
+        primary = VALIDATORS[height % len(VALIDATORS)]
+        beacon = bls.sign(primary.bls_secret, beacon_message(ledger.genesis_hash, height))
+        inherent = InherentData(GENESIS_MS + height * 1000, ledger.seal(ledger.head_hash))
+        executed, _ = ledger.propose(height, 0, beacon, inherent, waiting)
+        vote = vote_message(ledger.genesis_hash, 0, height, 0, Phase.COMMIT, executed.hash)
+        signature = bls.aggregate([bls.sign(keys.bls_secret, vote) for keys in VALIDATORS])
+        voters = bitmap(range(len(VALIDATORS)), len(VALIDATORS))
+        ledger.commit(executed, Seal(height, 0, 0, executed.hash, voters, signature))
+        return executed
+
+    async def run_author(self) -> None:
+        while True:
+            await self.seal()
+            await trio.sleep(BLOCK_SECONDS)
+
+
+@dataclass
+class Network:
+    """A served chain."""
+
+    node: Chain
+    url: str
+
+    def modules(self, look: Any) -> Any:
+        """What `look` sees in the runtime's modules at the head."""
+        with self.node.ledger.state(None) as state:
+            return look(RUNTIME.at(state))
+
+    async def until(self, condition: Any) -> Any:
+        """Wait, block by block, until `condition` sees something true in the modules; that something."""
+        with self.node.heads.subscribe() as heads:
+            while not (seen := self.modules(condition)):
+                await anext(heads)
+        return seen
+
+
+@asynccontextmanager
+async def network(folder: Path, *, rounds: int) -> AsyncIterator[Network]:
+    """A chain with one small task, for as long as the scope lasts."""
+    executive = Executive(RUNTIME)
+    state = executive.genesis(genesis_config(rounds))
+    ledger = Ledger.open(folder / "db", executive=executive, genesis_state=state, genesis_name="rounds")
+    blobs = BlobStore(folder / "blobs", 1 << 28)
+    for data in small_task().blobs.values():
+        blobs.put(data)
+    node = Chain(ledger, executive, blobs)
+    server = RpcServer(node, port=0)
+    try:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(server.run)
+            nursery.start_soon(node.run_author)
+            yield Network(node, f"ws://127.0.0.1:{server.port}")
+            nursery.cancel_scope.cancel()
+    finally:
+        ledger.close()

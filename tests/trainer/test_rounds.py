@@ -1,0 +1,167 @@
+"""Whole rounds: real workers, auditors and an aggregator with their engines, on a real chain behind a real RPC."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import trio
+
+from chain.primitives.keys import Keypair
+from tests.trainer.kit import small_task
+from tests.trainer.network import AGGREGATOR, EVE, FERDIE, POT, VALIDATORS, Network, network
+from trainer import aggregate, batches, codec, dataset, optimizers
+from trainer.aggregator import run_aggregator
+from trainer.auditor import run_auditor
+from trainer.node import open_node
+from trainer.sandbox import open_engine
+from trainer.views import RoundView
+from trainer.worker import TaskWorker, run_worker, work
+
+PATIENCE_SECONDS = 60
+Lines = list[str]
+
+
+def reporter(lines: Lines, name: str) -> Callable[[str], None]:
+    def report(line: str) -> None:
+        lines.append(f"{name}: {line}")
+        print(lines[-1])
+
+    return report
+
+
+async def audit_and_aggregate(nursery: trio.Nursery, chain: Network, folder: Path, lines: Lines) -> None:
+    for index, keys in enumerate(VALIDATORS):
+        report = reporter(lines, f"auditor {index}")
+        nursery.start_soon(partial(run_auditor, [chain.url], keys.account, folder / f"auditor{index}", report=report))
+    report = reporter(lines, "aggregator")
+    nursery.start_soon(partial(run_aggregator, [chain.url], AGGREGATOR, folder / "aggregator", report=report))
+
+
+async def dies_once(chain: Network, key: Keypair, folder: Path, lines: Lines) -> None:
+    """A worker that ends right after its first commitment, and starts again with nothing but its folder."""
+    with trio.CancelScope() as life:
+
+        def report(line: str) -> None:
+            reporter(lines, "eve's first life")(line)
+            if "committed to" in line:
+                life.cancel()
+
+        await run_worker([chain.url], key, folder, report=report)
+    await run_worker([chain.url], key, folder, report=reporter(lines, "eve"))
+
+
+@pytest.mark.slow
+async def test_rounds_are_trained_audited_and_paid_though_a_worker_dies_before_it_reveals(tmp_path: Path) -> None:
+    lines: Lines = []
+    rounds = 3
+    with trio.fail_after(PATIENCE_SECONDS):
+        async with network(tmp_path / "node", rounds=rounds) as chain:
+            async with trio.open_nursery() as nursery:
+                await audit_and_aggregate(nursery, chain, tmp_path, lines)
+                nursery.start_soon(dies_once, chain, EVE, tmp_path / "eve", lines)
+                nursery.start_soon(
+                    partial(run_worker, [chain.url], FERDIE, tmp_path / "ferdie", report=reporter(lines, "ferdie"))
+                )
+                await chain.until(lambda modules: modules.training.tasks[0].round == rounds)
+                nursery.cancel_scope.cancel()
+            history = [chain.modules(lambda modules, r=r: modules.training.history[0, r]) for r in range(rounds)]
+            workers = chain.modules(lambda modules: [modules.training.workers[key.public] for key in (EVE, FERDIE)])
+            model = chain.node.blobs.get(history[-1].params_root)
+            seed = chain.modules(lambda modules: modules.training.tasks[0].seed)
+
+    assert any(line.startswith("eve's first life") for line in lines)
+    assert all(slot.accepted for record in history for slot in record.slots)
+    assert sum(worker.accepted for worker in workers) == 2 * rounds
+    assert [worker.rejected for worker in workers] == [0, 0]
+    assert sum(worker.earned for worker in workers) == sum(record.minted for record in history)
+    assert history[-1].loss_micro < history[0].loss_micro
+    assert model is not None
+    expected = await trained_here(tmp_path / "here", seed, rounds)
+    assert np.allclose(optimizers.decode_params(model, expected.size), expected, atol=2e-3)
+
+
+async def trained_here(folder: Path, seed: bytes, rounds: int) -> codec.Float32s:
+    """The same task without a chain: gradients, mean, optimiser."""
+    task = small_task()
+    optimizer = optimizers.Adam(2 * 10**10, 9 * 10**11, 999 * 10**9, 10**4)
+    manifest_x, manifest_y = training_rows()
+    theta, state = task.theta, optimizers.FRESH
+    async with open_engine(folder) as engine:
+        await engine.load(task.program_root, task.program, task.blobs[task.program_root])
+        for round_ in range(rounds):
+            updates = []
+            for slot in range(2):
+                rows = batches.slot_rows(seed, round_, slot, task.program.batch, len(manifest_y))
+                found = await engine.gradient(
+                    task.program_root, theta, manifest_x[rows].tobytes(), manifest_y[rows].tobytes()
+                )
+                updates.append(codec.quantise(found.values))
+            theta, state = optimizers.step(optimizer, state, theta, aggregate.mean(updates))
+    return theta
+
+
+def training_rows() -> tuple[Any, Any]:
+    task = small_task()
+    split = dataset.parse(task.blobs[task.dataset_root]).train
+    x = np.frombuffer(task.blobs[split.x], np.uint8).reshape(split.count, -1)
+    return x, np.frombuffer(task.blobs[split.y], np.uint8)
+
+
+class Cheat(TaskWorker):
+    """Sends five per cent more than it computed."""
+
+    async def contribution(self, view: RoundView, slot: int) -> bytes:
+        gradient = await self.job.gradient(self.engine, view, slot)
+        return codec.encode(codec.quantise(gradient * np.float32(1.05)))
+
+
+class Garbler(TaskWorker):
+    """Sends what is no update at all."""
+
+    async def contribution(self, view: RoundView, slot: int) -> bytes:
+        return b"\0" * 100
+
+
+async def misbehave(kind: type[TaskWorker], chain: Network, folder: Path, lines: Lines) -> None:
+    async with open_engine(folder) as engine, open_node([chain.url], FERDIE) as node:
+        await work(node, engine, folder, report=reporter(lines, kind.__name__), servant=kind)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [Cheat, Garbler])
+async def test_a_worker_that_sends_a_wrong_gradient_is_caught_and_slashed(
+    tmp_path: Path, kind: type[TaskWorker]
+) -> None:
+    lines: Lines = []
+    with trio.fail_after(PATIENCE_SECONDS):
+        async with network(tmp_path / "node", rounds=50) as chain:
+            async with trio.open_nursery() as nursery:
+                await audit_and_aggregate(nursery, chain, tmp_path, lines)
+                nursery.start_soon(misbehave, kind, chain, tmp_path / "cheat", lines)
+                # An honest worker beside it is what the round is finished with.
+                nursery.start_soon(
+                    partial(run_worker, [chain.url], EVE, tmp_path / "eve", report=reporter(lines, "eve"))
+                )
+                await chain.until(lambda modules: modules.training.workers[FERDIE.public].rejected)
+                await chain.until(lambda modules: modules.training.workers[EVE.public].accepted)
+                nursery.cancel_scope.cancel()
+            cheat, honest = chain.modules(
+                lambda modules: [modules.training.workers[key.public] for key in (FERDIE, EVE)]
+            )
+            final = chain.modules(lambda modules: [record for _, record in modules.training.history.items()])
+            counts = chain.modules(lambda modules: [count for _, count in modules.training.challenges.items()])
+
+    assert cheat.accepted == 0
+    assert cheat.earned == 0
+    assert cheat.bond <= 40 * POT
+    assert honest.rejected == 0
+    for record in final:
+        for slot in record.slots:
+            assert slot.accepted == (slot.worker == EVE.public)
+    assert sum(count.upheld for count in counts) >= 1
+    assert sum(count.refuted for count in counts) == 0

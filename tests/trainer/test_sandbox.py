@@ -1,0 +1,167 @@
+"""The engine child computes, is replaced when it dies, hangs or is fed hostile bytes, and outlives nobody."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trio
+from jax import export
+
+from tests.trainer.kit import BATCH, batch, evaluation, loss, small_task
+from trainer import artifact, audit, codec
+from trainer.audit import Tolerance
+from trainer.sandbox import Deadlines, Engine, EngineCrashed, EngineTimeout, ProgramRefused, open_engine
+
+TASK = small_task()
+
+
+async def loaded(engine: Engine) -> None:
+    await engine.load(TASK.program_root, TASK.program, TASK.blobs[TASK.program_root])
+
+
+async def gradient(engine: Engine, seed: int = 1) -> codec.Float32s:
+    return (await engine.gradient(TASK.program_root, TASK.theta, *batch(seed))).values
+
+
+def own_gradient(seed: int) -> codec.Float32s:
+    """The same gradient from the same bytes, in this process."""
+    x, y = batch(seed)
+    exported = export.deserialize(bytearray(TASK.program.gradient))
+    inputs = np.frombuffer(x, np.uint8).reshape(BATCH, -1), np.frombuffer(y, np.uint8)
+    return np.asarray(exported.call(TASK.theta, *inputs)[1])  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.slow
+async def test_the_child_computes_the_same_before_and_after_it_dies_or_hangs(tmp_path: Path) -> None:
+    async with open_engine(tmp_path, deadlines=Deadlines(load=60, run=3)) as engine:
+        await loaded(engine)
+        first = await gradient(engine)
+        tolerance = Tolerance(micro_steps=510_000, outliers_ppm=20)
+        assert audit.compare(codec.quantise(first), own_gradient(1), tolerance).right
+
+        assert engine.pid is not None
+        killed = engine.pid
+        os.kill(killed, signal.SIGKILL)
+        with pytest.raises(EngineCrashed, match="-9"):
+            await gradient(engine)
+        assert (await gradient(engine)).tobytes() == first.tobytes()
+
+        assert engine.pid not in (None, killed)
+        stopped = engine.pid
+        os.kill(stopped, signal.SIGSTOP)
+        with trio.fail_after(10), pytest.raises(EngineTimeout):
+            await gradient(engine)
+        with pytest.raises(ProcessLookupError):
+            os.kill(stopped, 0)
+
+    async with open_engine(tmp_path) as engine:
+        await loaded(engine)
+        assert (await gradient(engine)).tobytes() == first.tobytes()
+
+
+@pytest.mark.slow
+async def test_a_cancelled_request_leaves_no_half_answer_behind(tmp_path: Path) -> None:
+    async with open_engine(tmp_path) as engine:
+        await loaded(engine)
+        first = await gradient(engine, seed=1)
+        second = await gradient(engine, seed=2)
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await gradient(engine, seed=1)
+        assert (await gradient(engine, seed=2)).tobytes() == second.tobytes()
+        assert (await gradient(engine, seed=1)).tobytes() == first.tobytes()
+
+
+@pytest.mark.slow
+async def test_the_child_sees_no_secret_and_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POTCHAIN_PASSWORD", "hunter2")
+    async with open_engine(tmp_path) as engine:
+        await loaded(engine)
+        process = Path(f"/proc/{engine.pid}")
+        assert b"hunter2" not in (process / "environ").read_bytes()
+        assert os.getpriority(os.PRIO_PROCESS, engine.pid or 0) >= 10
+        limits = {line[:25].strip(): line[26:].split()[0] for line in (process / "limits").read_text().splitlines()}
+        assert limits["Max core file size"] == "0"
+        assert int(limits["Max open files"]) <= 256
+        assert int(limits["Max cpu time"]) < 1_000
+        assert int(limits["Max address space"]) <= 16 << 30
+
+
+@pytest.mark.slow
+async def test_hostile_bytes_are_refused_and_an_honest_program_still_runs(tmp_path: Path) -> None:
+    honest = TASK.program
+    rng = np.random.default_rng(3)
+    mutated = bytearray(honest.gradient)
+    for position in rng.integers(0, len(mutated), 40):
+        mutated[position] ^= int(rng.integers(1, 256))
+    hostile = {
+        "not a program": replace(honest, gradient=b"\0" * 64),
+        "a program with flipped bytes": replace(honest, gradient=bytes(mutated)),
+        "the wrong function": replace(honest, gradient=honest.evaluate),
+        "other shapes than stated": replace(honest, batch=BATCH + 1),
+    }
+    async with open_engine(tmp_path) as engine:
+        await loaded(engine)
+        first = await gradient(engine)
+        for index, program in enumerate(hostile.values()):
+            # A crash of the deserialiser is as good as a refusal: it happens to the child.
+            with pytest.raises((ProgramRefused, EngineCrashed)):
+                await engine.load(bytes([index]) * 32, program, artifact.encode(program))
+        assert (await gradient(engine)).tobytes() == first.tobytes()
+
+
+@pytest.mark.slow
+async def test_evaluation_adds_up_whole_batches(tmp_path: Path) -> None:
+    rng = np.random.default_rng(9)
+    count = 2 * TASK.program.evaluate_batch
+    x = rng.integers(0, 17, (count, 64)).astype(np.uint8)
+    y = rng.integers(0, 10, count).astype(np.uint8)
+    params = {"b": TASK.theta[:10], "w": TASK.theta[10:].reshape(64, 10)}
+    total, right = evaluation(params, x, y)  # type: ignore[arg-type]
+    assert float(loss(params, x, y)) == pytest.approx(float(total) / count)  # type: ignore[arg-type]
+    async with open_engine(tmp_path) as engine:
+        await loaded(engine)
+        found = await engine.evaluate(TASK.program_root, TASK.theta, x.tobytes(), y.tobytes())
+    assert found.correct == int(right)
+    assert found.loss_sum == pytest.approx(float(total), rel=1e-5)
+
+
+ORPHANER = """
+import sys, trio
+from pathlib import Path
+from tests.trainer.kit import small_task
+from trainer.sandbox import open_engine
+
+async def main():
+    task = small_task()
+    async with open_engine(Path(sys.argv[1])) as engine:
+        await engine.load(task.program_root, task.program, task.blobs[task.program_root])
+        print(engine.pid, flush=True)
+        await trio.sleep_forever()
+
+trio.run(main)
+"""
+
+
+@pytest.mark.slow
+async def test_the_child_of_a_killed_parent_ends(tmp_path: Path) -> None:
+    process = await trio.lowlevel.open_process(
+        [sys.executable, "-c", ORPHANER, str(tmp_path)], stdout=-1, cwd=Path(__file__).parent.parent.parent
+    )
+    assert process.stdout is not None
+    child = int(await process.stdout.receive_some(100))
+    ended = os.pidfd_open(child)
+    try:
+        process.kill()
+        await process.wait()
+        with trio.fail_after(10):
+            await trio.lowlevel.wait_readable(ended)
+    finally:
+        os.close(ended)
+        await process.stdout.aclose()
