@@ -11,6 +11,7 @@ import typer
 
 from chain.display import Token
 from chain.launcher import CannotLaunch
+from chain.ledger import Conflict
 from chain.net.errors import PortInUse
 from chain.primitives.keys import Keypair, KeyUriError, Scheme
 from chain.primitives.ss58 import Ss58Error
@@ -67,7 +68,7 @@ def fault_of(error: BaseException) -> Fault | None:
     if isinstance(error, BaseExceptionGroup):
         faults = [fault_of(inner) for inner in error.exceptions]
         return faults[0] if all(faults) else None
-    if isinstance(error, RpcError | ClientError | StorageFailed):
+    if isinstance(error, RpcError | ClientError | StorageFailed | Conflict):
         return Fault(str(error), EXIT_FAILED)
     if isinstance(error, USER_ERRORS):
         return Fault(" ".join(str(error).split()), EXIT_MISCONFIGURED)

@@ -53,18 +53,19 @@ class Importer:
         self._on_imported = on_imported
         self._turn = trio.Lock()
         self._executed: OrderedDict[Hash, ExecutedBlock] = OrderedDict()
+        self._best: tuple[int, Hash] = ledger.head.height, ledger.head_hash
         self._validators = {ledger.head.height + 1: validators_after(ledger.head_hash)}
 
     def best(self) -> tuple[int, Hash]:
-        """Height and hash of the newest sealed block."""
-        return self.ledger.head.height, self.ledger.head_hash
+        """Height and hash of the newest sealed block: moves on the event loop, together with `validators`."""
+        return self._best
 
     def validators(self, height: int) -> ValidatorSet:
         """Who decides `height`: the next one, or one of the last few; LookupError for any other."""
         try:
             return self._validators[height]
         except KeyError:
-            raise LookupError(f"expected height {self.ledger.head.height + 1}, the next one, got {height}") from None
+            raise LookupError(f"expected height {self._best[0] + 1}, the next one, got {height}") from None
 
     async def execute(self, block: Block) -> ExecutedBlock:
         """Execute the next block, or recall that it was; InvalidBlock if it is wrong."""
@@ -84,13 +85,14 @@ class Importer:
     async def import_block(self, block: Block, seal: Seal) -> None:
         """Commit a block whose seal was checked; nothing happens when it is in the chain already."""
         async with self._turn:
-            if block.header.height <= self.ledger.head.height:
+            if block.header.height <= self._best[0]:
                 return
             executed = await self.execute(block)
             decides_next = await trio.to_thread.run_sync(partial(self._commit, executed, seal))
-        sealed_by = self._validators[executed.height]
-        self._validators[executed.height + 1] = decides_next
-        self._validators.pop(executed.height - SETS_KEPT, None)
+            sealed_by = self._validators[executed.height]
+            self._best = executed.height, executed.hash
+            self._validators[executed.height + 1] = decides_next
+            self._validators.pop(executed.height - SETS_KEPT, None)
         self._executed = OrderedDict((k, v) for k, v in self._executed.items() if v.height > executed.height)
         self._on_imported(Imported(executed, seal, sealed_by))
         self.heads.publish(block.header)

@@ -346,11 +346,12 @@ class Node:
             raise PeerError("malformed consensus frame")
 
     def on_transactions(self, peer: bytes, transactions: list[bytes]) -> None:  # noqa: ARG002
-        """Queue gossip for its check; what does not fit is dropped, and comes again when a peer offers it."""
+        """Queue gossip for its check; what does not fit now is asked for again later."""
         for start in range(0, len(transactions), INTAKE_BATCH):
             try:
                 self._intake_in.send_nowait(transactions[start : start + INTAKE_BATCH])
             except trio.WouldBlock:
+                self._network.postpone_transactions(transactions[start:])
                 return
 
     def on_status(self, peer: bytes, height: int, block_hash: Hash) -> None:

@@ -178,10 +178,11 @@ async def check_state(client: Client, history: History) -> list[str]:
         failures.append("no slot was paid")
     spec = load(GENESIS)
     assert spec.development is not None
+    workers = await client.read(lambda chain: dict(chain.training.workers.items()), at=at)
     held = {account: info.data.free + info.data.reserved for account, info in accounts}
     for key in spec.development.workers:
         account = Keypair.from_uri(key.uri).public
-        worker = await client.read(lambda chain, who=account: chain.training.workers.get(who), at=at)
+        worker = workers.get(account)
         earned = history.earned[account]
         print(f"{key.name} holds {held[account]}, of which {earned} was minted in {len(history.hashes)} blocks")
         if worker is None or worker.earned != earned:

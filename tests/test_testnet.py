@@ -1,0 +1,275 @@
+"""The whole testnet as its users meet it: real processes, sockets, disks, JAX and keys; one start for all tests."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import trio
+from safetensors.numpy import load_file
+
+from chain.primitives.blob import blob_root
+from chain.primitives.keys import Keypair, Scheme
+from chain.primitives.types import Id, sign_extrinsic
+from chain.rpc.client import Client, RpcError
+from runtime.potchain import RUNTIME
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).resolve().parent.parent
+TESTNET = ROOT / "genesis" / "testnet.json"
+POT = 10**12
+ALICE = Keypair.from_uri("//Alice")
+BOB = Keypair.from_uri("//Bob")
+STOP_SECONDS_MAX = 5.0
+
+
+@dataclass
+class Network:
+    """A launcher and where its nodes are; `launcher` is replaced when a test starts it again."""
+
+    base: Path
+    rpc_port: int
+    port: int
+    launcher: subprocess.Popen[bytes]
+
+    def url(self, node: int) -> str:
+        return f"ws://127.0.0.1:{self.rpc_port + node}"
+
+    @property
+    def pids(self) -> dict[str, int]:
+        found: dict[str, int] = json.loads((self.base / "processes.json").read_text())
+        return found
+
+    def stop(self) -> float:
+        """Press Ctrl-C; returns the seconds until everything has ended."""
+        started = time.monotonic()
+        self.launcher.send_signal(signal.SIGINT)
+        assert self.launcher.wait(30) == 0
+        return time.monotonic() - started
+
+
+def launch(base: Path, rpc_port: int, port: int) -> subprocess.Popen[bytes]:
+    ports = (f"--rpc-port={rpc_port}", f"--port={port}")
+    with (base / "terminal").open("ab") as terminal:
+        return subprocess.Popen(
+            [sys.executable, "-m", "chain", f"--genesis={TESTNET}", f"--base-path={base}", *ports],
+            stdout=terminal,
+            stderr=terminal,
+            cwd=ROOT,
+        )
+
+
+def free_ports(count: int) -> int:
+    """The first of `count` ports in a row that are free now."""
+    for first in range(21000, 30000, count):
+        with_sockets = [socket.socket() for _ in range(count)]
+        try:
+            for offset, probe in enumerate(with_sockets):
+                probe.bind(("127.0.0.1", first + offset))
+        except OSError:
+            continue
+        finally:
+            for probe in with_sockets:
+                probe.close()
+        return first
+    raise AssertionError("no free ports")
+
+
+@pytest.fixture(scope="module")
+def testnet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
+    base = tmp_path_factory.mktemp("testnet")
+    first = free_ports(8)
+    net = Network(base, first, first + 4, launch(base, first, first + 4))
+    yield net
+    if net.launcher.poll() is None:
+        net.stop()
+
+
+async def task(client: Client) -> dict[str, Any]:
+    found: dict[str, Any] = await client.request("training_task", 0)
+    return found
+
+
+async def until_round(client: Client, round: int) -> dict[str, Any]:
+    """The task once so many of its rounds are final."""
+    with trio.fail_after(120):
+        async with client.finalized_heads() as heads:
+            async for _ in heads:
+                found = await task(client)
+                if found["round"] >= round:
+                    return found
+    raise AssertionError("heads never end")
+
+
+async def until_height(client: Client, height: int) -> None:
+    with trio.fail_after(60):
+        async with client.finalized_heads() as heads:
+            async for head in heads:
+                if int(head["number"], 16) >= height:
+                    return
+
+
+async def height_of(client: Client) -> int:
+    return int((await client.request("chain_getHeader"))["number"], 16)
+
+
+async def agree(testnet: Network) -> None:
+    """Every node has the same hash at every height that all of them have."""
+    chains = []
+    for node in range(4):
+        async with Client.connect(testnet.url(node)) as client:
+            heights = list(range(await height_of(client) + 1))
+            chains.append(await client.request("chain_getBlockHash", heights))
+    for hashes in zip(*chains, strict=False):
+        assert len(set(hashes)) == 1
+
+
+async def test_a_model_trains_and_its_workers_are_paid_by_minting_alone(testnet: Network) -> None:
+    async with Client.reconnecting([testnet.url(0)]) as client:
+        found = await until_round(client, 3)
+        assert found["loss"][2][1] < found["loss"][0][1]
+        assert found["accuracy"][2][1] > 0.6
+        head = await client.request("chain_getFinalizedHead")
+        issuance, accounts, workers, minted = await client.read(
+            lambda chain: (
+                chain.balances.total_issuance.get(),
+                list(chain.system.account.items()),
+                dict(chain.training.workers.items()),
+                chain.rewards.minted.get(),
+            ),
+            at=head,
+        )
+        assert issuance == sum(info.data.free + info.data.reserved for _, info in accounts)
+        assert sum(worker.earned for worker in workers.values()) == minted
+        record = await client.request("training_round", 0, 0)
+        assert [slot["accepted"] for slot in record["slots"]] == [True] * 4
+        assert record["minted"] > 0
+
+
+async def test_a_transfer_from_the_command_line_is_final_in_seconds(testnet: Network) -> None:
+    async with Client.reconnecting([testnet.url(1)]) as client:
+        await until_height(client, 1)
+        before = await client.account(BOB.public)
+        command = [sys.executable, "-m", "chain", "transfer", "--from", "//Alice", "--rpc", testnet.url(1)]
+        to = "5GoNkf6WdbxCFnPdAnYYQyCjAKPJgLNxXwPjwTh6DGg6gN3E"  # Bob's ed25519 address
+        done = await trio.run_process([*command, to, "1.5"], capture_stdout=True, cwd=ROOT)
+        assert b"final in block" in done.stdout
+        after = await client.account(BOB.public)
+        assert after.free + after.reserved - before.free - before.reserved == 15 * POT // 10
+
+
+async def test_the_model_is_fetched_and_is_the_one_on_chain(testnet: Network, tmp_path: Path) -> None:
+    async with Client.reconnecting([testnet.url(2)]) as client:
+        await until_round(client, 1)
+        output = tmp_path / "digits.safetensors"
+        command = [sys.executable, "-m", "chain", "task", "fetch", "0", "-o", str(output), "--rpc", testnet.url(2)]
+        done = await trio.run_process(command, capture_stdout=True, cwd=ROOT)
+        root = done.stdout.decode().split()[-1]
+        tensors = load_file(output)
+        assert sum(tensor.size for tensor in tensors.values()) == 64 * 256 + 256 + 256 * 10 + 10
+        assert all(np.isfinite(tensor).all() for tensor in tensors.values())
+        params = await client.get_blob(bytes.fromhex(root[2:]), 1 << 20)
+        assert blob_root(params).hex() == root[2:]
+        assert sum(tensor.size for tensor in tensors.values()) * 4 == len(params)
+
+
+async def test_a_bad_transaction_names_its_reason_and_the_node_carries_on(testnet: Network) -> None:
+    async with Client.reconnecting([testnet.url(0)]) as client:
+        await until_height(client, 1)
+        genesis = bytes.fromhex((await client.request("chain_getBlockHash", 0))[2:])
+        nonce = (await client.account(ALICE.public)).nonce
+        call = RUNTIME.call("balances.transfer_keep_alive", dest=Id(BOB.public), value=1)
+        sign = partial(
+            sign_extrinsic,
+            ALICE,
+            RUNTIME.call_codec.encode(call),
+            nonce=nonce,
+            spec_version=RUNTIME.spec_version,
+            transaction_version=RUNTIME.transaction_version,
+            genesis_hash=genesis,
+        )
+        good = sign()
+        forged = good[:60] + bytes([good[60] ^ 1]) + good[61:]
+        poor = Keypair.from_seed(b"\x07" * 32, Scheme.ED25519)
+        unaffordable = sign_extrinsic(
+            poor,
+            RUNTIME.call_codec.encode(call),
+            nonce=0,
+            spec_version=RUNTIME.spec_version,
+            transaction_version=RUNTIME.transaction_version,
+            genesis_hash=genesis,
+        )
+        for raw, code, word in [
+            (b"\x04\xff", 1010, "malformed transaction"),
+            (forged, 1010, "signature"),
+            (unaffordable, 1010, "balance 0"),
+            (sign(genesis_hash=b"\x01" * 32), 1010, "signature"),
+            (sign(spec_version=99), 1010, "signature"),
+        ]:
+            with pytest.raises(RpcError) as caught:
+                await client.request("author_submitExtrinsic", "0x" + raw.hex())
+            assert caught.value.code == code, caught.value
+            assert word in str(caught.value), caught.value
+        await client.transact(ALICE, "system.remark", remark=b"still here")
+        with pytest.raises(RpcError) as stale:
+            await client.request("author_submitExtrinsic", "0x" + good.hex())
+        assert f"nonce {nonce}" in str(stale.value)
+
+
+async def test_garbage_on_every_port_ends_no_node(testnet: Network) -> None:
+    async with Client.reconnecting([testnet.url(0)]) as client:
+        await until_height(client, 1)
+        before = testnet.pids
+        for offset in range(4):
+            for port in (testnet.rpc_port + offset, testnet.port + offset):
+                for junk in (os.urandom(4096), b"GET / HTTP/1.1\r\n" + b"x" * 70_000, b"\xff" * 8, b""):
+                    stream = await trio.open_tcp_stream("127.0.0.1", port)
+                    async with stream:
+                        try:
+                            await stream.send_all(junk)
+                        except trio.BrokenResourceError:
+                            continue
+        await until_height(client, await height_of(client) + 3)
+        nodes = ("alice", "bob", "charlie", "dave")
+        assert {name: testnet.pids[name] for name in nodes} == {name: before[name] for name in nodes}
+
+
+async def test_a_killed_node_comes_back_and_catches_up(testnet: Network) -> None:
+    async with Client.reconnecting([testnet.url(0)]) as client, Client.reconnecting([testnet.url(3)]) as killed:
+        await until_height(killed, 1)
+        os.kill(testnet.pids["dave"], signal.SIGKILL)
+        height = await height_of(client)
+        await until_height(client, height + 5)
+        await until_height(killed, height + 5)
+    await agree(testnet)
+
+
+async def test_ctrl_c_stops_everything_and_the_next_start_goes_on(testnet: Network) -> None:
+    async with Client.reconnecting([testnet.url(0)]) as client:
+        await until_round(client, 1)
+        height, before = await height_of(client), await task(client)
+    pids = testnet.pids
+    assert len(pids) == 11
+    assert await trio.to_thread.run_sync(testnet.stop) < STOP_SECONDS_MAX
+    for pid in pids.values():
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+    testnet.launcher = launch(testnet.base, testnet.rpc_port, testnet.port)
+    async with Client.reconnecting([testnet.url(0)]) as client:
+        await until_height(client, height + 2)
+        assert (await task(client))["loss"][: before["round"]] == before["loss"]
+        await until_round(client, before["round"] + 2)
+    await agree(testnet)
