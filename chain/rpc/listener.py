@@ -15,11 +15,15 @@ import h11
 import trio
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData
+from hypercorn.protocol.events import Event as StreamEvent
+from hypercorn.protocol.events import Response
 from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.protocol.http_stream import HTTPStream
+from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import AppWrapper, ConnectionState
+from hypercorn.typing import AppWrapper, ASGIReceiveEvent, ConnectionState
 from hypercorn.utils import parse_socket_addr
 
 from chain.rpc.errors import PortInUse
@@ -33,6 +37,9 @@ BACKLOG = 128
 HEAD_BYTES_MAX = 16 * 1024
 # How often a quiet WebSocket is probed: with the send limit, a client that vanished is noticed within half a minute.
 PING_SECONDS = 20.0
+# How long a client that was told goodbye may take to go.
+LINGER_SECONDS = 0.5
+GOODBYE_SECONDS = 0.05
 FULL = b"the node serves its most connections already: try again later, or raise the limit on the node\n"
 FULL_ANSWER = (
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain\r\nconnection: close\r\n"
@@ -71,7 +78,7 @@ class Acceptor:
         config.h11_max_incomplete_size = HEAD_BYTES_MAX
         config.include_server_header = False
         config.keep_alive_timeout = limits.idle_seconds
-        config.max_app_queue_size = 0  # One message at a time: the next one waits in the client's socket.
+        config.max_app_queue_size = 3  # A small request whole: body, its end, and the news of a disconnection.
         config.websocket_max_message_size = limits.request_bytes_max
         config.websocket_ping_interval = PING_SECONDS
         self.connections = 0
@@ -99,6 +106,7 @@ class _Connection(TCPServer):
 
     async def run(self) -> None:
         sock = self.stream.socket
+        self._reading = trio.CancelScope()
         async with TaskGroup() as group:
             self._task_group = group
             self.protocol = cast(Any, _Protocol)(
@@ -114,11 +122,17 @@ class _Connection(TCPServer):
             )
             await self.protocol.initiate()
             await self.idle_task.restart(group, self._idle_timeout)
-            await self._read_data()
+            with self._reading:
+                await self._read_data()
+            if self._reading.cancelled_caught:
+                await self._linger()
             assert group._nursery is not None
             group._nursery.cancel_scope.cancel()  # The client is gone: so is whatever works for it.
 
     async def protocol_send(self, event: Event) -> None:
+        if isinstance(event, Closed):
+            self._reading.cancel()
+            return
         if not isinstance(event, RawData):
             await super().protocol_send(event)
             return
@@ -127,16 +141,42 @@ class _Connection(TCPServer):
                 try:
                     await self.stream.send_all(event.data)
                 except (trio.BrokenResourceError, trio.ClosedResourceError):
-                    await self.protocol.handle(Closed())
+                    self._reading.cancel()
         if scope.cancelled_caught:
             await trio.aclose_forcefully(self.stream)  # It takes nothing: the read loop ends with the stream.
+
+    async def _linger(self) -> None:
+        """Let the client read our last words: closing while its data is unread would destroy them."""
+        with trio.move_on_after(LINGER_SECONDS), suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            await self.stream.send_eof()
+            while await self.stream.receive_some(HEAD_BYTES_MAX):
+                pass
 
     async def _close(self) -> None:
         await trio.aclose_forcefully(self.stream)
 
+    async def _initiate_server_close(self) -> None:
+        self._reading.cancel()
+
 
 class _Protocol(H11Protocol):
     """HTTP/1.1 alone: no upgrade to HTTP/2, no compressed WebSocket messages (a few bytes that become a gigabyte)."""
+
+    _undelivered = 0  # parts of the request that wait for the application
+
+    async def stream_send(self, event: StreamEvent) -> None:
+        # An answer before the whole request was taken: what follows on this connection could not be told apart.
+        if isinstance(event, Response) and isinstance(self.stream, HTTPStream):
+            unread = self._undelivered or self.connection.their_state is not h11.DONE
+            if unread and (b"connection", b"close") not in event.headers:
+                event.headers.append((b"connection", b"close"))
+        await super().stream_send(event)
+
+    async def _close_stream(self) -> None:
+        # An application that has answered reads no more: it would never take the news.
+        with trio.move_on_after(GOODBYE_SECONDS):
+            await super()._close_stream()
+        self.stream = None
 
     async def _check_protocol(self, event: h11.Request) -> None:
         del event
@@ -147,10 +187,22 @@ class _Protocol(H11Protocol):
             method=request.method, target=request.target, headers=kept, http_version=request.http_version
         )
         await super()._create_stream(plain)
+        if isinstance(self.stream, HTTPStream):
+            put = self.stream.app_put
+
+            async def tracked(message: ASGIReceiveEvent) -> None:
+                self._undelivered += 1
+                await put(message)
+                self._undelivered -= 1
+
+            self._undelivered = 0
+            self.stream.app_put = tracked
+        elif isinstance(self.stream, WSStream) and self.stream.closed:
+            await self.send(Closed())  # A handshake that was refused: nothing else would end the connection.
 
 
 async def _turn_away(stream: trio.SocketStream) -> None:
-    with trio.move_on_after(1.0):
+    with trio.move_on_after(LINGER_SECONDS):
         with suppress(OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             await stream.send_all(FULL_ANSWER)
             await stream.send_eof()

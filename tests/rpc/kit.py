@@ -170,6 +170,18 @@ class Served:
 
     node: MiniNode
     server: RpcServer
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    stopped: trio.Event = field(default_factory=trio.Event)
+
+    async def serve(self, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until `stop`."""
+        with self.scope:
+            await self.server.run(task_status)
+        self.stopped.set()
+
+    def stop(self) -> None:
+        """Stop the server, as a node does that ends."""
+        self.scope.cancel()
 
     @property
     def url(self) -> str:
@@ -195,9 +207,10 @@ async def served(path: Path, *, limits: Limits | None = None, port: int = 0) -> 
     server = RpcServer(node, port=port, limits=limits)
     try:
         async with trio.open_nursery() as nursery:
-            await nursery.start(server.run)
+            it = Served(node, server)
+            await nursery.start(it.serve)
             nursery.start_soon(node.run_author)
-            yield Served(node, server)
+            yield it
             nursery.cancel_scope.cancel()
     finally:
         ledger.close()
