@@ -20,6 +20,7 @@ ROOT = re.compile(r"(?:0x)?([0-9a-f]{64})\Z")
 PIECE_BYTES = 64 * 1024
 # A download holds its blob in memory from the first byte to the last.
 DOWNLOADS_MAX = 16
+FETCHES_MAX = 8
 
 
 class BlobRoutes:
@@ -29,6 +30,7 @@ class BlobRoutes:
         self._backend = backend
         self._limits = limits
         self._uploads = trio.CapacityLimiter(limits.blob_uploads_max)
+        self._fetches = trio.CapacityLimiter(FETCHES_MAX)
         self._downloads = trio.CapacityLimiter(DOWNLOADS_MAX)
 
     async def get(self, request: Request) -> Response:
@@ -36,7 +38,7 @@ class BlobRoutes:
         root = _root(request)
         if root is None:
             return _wrong_root(request)
-        return _Download(root, self._backend, self._downloads)
+        return _Download(root, self._backend, self._fetches, self._downloads)
 
     async def put(self, request: Request) -> Response:
         """Take a blob: 201 with its root, 400 when its bytes have another."""
@@ -63,6 +65,42 @@ class BlobRoutes:
         return PlainTextResponse(f"0x{root.hex()}\n", 201)
 
 
+class _Download(Response):
+    """Finds a blob and streams it, within the number of downloads that may be under way."""
+
+    def __init__(self, root: bytes, backend: Backend, fetches: trio.CapacityLimiter, downloads: trio.CapacityLimiter):
+        super().__init__()
+        self._root = root
+        self._backend = backend
+        self._fetches = fetches
+        self._downloads = downloads
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._backend.blobs.has(self._root):
+            async with self._downloads:
+                data = await trio.to_thread.run_sync(self._backend.blobs.get, self._root)
+                await self._answer(data, scope, receive, send)
+        else:  # Apart, so that questions for what nobody has do not take the turns of what is here.
+            async with self._fetches:
+                data = await self._backend.fetch_blob(self._root)
+                await self._answer(data, scope, receive, send)
+
+    async def _answer(self, data: bytes | None, scope: Scope, receive: Receive, send: Send) -> None:
+        if data is None:
+            missing = PlainTextResponse(f"no blob 0x{self._root.hex()} here or at the peers\n", 404)
+            await missing(scope, receive, send)
+            return
+        headers = {
+            b"content-length": str(len(data)).encode(),
+            b"content-type": b"application/octet-stream",
+            b"cache-control": b"public, max-age=31536000, immutable",
+        }
+        await send({"type": "http.response.start", "status": 200, "headers": list(headers.items())})
+        for start in range(0, len(data), PIECE_BYTES):
+            await send({"type": "http.response.body", "body": data[start : start + PIECE_BYTES], "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
 def _root(request: Request) -> bytes | None:
     match = ROOT.match(request.path_params["root"])
     return bytes.fromhex(match[1]) if match else None
@@ -71,35 +109,3 @@ def _root(request: Request) -> bytes | None:
 def _wrong_root(request: Request) -> Response:
     given = request.path_params["root"][:80]
     return PlainTextResponse(f"expected /blobs/0x and 64 hex digits, got {given!r}\n", 400)
-
-
-class _Download(Response):
-    """Finds a blob and streams it, within the number of downloads that may be under way."""
-
-    def __init__(self, root: bytes, backend: Backend, limiter: trio.CapacityLimiter) -> None:
-        super().__init__()
-        self._root = root
-        self._backend = backend
-        self._limiter = limiter
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with self._limiter:
-            data = await self._find()
-            if data is None:
-                missing = PlainTextResponse(f"no blob 0x{self._root.hex()} here or at the peers\n", 404)
-                await missing(scope, receive, send)
-                return
-            headers = {
-                b"content-length": str(len(data)).encode(),
-                b"content-type": b"application/octet-stream",
-                b"cache-control": b"public, max-age=31536000, immutable",
-            }
-            await send({"type": "http.response.start", "status": 200, "headers": list(headers.items())})
-            for start in range(0, len(data), PIECE_BYTES):
-                piece = data[start : start + PIECE_BYTES]
-                await send({"type": "http.response.body", "body": piece, "more_body": True})
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    async def _find(self) -> bytes | None:
-        data = await trio.to_thread.run_sync(self._backend.blobs.get, self._root)
-        return data if data is not None else await self._backend.fetch_blob(self._root)

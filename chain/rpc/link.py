@@ -28,6 +28,10 @@ HANDSHAKE_SECONDS = 5.0
 STREAM_ITEMS_MAX = 256
 # Sending is into a socket buffer: a node that takes nothing for this long is hung.
 SEND_SECONDS = 5.0
+# A node answers a ping within milliseconds, or within the second that its longest answer takes.
+PROBE_SECONDS = 5.0
+SILENT_SECONDS = 10.0
+
 
 AnyStream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 
@@ -155,6 +159,15 @@ class Link:
         finally:
             self.fail(f"the connection to {self.url} was closed by this program")
 
+    async def probe(self) -> None:
+        """Ping while the connection lasts: a node that hangs keeps it open and would never be noticed."""
+        while self.lost is None:
+            await trio.sleep(PROBE_SECONDS)
+            with trio.move_on_after(SILENT_SECONDS) as scope:
+                await self._socket.ping()
+            if scope.cancelled_caught:
+                self.fail(f"{self.url} has not answered for {SILENT_SECONDS:g} s: does the node hang?")
+
     def _receive(self, text: str | bytes) -> None:
         try:
             message = json.loads(text)
@@ -253,6 +266,7 @@ async def _converse(
                 )
             link = Link(url, socket)
             task_status.started(link)
+            nursery.start_soon(link.probe)
             await link.run()
             nursery.cancel_scope.cancel()
     except* Exception as group:

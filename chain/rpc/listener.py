@@ -62,7 +62,9 @@ async def open_listener(host: str, port: int, limits: Limits) -> trio.SocketList
         sock.close()
         if error.errno == errno.EADDRINUSE:
             raise PortInUse(host, port) from None
-        raise OSError(error.errno, f"cannot serve RPC at {host}:{port}: {error.strerror}: check --rpc-host") from None
+        raise OSError(
+            error.errno, f"cannot serve RPC at {host}:{port}: {error.strerror}: is it an address of this machine?"
+        ) from None
     return trio.SocketListener(sock)
 
 

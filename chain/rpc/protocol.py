@@ -44,8 +44,8 @@ class Limits:
     blob_bytes_max: int = 64 * 1024 * 1024
     # Blobs on their way up at once: each holds blob_bytes_max in memory.
     blob_uploads_max: int = 4
-    # A client that takes nothing for this long is gone; short enough that a stop of the node is not held up.
-    send_seconds: float = 4.0
+    # A client that takes nothing for this long is gone, or too slow to be worth the memory of what waits for it.
+    send_seconds: float = 15.0
     # From connecting to a whole request, and between requests of a kept-alive HTTP connection.
     idle_seconds: float = 30.0
 

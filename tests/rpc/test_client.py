@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import socket
 from functools import partial
 from itertools import islice
@@ -301,6 +303,29 @@ async def test_a_reconnecting_client_says_why_there_is_no_node() -> None:
     async with Client.reconnecting([f"ws://127.0.0.1:{port}"]) as client:
         with pytest.raises(CannotConnect, match="connection refused"):
             await client.request("system_chain", timeout=0.3)
+
+
+async def test_a_node_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link, "PROBE_SECONDS", 0.05)
+    monkeypatch.setattr(link, "SILENT_SECONDS", 0.2)
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    port = listener.socket.getsockname()[1]
+
+    async def shake_hands_and_hang(stream: trio.SocketStream) -> None:
+        head = (await stream.receive_some(4096)).decode()
+        key = next(line.partition(": ")[2] for line in head.splitlines() if "websocket-key" in line.lower())
+        proof = base64.b64encode(hashlib.sha1(f"{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11".encode()).digest()).decode()
+        answer = f"HTTP/1.1 101 \r\nupgrade: WebSocket\r\nconnection: Upgrade\r\nsec-websocket-accept: {proof}\r\n\r\n"
+        await stream.send_all(answer.encode())
+        await trio.sleep_forever()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.serve_listeners, shake_hands_and_hang, [listener])
+        with trio.fail_after(5):
+            async with Client.connect(f"ws://127.0.0.1:{port}") as client:
+                with pytest.raises(ConnectionLost, match="does the node hang"):
+                    await client.request("system_chain")
+        nursery.cancel_scope.cancel()
 
 
 async def test_an_unread_stream_ends_rather_than_grows() -> None:
