@@ -76,7 +76,7 @@ class _Download(Response):
         self._downloads = downloads
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._backend.blobs.has(self._root):
+        if await trio.to_thread.run_sync(self._backend.blobs.has, self._root):
             async with self._downloads:
                 data = await trio.to_thread.run_sync(self._backend.blobs.get, self._root)
                 await self._answer(data, scope, receive, send)
