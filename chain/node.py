@@ -16,20 +16,22 @@ from pathlib import Path
 
 import trio
 
-from chain.author import Author, now_ms
+from chain.author import Author
 from chain.blobs import BlobChunks, BlobStore
-from chain.display import Names, Token, block_line, round_line, say, short_hash
+from chain.display import say, short_hash
 from chain.importer import Imported, Importer
+from chain.intake import Intake
 from chain.ledger import Ledger
 from chain.net.errors import PeerError
 from chain.net.messages import Role
 from chain.net.network import Network
 from chain.net.peer import PeerInfo
-from chain.pool import Pool, PoolError, PoolTransaction
+from chain.pool import Pool
 from chain.primitives.hashing import Hash
 from chain.primitives.keys import Keypair, Scheme
 from chain.primitives.seal import Seal, ValidatorSet
 from chain.primitives.types import Block, Header, decode_extrinsic
+from chain.reporter import Reporter
 from chain.rpc.broadcast import Broadcast
 from chain.rpc.server import RpcServer
 from chain.supervisor import cancel_when_told
@@ -40,17 +42,10 @@ from consensus.host import Timing
 from consensus.tally import Equivocation
 from genesis.spec import Address, GenesisSpec
 from runtime.executive import Executive
-from runtime.modules.training import Training
 from runtime.potchain import RUNTIME
-from runtime.state import BlockState
-from runtime.types import InvalidTransaction, UnknownTransaction, ValidTransaction
 
 BLOB_BYTES_MAX = 64 * 1024 * 1024  # one blob: 16 million parameters
 BLOB_STORE_BYTES_MAX = 4 * 1024 * 1024 * 1024  # what a small disk spares; the longest unused go first
-INTAKE_MAX = 2048  # gossiped transactions that wait for their check: about a second's worth of checking
-INTAKE_BATCH = 64  # checked in one visit to a thread: some 10 ms of work
-REVALIDATED_PER_BLOCK = 128  # verdicts renewed after each block: some 20 ms of a thread
-STALL_BLOCK_TIMES = 8  # a chain that is silent for so many block times is worth a word
 SERVED_BLOB_CHUNKS_MAX = 64
 FALSE_VOTE_POINTS = 20  # a fifth of what bans: a restarted peer may honestly repeat itself once or twice
 
@@ -158,12 +153,9 @@ class Node:
             patience_s=2.0 if config.role.keys else 0.0,
         )
         self._gadget = self._make_gadget(config.role.keys)
+        self._intake = Intake(ledger, executive, self.pool, self._network)
+        self._reporter = Reporter(config.spec, ledger, self._why_stalled)
         self._rpc = RpcServer(self, port=config.rpc_port)
-        self._intake_in, self._intake_out = trio.open_memory_channel[list[bytes]](INTAKE_MAX // INTAKE_BATCH)
-        self._names = _names(config.spec)
-        properties = config.spec.properties
-        self._token = Token(properties.token_symbol, properties.token_decimals)
-        self._head_at = 0.0
 
     def _make_gadget(self, keys: ValidatorKeys | None) -> Gadget | None:
         if keys is None:
@@ -183,15 +175,13 @@ class Node:
 
     async def start(self, nursery: trio.Nursery) -> None:
         """Start everything in the nursery; returns when the node answers and converses."""
-        self._head_at = trio.current_time()
         await nursery.start(self._network.run)
         if self._gadget is not None:
             await nursery.start(self._gadget.run)
         await nursery.start(self._rpc.run)
         nursery.start_soon(self._sync.run)
-        nursery.start_soon(self._take_in)
-        nursery.start_soon(self._revalidate)
-        nursery.start_soon(self._watch_for_stalls)
+        nursery.start_soon(self._intake.run, self.heads)
+        nursery.start_soon(self._reporter.watch_for_stalls)
 
     # --- blocks ---
 
@@ -214,123 +204,18 @@ class Node:
         log.warning("consensus: a validator voted twice: %s", evidence)
 
     def _on_imported(self, imported: Imported) -> None:
-        executed, seal = imported.executed, imported.seal
+        executed = imported.executed
         header = executed.block.header
-        self._head_at = trio.current_time()
         self.pool.on_block(header.height, executed.block.extrinsics)
         self._network.announce(header.height, executed.hash)
-        view = header.consensus.view
-        author = imported.validators.primary(header.height, view).account
-        voters = len(seal.voter_indices(imported.validators.n))
-        transactions = sum(1 for raw in executed.block.extrinsics if _is_signed(raw))
-        say(
-            "block",
-            block_line(
-                header.height, executed.hash, self._names[author], voters, imported.validators.n, view, transactions
-            ),
-        )
-        for record in executed.executed.events:
-            if isinstance(record.event, Training.RoundFinalised):
-                self._say_round(record.event)
-
-    def _say_round(self, event: Training.RoundFinalised) -> None:
-        with self.ledger.state() as state:
-            training = RUNTIME.at(state).training
-            task, record = training.tasks[event.task], training.history[event.task, event.round]
-        accepted = [slot for slot in record.slots if slot.accepted]
-        rejected = sorted({self._names[slot.worker] for slot in record.slots if not slot.accepted})
-        say(
-            "round",
-            round_line(
-                task.name.decode(errors="replace"),
-                event.round,
-                event.loss_micro,
-                event.accuracy_ppm,
-                len(accepted),
-                len(record.slots),
-                self._token.format(event.minted),
-                f"  without {', '.join(rejected)}" if rejected else "",
-            ),
-        )
-
-    async def _watch_for_stalls(self) -> None:
-        """Say who is missing when no block comes."""
-        patience = STALL_BLOCK_TIMES * self._config.spec.timing.block_time_ms / 1000
-        while True:
-            await trio.sleep(patience / 2)
-            silent = trio.current_time() - self._head_at
-            if silent > patience:
-                say(
-                    "stall",
-                    f"no block for {silent:.0f} s after height {self.ledger.head.height}: {self._why_stalled()}",
-                )
+        self._reporter.imported(imported)
 
     def _why_stalled(self) -> str:
         if self._gadget is None:
             return f"{len(self._network.peers())} peers connected, the best at height {self._sync.status.target}"
         state = self._gadget.state
-        missing = ", ".join(self._names[account] for account in state.missing) or "nobody"
+        missing = ", ".join(self._reporter.names[account] for account in state.missing) or "nobody"
         return f"view {state.view} waits for {missing} to {state.phase}"
-
-    # --- transactions ---
-
-    async def submit(self, raw: bytes) -> Hash:
-        """Pool and gossip an extrinsic of this node's own client; raises what the client has to know."""
-        self.pool.precheck(raw, now_ms())
-        valid = await trio.to_thread.run_sync(self._validate, raw)
-        found = self.pool.submit(raw, valid, now_ms())
-        self._network.gossip_transactions([raw])
-        return found
-
-    def _validate(self, raw: bytes) -> ValidTransaction:
-        with self.ledger.state() as state:
-            return self.executive.validate_transaction(state, raw)
-
-    async def _take_in(self) -> None:
-        """Check what peers gossiped; the good goes on to other peers, the bad is forgotten."""
-        async for batch in self._intake_out:
-            wanted = [raw for raw in batch if self._is_new(raw)]
-            verdicts = await trio.to_thread.run_sync(self._judge_all, wanted)
-            good = []
-            for raw, verdict in zip(wanted, verdicts, strict=True):
-                if isinstance(verdict, ValidTransaction):
-                    try:
-                        self.pool.submit(raw, verdict, now_ms())
-                    except PoolError:
-                        continue
-                    good.append(raw)
-            self._network.gossip_transactions(good)
-
-    def _is_new(self, raw: bytes) -> bool:
-        try:
-            self.pool.precheck(raw, now_ms())
-        except PoolError:
-            return False
-        return True
-
-    def _judge_all(self, batch: Sequence[bytes]) -> list[ValidTransaction | InvalidTransaction | UnknownTransaction]:
-        with self.ledger.state() as state:
-            return [self._judge(state, raw) for raw in batch]
-
-    def _judge(self, state: BlockState, raw: bytes) -> ValidTransaction | InvalidTransaction | UnknownTransaction:
-        try:
-            return self.executive.validate_transaction(state, raw)
-        except (InvalidTransaction, UnknownTransaction) as error:
-            return error
-
-    async def _revalidate(self) -> None:
-        """After each block, renew the oldest verdicts: what can no longer be included must not fill the pool."""
-        with self.heads.subscribe() as heads:
-            async for _ in heads:
-                due = self.pool.due(REVALIDATED_PER_BLOCK)
-                if due:
-                    verdicts = await trio.to_thread.run_sync(self._judge_all, [item.raw for item in due])
-                    settled: list[tuple[PoolTransaction, ValidTransaction | InvalidTransaction]] = [
-                        (item, verdict)
-                        for item, verdict in zip(due, verdicts, strict=True)
-                        if not isinstance(verdict, UnknownTransaction)
-                    ]
-                    self.pool.settle(settled, now_ms())
 
     # --- what the network asks (chain.net.handler.Handler) ---
 
@@ -346,13 +231,8 @@ class Node:
             raise PeerError("malformed consensus frame")
 
     def on_transactions(self, peer: bytes, transactions: list[bytes]) -> None:  # noqa: ARG002
-        """Queue gossip for its check; what does not fit now is asked for again later."""
-        for start in range(0, len(transactions), INTAKE_BATCH):
-            try:
-                self._intake_in.send_nowait(transactions[start : start + INTAKE_BATCH])
-            except trio.WouldBlock:
-                self._network.postpone_transactions(transactions[start:])
-                return
+        """Gossip waits its turn."""
+        self._intake.gossiped(transactions)
 
     def on_status(self, peer: bytes, height: int, block_hash: Hash) -> None:
         """A peer's best block."""
@@ -408,6 +288,10 @@ class Node:
     def peers(self) -> Sequence[PeerInfo]:
         return self._network.peers()
 
+    async def submit(self, raw: bytes) -> Hash:
+        """Pool and gossip a client's extrinsic."""
+        return await self._intake.submit(raw)
+
     async def fetch_blob(self, root: Hash) -> bytes | None:
         """A blob from the peers, kept here once it came."""
         data = await self._network.fetch_blob(root, BLOB_BYTES_MAX)
@@ -461,17 +345,7 @@ def _node_key(path: Path) -> Keypair:
     return Keypair.from_uri(read_secret(path), Scheme.ED25519)
 
 
-def _names(spec: GenesisSpec) -> Names:
-    keys = spec.development
-    known = (*keys.validators, *keys.workers, *keys.aggregators) if keys else ()
-    return Names({Keypair.from_uri(key.uri).public: key.name for key in known}, spec.properties.ss58_format)
-
-
 def _timestamp_of(block: Block) -> int:
     """The time that a checked block sets: its first extrinsic is `Timestamp.set`."""
     (moment,) = decode_extrinsic(block.extrinsics[0], RUNTIME.call_codec).call.args
     return int(moment)
-
-
-def _is_signed(raw: bytes) -> bool:
-    return decode_extrinsic(raw, RUNTIME.call_codec).signature is not None

@@ -1,0 +1,107 @@
+"""The way of a transaction into the pool: checked in a thread, once, then passed on to the peers.
+
+Own clients are told why theirs is refused; what peers gossip waits in a bounded queue, so that a flood costs known memory
+and never a vote.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import trio
+
+from chain.author import now_ms
+from chain.ledger import Ledger
+from chain.net.network import Network
+from chain.pool import Pool, PoolError, PoolTransaction
+from chain.primitives.hashing import Hash
+from chain.primitives.types import Header
+from chain.rpc.broadcast import Broadcast
+from runtime.executive import Executive
+from runtime.types import InvalidTransaction, ValidTransaction
+
+BATCH = 64  # checked in one visit to a thread: some 10 ms of work
+QUEUE_BATCHES_MAX = 32  # gossip that waits for its check: about a second's worth of checking
+REVALIDATED_PER_BLOCK = 128  # verdicts renewed after each block: some 20 ms of a thread
+
+Verdict = ValidTransaction | InvalidTransaction
+
+
+class Intake:
+    """Owns what enters the pool. `run` it once; all methods belong to one event loop."""
+
+    def __init__(self, ledger: Ledger, executive: Executive, pool: Pool, network: Network) -> None:
+        self._ledger = ledger
+        self._executive = executive
+        self._pool = pool
+        self._network = network
+        self._send, self._receive = trio.open_memory_channel[list[bytes]](QUEUE_BATCHES_MAX)
+
+    async def submit(self, raw: bytes) -> Hash:
+        """Pool and gossip a client's extrinsic; raises InvalidTransaction or PoolError, with what the client can do."""
+        self._pool.precheck(raw, now_ms())
+        (verdict,) = await trio.to_thread.run_sync(self._judge, [raw])
+        if isinstance(verdict, InvalidTransaction):
+            raise verdict
+        found = self._pool.submit(raw, verdict, now_ms())
+        self._network.gossip_transactions([raw])
+        return found
+
+    def gossiped(self, transactions: list[bytes]) -> None:
+        """Queue what a peer sent; what does not fit now is asked for again later."""
+        for start in range(0, len(transactions), BATCH):
+            try:
+                self._send.send_nowait(transactions[start : start + BATCH])
+            except trio.WouldBlock:
+                self._network.postpone_transactions(transactions[start:])
+                return
+
+    async def run(self, heads: Broadcast[Header]) -> None:
+        """Check what is queued, and after each block what has waited longest, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._take_in)
+            nursery.start_soon(self._revalidate, heads)
+
+    async def _take_in(self) -> None:
+        async for batch in self._receive:
+            wanted = [raw for raw in batch if self._is_wanted(raw)]
+            verdicts = await trio.to_thread.run_sync(self._judge, wanted)
+            pooled = [raw for raw, verdict in zip(wanted, verdicts, strict=True) if self._pools(raw, verdict)]
+            self._network.gossip_transactions(pooled)
+
+    def _is_wanted(self, raw: bytes) -> bool:
+        try:
+            self._pool.precheck(raw, now_ms())
+        except PoolError:
+            return False
+        return True
+
+    def _pools(self, raw: bytes, verdict: Verdict) -> bool:
+        if isinstance(verdict, InvalidTransaction):
+            return False
+        try:
+            self._pool.submit(raw, verdict, now_ms())
+        except PoolError:
+            return False
+        return True
+
+    async def _revalidate(self, heads: Broadcast[Header]) -> None:
+        """What can no longer be included must not fill the pool."""
+        with heads.subscribe() as receiver:
+            async for _ in receiver:
+                due = self._pool.due(REVALIDATED_PER_BLOCK)
+                if due:
+                    verdicts = await trio.to_thread.run_sync(self._judge, [item.raw for item in due])
+                    settled: list[tuple[PoolTransaction, Verdict]] = list(zip(due, verdicts, strict=True))
+                    self._pool.settle(settled, now_ms())
+
+    def _judge(self, transactions: Sequence[bytes]) -> list[Verdict]:
+        """Each transaction's verdict on the newest state; called in a thread."""
+        verdicts: list[Verdict] = []
+        with self._ledger.state() as state:
+            for raw in transactions:
+                try:
+                    verdicts.append(self._executive.validate_transaction(state, raw))
+                except InvalidTransaction as error:
+                    verdicts.append(error)
+        return verdicts

@@ -1,0 +1,77 @@
+"""What a node tells its operator: a line a block, a line a round, and who is missing when no block comes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import trio
+
+from chain.display import Names, Token, block_line, round_line, say
+from chain.importer import Imported
+from chain.ledger import Ledger
+from chain.primitives.keys import Keypair
+from chain.primitives.types import decode_extrinsic
+from genesis.spec import GenesisSpec
+from runtime.modules.training import Training
+from runtime.potchain import RUNTIME
+
+STALL_BLOCK_TIMES = 8  # a chain that is silent for so many block times is worth a word
+
+
+class Reporter:
+    """Prints. `why_stalled()` says what the node waits for; asked only when no block came for long."""
+
+    def __init__(self, spec: GenesisSpec, ledger: Ledger, why_stalled: Callable[[], str]) -> None:
+        keys = spec.development
+        known = (*keys.validators, *keys.workers, *keys.aggregators) if keys else ()
+        accounts = {Keypair.from_uri(key.uri).public: key.name for key in known}
+        self.names = Names(accounts, spec.properties.ss58_format)
+        self._token = Token(spec.properties.token_symbol, spec.properties.token_decimals)
+        self._patience = STALL_BLOCK_TIMES * spec.timing.block_time_ms / 1000
+        self._ledger = ledger
+        self._why_stalled = why_stalled
+        self._head_at = 0.0
+
+    def imported(self, imported: Imported) -> None:
+        """A block became the head."""
+        self._head_at = trio.current_time()
+        executed, validators = imported.executed, imported.validators
+        header = executed.block.header
+        view = header.consensus.view
+        author = self.names[validators.primary(header.height, view).account]
+        voters = len(imported.seal.voter_indices(validators.n))
+        transactions = sum(1 for raw in executed.block.extrinsics if _is_signed(raw))
+        say("block", block_line(header.height, executed.hash, author, voters, validators.n, view, transactions))
+        for record in executed.executed.events:
+            if isinstance(record.event, Training.RoundFinalised):
+                say("round", self._round_line(record.event))
+
+    def _round_line(self, event: Training.RoundFinalised) -> str:
+        with self._ledger.state() as state:
+            training = RUNTIME.at(state).training
+            task, record = training.tasks[event.task], training.history[event.task, event.round]
+        rejected = sorted({self.names[slot.worker] for slot in record.slots if not slot.accepted})
+        return round_line(
+            task.name.decode(errors="replace"),
+            event.round,
+            event.loss_micro,
+            event.accuracy_ppm,
+            sum(1 for slot in record.slots if slot.accepted),
+            len(record.slots),
+            self._token.format(event.minted),
+            f"  without {', '.join(rejected)}" if rejected else "",
+        )
+
+    async def watch_for_stalls(self) -> None:
+        """Say every few seconds why no block comes, until cancelled."""
+        self._head_at = trio.current_time()
+        while True:
+            await trio.sleep(self._patience / 2)
+            silent = trio.current_time() - self._head_at
+            if silent > self._patience:
+                height = self._ledger.head.height
+                say("stall", f"no block for {silent:.0f} s after height {height}: {self._why_stalled()}")
+
+
+def _is_signed(raw: bytes) -> bool:
+    return decode_extrinsic(raw, RUNTIME.call_codec).signature is not None
