@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 
+import trio
+
 from chain.pool import PoolError, PoolTransaction
 from chain.primitives.hashing import Hash, blake2_256
 from chain.primitives.types import Header
@@ -16,6 +18,10 @@ from chain.rpc.registry import Registry
 from runtime.types import InvalidReason, InvalidTransaction, UnknownTransaction
 
 registry = Registry()
+
+# A block is final when it is known, but wallets look its events up on `inBlock` and forget that when `finalized` comes
+# meanwhile: scripts that wait for `isInBlock` would wait for ever. Two requests over a slow line take this long.
+FINALIZED_SECONDS = 0.5
 
 # Substrate's own words, which wallets show and some libraries match.
 REASONS = {
@@ -91,6 +97,7 @@ async def _watch(context: Context, found: Hash, raw: bytes, receiver: Receiver[H
                 yield "ready"
             at = hexed(header.hash)
             yield {"inBlock": at}
+            await trio.sleep(FINALIZED_SECONDS)
             yield {"finalized": at}
             return
         if found in pool:

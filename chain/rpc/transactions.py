@@ -174,12 +174,12 @@ class Sender:
         return await trio.to_thread.run_sync(sign), birth
 
     async def _watch(self, updates: Stream, call: str, deadline: float) -> bytes:
-        """The hash of the finalised block that includes the transaction."""
+        """The hash of the block that includes the transaction: it is final when it is known."""
         try:
             with trio.fail_at(deadline):
                 async for update in updates:
-                    if isinstance(update, dict) and "finalized" in update:
-                        return unhex(update["finalized"])
+                    if isinstance(update, dict) and "inBlock" in update:
+                        return unhex(update["inBlock"])
                     if isinstance(update, dict) and "usurped" in update:
                         raise TransactionDropped(f"{call}: replaced by {update['usurped']} with the same nonce")
                     if update in ("invalid", "dropped"):
