@@ -1,7 +1,7 @@
 """The way of a transaction into the pool: checked in a thread, once, then passed on to the peers.
 
-Own clients are told why theirs is refused; what peers gossip waits in a bounded queue, so that a flood costs known memory
-and never a vote.
+Own clients are told why theirs is refused. What peers gossip waits in a bounded queue: a flood costs known memory and
+never a vote.
 """
 
 from __future__ import annotations
