@@ -4,12 +4,19 @@ It also runs a node where no native wheel exists, so it holds the same rules: ca
 no infinite keys, secrets in [1, r).
 """
 
+import sys
 from collections.abc import Sequence
 from typing import Any, Final
 
-from py_ecc.bls import g2_primitives
-from py_ecc.bls.ciphersuites import G2ProofOfPossession
-from py_ecc.optimized_bls12_381.optimized_curve import curve_order
+# Importing py_ecc raises the interpreter's recursion limit to 100,000, at which deeply nested input to any parser of
+# the process (json's, say) overflows the C stack: a crash from outside. It works within the usual limit.
+_recursion_limit: Final = sys.getrecursionlimit()
+
+from py_ecc.bls import g2_primitives  # noqa: E402
+from py_ecc.bls.ciphersuites import G2ProofOfPossession  # noqa: E402
+from py_ecc.optimized_bls12_381.optimized_curve import curve_order  # noqa: E402
+
+sys.setrecursionlimit(_recursion_limit)
 
 # py_ecc's newtypes for keys and signatures come from yet another package; bytes are what they are.
 _suite: Final[Any] = G2ProofOfPossession

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from py_arkworks_bls12381 import G1Point, G2Point
-from py_ecc.bls.ciphersuites import G2ProofOfPossession
 
 from chain.primitives import bls, bls_native, bls_reference
 
@@ -91,6 +90,21 @@ def backend(request: pytest.FixtureRequest) -> bls.Backend:
 
 def test_a_node_uses_the_native_backend_where_there_is_one() -> None:
     assert bls.backend is bls_native
+
+
+def test_the_reference_leaves_the_recursion_limit_alone() -> None:
+    code = """
+import json, sys
+before = sys.getrecursionlimit()
+import chain.primitives.bls_reference
+assert sys.getrecursionlimit() == before
+try:
+    json.loads("[" * 1_000_000)
+except RecursionError:
+    print("refused")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "refused\n"
 
 
 def test_a_node_without_the_native_library_uses_the_reference() -> None:
@@ -206,7 +220,7 @@ def test_both_backends_read_a_changed_signature_alike(position: int, change: int
 @given(st.binary(min_size=32, max_size=64))
 @settings(max_examples=20)
 def test_keys_are_derived_as_the_reference_derives_them(material: bytes) -> None:
-    assert int.from_bytes(bls.keygen(material), "big") == G2ProofOfPossession.KeyGen(material)
+    assert int.from_bytes(bls.keygen(material), "big") == bls_reference._suite.KeyGen(material)
 
 
 def test_too_little_key_material_is_refused() -> None:
