@@ -1,6 +1,7 @@
 """What a module is made of: `Module`, `@call`, `@event`, `Constant`; and their description for executive and metadata.
 
-Indexes of calls, events and errors are explicit and never reused: they are the wire format.
+Indexes of calls, events and errors are explicit and never reused: they are the wire format. Errors are numbered without
+holes: a retired one keeps its class and its place.
 """
 
 from __future__ import annotations
@@ -327,6 +328,9 @@ def describe(cls: type[Module], index: int, runtime: Runtime[Any]) -> ModuleInfo
     info.calls = _by_index(name, calls)
     info.events = _by_index(name, events)
     info.errors = _by_index(name, errors)
+    # substrate-interface looks an error up by its position among the module's errors, not by its index.
+    if list(info.errors) != list(range(len(errors))):
+        raise TypeError(f"{name}: errors are numbered from 0 without holes, got {', '.join(map(str, info.errors))}")
     if info.events:
         path = f"{cls.__module__.replace('.', '::')}::Event"
         info.event_enum = Enum(path, *(item.cls for item in info.events.values()))

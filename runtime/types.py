@@ -391,9 +391,10 @@ class InclusionFee:
 @scale_path("pallet_transaction_payment::types::FeeDetails", Balance=Balance)
 @dataclass(frozen=True, slots=True)
 class FeeDetails:
-    """A fee by its parts, None for extrinsics that pay none."""
+    """A fee by its parts, None for extrinsics that pay none. The tip is part of Substrate's type and always 0."""
 
     inclusion_fee: InclusionFee | None
+    tip: Balance = 0
 
 
 @scale_path("sp_runtime::transaction_validity::ValidTransaction")

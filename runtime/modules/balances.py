@@ -44,17 +44,17 @@ class Balances(Module):
     class InsufficientBalance(DispatchError):
         """Balance too low to send value."""
 
-        index = 2
+        index = 0
 
     class ExistentialDeposit(DispatchError):
         """Value too low to create account due to existential deposit."""
 
-        index = 3
+        index = 1
 
     class Expendability(DispatchError):
         """Transfer/payment would kill account."""
 
-        index = 4
+        index = 2
 
     @event(index=0)
     class Endowed:

@@ -61,6 +61,9 @@ async def test_a_signed_transfer_is_watched_to_finality(tmp_path: Path, keypair:
                 receipt = substrate.submit_extrinsic(extrinsic, wait_for_finalization=True)
                 assert receipt.is_success
                 assert receipt.total_fee_amount == fee
+                length = len(extrinsic.data.data)
+                parts = substrate.runtime_call("TransactionPaymentApi", "query_fee_details", [extrinsic, length]).value
+                assert sum(parts["inclusion_fee"].values()) == fee
                 assert substrate.query("System", "Account", [BOB.ss58_address]).value["data"]["free"] == 5 * POT
                 assert substrate.get_account_nonce(keypair.ss58_address) == 1
                 block = substrate.get_block(receipt.block_hash)
@@ -84,6 +87,8 @@ async def test_a_mortal_call_that_fails_is_included_and_reported(tmp_path: Path)
                 receipt = substrate.submit_extrinsic(extrinsic, wait_for_inclusion=True)
                 assert not receipt.is_success
                 assert receipt.error_message["type"] == "Module"
+                assert receipt.error_message["name"] == "InsufficientBalance"
+                assert receipt.error_message["docs"] == ["Balance too low to send value."]
 
         await in_thread(script)
 

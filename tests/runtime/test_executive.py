@@ -88,7 +88,7 @@ def test_a_failed_call_keeps_fee_and_nonce_and_undoes_everything_else(chain: Tes
         Balances.Withdraw(ALICE.public, applied.fee),
         TransactionPayment.TransactionFeePaid(ALICE.public, applied.fee, 0),
         System.ExtrinsicFailed(
-            FaultModule(ModuleError(2, b"\2\0\0\0")), DispatchInfo(weight, DispatchClass.NORMAL, Pays.YES)
+            FaultModule(ModuleError(2, b"\0\0\0\0")), DispatchInfo(weight, DispatchClass.NORMAL, Pays.YES)
         ),
     ]
     chain.run_blocks(1)

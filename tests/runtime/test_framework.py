@@ -42,7 +42,7 @@ class Counter(Module):
     class TooMuch(DispatchError):
         """There is no room for more."""
 
-        index = 7
+        index = 0
 
     @event(index=2)
     class Counted:
@@ -191,7 +191,7 @@ def test_events_carry_their_phase_and_read_back() -> None:
 
 def test_errors_have_codes_on_the_wire_and_words_off_it() -> None:
     fault = COUNTERS.fault_of(Counter.TooMuch("10 is more than 9"))
-    assert fault == FaultModule(ModuleError(3, b"\7\0\0\0"))
+    assert fault == FaultModule(ModuleError(3, b"\0\0\0\0"))
     assert COUNTERS.explain(fault) == "counter.TooMuch: There is no room for more."
     assert COUNTERS.explain(FaultModule(ModuleError(3, b"\1\0\0\0"))).startswith("error 1 of module 3")
     assert COUNTERS.explain(FaultBadOrigin()) == "The signer may not make this call."
@@ -226,6 +226,12 @@ def test_composing_what_does_not_fit_is_refused() -> None:
 
             index = 0
 
+    class Holed(Module):
+        class One(DispatchError):
+            """One."""
+
+            index = 1
+
     class Indexless(Module):
         class One(DispatchError):
             """One."""
@@ -240,6 +246,8 @@ def test_composing_what_does_not_fit_is_refused() -> None:
 
     with pytest.raises(TypeError, match="One and Two share index 0"):
         compose(Clash)
+    with pytest.raises(TypeError, match="errors are numbered from 0 without holes, got 1"):
+        compose(Holed)
     with pytest.raises(TypeError, match="an error needs its index"):
         compose(Indexless)
     with pytest.raises(TypeError, match="a call takes self and origin first"):
