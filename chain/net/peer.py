@@ -73,6 +73,11 @@ class PeerInfo:
         """Where it listens for peers, host:port."""
         return f"{self.host}:{self.listen_port}"
 
+    @property
+    def is_validator(self) -> bool:
+        """Whether it says that it votes."""
+        return self.role is Role.VALIDATOR
+
 
 class Peer:
     """A peer after its handshake. `run` it once; everything else is synchronous but `request` and `drained`."""

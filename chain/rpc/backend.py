@@ -28,8 +28,16 @@ class Peer(Protocol):
         """host:port as this node sees it."""
 
     @property
+    def is_validator(self) -> bool:
+        """Whether it says that it votes."""
+
+    @property
     def best_height(self) -> int:
         """The height that it last announced."""
+
+    @property
+    def best_hash(self) -> bytes:
+        """The hash of its block at that height."""
 
 
 class Backend(Protocol):

@@ -40,7 +40,7 @@ class Context:
             with self.backend.ledger.state(at) as state:
                 yield state
         except UnknownBlock as error:
-            raise RpcError(Code.STATE_CLIENT, "Client error: UnknownBlock", str(error)) from None
+            raise unknown_block(error) from None
         except StatePruned as error:
             raise RpcError(Code.STATE_CLIENT, "Client error: State already discarded", str(error)) from None
 
@@ -49,10 +49,21 @@ class Context:
         ledger = self.backend.ledger
         return ledger.head if at is None else ledger.header(at)
 
+    def ensure_known(self, at: Hash | None) -> None:
+        """Refuse a hash that no block of the chain has; for threads."""
+        if self.header(at) is None:
+            assert at is not None
+            raise unknown_block(UnknownBlock(at))
+
     def block(self, at: Hash | None) -> Block | None:
         """A block by hash, the head for None."""
         ledger = self.backend.ledger
         return ledger.block(ledger.head_hash if at is None else at)
+
+
+def unknown_block(error: UnknownBlock) -> RpcError:
+    """Substrate's words for a hash that no block has."""
+    return RpcError(Code.STATE_CLIENT, "Client error: UnknownBlock", str(error))
 
 
 def hexed(data: bytes) -> str:

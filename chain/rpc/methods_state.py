@@ -31,13 +31,14 @@ METADATA_VERSION = 14
 
 @registry.thread("state_getMetadata")
 def state_get_metadata(context: Context, at: BlockHash | None = None) -> str:
-    del context, at
+    context.ensure_known(at)
     return hexed(RUNTIME.metadata(METADATA_VERSION))
 
 
-@registry.sync("state_getRuntimeVersion", "chain_getRuntimeVersion")
+@registry.thread("state_getRuntimeVersion", "chain_getRuntimeVersion")
 def state_get_runtime_version(context: Context, at: BlockHash | None = None) -> dict[str, Any]:
-    del context, at
+    """The version at a block, also where its state is pruned: clients ask for it before they decode an old block."""
+    context.ensure_known(at)
     return version_json()
 
 

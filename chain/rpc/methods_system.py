@@ -28,6 +28,11 @@ def health(backend: Backend) -> dict[str, Any]:
     }
 
 
+def peer_id(identity: bytes) -> str:
+    """A node's public key as text, as logs show its head: clients take what begins with 0x for encoded bytes."""
+    return identity.hex()
+
+
 @registry.sync("system_name")
 def system_name(context: Context) -> str:
     del context
@@ -67,7 +72,7 @@ def system_node_roles(context: Context) -> list[str]:
 
 @registry.sync("system_localPeerId")
 def system_local_peer_id(context: Context) -> str:
-    return hexed(context.backend.local_identity)
+    return peer_id(context.backend.local_identity)
 
 
 @registry.sync("system_localListenAddresses")
@@ -78,7 +83,13 @@ def system_local_listen_addresses(context: Context) -> list[str]:
 @registry.sync("system_peers")
 def system_peers(context: Context) -> list[dict[str, Any]]:
     return [
-        {"peerId": hexed(peer.id), "roles": "FULL", "address": peer.address, "bestNumber": peer.best_height}
+        {
+            "peerId": peer_id(peer.id),
+            "roles": "AUTHORITY" if peer.is_validator else "FULL",
+            "address": peer.address,
+            "bestHash": hexed(peer.best_hash),
+            "bestNumber": peer.best_height,
+        }
         for peer in context.backend.peers()
     ]
 

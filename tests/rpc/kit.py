@@ -81,7 +81,9 @@ class PeerStub:
 
     id: bytes = b"\7" * 32
     address: str = "192.0.2.1:30333"
+    is_validator: bool = True
     best_height: int = 12
+    best_hash: bytes = b"\5" * 32
 
 
 @dataclass

@@ -85,10 +85,17 @@ async def test_the_node_says_who_it_is(tmp_path: Path) -> None:
         assert await ask(it, "system_properties") == {"ss58Format": 42, "tokenDecimals": 12, "tokenSymbol": "POT"}
         assert await ask(it, "system_health") == {"peers": 1, "isSyncing": False, "shouldHavePeers": False}
         assert await ask(it, "system_nodeRoles") == ["Authority"]
-        assert await ask(it, "system_localPeerId") == "0x" + it.node.local_identity.hex()
+        assert await ask(it, "system_localPeerId") == it.node.local_identity.hex()
         assert await ask(it, "system_syncState") == {"startingBlock": 0, "currentBlock": 0, "highestBlock": 12}
-        (peer,) = await ask(it, "system_peers")
-        assert (peer["address"], peer["bestNumber"]) == ("192.0.2.1:30333", 12)
+        assert await ask(it, "system_peers") == [
+            {
+                "peerId": "07" * 32,
+                "roles": "AUTHORITY",
+                "address": "192.0.2.1:30333",
+                "bestHash": "0x" + "05" * 32,
+                "bestNumber": 12,
+            }
+        ]
         assert (await ask(it, "consensus_state"))["phase"] == "prepare"
         methods = (await ask(it, "rpc_methods"))["methods"]
         assert methods == sorted(methods)
@@ -159,8 +166,11 @@ async def test_metadata_and_runtime_calls_answer(tmp_path: Path) -> None:
 
 async def test_an_unknown_block_a_task_and_a_round_are_named(tmp_path: Path) -> None:
     async with served(tmp_path) as it:
-        error = await refusal(it, "state_getStorage", "0x00", "0x" + "ab" * 32)
-        assert (error["code"], "ab" * 32 in error["data"]) == (Code.STATE_CLIENT, True)
+        unknown = "0x" + "ab" * 32
+        for method, *before in (("state_getStorage", "0x00"), ("state_getRuntimeVersion",), ("state_getMetadata",)):
+            error = await refusal(it, method, *before, unknown)
+            assert (error["code"], unknown in error["data"]) == (Code.STATE_CLIENT, True)
+        assert await ask(it, "chain_getBlock", unknown) is None
         assert "no task 7" in (await refusal(it, "training_task", 7))["data"]
         assert "no round 2" in (await refusal(it, "training_round", 0, 2))["data"]
         assert (await refusal(it, "no_such_method"))["code"] == Code.METHOD_NOT_FOUND
