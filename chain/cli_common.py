@@ -20,7 +20,6 @@ from chain.rpc.errors import PortInUse as RpcPortInUse
 from chain.store import DataFolderError, StorageFailed
 from chain.supervisor import EXIT_MISCONFIGURED, Misconfigured
 from chain.validator_keys import KeyFileError, read_secret
-from genesis.spec import GenesisError as GenesisFileError
 from runtime.types import GenesisError
 
 EXIT_FAILED = 1  # the command was right but did not succeed
@@ -42,7 +41,6 @@ class UserError(Exception):
 # What the operator can mend; everything else that is not the world's doing is a bug and stays loud.
 USER_ERRORS = (
     UserError,
-    GenesisFileError,
     GenesisError,
     KeyFileError,
     KeyUriError,

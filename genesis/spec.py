@@ -7,15 +7,16 @@ configuration from which the runtime builds its first state. Only the last enter
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from runtime.genesis import Section, show
+from runtime.types import GenesisError
+
 FILE_BYTES_MAX = 16 * 1024 * 1024  # far above any real file: ten thousand endowed accounts take 1 MB
-
-
-class GenesisError(ValueError):
-    """The genesis file cannot be used; the message is one line that says which field, and what to do."""
+TEXT_BYTES_MAX = 256  # names, symbols, paths and secret phrases are shorter
+CHAIN_TYPES = ("Development", "Local", "Live")  # Substrate's
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,64 +86,6 @@ class GenesisSpec:
         return next(((i, key) for i, key in enumerate(validators) if key.name == name), None)
 
 
-class _Object:
-    """One JSON object being read: every field is asked for once, and none may be left over."""
-
-    def __init__(self, value: object, where: str) -> None:
-        if not isinstance(value, dict):
-            raise GenesisError(f"{where or 'the file'}: expected an object, got {_kind(value)}")
-        self._left: dict[str, object] = dict(value)
-        self._where = where
-
-    def _path(self, field: str) -> str:
-        return f"{self._where}.{field}" if self._where else field
-
-    def take(self, field: str) -> tuple[object, str]:
-        if field not in self._left:
-            raise GenesisError(f"{self._path(field)}: missing; add it to the genesis file")
-        return self._left.pop(field), self._path(field)
-
-    def has(self, field: str) -> bool:
-        return field in self._left
-
-    def text(self, field: str, choices: tuple[str, ...] = ()) -> str:
-        value, where = self.take(field)
-        if not isinstance(value, str) or not value:
-            raise GenesisError(f"{where}: expected a text, got {_kind(value)}")
-        if choices and value not in choices:
-            raise GenesisError(f"{where}: expected one of {', '.join(choices)}, got {value!r}")
-        return value
-
-    def integer(self, field: str, low: int, high: int) -> int:
-        value, where = self.take(field)
-        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            raise GenesisError(f"{where}: expected an integer from {low} to {high}, got {_kind(value)}")
-        return value
-
-    def nested(self, field: str) -> _Object:
-        return _Object(*self.take(field))
-
-    def items(self, field: str) -> Iterator[tuple[object, str]]:
-        value, where = self.take(field)
-        if not isinstance(value, list):
-            raise GenesisError(f"{where}: expected a list, got {_kind(value)}")
-        return ((item, f"{where}[{i}]") for i, item in enumerate(value))
-
-    def mapping(self, field: str) -> Mapping[str, Mapping[str, object]]:
-        value, where = self.take(field)
-        if not isinstance(value, dict):
-            raise GenesisError(f"{where}: expected an object, got {_kind(value)}")
-        for name, item in value.items():
-            if not isinstance(item, dict):
-                raise GenesisError(f"{where}.{name}: expected an object, got {_kind(item)}")
-        return value
-
-    def done(self) -> None:
-        if self._left:
-            field = sorted(self._left)[0]
-            raise GenesisError(f"{self._path(field)}: unknown field; remove it, or check its spelling")
-
-
 def load(path: Path) -> GenesisSpec:
     """Read and check the genesis file at `path`; raises GenesisError."""
     try:
@@ -155,7 +98,7 @@ def load(path: Path) -> GenesisSpec:
     if size > FILE_BYTES_MAX:
         raise GenesisError(f"genesis file {path} has {size} bytes: at most {FILE_BYTES_MAX} are read")
     try:
-        return _spec(path, _Object(_parse(raw), ""))
+        return _spec(path, Section("", _parse(raw)))
     except GenesisError as error:
         raise GenesisError(f"genesis file {path}: {error}") from None
 
@@ -171,79 +114,98 @@ def _parse(raw: bytes) -> object:
         raise GenesisError("nested too deeply") from None
 
 
-def _spec(path: Path, fields: _Object) -> GenesisSpec:
+def _spec(path: Path, section: Section) -> GenesisSpec:
     spec = GenesisSpec(
         path=path,
-        name=fields.text("name"),
-        id=_identifier(fields.text("id")),
-        chain_type=fields.text("chainType", ("Development", "Local", "Live")),
-        properties=_properties(fields.nested("properties")),
-        timing=_timing(fields.nested("consensus")),
-        bootnodes=tuple(_address(value, where) for value, where in fields.items("bootnodes")),
-        blobs=path.parent / fields.text("blobs") if fields.has("blobs") else None,
-        development=_development(fields.nested("development")) if fields.has("development") else None,
-        runtime=fields.mapping("runtime"),
+        name=section.text("name", TEXT_BYTES_MAX),
+        id=_identifier(section, "id"),
+        chain_type=_chain_type(section),
+        properties=_properties(section.section("properties")),
+        timing=_timing(section.section("consensus")),
+        bootnodes=tuple(_address(where, value) for where, value in section.items("bootnodes")),
+        blobs=path.parent / section.text("blobs", TEXT_BYTES_MAX) if "blobs" in section else None,
+        development=_development(section.section("development")) if "development" in section else None,
+        runtime=_runtime(section.section("runtime")),
     )
-    fields.done()
+    section.finish()
     return spec
 
 
-def _properties(fields: _Object) -> Properties:
+def _chain_type(section: Section) -> str:
+    chain_type = section.text("chainType", TEXT_BYTES_MAX)
+    if chain_type not in CHAIN_TYPES:
+        raise GenesisError(f"{section.at('chainType')}: expected one of {', '.join(CHAIN_TYPES)}, got {chain_type!r}")
+    return chain_type
+
+
+def _properties(section: Section) -> Properties:
     properties = Properties(
-        token_symbol=fields.text("tokenSymbol"),
-        token_decimals=fields.integer("tokenDecimals", 0, 38),
-        ss58_format=fields.integer("ss58Format", 0, 16383),
+        token_symbol=section.text("tokenSymbol", TEXT_BYTES_MAX),
+        token_decimals=section.integer("tokenDecimals", 0, 38),
+        ss58_format=section.integer("ss58Format", 0, 16383),
     )
-    fields.done()
+    section.finish()
     return properties
 
 
-def _timing(fields: _Object) -> Timing:
-    block_time_ms = fields.integer("blockTimeMs", 50, 60_000)
-    timeout_ms = fields.integer("timeoutMs", block_time_ms, 600_000)
-    timing = Timing(block_time_ms, timeout_ms, fields.integer("timeoutMsMax", timeout_ms, 600_000))
-    fields.done()
+def _timing(section: Section) -> Timing:
+    block_time_ms = section.integer("blockTimeMs", 50, 60_000)
+    timeout_ms = section.integer("timeoutMs", block_time_ms, 600_000)
+    timing = Timing(block_time_ms, timeout_ms, section.integer("timeoutMsMax", timeout_ms, 600_000))
+    section.finish()
     return timing
 
 
-def _development(fields: _Object) -> Development:
+def _development(section: Section) -> Development:
     development = Development(
-        validators=tuple(_key(value, where) for value, where in fields.items("validators")),
-        workers=tuple(_key(value, where) for value, where in fields.items("workers")),
-        aggregators=tuple(_key(value, where) for value, where in fields.items("aggregators")),
+        validators=tuple(_key(where, value) for where, value in section.items("validators")),
+        workers=tuple(_key(where, value) for where, value in section.items("workers")),
+        aggregators=tuple(_key(where, value) for where, value in section.items("aggregators")),
     )
-    fields.done()
+    section.finish()
     names = [key.name for key in (*development.validators, *development.workers, *development.aggregators)]
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise GenesisError(f"development: two keys are called {twice!r}; give each process a name of its own")
+        raise GenesisError(f"{section.path}: two keys are called {twice!r}; give each process a name of its own")
     return development
 
 
-def _key(value: object, where: str) -> DevelopmentKey:
-    fields = _Object(value, where)
-    key = DevelopmentKey(name=_identifier(fields.text("name")), uri=fields.text("key"))
-    fields.done()
+def _key(where: str, value: object) -> DevelopmentKey:
+    section = Section(where, value)
+    key = DevelopmentKey(name=_identifier(section, "name"), uri=section.text("key", TEXT_BYTES_MAX))
+    section.finish()
     return key
 
 
-def _identifier(text: str) -> str:
+def _runtime(section: Section) -> Mapping[str, Mapping[str, object]]:
+    """Each module's part, which the module itself reads."""
+    parts: dict[str, Mapping[str, object]] = {}
+    for name in section.names:
+        part = section.value(name)
+        if not isinstance(part, dict):
+            raise GenesisError(f"{section.at(name)}: expected an object, got {show(part)}")
+        parts[name] = part
+    return parts
+
+
+def _identifier(section: Section, field: str) -> str:
     """Names of chains and processes become names of folders."""
+    text = section.text(field, TEXT_BYTES_MAX)
     if not text.replace("_", "").replace("-", "").isalnum() or not text.isascii():
-        raise GenesisError(f"{text!r}: expected a name of letters, digits, '-' and '_'")
+        raise GenesisError(f"{section.at(field)}: expected a name of letters, digits, '-' and '_', got {text!r}")
     return text
 
 
-def _address(value: object, where: str) -> Address:
+def _address(where: str, value: object) -> Address:
     host, colon, port = value.rpartition(":") if isinstance(value, str) else ("", "", "")
     if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise GenesisError(f"{where}: expected HOST:PORT, got {value!r}")
+        raise GenesisError(f"{where}: expected HOST:PORT, got {show(value)}")
     return Address(host, int(port))
 
 
 def parse_address(text: str) -> Address:
     """HOST:PORT as given on the command line; raises GenesisError."""
-    return _address(text, "--bootnode")
+    return _address("--bootnode", text)
 
 
 def _no_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -252,8 +214,3 @@ def _no_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
         twice = next(name for name in names if names.count(name) > 1)
         raise GenesisError(f"{twice}: given twice in one object; keep one")
     return dict(pairs)
-
-
-def _kind(value: object) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

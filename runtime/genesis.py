@@ -21,7 +21,7 @@ class Section:
 
     def __init__(self, path: str, value: object) -> None:
         if not isinstance(value, Mapping):
-            raise GenesisError(f"{path}: expected an object, got {show(value)}")
+            raise GenesisError(f"{path or 'the file'}: expected an object, got {show(value)}")
         self.path = path
         self._fields: Mapping[str, object] = value
         self._read: set[str] = set()
@@ -35,8 +35,8 @@ class Section:
         return sorted(self._fields)
 
     def at(self, name: str) -> str:
-        """The path of a field."""
-        return f"{self.path}.{name}"
+        """The path of a field; at the top of the file that is its name."""
+        return f"{self.path}.{name}" if self.path else name
 
     def value(self, name: str, default: object = _REQUIRED) -> object:
         """A field as it is; GenesisError if it is missing and has no default."""
