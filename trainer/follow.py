@@ -20,6 +20,12 @@ from trainer.views import RoundView, TaskView, ViewError
 
 Report = Callable[[str], None]
 
+# A task that is at fault stays so; what a node or an engine could not do now may be done at the next head.
+HOPELESS = (ProgramRefused, ArtifactError, DatasetError, OptimizerError)
+PASSING = (NodeError, EngineError, ViewError)
+
+# A node refuses to be followed while it is too busy; asking more often would keep it so.
+FOLLOW_AGAIN_SECONDS = 1.0
 # New tasks begin within this many heads; asking at every head would be a waste.
 TASKS_EVERY_HEADS = 3
 
@@ -61,7 +67,7 @@ async def follow(
     heights = Heights()
     served: set[int] = set()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_advance, node, heights)
+        nursery.start_soon(_advance, node, heights, report)
         if always is not None:
             nursery.start_soon(always, heights)
         height = 0
@@ -77,10 +83,15 @@ async def follow(
             served.update(found)
 
 
-async def _advance(node: Node, heights: Heights) -> None:
-    async with node.heads() as heads:
-        async for height in heads:
-            heights.advance(height)
+async def _advance(node: Node, heights: Heights, report: Report) -> None:
+    while True:
+        try:
+            async with node.heads() as heads:
+                async for height in heads:
+                    heights.advance(height)
+        except NodeError as error:
+            report(f"cannot follow the chain, trying again: {error}")
+        await trio.sleep(FOLLOW_AGAIN_SECONDS)
 
 
 async def _serve(node: Node, task: int, serve: Serve, heights: Heights, report: Report) -> None:
@@ -98,11 +109,23 @@ async def _serve(node: Node, task: int, serve: Serve, heights: Heights, report: 
                 return
             await servant.step(view, height)
             trouble = ""
-        except (ProgramRefused, ArtifactError, DatasetError, OptimizerError) as error:
-            report(f"task {task}: refused, and left alone from now on: {error}")
-            return
-        except (NodeError, EngineError, ViewError) as error:
+        except Exception as error:
+            # Steps do several things at once, so that what went wrong may come in groups.
+            causes = leaves(error)
+            if not all(isinstance(cause, HOPELESS + PASSING) for cause in causes):
+                raise
+            hopeless = next((cause for cause in causes if isinstance(cause, HOPELESS)), None)
+            if hopeless is not None:
+                report(f"task {task}: refused, and left alone from now on: {hopeless}")
+                return
             # The same trouble at every head is said once.
-            if str(error) != trouble:
-                report(f"task {task}: trying again at the next block: {error}")
-            trouble = str(error)
+            if str(causes[0]) != trouble:
+                report(f"task {task}: trying again at the next block: {causes[0]}")
+            trouble = str(causes[0])
+
+
+def leaves(error: Exception) -> list[Exception]:
+    """The exceptions that a nursery grouped, or the one that it is."""
+    if not isinstance(error, ExceptionGroup):
+        return [error]
+    return [leaf for member in error.exceptions for leaf in leaves(member)]

@@ -19,7 +19,7 @@ from trainer.artifact import Program
 from trainer.codec import CodecError, Float32s, Update
 from trainer.dataset import Dataset
 from trainer.files import BlobFiles
-from trainer.node import BlobMissing, Node
+from trainer.node import BlobOversized, Node
 from trainer.optimizers import FRESH, OptimizerState
 from trainer.sandbox import Engine, Evaluation
 from trainer.views import ZERO_HASH, RoundView, TaskView
@@ -102,11 +102,9 @@ class Job:
         length = (await self.program()).parameters
         try:
             data = await self._node.get_blob(root, codec.update_bytes_max(length))
-        except BlobMissing as error:
-            # An oversized blob is as malformed as any; the node tells it apart from an absent one.
-            if "larger than" in str(error):
-                raise CodecError(str(error)) from None
-            raise
+        except BlobOversized as error:
+            # An oversized blob is as malformed as any.
+            raise CodecError(str(error)) from None
         return await trio.to_thread.run_sync(codec.decode, data, length)
 
     async def next_model(self, view: RoundView, updates: list[Update]) -> NextModel:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from chain.primitives.hashing import Hash
 from chain.primitives.keys import Keypair
-from chain.rpc.client import BlobError, BlobNotFound, Client, ClientError, RpcError
+from chain.rpc.client import BlobNotFound, BlobTooLarge, Client, ClientError, RpcError
 from trainer import views
 from trainer.views import RoundView, TaskView, WorkerView
 
@@ -22,7 +22,11 @@ class NodeError(Exception):
 
 
 class BlobMissing(NodeError):
-    """No reachable node has the blob, or what it has is larger than asked for."""
+    """The node answered that neither it nor any of its peers has the blob."""
+
+
+class BlobOversized(NodeError):
+    """The blob has more bytes than it may have."""
 
 
 class Node(Protocol):
@@ -49,7 +53,7 @@ class Node(Protocol):
         """Send a call and wait until it is final: None, or the name of the error that it failed with."""
 
     async def get_blob(self, root: Hash, bytes_max: int) -> bytes:
-        """A blob, checked against its root."""
+        """A blob, checked against its root; BlobMissing or BlobOversized where that is certain."""
 
     async def put_blob(self, data: bytes) -> Hash:
         """Store a blob at the node."""
@@ -93,8 +97,10 @@ class RpcNode:
     async def get_blob(self, root: Hash, bytes_max: int) -> bytes:
         try:
             return await self._client.get_blob(root, bytes_max)
-        except (BlobNotFound, BlobError) as error:
+        except BlobNotFound as error:
             raise BlobMissing(str(error)) from None
+        except BlobTooLarge as error:
+            raise BlobOversized(str(error)) from None
         except ClientError as error:
             raise NodeError(str(error)) from None
 
@@ -123,8 +129,11 @@ class RpcNode:
 
 
 async def _heights(heads: AsyncIterator[dict[str, Any]]) -> AsyncIterator[int]:
-    async for head in heads:
-        yield int(head["number"], 16)
+    try:
+        async for head in heads:
+            yield int(head["number"], 16)
+    except (ClientError, RpcError) as error:
+        raise NodeError(str(error)) from None
 
 
 @asynccontextmanager

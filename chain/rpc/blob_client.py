@@ -10,7 +10,7 @@ import h11
 import trio
 
 from chain.primitives.blob import blob_root
-from chain.rpc.errors import BlobError, BlobNotFound, CannotConnect
+from chain.rpc.errors import BlobError, BlobNotFound, BlobTooLarge, CannotConnect
 from chain.rpc.link import os_reason
 
 # 64 MiB over a 10 Mbit/s line is 54 s; a silence of 30 s is a dead line.
@@ -51,7 +51,7 @@ async def get(url: str, root: bytes, size_max: int) -> bytes:
     if answer.status != 200:
         raise BlobError(f"{url} did not give blob {name}: {answer.reason()}")
     if answer.data is None:
-        raise BlobError(f"blob {name} of {url} is larger than the {size_max} bytes expected")
+        raise BlobTooLarge(f"blob {name} of {url} is larger than the {size_max} bytes expected")
     found = await trio.to_thread.run_sync(blob_root, answer.data)
     if found != root:
         raise BlobError(f"{url} gave other bytes for blob {name}: {len(answer.data)} bytes with root 0x{found.hex()}")

@@ -19,6 +19,7 @@ from chain.rpc import blob_client
 from chain.rpc.errors import (
     BlobError,
     BlobNotFound,
+    BlobTooLarge,
     CannotConnect,
     ClientError,
     ConnectionLost,
@@ -34,6 +35,7 @@ __all__ = [
     "Account",
     "BlobError",
     "BlobNotFound",
+    "BlobTooLarge",
     "CannotConnect",
     "Client",
     "ClientError",
@@ -250,7 +252,7 @@ class Client:
         return await blob_client.put(self.url, data)
 
     async def get_blob(self, root: bytes, size_max: int) -> bytes:
-        """The blob under `root`, verified; raises `BlobNotFound`, or `BlobError` when untrue or above `size_max`."""
+        """The blob under `root`, verified; raises `BlobNotFound`, `BlobTooLarge` above `size_max`, or `BlobError`."""
         return await blob_client.get(self.url, root, size_max)
 
 

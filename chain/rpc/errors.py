@@ -85,6 +85,10 @@ class BlobNotFound(BlobError):
     """No reachable node has the blob."""
 
 
+class BlobTooLarge(BlobError):
+    """The blob is there, and has more bytes than were asked for."""
+
+
 class PortInUse(OSError):
     """The address to serve at is taken; the message names the port and the flag that changes it."""
 

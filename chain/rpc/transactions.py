@@ -28,6 +28,8 @@ BIRTH_DEPTH = 4
 FINAL_SECONDS = 240.0
 # Another program that sends from the same account takes a nonce at most as often as we look.
 NONCE_TRIES = 5
+# A node that restarted catches up in seconds; ten of them are as long as anybody waits for an answer.
+BEHIND_TRIES = 40
 # A read through the modules looks at a handful of values; a walk over a map of thousands belongs in the node.
 READS_MAX = 2048
 PAGE = 1000
@@ -158,7 +160,9 @@ class Sender:
             self._genesis = unhex(await self._transport.request("chain_getBlockHash", 0))
         head = await self._transport.request("chain_getHeader")
         birth = max(0, int(head["number"], 16) - BIRTH_DEPTH)
-        era_hash = unhex(await self._transport.request("chain_getBlockHash", birth))
+        era_hash = await self._transport.request("chain_getBlockHash", birth)
+        if era_hash is None:
+            raise RequestTimeout(f"the node that answers now is behind height {birth}: ask again when it has caught up")
         nonce = int(await self._transport.request("system_accountNextIndex", hexed(keypair.public)))
         sign = partial(
             sign_extrinsic,
@@ -169,7 +173,7 @@ class Sender:
             transaction_version=RUNTIME.transaction_version,
             genesis_hash=self._genesis,
             era=Mortal.at(ERA_BLOCKS, birth),
-            era_hash=era_hash,
+            era_hash=unhex(era_hash),
         )
         return await trio.to_thread.run_sync(sign), birth
 
@@ -207,21 +211,31 @@ class Sender:
                     return None
                 await trio.sleep(0.25)  # The next block is under way.
                 continue
-            block = await self._transport.request("chain_getBlock", block_hash)
-            if hexed(raw) in block["block"]["extrinsics"]:
+            block = await self._block(block_hash)
+            if hexed(raw) in block["extrinsics"]:
                 return await self._receipt(raw, unhex(block_hash))
             height += 1
         return None
 
     async def _receipt(self, raw: bytes, block_hash: bytes) -> Receipt:
         at = hexed(block_hash)
-        block = (await self._transport.request("chain_getBlock", at))["block"]
+        block = await self._block(at)
         index = block["extrinsics"].index(hexed(raw))
         records = await self.read(lambda chain: chain.system.events.get(), at)
         events = tuple(record.event for record in records if record.phase == ApplyExtrinsic(index))
         error = failure(events)
         height = int(block["header"]["number"], 16)
         return Receipt(blake2_256(raw), block_hash, height, index, error is None, error, events)
+
+    async def _block(self, block_hash: str) -> dict[str, Any]:
+        """A block that some node named: the one that answers now may be a few blocks behind that one."""
+        for _ in range(BEHIND_TRIES):
+            found = await self._transport.request("chain_getBlock", block_hash)
+            if found is not None:
+                block: dict[str, Any] = found["block"]
+                return block
+            await trio.sleep(0.25)
+        raise RequestTimeout(f"the node that answers now does not have block {block_hash}: ask again when it has")
 
     # --- State
 

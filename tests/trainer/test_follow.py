@@ -1,0 +1,166 @@
+"""Following a chain: whatever a node could not do is tried again at the next head, and never ends the process."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+
+from trainer.audit import Tolerance
+from trainer.follow import follow
+from trainer.node import Node, NodeError
+from trainer.optimizers import Sgd
+from trainer.sandbox import EngineCrashed, ProgramRefused
+from trainer.views import RoundView, TaskView, WorkerView
+
+SILENT = NodeError("ws://127.0.0.1:9944 was silent for too long while a blob was on its way")
+TASK = TaskView(
+    id=0,
+    program_root=bytes(32),
+    dataset_root=bytes(32),
+    seed=bytes(32),
+    optimizer=Sgd(1, 0),
+    tolerance=Tolerance(510_000, 20),
+    audit_blocks=20,
+)
+
+
+def round_view(phase: str) -> RoundView:
+    return RoundView(
+        round=0,
+        attempt=0,
+        phase=phase,
+        deadline=9,
+        params_root=bytes(32),
+        optimizer_root=bytes(32),
+        slots=(),
+        attestations=(),
+        aggregate=None,
+    )
+
+
+class Heads:
+    """A node with one task, whose heads the test makes; it refuses to be followed as often as it is told to."""
+
+    account = bytes(32)
+
+    def __init__(self, *, refusals: int = 0) -> None:
+        self.send, self._receive = trio.open_memory_channel[int](100)
+        self.phase = "audit"
+        self._refusals = refusals
+
+    async def task_ids(self) -> list[int]:
+        return [0]
+
+    async def task(self, task: int) -> TaskView:
+        assert task == 0
+        return TASK
+
+    async def round(self, task: int) -> RoundView:
+        assert task == 0
+        return round_view(self.phase)
+
+    @asynccontextmanager
+    async def heads(self) -> AsyncIterator[AsyncIterator[int]]:
+        if self._refusals:
+            self._refusals -= 1
+            raise NodeError("Too many subscriptions (code -32006)")
+        yield self._receive
+
+    async def worker(self) -> WorkerView:
+        raise AssertionError("nobody asks")
+
+    async def is_aggregator(self) -> bool:
+        raise AssertionError("nobody asks")
+
+    async def transact(self, call: str, **arguments: object) -> str | None:
+        raise AssertionError(f"nobody sends {call} {arguments}")
+
+    async def get_blob(self, root: bytes, bytes_max: int) -> bytes:
+        raise AssertionError(f"nobody asks for {bytes_max} bytes of {root.hex()}")
+
+    async def put_blob(self, data: bytes) -> bytes:
+        raise AssertionError(f"nobody sends {len(data)} bytes")
+
+
+class Troubled:
+    """A servant that does several things at once at each step, all of which fail as the list says."""
+
+    def __init__(self, failures: list[list[Exception]]) -> None:
+        self.failures = failures
+        self.steps: list[int] = []
+        self.stepped = trio.Event()
+
+    async def step(self, view: RoundView, height: int) -> None:
+        assert view.phase == "audit"
+        self.steps.append(height)
+        self.stepped.set()
+        self.stepped = trio.Event()
+        if len(self.steps) <= len(self.failures):
+            async with trio.open_nursery() as nursery:
+                for failure in self.failures[len(self.steps) - 1]:
+                    nursery.start_soon(_fail, failure)
+
+
+async def _fail(error: Exception) -> None:
+    raise error
+
+
+async def serve(node: Heads, servant: Troubled, heights: int, lines: list[str]) -> None:
+    """Follow the node over so many heads, one at a time, waiting for a step after each that comes."""
+    seen: Node = node
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(follow, seen, lambda _: servant, lines.append)
+        for height in range(1, heights + 1):
+            stepped = servant.stepped
+            await node.send.send(height)
+            await stepped.wait()
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_fails_among_things_done_at_once_is_tried_again_at_the_next_head(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    assert autojump_clock is not None
+    lines: list[str] = []
+    servant = Troubled([[SILENT], [SILENT, EngineCrashed("the engine died")], []])
+    with trio.fail_after(60):
+        await serve(Heads(), servant, 3, lines)
+    assert servant.steps == [1, 2, 3]
+    assert lines[0] == f"task 0: trying again at the next block: {SILENT}"
+
+
+async def test_a_node_that_refuses_to_be_followed_is_asked_again(autojump_clock: trio.testing.MockClock) -> None:
+    assert autojump_clock is not None
+    lines: list[str] = []
+    servant = Troubled([])
+    with trio.fail_after(60):
+        await serve(Heads(refusals=2), servant, 1, lines)
+    assert servant.steps == [1]
+    assert lines == ["cannot follow the chain, trying again: Too many subscriptions (code -32006)"] * 2
+
+
+async def test_a_program_that_is_refused_among_other_trouble_is_left_alone(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    assert autojump_clock is not None
+    lines: list[str] = []
+    servant = Troubled([[ProgramRefused("a custom call"), SILENT]])
+    node = Heads()
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(follow, node, lambda _: servant, lines.append)
+            for height in range(1, 20):
+                await node.send.send(height)
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+    assert len(servant.steps) == 1
+    assert lines == ["task 0: refused, and left alone from now on: a custom call"]
+
+
+async def test_a_mistake_of_ours_is_not_tried_again(autojump_clock: trio.testing.MockClock) -> None:
+    assert autojump_clock is not None
+    with trio.fail_after(60), pytest.RaisesGroup(pytest.RaisesExc(KeyError), flatten_subgroups=True):
+        await serve(Heads(), Troubled([[KeyError("slot")]]), 2, [])
