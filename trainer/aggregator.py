@@ -66,6 +66,7 @@ class TaskAggregator:
             "training.aggregate",
             task=self.task.id,
             round=view.round,
+            attempt=view.attempt,
             params_root=model.params_root,
             optimizer_root=model.optimizer_root,
         )

@@ -132,7 +132,9 @@ class TaskAuditor:
 
     async def _challenge(self, view: RoundView, slot: int) -> None:
         try:
-            error = await self.node.transact("training.challenge", task=self.task.id, round=view.round, slot=slot)
+            error = await self.node.transact(
+                "training.challenge", task=self.task.id, round=view.round, attempt=view.attempt, slot=slot
+            )
         except NodeError as failure:
             error = str(failure)
         if error == AUDIT_CLOSED:
@@ -159,6 +161,7 @@ class TaskAuditor:
             "training.attest",
             task=self.task.id,
             round=view.round,
+            attempt=view.attempt,
             accepted=bitmap(accepted, len(view.slots)),
             params_root=model.params_root,
             optimizer_root=model.optimizer_root,

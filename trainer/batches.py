@@ -1,7 +1,8 @@
 """Which rows of the data set a slot of a round trains on.
 
-Rule: the rows follow from (seed, round, slot) alone, through a counter-based generator's raw stream, so that nobody
-chooses their data and every version of numpy draws the same.
+Rule: the rows follow from (seed, round, attempt, slot) alone, through a counter-based generator's raw stream, so that
+nobody chooses their data, every version of numpy draws the same, and nobody is paid for an update that was revealed in
+an attempt that failed.
 """
 
 from __future__ import annotations
@@ -26,12 +27,13 @@ def permutation(seed: Hash, count: int) -> Rows:
     return np.argsort(stream, kind="stable").astype(np.int64)
 
 
-def round_seed(seed: Hash, round_index: int) -> Hash:
-    """The seed of one round of the task with this seed."""
-    return blake2_256(b"potchain round permutation" + seed + round_index.to_bytes(4, "little"))
+def attempt_seed(seed: Hash, round_index: int, attempt: int) -> Hash:
+    """The seed of one attempt at one round of the task with this seed."""
+    numbers = round_index.to_bytes(4, "little") + attempt.to_bytes(4, "little")
+    return blake2_256(b"potchain round permutation" + seed + numbers)
 
 
-def slot_rows(seed: Hash, round_index: int, slot: int, batch: int, count: int) -> Rows:
-    """The `batch` rows of a slot, consecutive in the round's permutation: slots overlap only when rows run out."""
-    order = permutation(round_seed(seed, round_index), count)
+def slot_rows(seed: Hash, round_index: int, attempt: int, slot: int, batch: int, count: int) -> Rows:
+    """The `batch` rows of a slot, consecutive in the attempt's permutation: slots overlap only when rows run out."""
+    order = permutation(attempt_seed(seed, round_index, attempt), count)
     return order[(slot * batch + np.arange(batch, dtype=np.int64)) % count]

@@ -6,7 +6,6 @@ Rule: a file is written whole, flushed, then renamed, and its folder is flushed;
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,36 +45,34 @@ class Pending:
 
 
 class PendingFiles:
-    """What a worker committed to, by task, round and slot."""
+    """What a worker committed to, by task, round, attempt and slot."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
 
-    def get(self, task: int, round_: int, slot: int) -> Pending | None:
+    def get(self, task: int, round_: int, attempt: int, slot: int) -> Pending | None:
         """What was put; None if nothing whole is there."""
         try:
-            data = self._path(task, round_, slot).read_bytes()
+            data = self._path(task, round_, attempt, slot).read_bytes()
             parsed = fields(unpack(data), {"salt": bytes, "update": bytes}, "pending")
         except (FileNotFoundError, PackingError):
             return None
         return Pending(parsed["salt"], blob_root(parsed["update"]), parsed["update"])
 
-    def put(self, task: int, round_: int, slot: int, pending: Pending) -> None:
+    def put(self, task: int, round_: int, attempt: int, slot: int, pending: Pending) -> None:
         """Durable when it returns: a commitment may be sent."""
-        write(self._path(task, round_, slot), pack({"salt": pending.salt, "update": pending.update}))
+        write(self._path(task, round_, attempt, slot), pack({"salt": pending.salt, "update": pending.update}))
 
-    def forget_before(self, task: int, round_: int) -> None:
-        """Remove what earlier rounds of a task left."""
-        for path in self._rounds_of(task):
-            if int(path.name.split("-")[1]) < round_:
+    def forget_before(self, task: int, round_: int, attempt: int) -> None:
+        """Remove what earlier attempts and rounds of a task left."""
+        for path in self._folder.glob(f"{task}-*.pending"):
+            _, of_round, of_attempt, _ = path.stem.split("-")
+            if (int(of_round), int(of_attempt)) < (round_, attempt):
                 path.unlink(missing_ok=True)
 
-    def _rounds_of(self, task: int) -> Iterator[Path]:
-        return self._folder.glob(f"{task}-*-*.pending")
-
-    def _path(self, task: int, round_: int, slot: int) -> Path:
-        return self._folder / f"{task}-{round_}-{slot}.pending"
+    def _path(self, task: int, round_: int, attempt: int, slot: int) -> Path:
+        return self._folder / f"{task}-{round_}-{attempt}-{slot}.pending"
 
 
 def write(path: Path, data: bytes) -> None:

@@ -83,7 +83,7 @@ class Job:
         """The gradient of a slot, computed here."""
         program = await self.program()
         data = await self._data(program)
-        rows = batches.slot_rows(self.task.seed, view.round, slot, program.batch, data.train_count)
+        rows = batches.slot_rows(self.task.seed, view.round, view.attempt, slot, program.batch, data.train_count)
         theta = await self.theta(view)
         await self.prepare(engine)
         return (await engine.gradient(self.task.program_root, theta, *data.batch(rows))).values

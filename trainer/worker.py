@@ -53,10 +53,10 @@ async def work(
     )
 
 
-def commitment_of(worker: bytes, task: int, round_: int, slot: int, salt: bytes, update_root: Hash) -> Hash:
-    """BLAKE2b-256 of SCALE (account, task u32, round u32, slot u16, salt, root), as the Training module checks it."""
-    numbers = task.to_bytes(4, "little") + round_.to_bytes(4, "little") + slot.to_bytes(2, "little")
-    return blake2_256(worker + numbers + salt + update_root)
+def commitment_of(worker: bytes, task: int, round_: int, attempt: int, slot: int, pending: Pending) -> Hash:
+    """BLAKE2b-256 of SCALE (account, u32 task, round and attempt, u16 slot, salt, root), as Training checks it."""
+    numbers = b"".join(number.to_bytes(4, "little") for number in (task, round_, attempt)) + slot.to_bytes(2, "little")
+    return blake2_256(worker + numbers + pending.salt + pending.update_root)
 
 
 class TaskWorker:
@@ -85,12 +85,12 @@ class TaskWorker:
             due = [s for s in mine if view.slots[s].commitment is not None and view.slots[s].update_root is None]
             await self._each(due, view, self._reveal, "revealed")
         else:
-            await trio.to_thread.run_sync(self.pending.forget_before, self.task.id, view.round)
+            await trio.to_thread.run_sync(self.pending.forget_before, self.task.id, view.round, view.attempt)
             await self.job.prepare(self.engine)
 
     async def prepare(self, view: RoundView, slot: int) -> None:
         """Compute a slot's update and make it durable; an update that is durable is not computed again."""
-        key = (self.task.id, view.round, slot)
+        key = (self.task.id, view.round, view.attempt, slot)
         if self.pending.get(*key) is None:
             update = await self.contribution(view, slot)
             pending = Pending(secrets.token_bytes(32), blob_root(update), update)
@@ -102,16 +102,20 @@ class TaskWorker:
         return await trio.to_thread.run_sync(lambda: codec.encode(codec.quantise(gradient)))
 
     async def _commit(self, view: RoundView, slot: int) -> str | None:
-        pending = self.pending.get(self.task.id, view.round, slot)
+        pending = self.pending.get(self.task.id, view.round, view.attempt, slot)
         if pending is None:
             return "its update is not on disk"
-        commitment = commitment_of(self.node.account, self.task.id, view.round, slot, pending.salt, pending.update_root)
         return await self.node.transact(
-            "training.commit", task=self.task.id, round=view.round, slot=slot, commitment=commitment
+            "training.commit",
+            task=self.task.id,
+            round=view.round,
+            attempt=view.attempt,
+            slot=slot,
+            commitment=commitment_of(self.node.account, self.task.id, view.round, view.attempt, slot, pending),
         )
 
     async def _reveal(self, view: RoundView, slot: int) -> str | None:
-        pending = self.pending.get(self.task.id, view.round, slot)
+        pending = self.pending.get(self.task.id, view.round, view.attempt, slot)
         if pending is None:
             return "its salt and update are not on disk: was the cache folder removed?"
         await self.node.put_blob(pending.update)
@@ -119,6 +123,7 @@ class TaskWorker:
             "training.reveal",
             task=self.task.id,
             round=view.round,
+            attempt=view.attempt,
             slot=slot,
             salt=pending.salt,
             update_root=pending.update_root,

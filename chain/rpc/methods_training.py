@@ -231,7 +231,7 @@ def _final_round(task_id: int, number: int, record: RoundRecord, authorities: li
     return {
         "task": task_id,
         "round": number,
-        "attempt": None,
+        "attempt": record.attempt,
         "phase": "final",
         "openedAt": None,
         "deadline": None,

@@ -119,10 +119,10 @@ class Training(TrainingSchema):
         training_workers.remove(self, account)
 
     @call(index=3, weight=ROUND_ACCESS)
-    def commit(self, origin: Origin, task: TaskId, round: Round, slot: Slot, commitment: H256) -> Pays:
+    def commit(self, origin: Origin, task: TaskId, round: Round, attempt: u32, slot: Slot, commitment: H256) -> Pays:
         """Commit to a slot's update before anybody's is known. Free for the worker that was drawn."""
         worker = origin.ensure_signed()
-        state = self._running(task, round, Phase.COMMIT)
+        state = self._running(task, round, attempt, Phase.COMMIT)
         mine = self._assigned(state, slot, worker)
         if mine.commitment is not None:
             raise self.AlreadyCommitted
@@ -131,28 +131,32 @@ class Training(TrainingSchema):
         return Pays.NO
 
     @call(index=4, weight=ROUND_ACCESS)
-    def reveal(self, origin: Origin, task: TaskId, round: Round, slot: Slot, salt: H256, update_root: H256) -> Pays:
+    def reveal(
+        self, origin: Origin, task: TaskId, round: Round, attempt: u32, slot: Slot, salt: H256, update_root: H256
+    ) -> Pays:
         """Show what a commitment was made of: salt and the root of the update's blob. Free when it fits."""
         worker = origin.ensure_signed()
-        state = self._running(task, round, Phase.REVEAL)
+        state = self._running(task, round, attempt, Phase.REVEAL)
         mine = self._assigned(state, slot, worker)
         if mine.commitment is None:
             raise self.NotCommitted
         if mine.update_root is not None:
             raise self.AlreadyRevealed
-        if mine.commitment != commitment_of(worker, task, round, slot, salt, update_root):
+        if mine.commitment != commitment_of(worker, task, round, attempt, slot, salt, update_root):
             raise self.CommitmentMismatch
         self._put_slot(task, state, slot, replace(mine, update_root=update_root))
         self.emit(self.Revealed(task, round, slot, worker, update_root))
         return Pays.NO
 
     @call(index=5, weight=ROUND_ACCESS)
-    def aggregate(self, origin: Origin, task: TaskId, round: Round, params_root: H256, optimizer_root: H256) -> Pays:
-        """Say what the model became. The first aggregate of a round is free; nobody has to believe it."""
+    def aggregate(
+        self, origin: Origin, task: TaskId, round: Round, attempt: u32, params_root: H256, optimizer_root: H256
+    ) -> Pays:
+        """Say what the model became. The first aggregate of an attempt is free; nobody has to believe it."""
         account = origin.ensure_signed()
         if account not in self.aggregators:
             raise self.NotRegistered
-        state = self._running(task, round, Phase.AUDIT)
+        state = self._running(task, round, attempt, Phase.AUDIT)
         aggregate = Aggregate(account, params_root, optimizer_root)
         if state.aggregate == aggregate:
             raise self.SameAggregate
@@ -180,6 +184,7 @@ class Training(TrainingSchema):
         origin: Origin,
         task: TaskId,
         round: Round,
+        attempt: u32,
         accepted: bytes,
         params_root: H256,
         optimizer_root: H256,
@@ -192,7 +197,7 @@ class Training(TrainingSchema):
         """
         validator = origin.ensure_signed()
         self._ensure_authority(validator)
-        state = self._running(task, round, Phase.AUDIT)
+        state = self._running(task, round, attempt, Phase.AUDIT)
         try:
             slots = read_bitmap(accepted, len(state.slots))
         except ValueError as error:
@@ -215,14 +220,14 @@ class Training(TrainingSchema):
         return Pays.NO if len(others) == len(state.attestations) else Pays.YES
 
     @call(index=8, weight=ROUND_ACCESS)
-    def challenge(self, origin: Origin, task: TaskId, round: Round, slot: Slot) -> Pays:
+    def challenge(self, origin: Origin, task: TaskId, round: Round, attempt: u32, slot: Slot) -> Pays:
         """Say that a slot's update is wrong or cannot be fetched: every validator recomputes it and attests anew.
 
         This has no deadline, so that no round waits for a blob that is gone; each slot is challenged once.
         """
         validator = origin.ensure_signed()
         self._ensure_authority(validator)
-        state = self._running(task, round, Phase.AUDIT)
+        state = self._running(task, round, attempt, Phase.AUDIT)
         suspect = self._slot(state, slot)
         if suspect.update_root is None:
             raise self.NotRevealed
@@ -325,12 +330,15 @@ class Training(TrainingSchema):
         if account not in self.validator_accounts():
             raise self.NotAuthority
 
-    def _running(self, task: int, round_: int, phase: Phase) -> RoundState:
+    def _running(self, task: int, round_: int, attempt: int, phase: Phase) -> RoundState:
         state = self.rounds.get(task)
         if state is None:
             raise self.UnknownTask
         if state.round != round_:
             raise self.WrongRound(f"task {task} is at round {state.round}, got {round_}")
+        # What was said of an attempt that failed must not be taken for something about the one that runs.
+        if state.attempt != attempt:
+            raise self.WrongAttempt(f"round {round_} of task {task} is at attempt {state.attempt}, got {attempt}")
         if state.phase is not phase:
             raise self.WrongPhase(f"round {round_} of task {task} is in {state.phase.name}, expected {phase.name}")
         return state

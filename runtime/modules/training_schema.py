@@ -214,6 +214,11 @@ class TrainingSchema(Module):
 
         index = 29
 
+    class WrongAttempt(DispatchError):
+        """The round was opened again meanwhile."""
+
+        index = 30
+
     @event(index=0)
     class TaskCreated:
         """A task's first round opens as soon as a worker is active."""

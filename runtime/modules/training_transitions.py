@@ -165,6 +165,7 @@ def _finalise(training: TrainingSchema, task_id: int, state: RoundState, agreed:
         training.workers[account] = replace(worker, accepted=worker.accepted + 1, earned=worker.earned + paid)
         minted += paid
     training.history[task_id, state.round] = RoundRecord(
+        attempt=state.attempt,
         params_root=agreed.params_root,
         optimizer_root=agreed.optimizer_root,
         loss_micro=agreed.loss_micro,

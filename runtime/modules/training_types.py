@@ -178,7 +178,10 @@ class Aggregate:
 @scale_path("potchain_training::RoundState")
 @dataclass(frozen=True, slots=True)
 class RoundState:
-    """A task's running round. `deadline` is the last block whose calls count for the phase."""
+    """A task's running round. `deadline` is the last block whose calls count for the phase.
+
+    A slot's batch follows from (seed, round, attempt, slot): what one attempt revealed is worth nothing in the next.
+    """
 
     round: Round
     attempt: u32
@@ -203,8 +206,9 @@ class SlotRecord:
 @scale_path("potchain_training::RoundRecord")
 @dataclass(frozen=True, slots=True)
 class RoundRecord:
-    """A final round. `attesters` has bit i set when authority i was in the quorum that agreed."""
+    """A final round, won at its attempt `attempt`; `attesters` has bit i set when authority i was in the quorum."""
 
+    attempt: u32
     params_root: H256
     optimizer_root: H256
     loss_micro: u64
@@ -254,12 +258,14 @@ class ReopenReason(IntEnum):
     NO_AGREEMENT = 3
 
 
-_COMMITMENT = codec_of(tuple[AccountId, TaskId, Round, Slot, H256, H256])
+_COMMITMENT = codec_of(tuple[AccountId, TaskId, Round, u32, Slot, H256, H256])
 
 
-def commitment_of(worker: bytes, task: int, round_: int, slot: int, salt: bytes, update_root: bytes) -> Hash:
+def commitment_of(
+    worker: bytes, task: int, round_: int, attempt: int, slot: int, salt: bytes, update_root: bytes
+) -> Hash:
     """What a worker commits to: bound to itself and its slot, so that a copied commitment is worth nothing."""
-    return blake2_256(_COMMITMENT.encode((worker, task, round_, slot, salt, update_root)))
+    return blake2_256(_COMMITMENT.encode((worker, task, round_, attempt, slot, salt, update_root)))
 
 
 def name_is_valid(name: bytes) -> bool:

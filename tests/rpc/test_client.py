@@ -69,7 +69,8 @@ async def test_a_call_that_fails_names_its_module_and_error(tmp_path: Path) -> N
         with trio.fail_after(10):
             receipt = await client.transact(ALICE, "balances.transfer_keep_alive", dest=BOB.public, value=10**30)
             assert (receipt.ok, receipt.error) == (False, "Balances.InsufficientBalance")
-            receipt = await client.transact(ALICE, "training.commit", task=0, round=0, slot=0, commitment=bytes(32))
+            commit = {"task": 0, "round": 0, "attempt": 0, "slot": 0, "commitment": bytes(32)}
+            receipt = await client.transact(ALICE, "training.commit", **commit)
             assert (receipt.ok, receipt.error) == (False, "Training.WrongPhase")
 
 

@@ -112,7 +112,7 @@ def test_a_call_that_pays_no_has_its_fee_returned_but_not_its_tip(chain: TestCha
     before = chain.free(EVE)
     (task,) = chain.modules.training.tasks.keys()
     chain.clear_events()
-    raw = chain.sign(EVE, "training.commit", task=task, round=0, slot=0, commitment=b"c" * 32, tip=9)
+    raw = chain.sign(EVE, "training.commit", task=task, round=0, attempt=0, slot=0, commitment=b"c" * 32, tip=9)
     assert chain.apply(raw) == Applied(9, None)
     info = DispatchInfo(RUNTIME.call_info("training.commit").weight, DispatchClass.NORMAL, Pays.NO)
     assert chain.events[-2:] == [
@@ -120,7 +120,7 @@ def test_a_call_that_pays_no_has_its_fee_returned_but_not_its_tip(chain: TestCha
         System.ExtrinsicSuccess(info),
     ]
     assert chain.free(EVE) == before - 9
-    again = chain.submit(EVE, "training.commit", task=task, round=0, slot=0, commitment=b"c" * 32)
+    again = chain.submit(EVE, "training.commit", task=task, round=0, attempt=0, slot=0, commitment=b"c" * 32)
     assert isinstance(again.error, chain.modules.training.AlreadyCommitted)
     assert chain.free(EVE) == before - 9 - again.fee
     chain.run_blocks(1)

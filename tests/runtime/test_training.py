@@ -54,6 +54,7 @@ def test_a_round_in_which_all_are_honest_takes_three_blocks_and_pays_every_slot(
     assert story.chain.height == height + 3
     new_params, new_optimizer = root("params", 0, 0, [0, 1, 2, 3], ""), root("optimizer", 0, 0, [0, 1, 2, 3])
     assert story.training.history[0, 0] == RoundRecord(
+        attempt=0,
         params_root=new_params,
         optimizer_root=new_optimizer,
         loss_micro=LOSS_MICRO,
@@ -94,7 +95,7 @@ def test_the_last_round_completes_the_task_and_releases_what_the_escrow_still_ho
     (completed,) = story.chain.events_of(Training.TaskCompleted)
     assert completed == Training.TaskCompleted(0, task.params_root, PRICE)
     with story.chain.unchanged(Training.UnknownTask):
-        story.chain.call(EVE, "training.commit", task=0, round=2, slot=0, commitment=root())
+        story.chain.call(EVE, "training.commit", task=0, round=2, attempt=0, slot=0, commitment=root())
     story.next(3)
 
 
@@ -127,7 +128,7 @@ def test_two_tasks_run_at_once_and_do_not_touch_each_other() -> None:
 def test_protocol_calls_that_succeed_are_free_and_those_that_fail_are_not() -> None:
     story = Story()
     slot = story.slots_of(EVE)[0]
-    arguments = {"task": 0, "round": 0, "slot": slot, "commitment": root()}
+    arguments = {**story.attempt(), "slot": slot, "commitment": root()}
     assert story.chain.submit(EVE, "training.commit", **arguments).fee == 0
     again = story.chain.submit(EVE, "training.commit", **arguments)
     assert isinstance(again.error, Training.AlreadyCommitted)
@@ -360,7 +361,7 @@ def test_a_validator_may_change_its_word_which_then_costs_a_fee() -> None:
     with story.chain.unchanged(Training.AlreadyAttested):
         story.attest(DAVE)
     accepted = bitmap(range(4), 4)
-    arguments = {"task": 0, "round": 0, "accepted": accepted, "optimizer_root": root(), "loss_micro": 1}
+    arguments = {**story.attempt(), "accepted": accepted, "optimizer_root": root(), "loss_micro": 1}
     first = story.chain.submit(BOB, "training.attest", params_root=root(1), accuracy_ppm=1, **arguments)
     second = story.chain.submit(BOB, "training.attest", params_root=root(2), accuracy_ppm=1, **arguments)
     assert (first.error, second.error) == (None, None)
@@ -383,7 +384,8 @@ def test_a_silent_aggregator_delays_nothing_and_a_lying_one_decides_nothing() ->
     story.play()
     assert story.task().round == 1  # nobody aggregated
     story.to_audit()
-    story.chain.call(BOB, "training.aggregate", task=0, round=1, params_root=root("lie"), optimizer_root=root("lie"))
+    lie = {"params_root": root("lie"), "optimizer_root": root("lie")}
+    story.chain.call(BOB, "training.aggregate", **story.attempt(), **lie)
     aggregate = story.state().aggregate
     assert aggregate is not None
     assert aggregate.params_root == root("lie")

@@ -71,9 +71,10 @@ class Chaos:
         state = self.story.state(task)
         for index, slot in enumerate(state.slots):
             if slot.commitment is None and self.chance(60):
-                made = commitment_of(slot.worker, task, state.round, index, SALT, self.update_root(task, index))
+                update_root = self.update_root(task, index)
+                made = commitment_of(slot.worker, task, state.round, state.attempt, index, SALT, update_root)
                 who = PEOPLE[slot.worker] if self.chance(95) else EVE
-                self.tries(who, "training.commit", task=task, round=state.round, slot=index, commitment=made)
+                self.tries(who, "training.commit", **self.story.attempt(task), slot=index, commitment=made)
 
     def reveal(self, task: int) -> None:
         state = self.story.state(task)
@@ -81,8 +82,8 @@ class Chaos:
             if slot.commitment is not None and self.chance(60):
                 salt = SALT if self.chance(95) else root("another")
                 update_root = self.update_root(task, index)
-                arguments = {"round": state.round, "slot": index, "salt": salt, "update_root": update_root}
-                self.tries(PEOPLE[slot.worker], "training.reveal", task=task, **arguments)
+                arguments = {**self.story.attempt(task), "slot": index, "salt": salt, "update_root": update_root}
+                self.tries(PEOPLE[slot.worker], "training.reveal", **arguments)
 
     def audit(self, task: int) -> None:
         for validator in VALIDATORS:
@@ -93,7 +94,7 @@ class Chaos:
             wrong = [index for index, slot in revealed.items() if slot.update_root in self.wrong]
             for index, slot in revealed.items():
                 if not slot.challenged and (index in wrong or self.chance(2)):
-                    self.tries(validator, "training.challenge", task=task, round=state.round, slot=index)
+                    self.tries(validator, "training.challenge", **self.story.attempt(task), slot=index)
             accepted = bitmap([index for index in revealed if index not in wrong], len(state.slots))
             if self.chance(5):
                 accepted = self.rng.randbytes(self.rng.randrange(3))
@@ -102,8 +103,7 @@ class Chaos:
             self.tries(
                 validator,
                 "training.attest",
-                task=task,
-                round=state.round,
+                **self.story.attempt(task),
                 accepted=accepted,
                 params_root=before.params_root if same else root("params", task, state.round, accepted),
                 optimizer_root=before.optimizer_root if same else root("optimizer", task, state.round, accepted),

@@ -12,6 +12,7 @@ from runtime.modules.training_types import (
     Phase,
     Sgd,
     TaskStatus,
+    commitment_of,
 )
 from runtime.testing import ALICE, BOB, CHARLIE, DAVE, ENDOWMENT, EVE, FERDIE, POT, TestChain
 from tests.runtime.training_kit import (
@@ -96,10 +97,11 @@ def test_a_worker_registers_once_with_a_bond_it_can_pay_and_leaves_when_it_has_n
 def test_a_commitment_is_taken_once_from_the_worker_that_was_drawn_in_the_phase_that_runs() -> None:
     story = Story()
     slot = story.slots_of(EVE)[0]
-    arguments = {"task": 0, "round": 0, "slot": slot, "commitment": root()}
+    arguments = {**story.attempt(), "slot": slot, "commitment": root()}
     for changes, error in (
         ({"task": 1}, Training.UnknownTask),
         ({"round": 1}, Training.WrongRound),
+        ({"attempt": 1}, Training.WrongAttempt),
         ({"slot": 4}, Training.UnknownSlot),
         ({"slot": story.slots_of(FERDIE)[0]}, Training.NotAssigned),
     ):
@@ -127,9 +129,8 @@ def test_a_reveal_must_be_what_was_committed() -> None:
     with story.chain.unchanged(Training.CommitmentMismatch):
         story.reveal_one(mine, update_root=root("another"))
     with story.chain.unchanged(Training.NotAssigned):
-        story.chain.call(
-            FERDIE, "training.reveal", task=0, round=0, slot=mine, salt=SALT, update_root=story.update_root(mine)
-        )
+        arguments = {**story.attempt(), "slot": mine, "salt": SALT, "update_root": story.update_root(mine)}
+        story.chain.call(FERDIE, "training.reveal", **arguments)
     story.reveal_one(mine)
     with story.chain.unchanged(Training.AlreadyRevealed):
         story.reveal_one(mine)
@@ -140,10 +141,47 @@ def test_a_copied_commitment_cannot_be_revealed() -> None:
     original, copied = story.slots_of(EVE)[0], story.slots_of(FERDIE)[0]
     story.commit(without=[copied])
     commitment = story.state().slots[original].commitment
-    story.chain.call(FERDIE, "training.commit", task=0, round=0, slot=copied, commitment=commitment)
+    story.chain.call(FERDIE, "training.commit", **story.attempt(), slot=copied, commitment=commitment)
     story.next()
     with story.chain.unchanged(Training.CommitmentMismatch):
         story.reveal_one(copied, update_root=story.update_root(original))
+
+
+def test_what_was_meant_for_an_earlier_attempt_is_refused_in_the_next() -> None:
+    story = Story(workers=[EVE])
+    story.to_audit()
+    old = story.attempt()
+    slot, roots = {"slot": 0}, {"params_root": root(1), "optimizer_root": root(2)}
+    update_root = story.update_root(0)
+    for each in range(4):
+        story.challenge(ALICE, each)
+    story.attest(without=range(4))
+    story.next()
+    story.chain.call(EVE, "training.register_worker")
+    story.next()
+    assert story.attempt() == {"task": 0, "round": 0, "attempt": 1}
+    commitment = commitment_of(EVE.public, 0, 0, 0, 0, SALT, update_root)
+    with story.chain.unchanged(Training.WrongAttempt):
+        story.chain.call(EVE, "training.commit", **old, **slot, commitment=commitment)
+    # A commitment that was made for the earlier attempt cannot be revealed in this one.
+    story.chain.call(EVE, "training.commit", **story.attempt(), **slot, commitment=commitment)
+    story.commit(without=[0])
+    with story.chain.unchanged(Training.WrongAttempt):
+        story.chain.call(EVE, "training.reveal", **old, **slot, salt=SALT, update_root=update_root)
+    with story.chain.unchanged(Training.CommitmentMismatch):
+        story.reveal_one(0, update_root=update_root)
+    while story.state().phase is Phase.REVEAL:
+        if story.state().slots[1].update_root is None:
+            story.reveal_one(1)
+        story.next()
+    story.chain.call(BOB, "training.register_aggregator")
+    with story.chain.unchanged(Training.WrongAttempt):
+        story.chain.call(BOB, "training.aggregate", **old, **roots)
+    with story.chain.unchanged(Training.WrongAttempt):
+        story.chain.call(BOB, "training.challenge", **old, slot=1)
+    with story.chain.unchanged(Training.WrongAttempt):
+        said = {"accepted": b"\x02", "loss_micro": 1, "accuracy_ppm": 1}
+        story.chain.call(BOB, "training.attest", **old, **roots, **said)
 
 
 def test_an_attestation_is_a_validators_canonical_and_complete_word() -> None:
@@ -196,7 +234,7 @@ def test_a_challenge_is_a_validators_about_a_revealed_slot_and_once() -> None:
 
 def test_an_aggregator_has_a_bond_and_repeats_itself_at_its_own_cost() -> None:
     story = Story()
-    arguments = {"task": 0, "round": 0, "params_root": root(1), "optimizer_root": root(2)}
+    arguments = {**story.attempt(), "params_root": root(1), "optimizer_root": root(2)}
     with story.chain.unchanged(Training.NotRegistered):
         story.chain.call(BOB, "training.aggregate", **arguments)
     with story.chain.unchanged(Training.NotRegistered):

@@ -72,6 +72,11 @@ class Story:
     def state(self, task: int = 0) -> RoundState:
         return self.training.rounds[task]
 
+    def attempt(self, task: int = 0) -> dict[str, int]:
+        """The arguments that say which attempt at which round of a task a call is about: the running one."""
+        state = self.state(task)
+        return {"task": task, "round": state.round, "attempt": state.attempt}
+
     def worker(self, keypair: Keypair) -> Worker:
         return self.training.workers[keypair.public]
 
@@ -94,12 +99,13 @@ class Story:
         for index, slot in enumerate(state.slots):
             if index not in without:
                 update_root = self.update_root(index, task)
-                commitment = commitment_of(slot.worker, task, state.round, index, SALT, update_root)
+                commitment = commitment_of(slot.worker, task, state.round, state.attempt, index, SALT, update_root)
                 self.chain.call(
                     PEOPLE[slot.worker],
                     "training.commit",
                     task=task,
                     round=state.round,
+                    attempt=state.attempt,
                     slot=index,
                     commitment=commitment,
                 )
@@ -116,9 +122,8 @@ class Story:
 
     def reveal_one(self, slot: int, task: int = 0, **changes: object) -> None:
         arguments = {"salt": SALT, "update_root": self.update_root(slot, task), **changes}
-        state = self.state(task)
         self.chain.call(
-            self.owner_of(slot, task), "training.reveal", task=task, round=state.round, slot=slot, **arguments
+            self.owner_of(slot, task), "training.reveal", **self.attempt(task), slot=slot, **arguments
         )
 
     def to_audit(self, *, task: int = 0) -> None:
@@ -146,10 +151,10 @@ class Story:
                 "accuracy_ppm": ACCURACY_PPM,
                 **changes,
             }
-            self.chain.call(validator, "training.attest", task=task, round=state.round, **arguments)
+            self.chain.call(validator, "training.attest", **self.attempt(task), **arguments)
 
     def challenge(self, validator: Keypair, slot: int, task: int = 0) -> None:
-        self.chain.call(validator, "training.challenge", task=task, round=self.state(task).round, slot=slot)
+        self.chain.call(validator, "training.challenge", **self.attempt(task), slot=slot)
 
     def play(self, *, task: int = 0) -> None:
         """A whole round in which everybody is honest and quick."""
