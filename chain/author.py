@@ -1,14 +1,18 @@
 """What consensus asks of the ledger: build a block, check one, keep a sealed one.
 
-A block is accepted when it executes to what its header says, was made in the view that it says, and is not from the
-future; why one is refused is said in the exception.
+A proposal is accepted when it executes to what its header says, was made in the view that it says, and is not from the
+future; why one is refused is said in the exception. What a quorum has decided is not judged by this machine's clock:
+a node whose clock is wrong follows, and is told so.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
+from math import inf
 
 import trio
 
@@ -16,17 +20,22 @@ from chain.importer import Importer
 from chain.ledger import ExecutedBlock, Rejected
 from chain.pool import Pool
 from chain.primitives import bls
-from chain.primitives.hashing import blake2_256
+from chain.primitives.hashing import Hash, blake2_256
 from chain.primitives.scale import ScaleError
 from chain.primitives.seal import Seal, ValidatorSet, beacon_message
-from chain.primitives.types import Block
-from consensus.host import InvalidProposal, Superseded
+from chain.primitives.types import Block, decode_extrinsic
+from consensus.host import InvalidProposal, Premature, Superseded
+from runtime.potchain import RUNTIME
 from runtime.types import InherentData, InvalidBlock
 
 # A proposer's clock may be this far ahead of ours: Substrate's MAX_TIMESTAMP_DRIFT_MILLIS.
 DRIFT_MS_MAX = 30_000
 # How long a proposer fills its block before it sends what it has: a part of the second that a block takes.
 BUILD_SECONDS = 0.4
+# A clock stays wrong for hours and a block comes every second: the operator is told once in a while.
+CLOCK_NEWS_SECONDS = 60.0
+
+log = logging.getLogger("potchain")
 
 
 def now_ms() -> int:
@@ -34,15 +43,27 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-class Author:
-    """Implements `consensus.host.Host` over the importer and the pool."""
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    """A proposal that was refused for its time alone."""
 
-    def __init__(self, importer: Importer, pool: Pool, bls_secret: bytes, timestamp_of: Callable[[Block], int]) -> None:
+    height: int
+    hash: Hash
+    proposer: bytes
+    ahead_ms: int
+
+
+class Author:
+    """Implements `consensus.host.Host` over the importer and the pool. `clock` is this machine's, in milliseconds."""
+
+    def __init__(self, importer: Importer, pool: Pool, bls_secret: bytes, clock: Callable[[], int] = now_ms) -> None:
         self._importer = importer
         self._ledger = importer.ledger
         self._pool = pool
         self._bls_secret = bls_secret
-        self._timestamp_of = timestamp_of
+        self._clock = clock
+        self._refused: _Refused | None = None
+        self._clock_news_at = -inf
 
     @property
     def genesis_hash(self) -> bytes:
@@ -53,34 +74,39 @@ class Author:
         """Who decides `height`."""
         return self._importer.validators(height)
 
-    async def build(self, height: int, view: int) -> bytes:
+    async def build(self, height: int, view: int, parent_seal: Seal | None) -> bytes:
         """The best block that the pool allows; Superseded when the chain has moved on."""
         candidates = [transaction.raw for transaction in self._pool.ready()]
         try:
-            executed, rejected = await trio.to_thread.run_sync(partial(self._propose, height, view, candidates))
+            executed, rejected = await trio.to_thread.run_sync(
+                partial(self._propose, height, view, parent_seal, candidates)
+            )
         except ValueError:
             if self._ledger.head.height >= height:
                 raise Superseded from None
             raise
         for refused in rejected:
-            self._pool.ban(blake2_256(refused.extrinsic), now_ms())
+            self._pool.ban(blake2_256(refused.extrinsic), self._clock())
         self._importer.remember(executed)
         return executed.block.encode()
 
-    def _propose(self, height: int, view: int, candidates: list[bytes]) -> tuple[ExecutedBlock, list[Rejected]]:
+    def _propose(
+        self, height: int, view: int, parent_seal: Seal | None, candidates: list[bytes]
+    ) -> tuple[ExecutedBlock, list[Rejected]]:
         beacon = bls.sign(self._bls_secret, beacon_message(self.genesis_hash, height))
-        parent_seal = self._ledger.seal(self._ledger.head_hash)
+        if parent_seal is None:
+            parent_seal = self._ledger.seal(self._ledger.head_hash)
         deadline = time.monotonic() + BUILD_SECONDS
         return self._ledger.propose(
             height,
             view,
             beacon,
-            InherentData(now_ms(), parent_seal),
+            InherentData(self._clock(), parent_seal),
             candidates,
             stop=lambda: time.monotonic() > deadline,
         )
 
-    async def check(self, height: int, view: int, payload: bytes) -> bytes:
+    async def check(self, height: int, view: int, payload: bytes, *, decided: bool) -> bytes:
         """The hash of a block that may be sealed at `height`, in `view` or, carried over, from an earlier one."""
         if self._ledger.head.height >= height:
             raise Superseded
@@ -99,11 +125,47 @@ class Author:
             if self._ledger.head.height >= height:
                 raise Superseded from None
             raise InvalidProposal(str(error)) from None
-        ahead_ms = self._timestamp_of(block) - now_ms()
+        ahead_ms = timestamp_of(block) - self._clock()
         if ahead_ms > DRIFT_MS_MAX:
-            raise InvalidProposal(f"its timestamp is {ahead_ms} ms ahead of this clock; at most {DRIFT_MS_MAX} allowed")
+            await self._judge_time(executed, ahead_ms, decided)
         return executed.hash
 
-    async def commit(self, height: int, payload: bytes, seal: Seal) -> None:  # noqa: ARG002  (the protocol's shape)
+    async def commit(self, height: int, payload: bytes, seal: Seal) -> None:
         """Make the sealed block durable and the head."""
+        refused, self._refused = self._refused, None
+        if refused is not None and refused.height == height and refused.hash != seal.block_hash:
+            self._tell_of_clocks(
+                f"validator 0x{refused.proposer.hex()} proposed a block {refused.ahead_ms // 1000} s ahead of this "
+                "machine's clock and others did not take it either: its clock is wrong"
+            )
         await self._importer.import_block(Block.decode(payload), seal)
+
+    async def _judge_time(self, executed: ExecutedBlock, ahead_ms: int, decided: bool) -> None:
+        """What to do about a block that is too far ahead of this clock; Premature unless it must be taken."""
+        height, block = executed.height, executed.block
+        if decided:
+            self._tell_of_clocks(
+                f"block {height}, which a quorum decided, is {ahead_ms // 1000} s ahead of this machine's clock: set "
+                "the clock; until then this validator follows the others, and its proposals carry late times"
+            )
+        elif timestamp_of(block) > await trio.to_thread.run_sync(self._earliest):
+            proposer = self.validators(height).primary(height, block.header.consensus.view)
+            self._refused = _Refused(height, executed.hash, proposer.account, ahead_ms)
+            raise Premature(f"its timestamp is {ahead_ms} ms ahead of this clock; at most {DRIFT_MS_MAX} allowed")
+
+    def _earliest(self) -> int:
+        """The least time that the next block may have: no clock that is right can hold that against it."""
+        with self._ledger.state() as state:
+            timestamp = RUNTIME.at(state).timestamp
+            return timestamp.now.get() + timestamp.minimum_period
+
+    def _tell_of_clocks(self, news: str) -> None:
+        if trio.current_time() >= self._clock_news_at + CLOCK_NEWS_SECONDS:
+            self._clock_news_at = trio.current_time()
+            log.warning("clock: %s", news)
+
+
+def timestamp_of(block: Block) -> int:
+    """The time that a block which executes sets: its first extrinsic is `Timestamp.set`."""
+    (moment,) = decode_extrinsic(block.extrinsics[0], RUNTIME.call_codec).call.args
+    return int(moment)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from chain.primitives import ss58
@@ -65,12 +65,17 @@ def say(kind: str, text: str) -> None:
 
 
 def block_line(
-    height: int, hash: bytes, author: str, voters: int, validators: int, view: int, transactions: int
+    height: int, hash: bytes, author: str, missing: Sequence[str], validators: int, view: int, transactions: int
 ) -> str:
-    """What happened in a block; view 0 is the normal case and not worth a word."""
+    """What is in a block: the seal of its parent, which lacks the votes of `missing`, and transactions.
+
+    View 0 is the normal case and not worth a word.
+    """
+    parent = f"parent sealed {validators - len(missing)}/{validators}" if height > 1 else "parent is genesis"
+    without = f" without {', '.join(missing)}" if missing else ""
     late = f"  view {view}" if view else ""
     count = f"{transactions} transaction{'' if transactions == 1 else 's'}"
-    return f"{height:>7}  {short_hash(hash)}  by {author:<9} sealed {voters}/{validators}  {count}{late}"
+    return f"{height:>7}  {short_hash(hash)}  by {author:<9} {parent}{without}  {count}{late}"
 
 
 def round_line(

@@ -30,7 +30,6 @@ class Imported:
     """A block that has just become the head."""
 
     executed: ExecutedBlock
-    seal: Seal
     validators: ValidatorSet  # who sealed it
 
 
@@ -94,7 +93,7 @@ class Importer:
             self._validators[executed.height + 1] = decides_next
             self._validators.pop(executed.height - SETS_KEPT, None)
         self._executed = OrderedDict((k, v) for k, v in self._executed.items() if v.height > executed.height)
-        self._on_imported(Imported(executed, seal, sealed_by))
+        self._on_imported(Imported(executed, sealed_by))
         self.heads.publish(block.header)
 
     def _commit(self, executed: ExecutedBlock, seal: Seal) -> ValidatorSet:

@@ -30,19 +30,21 @@ from chain.pool import Pool
 from chain.primitives.hashing import Hash
 from chain.primitives.keys import Keypair, Scheme
 from chain.primitives.seal import Seal, ValidatorSet
-from chain.primitives.types import Block, Header, decode_extrinsic
+from chain.primitives.types import Block, Header
 from chain.reporter import Reporter
 from chain.rpc.broadcast import Broadcast
 from chain.rpc.server import RpcServer
 from chain.supervisor import cancel_when_told
 from chain.sync import Synchroniser
 from chain.validator_keys import KeyFileError, ValidatorKeys, read_secret, write_secret
-from consensus.gadget import BlsSigner, Gadget
+from consensus.gadget import Gadget, run_in_thread
 from consensus.host import Timing
 from consensus.tally import Equivocation
+from consensus.voice import BlsSigner
 from genesis.spec import Address, GenesisSpec
 from runtime.executive import Executive
 from runtime.potchain import RUNTIME
+from runtime.types import GenesisError
 
 BLOB_BYTES_MAX = 64 * 1024 * 1024  # one blob: 16 million parameters
 BLOB_STORE_BYTES_MAX = 4 * 1024 * 1024 * 1024  # what a small disk spares; the longest unused go first
@@ -118,9 +120,11 @@ async def run_node(config: NodeConfig) -> None:
 
 def open_ledger(spec: GenesisSpec, path: Path, executive: Executive) -> Ledger:
     """The chain in the data folder, begun from the genesis file where the folder is new."""
-    return Ledger.open(
-        path / "chain", executive=executive, genesis_state=executive.genesis(spec.runtime), genesis_name=spec.name
-    )
+    try:
+        state = executive.genesis(spec.runtime)
+    except GenesisError as error:
+        raise GenesisError(f"genesis file {spec.path}: runtime.{error}") from None
+    return Ledger.open(path / "chain", executive=executive, genesis_state=state, genesis_name=spec.name)
 
 
 class Node:
@@ -162,9 +166,9 @@ class Node:
             return None
         timing = self._config.spec.timing
         return Gadget(
-            host=Author(self._importer, self.pool, keys.bls_secret, _timestamp_of),
+            host=Author(self._importer, self.pool, keys.bls_secret),
             transport=_Transport(self._network),
-            signer=BlsSigner(keys.bls_secret),
+            signer=BlsSigner(keys.bls_secret, run_in_thread),
             wal_path=self._config.data_path / "consensus.wal",
             timing=Timing(timing.block_time_ms, timing.timeout_ms, timing.timeout_ms_max),
             start_height=self.ledger.head.height + 1,
@@ -343,9 +347,3 @@ def _node_key(path: Path) -> Keypair:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_secret(path, "0x" + os.urandom(32).hex())
     return Keypair.from_uri(read_secret(path), Scheme.ED25519)
-
-
-def _timestamp_of(block: Block) -> int:
-    """The time that a checked block sets: its first extrinsic is `Timestamp.set`."""
-    (moment,) = decode_extrinsic(block.extrinsics[0], RUNTIME.call_codec).call.args
-    return int(moment)

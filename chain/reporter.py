@@ -10,7 +10,8 @@ from chain.display import Names, Token, block_line, round_line, say
 from chain.importer import Imported
 from chain.ledger import Ledger
 from chain.primitives.keys import Keypair
-from chain.primitives.types import decode_extrinsic
+from chain.primitives.seal import ValidatorSet
+from chain.primitives.types import Block, decode_extrinsic
 from genesis.spec import GenesisSpec
 from runtime.modules.training import Training
 from runtime.potchain import RUNTIME
@@ -39,12 +40,20 @@ class Reporter:
         header = executed.block.header
         view = header.consensus.view
         author = self.names[validators.primary(header.height, view).account]
-        voters = len(imported.seal.voter_indices(validators.n))
+        missing = self._missing(executed.block, validators)
         transactions = sum(1 for raw in executed.block.extrinsics if _is_signed(raw))
-        say("block", block_line(header.height, executed.hash, author, voters, validators.n, view, transactions))
+        say("block", block_line(header.height, executed.hash, author, missing, validators.n, view, transactions))
         for record in executed.executed.events:
             if isinstance(record.event, Training.RoundFinalised):
                 say("round", self._round_line(record.event))
+
+    def _missing(self, block: Block, validators: ValidatorSet) -> list[str]:
+        """Who did not seal the parent: the block says so, with the votes that came after the parent was decided."""
+        if block.header.height == 1:
+            return []
+        (seal,) = decode_extrinsic(block.extrinsics[1], RUNTIME.call_codec).call.args
+        voters = seal.voter_indices(validators.n)
+        return [self.names[each.account] for i, each in enumerate(validators.authorities) if i not in voters]
 
     def _round_line(self, event: Training.RoundFinalised) -> str:
         with self._ledger.state() as state:

@@ -148,6 +148,7 @@ class Check:
     view: int
     digest: bytes
     payload: bytes
+    decided: bool  # Whether a quorum has committed to the digest.
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +175,7 @@ class StopTimer:
 
 @dataclass(frozen=True, slots=True)
 class Decide:
-    """The payload is final: have the host commit it, and go on to the next height."""
+    """The payload is final: have the host commit it, and go on to the next height. A late vote may follow."""
 
     certificate: Certificate
     payload: bytes

@@ -3,14 +3,21 @@
 Consensus sees heights, digests and payload bytes only; what a payload holds is the host's affair.
 """
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from chain.primitives.seal import Seal, ValidatorSet
+
+T = TypeVar("T")
 
 
 class InvalidProposal(Exception):
     """A payload that may not be agreed on; the message says what was expected and what came."""
+
+
+class Premature(InvalidProposal):
+    """A payload from the future, as this node's clock has it: whose clock is wrong, nobody can tell from here."""
 
 
 class Superseded(Exception):
@@ -27,14 +34,19 @@ class Host(Protocol):
     def validators(self, height: int) -> ValidatorSet:
         """Return who decides `height`. Called only for heights whose parent the ledger has."""
 
-    async def build(self, height: int, view: int) -> bytes:
-        """Return a payload to propose at (height, view). May raise Superseded."""
+    async def build(self, height: int, view: int, parent_seal: Seal | None) -> bytes:
+        """Return a payload to propose at (height, view). May raise Superseded.
 
-    async def check(self, height: int, view: int, payload: bytes) -> bytes:
+        `parent_seal` is the parent's with the votes that came after its decision, genuine; None where this node did
+        not decide the parent, so that the ledger's seal is all there is.
+        """
+
+    async def check(self, height: int, view: int, payload: bytes, *, decided: bool) -> bytes:
         """Return the payload's 32-byte digest if it may be agreed on at `height`, in `view` or an earlier view.
 
-        Raises InvalidProposal, or Superseded. Consensus also checks what it built itself, and checks one payload
-        again when it is proposed in a later view: remember the last few answers.
+        Raises InvalidProposal, or Superseded; and Premature, but not when a quorum has `decided` for the digest.
+        Consensus also checks what it built itself, and checks one payload again when it is proposed in a later view:
+        remember the last few answers.
         """
 
     async def commit(self, height: int, payload: bytes, seal: Seal) -> None:
@@ -50,6 +62,12 @@ class Signer(Protocol):
 
     async def sign(self, message: bytes) -> bytes:
         """Return the 96-byte signature."""
+
+
+class RunInThread(Protocol):
+    """Runs CPU-bound work off the event loop. Tests on a virtual clock run it inline."""
+
+    def __call__(self, work: Callable[[], T], /) -> Awaitable[T]: ...
 
 
 class Transport(Protocol):

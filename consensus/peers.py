@@ -1,7 +1,12 @@
-"""What is known of the peers of a gadget: which validator each speaks for, who is ahead, and who has had an answer."""
+"""What is known of a gadget's peers: which validator each speaks for, who is ahead, and who has had an answer.
+
+Of one validator set: another set gives the indices another meaning.
+"""
 
 from collections.abc import Set
 from typing import Final
+
+from chain.primitives.seal import ValidatorSet
 
 # Who speaks for whom is learnt again at the price of one verification each, so forgetting all is fine.
 SPEAKERS_MAX: Final = 2048
@@ -12,7 +17,8 @@ ANSWERS_MAX: Final = 4096
 class Peers:
     """Pure bookkeeping; a peer is the bytes that the transport names it by."""
 
-    def __init__(self) -> None:
+    def __init__(self, validators: ValidatorSet) -> None:
+        self.validators = validators
         self._speakers: dict[bytes, int] = {}
         self._ahead: dict[int, int] = {}
         self._answered: set[tuple[bytes, bytes]] = set()
@@ -33,11 +39,6 @@ class Peers:
         for peer in found:
             del self._speakers[peer]
         return found
-
-    def forget_speakers(self) -> None:
-        """Start anew: another validator set gives the indices another meaning."""
-        self._speakers.clear()
-        self._ahead.clear()
 
     def of(self, voters: Set[int]) -> list[bytes]:
         """Return the peers that speak for any of these validators."""

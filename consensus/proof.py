@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from chain.primitives import bls
-from chain.primitives.seal import Phase, ValidatorSet, bitmap, read_bitmap, vote_message
+from chain.primitives.seal import Phase, Seal, ValidatorSet, bitmap, read_bitmap, verify_seal, vote_message
 from consensus.messages import (
     NO_LOCK,
     Certificate,
@@ -28,13 +28,13 @@ class Verifier:
     """Checks what one validator set signed on one chain."""
 
     def __init__(self, genesis_hash: bytes, validators: ValidatorSet) -> None:
+        self.validators = validators
         self._genesis_hash = genesis_hash
-        self._validators = validators
         self._genuine: dict[Certificate, None] = {}  # Prepared certificates found genuine, oldest first.
 
     def vote_message(self, height: int, view: int, phase: Phase, digest: bytes) -> bytes:
         """Return what is signed to prepare or commit."""
-        return vote_message(self._genesis_hash, self._validators.set_id, height, view, phase, digest)
+        return vote_message(self._genesis_hash, self.validators.set_id, height, view, phase, digest)
 
     def change_message(self, height: int, view: int, lock: Certificate | None) -> bytes:
         """Return what is signed to change view, which binds the lock that is claimed."""
@@ -54,22 +54,37 @@ class Verifier:
             aggregate = bls.aggregate([signatures[voter] for voter in voters])
         except ValueError:
             return None
-        keys = [self._validators.authorities[voter].bls_key for voter in voters]
+        keys = [self.validators.authorities[voter].bls_key for voter in voters]
         if not bls.fast_aggregate_verify(keys, message, aggregate):
             return None
-        return Certificate(vote.height, vote.view, vote.digest, bitmap(voters, self._validators.n), aggregate)
+        return Certificate(vote.height, vote.view, vote.digest, bitmap(voters, self.validators.n), aggregate)
+
+    def seal(self, certificate: Certificate, late: Mapping[int, bytes]) -> Seal | None:
+        """[P20] The seal that a commit certificate makes with late commits for the same; None if they are not genuine.
+
+        `late` has none of the certificate's own voters.
+        """
+        voters = [*read_bitmap(certificate.voters, self.validators.n), *late]
+        try:
+            aggregate = bls.aggregate([certificate.signature, *late.values()])
+        except ValueError:
+            return None
+        octets = bitmap(voters, self.validators.n)
+        set_id = self.validators.set_id
+        seal = Seal(certificate.height, certificate.view, set_id, certificate.digest, octets, aggregate)
+        return seal if verify_seal(self.validators, self._genesis_hash, seal) else None
 
     def prepared(self, certificate: Certificate) -> bool:
         """Say whether a quorum prepared what the certificate says."""
         if certificate in self._genuine:
             return True
         try:
-            voters = read_bitmap(certificate.voters, self._validators.n)
+            voters = read_bitmap(certificate.voters, self.validators.n)
         except ValueError:
             return False
-        if len(voters) < self._validators.quorum:
+        if len(voters) < self.validators.quorum:
             return False
-        keys = [self._validators.authorities[voter].bls_key for voter in voters]
+        keys = [self.validators.authorities[voter].bls_key for voter in voters]
         message = self.vote_message(certificate.height, certificate.view, Phase.PREPARE, certificate.digest)
         if not bls.fast_aggregate_verify(keys, message, certificate.signature):
             return False
@@ -88,24 +103,24 @@ class Verifier:
 
     def proposal(self, proposal: PrePrepare, *, authentic: bool) -> bool:
         """Say whether the primary signed (skipped when the sender is known to be it) and the proof is genuine."""
-        primary = self._validators.primary_index(proposal.height, proposal.view)
+        primary = self.validators.primary_index(proposal.height, proposal.view)
         message = self.vote_message(proposal.height, proposal.view, Phase.PREPARE, proposal.digest)
         if not authentic and not self._signed(primary, message, proposal.signature):
             return False
         return proposal.new_view is None or self._new_view(proposal.height, proposal.view, proposal.new_view)
 
     def _new_view(self, height: int, view: int, proof: NewView) -> bool:
-        if len(proof.changes) > self._validators.n:
+        if len(proof.changes) > self.validators.n:
             return False
         groups: defaultdict[bytes, list[tuple[int, bytes]]] = defaultdict(list)
         for support in proof.changes:
-            if support.voter >= self._validators.n:
+            if support.voter >= self.validators.n:
                 return False
             claim = NO_LOCK if support.lock is None else lock_digest(support.lock)
             groups[claim].append((support.voter, support.signature))
         for claim, members in groups.items():
             # Validators with the same lock signed the same message: one pairing for each group.
-            keys = [self._validators.authorities[voter].bls_key for voter, _ in members]
+            keys = [self.validators.authorities[voter].bls_key for voter, _ in members]
             try:
                 aggregate = bls.aggregate([signature for _, signature in members])
             except ValueError:
@@ -117,6 +132,6 @@ class Verifier:
         return proof.lock is None or self.prepared(proof.lock)
 
     def _signed(self, validator: int, message: bytes, signature: bytes) -> bool:
-        if validator >= self._validators.n:
+        if validator >= self.validators.n:
             return False
-        return bls.verify(self._validators.authorities[validator].bls_key, message, signature)
+        return bls.verify(self.validators.authorities[validator].bls_key, message, signature)

@@ -63,7 +63,7 @@ class Replica:
         self._new_view: NewView | None = None  # As primary: the proof that `view` may begin.
         self._payloads: dict[bytes, bytes] = {}  # Checked ones, by digest.
         self._durable: set[bytes] = set()  # Digests whose payloads the log has.
-        self._checking: set[bytes] = set()
+        self._checking: dict[bytes, bool] = {}  # By digest, whether it is known to be decided.
         self._quorums: dict[int, Certificate] = {}  # Prepared certificates that came before their proposal.
         self._changes: dict[int, dict[int, ViewChange]] = {}  # By validator, then view.
         self._reached: dict[int, int] = {}  # The highest view that each validator is known to have asked for.
@@ -217,9 +217,12 @@ class Replica:
     def _on_checked(self, checked: Checked) -> None:
         if checked.height != self.height or self.decided:
             return
-        self._checking.discard(checked.digest)
+        as_decided = self._checking.pop(checked.digest, False)
         candidate = self._candidate
         if not checked.valid:
+            if not as_decided and self.deciding is not None and self.deciding.digest == checked.digest:
+                # [P21] It was decided while it was checked: by its clock it may be right now.
+                self._check(checked.digest, checked.payload)
             # [P7] Nothing is voted for that the host refuses. Whoever sent the payload may have swapped it, so the
             # view stays open to the right one; if the primary is at fault, the timer covers it.
             if candidate is not None and candidate.digest == checked.digest:
@@ -294,6 +297,10 @@ class Replica:
         self.decided = True
         self._timing_out = False
         self._out += [StopTimer(), Decide(certificate, payload)]
+        view = certificate.view
+        if self.me is not None and (view > self.view or (view == self.view and not self.voted_commit)):
+            # [P20] Too slow to be needed, and not to be counted. The block is durable by now, which [P4] asks for.
+            self._out.append(CastVote(self.height, view, Phase.COMMIT, certificate.digest))
 
     # --- view changes -------------------------------------------------------------------------------------------------
 
@@ -387,9 +394,11 @@ class Replica:
 
     def _check(self, digest: bytes, payload: bytes) -> None:
         if digest not in self._checking:
-            self._checking.add(digest)
             view = self.view if self.deciding is None else max(self.view, self.deciding.view)
-            self._out.append(Check(self.height, view, digest, payload))
+            # [P21] Only what a quorum has yet to decide on is judged by this node's clock.
+            decided = self.deciding is not None and self.deciding.digest == digest
+            self._checking[digest] = decided
+            self._out.append(Check(self.height, view, digest, payload, decided))
 
     def _keep(self, digest: bytes, payload: bytes) -> None:
         if digest in self._payloads:

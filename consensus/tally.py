@@ -77,6 +77,10 @@ class Tally:
         """Note that the subject has its certificate."""
         self._certified.add(subject)
 
+    def votes(self, subject: Subject) -> dict[int, Vote]:
+        """Return the votes for a subject, by voter."""
+        return dict(self._votes.get(subject, {}))
+
     def voters(self, view: int, phase: Phase) -> set[int]:
         """Return who has been heard to vote in a phase of a view, for whatever digest."""
         return {voter for s, votes in self._votes.items() if (s.view, s.phase) == (view, phase) for voter in votes}
@@ -86,6 +90,10 @@ class Tally:
         return {voter for s, votes in self._votes.items() if s.digest == digest for voter in votes}
 
     def knows(self, vote: Vote) -> bool:
-        """Say whether this voter's vote on this subject is counted already, or no longer matters."""
+        """Say whether this voter's vote on this subject is counted already, or no longer matters.
+
+        [P20] A commit matters still when there are enough.
+        """
         subject = subject_of(vote)
-        return subject in self._certified or subject in self._by_voter.get(vote.voter, ())
+        enough = vote.phase is Phase.PREPARE and subject in self._certified
+        return enough or subject in self._by_voter.get(vote.voter, ())

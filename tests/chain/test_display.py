@@ -31,10 +31,12 @@ def test_what_is_no_amount_is_refused_with_a_reason(text: str) -> None:
 
 
 def test_lines_are_aligned() -> None:
-    one = block_line(9, bytes(32), "alice", 4, 4, 0, 1)
-    two = block_line(1234567, b"\xff" * 32, "bob", 3, 4, 2, 12)
-    assert one.index("sealed") == two.index("sealed")
-    assert two.endswith("12 transactions  view 2")
+    one = block_line(1, bytes(32), "alice", [], 4, 0, 1)
+    two = block_line(1234567, b"\xff" * 32, "bob", [], 4, 2, 12)
+    assert one.index("parent is genesis  1") == two.index("parent sealed 4/4  12")
+    assert two.endswith("parent sealed 4/4  12 transactions  view 2")
+    three = block_line(9, bytes(32), "bob", ["alice", "dave"], 7, 0, 0)
+    assert three.endswith("parent sealed 5/7 without alice, dave  0 transactions")
     first = round_line("digits", 1, 2_302_585, 98_000, 4, 4, "4 POT", "")
     second = round_line("digits", 12, 171_000, 955_555, 3, 4, "3 POT", "")
     assert first.index("accuracy") == second.index("accuracy")

@@ -11,10 +11,11 @@ import trio
 from chain.primitives import bls
 from chain.primitives.hashing import blake2_256
 from chain.primitives.seal import Authority, Seal, ValidatorSet, verify_seal
-from consensus.gadget import BlsSigner, Gadget, RunInThread
-from consensus.host import InvalidProposal, Superseded, Timing
+from consensus.gadget import Gadget
+from consensus.host import InvalidProposal, Premature, RunInThread, Superseded, Timing
 from consensus.messages import Message, decode
 from consensus.tally import Equivocation
+from consensus.voice import BlsSigner
 
 T = TypeVar("T")
 
@@ -53,7 +54,9 @@ class MemoryHost:
         self.set = validators
         self.me = me
         self.blocks: list[tuple[bytes, Seal]] = []
+        self.parent_seals: dict[int, Seal | None] = {}  # By the height that this host built a payload for.
         self.refuse: Callable[[bytes], bool] = lambda payload: False  # noqa: ARG005
+        self.clock_is_slow = False  # Whatever another validator built is from the future.
         self.on_commit = trio.Event()
 
     @property
@@ -64,17 +67,23 @@ class MemoryHost:
         assert height == self.head + 1
         return self.set
 
-    async def build(self, height: int, view: int) -> bytes:
+    async def build(self, height: int, view: int, parent_seal: Seal | None) -> bytes:
         if height != self.head + 1:
             raise Superseded
+        if parent_seal is not None:
+            assert verify_seal(self.set, GENESIS, parent_seal)
+            assert (parent_seal.height, parent_seal.block_hash) == (height - 1, digest_of(self.blocks[-1][0]))
+        self.parent_seals[height] = parent_seal
         return f"{height} {view} {self.me} ".encode() + bytes(200)
 
-    async def check(self, height: int, view: int, payload: bytes) -> bytes:
+    async def check(self, height: int, view: int, payload: bytes, *, decided: bool) -> bytes:
         if height != self.head + 1:
             raise Superseded
         parts = payload.split(b" ")
         if len(parts) != 4 or int(parts[0]) != height or int(parts[1]) > view or self.refuse(payload):
             raise InvalidProposal(f"expected a payload of height {height}, got {payload[:20]!r}")
+        if self.clock_is_slow and int(parts[2]) != self.me and not decided:
+            raise Premature("from the future")
         return digest_of(payload)
 
     async def commit(self, height: int, payload: bytes, seal: Seal) -> None:

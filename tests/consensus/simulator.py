@@ -176,11 +176,15 @@ class Node:
                 if self.honest:
                     monitor.decision(effect.certificate.height, effect.certificate.digest)
                 self.ledger.append(effect.payload)
+                late, self.effects = self.effects, deque()
                 self.begin()
+                self.effects.extend(late)
             case _:
                 assert_never(effect)
 
     def count(self, vote: Vote) -> None:
+        if vote.height != self.replica.height:
+            return  # A late commit, which decides nothing any more.
         self.tally.add(vote)
         subject = subject_of(vote)
         votes = self.tally.ready(subject)

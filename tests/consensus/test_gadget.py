@@ -231,6 +231,97 @@ async def test_p16_a_validator_whose_signatures_are_bad_is_left_out_of_the_seal(
         assert {peer for peer, _ in network.nodes[index].faults} == {peer_id(3)}
 
 
+def slow(network: Network, validator: int) -> None:
+    """Let what a validator sends and gets take so long that the others decide without it."""
+    carry = network.carry
+
+    async def late(sender: int, receiver: int, frame: bytes) -> None:
+        await trio.sleep(0.2 if validator in (sender, receiver) else 0)
+        await carry(sender, receiver, frame)
+
+    network.carry = late  # type: ignore[method-assign]
+
+
+async def test_p20_the_slowest_validator_is_in_every_seal_that_the_next_block_carries(
+    nursery: trio.Nursery, tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    network = Network(nursery, tmp_path, 4)
+    slow(network, 3)
+    await network.start(0, 1, 2, 3)
+    with trio.fail_after(10):
+        await network.reach(6)
+    assert {tuple(seal.voter_indices(4)) for _, seal in network.hosts[0].blocks} == {(0, 1, 2)}
+    for height in (2, 3, 4, 5, 6):
+        seal = network.hosts[height % 4].parent_seals[height]
+        assert seal is not None
+        assert seal.voter_indices(4) == [0, 1, 2, 3]
+    assert all(node.faults == [] for node in network.nodes.values())
+
+
+async def test_p20_nobody_is_waited_for_so_blocks_come_every_block_time(
+    nursery: trio.Nursery, tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    network = Network(nursery, tmp_path, 4)
+    network.lost = lambda sender, _, message: sender == 3 and isinstance(message, Vote)
+    await network.start(0, 1, 2, 3)
+    with trio.fail_after(2.5):
+        await network.reach(2)
+    seal = network.hosts[2].parent_seals[2]
+    assert seal is not None
+    assert seal.voter_indices(4) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("bringer", [b"stranger", peer_id(3)])
+async def test_p20_a_forged_late_vote_spoils_no_seal_and_its_bringer_is_named(
+    bringer: bytes, nursery: trio.Nursery, tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    network = Network(nursery, tmp_path, 4)
+    await network.start(0, 1, 2)
+    with trio.fail_after(20):
+        await network.reach(1)
+        primary = network.nodes[2]
+        if bringer == peer_id(3):  # It proves who it is with a genuine vote, on something else.
+            good = signed_vote(3, 3, 1, 7, Phase.COMMIT, bytes(32))
+            primary.gadget.deliver(bringer, encode(good))
+        digest = digest_of(network.hosts[2].blocks[0][0])
+        primary.gadget.deliver(bringer, encode(signed_vote(2, 3, 1, 0, Phase.COMMIT, digest)))
+        await network.reach(2)
+    seal = network.hosts[2].parent_seals[2]
+    assert seal is not None
+    assert seal.voter_indices(4) == [0, 1, 2]
+    assert [peer for peer, _ in primary.faults] == [bringer]
+
+
+async def test_p20_a_forged_late_vote_keeps_no_genuine_one_out(
+    nursery: trio.Nursery, tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    network = Network(nursery, tmp_path, 4)
+    await network.start(0, 1, 2)
+    with trio.fail_after(20):
+        await network.reach(1)
+        digest = digest_of(network.hosts[2].blocks[0][0])
+        for bringer, signer in ((b"stranger", 2), (peer_id(3), 3)):
+            vote = signed_vote(signer, 3, 1, 0, Phase.COMMIT, digest)
+            network.nodes[2].gadget.deliver(bringer, encode(vote))
+        await network.reach(2)
+    seal = network.hosts[2].parent_seals[2]
+    assert seal is not None
+    assert seal.voter_indices(4) == [0, 1, 2, 3]
+
+
+async def test_p21_a_validator_whose_clock_is_slow_follows_takes_its_turns_and_accuses_nobody(
+    nursery: trio.Nursery, tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    network = Network(nursery, tmp_path, 4)
+    network.syncing = False
+    network.hosts[3].clock_is_slow = True
+    await network.start(0, 1, 2, 3)
+    with trio.fail_after(9.5):
+        await network.reach(9)
+    assert [words(payload) for payload in network.agreed()[:9]] == [[h, 0, h % 4] for h in range(1, 10)]
+    assert all(node.faults == [] for node in network.nodes.values())
+
+
 async def test_p16_an_equivocating_primary_is_proven_to_be_one_and_the_chain_goes_on(
     nursery: trio.Nursery, tmp_path: Path, autojump_clock: MockClock
 ) -> None:

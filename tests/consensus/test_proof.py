@@ -61,6 +61,17 @@ def test_p9_a_quorum_of_commits_is_the_seal() -> None:
     assert not verify_seal(SET, GENESIS, certificate(Phase.PREPARE).seal(0))
 
 
+def test_p20_late_commits_make_a_seal_fuller_and_forged_ones_make_none(verifier: Verifier) -> None:
+    quorum, late = certificate(Phase.COMMIT), vote(2, Phase.COMMIT).signature
+    full = verifier.seal(quorum, {2: late})
+    assert full is not None
+    assert full.voter_indices(4) == [0, 1, 2, 3]
+    assert verify_seal(SET, GENESIS, full)
+    assert verifier.seal(quorum, {}) == quorum.seal(0)
+    for forged in (vote(2).signature, vote(3, Phase.COMMIT).signature, bytes(96), b"\xff" * 96):
+        assert verifier.seal(quorum, {2: forged}) is None
+
+
 def test_p16_one_bad_signature_spoils_the_aggregate(verifier: Verifier) -> None:
     good = {voter: vote(voter).signature for voter in (0, 1)}
     for bad in (vote(3, view=1).signature, bytes(96), b"\xc0" + bytes(95)):

@@ -63,7 +63,7 @@ def locked_backup(me: int = 2) -> Replica:
 def test_a_backup_goes_through_the_normal_case() -> None:
     backup = replica(2)
     assert backup.step(e.Started()) == [e.SetTimer(HEIGHT, 0, 3000)]
-    assert backup.step(proposal()) == [e.Check(HEIGHT, 0, DIGEST, GOOD)]
+    assert backup.step(proposal()) == [e.Check(HEIGHT, 0, DIGEST, GOOD, decided=False)]
     assert backup.step(checked()) == [e.Persist(Accepted(HEIGHT, 0, DIGEST, GOOD, None)), prepare(0)]
     assert backup.step(e.Prepared(certificate(0))) == [e.Persist(Locked(HEIGHT, certificate(0))), commit(0)]
     assert backup.step(e.Committed(certificate(0))) == [e.StopTimer(), e.Decide(certificate(0), GOOD)]
@@ -108,7 +108,7 @@ def test_p6_a_second_proposal_in_a_view_is_ignored() -> None:
 def test_p7_a_payload_that_the_host_refuses_gets_no_vote_and_leaves_the_view_open() -> None:
     backup = replica(2)
     swapped = e.Proposed(HEIGHT, 0, DIGEST, OTHER, None)
-    assert steps(backup, e.Started(), swapped)[-1] == e.Check(HEIGHT, 0, DIGEST, OTHER)
+    assert steps(backup, e.Started(), swapped)[-1] == e.Check(HEIGHT, 0, DIGEST, OTHER, decided=False)
     assert backup.step(e.Checked(HEIGHT, DIGEST, OTHER, False)) == []
     assert steps(backup, proposal(), checked())[-1] == prepare(0)
 
@@ -132,10 +132,38 @@ def test_p9_commits_decide_in_whatever_view_once_the_payload_is_there(view: int)
     assert backup.step(e.Committed(certificate(view))) == [e.RequestPayload(HEIGHT, DIGEST)]
     assert backup.step(e.ResendDue()) == [e.RequestPayload(HEIGHT, DIGEST)]
     assert backup.step(e.TimedOut(HEIGHT, 0)) == []
-    assert backup.step(e.Fetched(HEIGHT, OTHER)) == [e.Check(HEIGHT, view, DIGEST, OTHER)]
+    assert backup.step(e.Fetched(HEIGHT, OTHER)) == [e.Check(HEIGHT, view, DIGEST, OTHER, decided=True)]
     assert backup.step(e.Checked(HEIGHT, DIGEST, OTHER, False)) == []
-    assert backup.step(e.Fetched(HEIGHT, GOOD)) == [e.Check(HEIGHT, view, DIGEST, GOOD)]
-    assert backup.step(checked()) == [e.StopTimer(), e.Decide(certificate(view), GOOD)]
+    assert backup.step(e.Fetched(HEIGHT, GOOD)) == [e.Check(HEIGHT, view, DIGEST, GOOD, decided=True)]
+    assert backup.step(checked())[:2] == [e.StopTimer(), e.Decide(certificate(view), GOOD)]
+
+
+@pytest.mark.parametrize("view", [0, 3])
+def test_p20_a_backup_that_was_not_needed_casts_its_commit_after_the_decision(view: int) -> None:
+    backup = replica(2)
+    steps(backup, e.Started(), proposal(), checked())
+    decision = [e.StopTimer(), e.Decide(certificate(view), GOOD)]
+    assert backup.step(e.Committed(certificate(view))) == [*decision, commit(view)]
+
+
+def test_p20_a_backup_that_has_left_the_view_that_decides_casts_no_commit_in_it() -> None:
+    backup = replica(2)
+    steps(backup, e.Started(), proposal(), checked(), e.TimedOut(HEIGHT, 0))
+    assert backup.step(e.Committed(certificate(0))) == [e.StopTimer(), e.Decide(certificate(0), GOOD)]
+
+
+def test_p20_who_only_follows_casts_nothing_after_a_decision() -> None:
+    follower = Replica(TIMING, HEIGHT, validator_set(4), None)
+    steps(follower, e.Started(), proposal(), checked())
+    assert follower.step(e.Committed(certificate(0))) == [e.StopTimer(), e.Decide(certificate(0), GOOD)]
+
+
+def test_p21_a_payload_that_is_decided_while_it_is_refused_is_checked_again_as_decided_and_once() -> None:
+    backup = replica(2)
+    steps(backup, e.Started(), proposal())
+    assert backup.step(e.Committed(certificate(0))) == []
+    assert backup.step(checked(valid=False)) == [e.Check(HEIGHT, 0, DIGEST, GOOD, decided=True)]
+    assert backup.step(checked(valid=False)) == []
 
 
 def test_p10_a_new_primary_proposes_the_highest_lock_again() -> None:
@@ -148,7 +176,7 @@ def test_p10_a_new_primary_proposes_the_highest_lock_again() -> None:
     assert not any(isinstance(effect, e.Build) for effect in effects)
     proof = new_view(*changes, lock=high)
     assert steps(primary, e.Fetched(HEIGHT, GOOD), checked()) == [
-        e.Check(HEIGHT, 3, DIGEST, GOOD),
+        e.Check(HEIGHT, 3, DIGEST, GOOD, decided=False),
         e.SetTimer(HEIGHT, 3, 5000),
         e.Persist(Accepted(HEIGHT, 3, DIGEST, GOOD, proof)),
         e.Propose(HEIGHT, 3, DIGEST, GOOD, proof),
@@ -200,7 +228,7 @@ def test_p11_a_proposal_with_a_sound_proof_moves_a_replica_to_its_view(proof: Ne
     backup.step(e.Started())
     assert steps(backup, proposal(2, proof=proof), checked()) == [
         e.SetTimer(HEIGHT, 2, 5000),
-        e.Check(HEIGHT, 2, DIGEST, GOOD),
+        e.Check(HEIGHT, 2, DIGEST, GOOD, decided=False),
         e.Persist(Accepted(HEIGHT, 2, DIGEST, GOOD, proof)),
         prepare(2),
     ]
@@ -276,7 +304,7 @@ def test_p17_a_proposal_without_its_payload_makes_a_replica_ask_for_it() -> None
     backup.step(e.Started())
     assert backup.step(e.Proposed(HEIGHT, 0, DIGEST, None, None)) == [e.RequestPayload(HEIGHT, DIGEST)]
     assert backup.step(e.ResendDue()) == [e.RequestPayload(HEIGHT, DIGEST)]
-    assert backup.step(e.Fetched(HEIGHT, GOOD)) == [e.Check(HEIGHT, 0, DIGEST, GOOD)]
+    assert backup.step(e.Fetched(HEIGHT, GOOD)) == [e.Check(HEIGHT, 0, DIGEST, GOOD, decided=False)]
 
 
 def test_one_that_only_follows_casts_nothing_and_decides_all_the_same() -> None:
@@ -292,7 +320,7 @@ def test_one_that_only_follows_casts_nothing_and_decides_all_the_same() -> None:
         e.Changed(change(1, 3)),
         e.ResendDue(),
     )
-    assert effects == [e.SetTimer(HEIGHT, 0, 3000), e.Check(HEIGHT, 0, DIGEST, GOOD)]
+    assert effects == [e.SetTimer(HEIGHT, 0, 3000), e.Check(HEIGHT, 0, DIGEST, GOOD, decided=False)]
     assert follower.step(e.Committed(certificate(0))) == [e.StopTimer(), e.Decide(certificate(0), GOOD)]
 
 

@@ -25,6 +25,19 @@ def test_p2_votes_are_ready_at_a_quorum_and_once() -> None:
         assert tally.knows(vote(n - 1))
 
 
+def test_p20_a_commit_counts_still_when_there_are_enough() -> None:
+    tally = Tally(validator_set(4))
+    commits = [vote(voter, phase=Phase.COMMIT) for voter in range(4)]
+    for early in commits[:3]:
+        tally.add(early)
+    tally.certified(subject_of(commits[0]))
+    assert not tally.knows(commits[3])
+    tally.add(commits[3])
+    assert tally.knows(commits[3])
+    assert tally.ready(subject_of(commits[0])) is None
+    assert list(tally.votes(subject_of(commits[0])).values()) == commits
+
+
 def test_votes_for_other_digests_views_and_phases_do_not_add_up() -> None:
     tally = Tally(validator_set(4))
     for other in (vote(0), vote(1, OTHER), vote(2, view=1), vote(3, phase=Phase.COMMIT)):

@@ -1,0 +1,71 @@
+"""What one validator says at one height: its votes as signed messages, each signed once however often it is sent."""
+
+from functools import partial
+from typing import Final
+
+from chain.primitives import bls
+from chain.primitives.seal import Phase
+from consensus.events import CastViewChange, CastVote, Propose
+from consensus.host import RunInThread, Signer
+from consensus.messages import PrePrepare, ViewChange, Vote
+from consensus.proof import Verifier
+
+# A view signs three messages at most; resends of the last few views' cost nothing.
+SIGNATURES_MAX: Final = 8
+
+
+class BlsSigner:
+    """A signer that has its key in memory."""
+
+    def __init__(self, secret_key: bytes, run: RunInThread) -> None:
+        self._secret_key = secret_key
+        self._public_key = bls.public_key(secret_key)
+        self._run = run
+
+    @property
+    def public_key(self) -> bytes:
+        return self._public_key
+
+    async def sign(self, message: bytes) -> bytes:
+        return await self._run(partial(bls.sign, self._secret_key, message))
+
+
+class Voice:
+    """Turns what the replica casts into messages. `me` is the signer's place in the set; None has nothing to say."""
+
+    def __init__(self, signer: Signer | None, verifier: Verifier) -> None:
+        keys = [authority.bls_key for authority in verifier.validators.authorities]
+        self.me = keys.index(signer.public_key) if signer is not None and signer.public_key in keys else None
+        self._signer = signer
+        self._verifier = verifier
+        self._signatures: dict[bytes, bytes] = {}
+
+    async def vote(self, cast: CastVote) -> Vote:
+        """Return a prepare or a commit."""
+        message = self._verifier.vote_message(cast.height, cast.view, cast.phase, cast.digest)
+        return Vote(cast.height, cast.view, cast.phase, cast.digest, self._index, await self._sign(message))
+
+    async def proposal(self, cast: Propose) -> tuple[PrePrepare, Vote]:
+        """Return a proposal, and the prepare that it carries."""
+        vote = await self.vote(CastVote(cast.height, cast.view, Phase.PREPARE, cast.digest))
+        return PrePrepare(cast.height, cast.view, cast.digest, vote.signature, cast.payload, cast.new_view), vote
+
+    async def change(self, cast: CastViewChange) -> ViewChange:
+        """Return a view change."""
+        signature = await self._sign(self._verifier.change_message(cast.height, cast.view, cast.lock))
+        return ViewChange(cast.height, cast.view, self._index, cast.lock, signature)
+
+    @property
+    def _index(self) -> int:
+        assert self.me is not None, "a replica without a place in the set casts no votes"
+        return self.me
+
+    async def _sign(self, message: bytes) -> bytes:
+        assert self._signer is not None, "a replica without a key casts no votes"
+        signature = self._signatures.get(message)
+        if signature is None:
+            signature = await self._signer.sign(message)
+            while len(self._signatures) >= SIGNATURES_MAX:
+                del self._signatures[next(iter(self._signatures))]
+            self._signatures[message] = signature
+        return signature
