@@ -12,6 +12,7 @@ from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
+from chain.net.messages import TRANSACTION_BYTES_MAX
 from chain.primitives.hashing import Hash, blake2_256
 from chain.primitives.types import sender_and_nonce
 from runtime.types import InvalidTransaction, ValidTransaction
@@ -62,6 +63,7 @@ class PoolLimits:
 
     count_max: int = 8192  # Substrate's default; about four full blocks of transfers
     bytes_max: int = 20 * 1024 * 1024  # Substrate's default
+    transaction_bytes_max: int = TRANSACTION_BYTES_MAX  # peers drop whoever passes on a larger one
     sender_count_max: int = 1024  # an eighth of the pool for one account: many accounts are needed to fill it
     ban_ms: int = 60_000  # long enough for gossip to stop echoing, short enough to try again after a top-up
     ban_count_max: int = 16384  # 32-byte hashes: 2 MB; the oldest bans are forgotten first
@@ -136,6 +138,11 @@ class Pool:
 
     def precheck(self, raw: bytes, now_ms: int) -> Hash:
         """Refuse, before its validation is paid for, what `submit` would refuse anyway. Returns the hash."""
+        if len(raw) > self.limits.transaction_bytes_max:
+            raise ImmediatelyDropped(
+                f"expected a transaction of at most {self.limits.transaction_bytes_max} bytes, which is what the network "
+                f"passes on; got {len(raw)}"
+            )
         found = blake2_256(raw)
         if found in self._by_hash:
             raise AlreadyImported(f"transaction 0x{found.hex()} is in the pool already")
@@ -144,8 +151,6 @@ class Pool:
             raise TemporarilyBanned(
                 f"transaction 0x{found.hex()} was found invalid; it can be sent again in {until_ms - now_ms} ms"
             )
-        if len(raw) > self.limits.bytes_max:
-            raise ImmediatelyDropped(f"the pool holds {self.limits.bytes_max} bytes, the transaction has {len(raw)}")
         return found
 
     def submit(self, raw: bytes, valid: ValidTransaction, now_ms: int) -> Hash:

@@ -10,6 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from chain.net.messages import TRANSACTION_BYTES_MAX, Transactions, pack, unpack
 from chain.pool import (
     AlreadyImported,
     Fate,
@@ -180,9 +181,19 @@ def test_the_byte_limit_makes_room_for_one_large_transaction_by_several_small() 
     submit(pool, BOB, 0, priority=2, size=100 + size)
     assert order(pool) == [(BOB, 0), (ALICE, 0), (ALICE, 1)]
     assert pool.bytes_used == 4 * size
-    with pytest.raises(ImmediatelyDropped, match=f"the pool holds {4 * size} bytes"):
+    with pytest.raises(ImmediatelyDropped, match="the pool is full"):
         submit(pool, CHARLIE, 0, priority=100, size=4 * size)
     assert pool.counts() == (3, 0)
+
+
+def test_a_transaction_that_peers_would_refuse_to_take_is_refused_here() -> None:
+    pool = Pool()
+    too_long = transaction(ALICE, 0, size=TRANSACTION_BYTES_MAX)
+    with pytest.raises(ImmediatelyDropped, match=f"at most {TRANSACTION_BYTES_MAX} bytes.* got {len(too_long)}"):
+        pool.precheck(too_long, NOW_MS)
+    longest = transaction(ALICE, 0, size=TRANSACTION_BYTES_MAX - (len(too_long) - TRANSACTION_BYTES_MAX))
+    assert pool.submit(longest, verdict(ALICE, 0), NOW_MS) == blake2_256(longest)
+    assert unpack(pack(Transactions((longest,)))[4:]) == Transactions((longest,))
 
 
 def test_a_sender_cannot_fill_the_pool_nor_push_out_its_own() -> None:
