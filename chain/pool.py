@@ -140,8 +140,8 @@ class Pool:
         """Refuse, before its validation is paid for, what `submit` would refuse anyway. Returns the hash."""
         if len(raw) > self.limits.transaction_bytes_max:
             raise ImmediatelyDropped(
-                f"expected a transaction of at most {self.limits.transaction_bytes_max} bytes, which is what the network "
-                f"passes on; got {len(raw)}"
+                f"expected a transaction of at most {self.limits.transaction_bytes_max} bytes, which is the most that "
+                f"peers take from each other, got {len(raw)}"
             )
         found = blake2_256(raw)
         if found in self._by_hash:
