@@ -19,7 +19,7 @@ import trio
 from chain.importer import Importer
 from chain.ledger import ExecutedBlock, Rejected
 from chain.pool import Pool
-from chain.primitives import bls
+from chain.primitives import bls, ss58
 from chain.primitives.hashing import Hash, blake2_256
 from chain.primitives.scale import ScaleError
 from chain.primitives.seal import Seal, ValidatorSet, beacon_message
@@ -135,8 +135,8 @@ class Author:
         refused, self._refused = self._refused, None
         if refused is not None and refused.height == height and refused.hash != seal.block_hash:
             self._tell_of_clocks(
-                f"validator 0x{refused.proposer.hex()} proposed a block {refused.ahead_ms // 1000} s ahead of this "
-                "machine's clock and others did not take it either: its clock is wrong"
+                f"validator {ss58.encode(refused.proposer)} proposed a block that is {refused.ahead_ms // 1000} s "
+                "ahead of this machine's clock and was not decided on: one of the two clocks is wrong"
             )
         await self._importer.import_block(Block.decode(payload), seal)
 

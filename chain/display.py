@@ -9,8 +9,10 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import assert_never
 
 from chain.primitives import ss58
+from consensus.host import GadgetState
 
 RESET = "\x1b[0m"
 COLOURS = {"block": "\x1b[2m", "round": "\x1b[1;32m", "stall": "\x1b[1;33m", "error": "\x1b[1;31m"}
@@ -76,6 +78,23 @@ def block_line(
     late = f"  view {view}" if view else ""
     count = f"{transactions} transaction{'' if transactions == 1 else 's'}"
     return f"{height:>7}  {short_hash(hash)}  by {author:<9} {parent}{without}  {count}{late}"
+
+
+def waiting_line(state: GadgetState, names: Names) -> str:
+    """Whom consensus waits for, and to do what."""
+    missing = ", ".join(names[account] for account in state.missing)
+    match state.phase:
+        case "proposal":
+            what = f"{missing} to propose"
+        case "prepare" | "commit":
+            what = f"{missing} to {state.phase}"
+        case "view-change":
+            what = f"{missing} to change to it"
+        case "sealing":
+            what = "the block that a quorum has decided on, and for nobody's vote"
+        case _:
+            assert_never(state.phase)
+    return f"view {state.view} waits for {what}"
 
 
 def round_line(

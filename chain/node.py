@@ -18,7 +18,7 @@ import trio
 
 from chain.author import Author
 from chain.blobs import BlobChunks, BlobStore
-from chain.display import say, short_hash
+from chain.display import say, short_hash, waiting_line
 from chain.importer import Imported, Importer
 from chain.intake import Intake
 from chain.ledger import Ledger
@@ -217,9 +217,7 @@ class Node:
     def _why_stalled(self) -> str:
         if self._gadget is None:
             return f"{len(self._network.peers())} peers connected, the best at height {self._sync.status.target}"
-        state = self._gadget.state
-        missing = ", ".join(self._reporter.names[account] for account in state.missing) or "nobody"
-        return f"view {state.view} waits for {missing} to {state.phase}"
+        return waiting_line(self._gadget.state, self._reporter.names)
 
     # --- what the network asks (chain.net.handler.Handler) ---
 

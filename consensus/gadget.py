@@ -42,6 +42,7 @@ from consensus.events import (
     TimedOut,
 )
 from consensus.host import (
+    Awaited,
     GadgetState,
     Host,
     InvalidProposal,
@@ -166,11 +167,13 @@ class Gadget:
     @property
     def state(self) -> GadgetState:
         """Where consensus stands, as far as this node has heard."""
+        phase: Awaited
         replica, tally = self._at.replica, self._at.ballot.tally
         expected = set(range(self._at.validators.n))
         if replica.deciding is not None:
             phase, voted = "sealing", tally.voters(replica.deciding.view, Phase.COMMIT)
-        elif replica.changing:
+            expected = voted  # There is a quorum: the payload or the disk is waited for, and no validator.
+        elif replica.changing and len(replica.supporters()) < self._at.validators.quorum:
             phase, voted = "view-change", replica.supporters()
         elif replica.accepted is None:
             phase, voted, expected = "proposal", set(), {replica.primary}

@@ -5,7 +5,7 @@ Consensus sees heights, digests and payload bytes only; what a payload holds is 
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 from chain.primitives.seal import Seal, ValidatorSet
 
@@ -96,13 +96,17 @@ class Timing:
             raise ValueError(f"expected timeout_ms_max of at least {self.timeout_ms}, got {self.timeout_ms_max}")
 
 
+# What a height can be waiting for; "sealing" is the block itself, once a quorum has decided on it.
+Awaited = Literal["proposal", "prepare", "commit", "view-change", "sealing"]
+
+
 @dataclass(frozen=True, slots=True)
 class GadgetState:
     """Where consensus stands, for operators. Validators are named by account."""
 
     height: int
     view: int
-    phase: str  # "proposal", "prepare", "commit", "view-change" or "sealing": what is being waited for.
+    phase: Awaited
     primary: bytes
     voted: tuple[bytes, ...]  # Who has voted in that phase, as far as this node has heard.
-    missing: tuple[bytes, ...]
+    missing: tuple[bytes, ...]  # Who has not, and could.

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chain.display import Names, Token, block_line, round_line
+from chain.display import Names, Token, block_line, round_line, waiting_line
+from consensus.host import Awaited, GadgetState
 
 POT = Token("POT", 12)
 
@@ -40,6 +41,21 @@ def test_lines_are_aligned() -> None:
     first = round_line("digits", 1, 2_302_585, 98_000, 4, 4, "4 POT", "")
     second = round_line("digits", 12, 171_000, 955_555, 3, 4, "3 POT", "")
     assert first.index("accuracy") == second.index("accuracy")
+
+
+@pytest.mark.parametrize(
+    ("phase", "missing", "line"),
+    [
+        ("proposal", ("bob",), "view 3 waits for bob to propose"),
+        ("commit", ("alice", "bob"), "view 3 waits for alice, bob to commit"),
+        ("view-change", ("alice",), "view 3 waits for alice to change to it"),
+        ("sealing", (), "view 3 waits for the block that a quorum has decided on, and for nobody's vote"),
+    ],
+)
+def test_a_stall_names_who_is_missing_and_what_for(phase: Awaited, missing: tuple[str, ...], line: str) -> None:
+    accounts = tuple(name.encode() for name in missing)
+    names = Names({b"alice": "alice", b"bob": "bob"}, 42)
+    assert waiting_line(GadgetState(9, 3, phase, b"bob", (), accounts), names) == line
 
 
 def test_an_account_without_a_name_shows_the_head_of_its_address() -> None:

@@ -88,6 +88,30 @@ async def test_p14_the_state_names_who_is_missing(
     assert state.primary == account[2]
 
 
+async def test_p14_once_a_quorum_has_changed_view_its_primary_is_missing(
+    nursery: trio.Nursery, tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    network = Network(nursery, tmp_path, 4)
+    network.lost = lambda _, __, message: isinstance(message, PrePrepare)
+    await network.start(0, 1, 2, 3)
+    await trio.sleep(4)
+    state = network.nodes[0].gadget.state
+    primary = network.set.authorities[2].account
+    assert (state.view, state.phase, state.voted, state.missing) == (1, "proposal", (), (primary,))
+
+
+async def test_p9_once_a_quorum_has_committed_nobody_is_missing(
+    nursery: trio.Nursery, tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    network = Network(nursery, tmp_path, 4)
+    network.lost = lambda _, receiver, message: receiver == 0 and isinstance(message, PrePrepare | Payload)
+    network.syncing = False
+    await network.start(0, 1, 2, 3)
+    await trio.sleep(1.5)
+    state = network.nodes[0].gadget.state
+    assert (state.height, state.phase, len(state.voted), state.missing) == (1, "sealing", 3, ())
+
+
 async def test_p13_nodes_that_start_one_by_one_begin_once_there_is_a_quorum(
     nursery: trio.Nursery, tmp_path: Path, autojump_clock: MockClock
 ) -> None:
