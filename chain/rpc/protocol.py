@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from math import inf
 from typing import NoReturn
 
 from chain.rpc.errors import Code, RpcError
@@ -113,7 +114,7 @@ def _request(value: object) -> Request | Malformed:
     if not isinstance(value, dict):
         return Malformed(None, _invalid(f"expected an object, got {TYPE_NAMES.get(type(value), 'null')}"))
     number = value.get("id")
-    if isinstance(number, bool) or not isinstance(number, str | int | float | None):
+    if isinstance(number, bool) or not isinstance(number, str | int | float | None) or number in (inf, -inf):
         return Malformed(None, _invalid("id: expected a string or a number"))
     if value.get("jsonrpc") != "2.0":
         return Malformed(number, _invalid('jsonrpc: expected "2.0"'))

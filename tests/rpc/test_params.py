@@ -38,6 +38,10 @@ def test_positions_and_names_give_the_same_arguments() -> None:
         (["0x01", 5, "0x00"], "parameter 3 (at): expected 0x and 64 hex digits, got '0x00'"),
         (["0x01", 5, HASH, 1], "expected at most 3 parameters, got 4"),
         ({"key": "0x01", "wrong": 1}, "no parameter is called 'wrong'"),
+        (["0x 00", 5], "got '0x 00'"),
+        (["0X00", 5], "got '0X00'"),
+        ([[1, [2]], 5], "got an array of 2"),
+        ([{"a": 1}, 5], "got an object of 1"),
     ],
 )
 def test_a_wrong_parameter_is_named(given: list[object] | dict[str, object], words: str) -> None:

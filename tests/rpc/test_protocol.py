@@ -58,6 +58,7 @@ def test_a_batch_keeps_the_good_calls_beside_the_bad_ones() -> None:
         ("null", Code.INVALID_REQUEST, "expected an object"),
         ('{"id":1,"method":"m"}', Code.INVALID_REQUEST, "jsonrpc"),
         ('{"jsonrpc":"2.0","id":{},"method":"m"}', Code.INVALID_REQUEST, "id"),
+        ('{"jsonrpc":"2.0","id":1e999,"method":"m"}', Code.INVALID_REQUEST, "id"),
         ('{"jsonrpc":"2.0","id":1,"method":5}', Code.INVALID_REQUEST, "method"),
         ('{"jsonrpc":"2.0","id":1,"method":"m","params":"x"}', Code.INVALID_REQUEST, "params"),
     ],
@@ -66,6 +67,13 @@ def test_a_malformed_message_is_refused_with_the_reason(text: str | bytes, code:
     found, data = refusal(text)
     assert found == code
     assert words in str(data)
+
+
+def test_an_id_that_json_cannot_write_back_is_not_written_back() -> None:
+    for text in ('{"jsonrpc":"2.0","id":1e999,"method":"m"}', '{"id":-1e999}'):
+        entry = only(text)
+        assert isinstance(entry, Malformed)
+        assert '"id": null' in protocol.failure(entry.id, entry.error).replace('":', '": ')
 
 
 def test_deep_nesting_within_the_size_limit_is_refused() -> None:
