@@ -1,4 +1,4 @@
-"""Every method that `rpc_methods` lists, asked with whatever JSON can say: an answer or a readable refusal, never a bug."""
+"""Every method that `rpc_methods` lists, asked with whatever JSON can say: an answer or a readable refusal."""
 
 from __future__ import annotations
 
