@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -34,6 +35,7 @@ TESTNET = ROOT / "genesis" / "testnet.json"
 POT = 10**12
 ALICE = Keypair.from_uri("//Alice")
 BOB = Keypair.from_uri("//Bob")
+NODES = ("alice", "bob", "charlie", "dave")
 STOP_SECONDS_MAX = 5.0
 
 
@@ -242,8 +244,7 @@ async def test_garbage_on_every_port_ends_no_node(network: Network) -> None:
                         except trio.BrokenResourceError:
                             continue
         await until_height(client, await height_of(client) + 3)
-        nodes = ("alice", "bob", "charlie", "dave")
-        assert {name: network.pids[name] for name in nodes} == {name: before[name] for name in nodes}
+        assert {name: network.pids[name] for name in NODES} == {name: before[name] for name in NODES}
 
 
 async def test_a_killed_node_comes_back_and_catches_up(network: Network) -> None:
@@ -253,6 +254,22 @@ async def test_a_killed_node_comes_back_and_catches_up(network: Network) -> None
         height = await height_of(client)
         await until_height(client, height + 5)
         await until_height(killed, height + 5)
+    await agree(network)
+
+
+async def test_all_nodes_killed_at_once_keep_every_final_block_and_go_on(network: Network) -> None:
+    async with AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(Client.reconnecting([network.url(node)])) for node in range(4)]
+        await until_height(clients[0], 1)
+        for _ in range(2):
+            height = await height_of(clients[0])
+            final = await clients[0].request("chain_getBlockHash", list(range(height + 1)))
+            pids = network.pids
+            for name in NODES:
+                os.kill(pids[name], signal.SIGKILL)
+            for client in clients:
+                await until_height(client, height + 2)
+                assert await client.request("chain_getBlockHash", list(range(height + 1))) == final
     await agree(network)
 
 
