@@ -8,17 +8,19 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Awaitable, Callable
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import trio
 import typer
 
 from chain import __version__, cli_keys, cli_tasks, cli_transfer
-from chain.cli_common import RpcOption, UserError, fault_of, key_of
+from chain.cli_common import DEFAULT_RPC, KeyOption, RpcOption, UserError, fault_of, key_of
 from chain.display import say
-from chain.supervisor import cancel_when_told
+from chain.rpc.client import Client, ConnectionLost
+from chain.supervisor import EXIT_MISCONFIGURED, cancel_when_told
 
 app = typer.Typer(
     help="A blockchain whose work is training neural networks.\n\nStart with:  potchain --genesis genesis/testnet.json",
@@ -35,8 +37,13 @@ PORT = 30333  # Substrate's
 
 BasePath = Annotated[
     Path | None,
-    typer.Option(help="Folder for all data. [default: ~/.local/share/potchain/CHAIN_ID]", show_default=False),
+    typer.Option(
+        metavar="FOLDER", help="Folder for all data. [default: ~/.local/share/potchain/CHAIN_ID]", show_default=False
+    ),
 ]
+# What typer raises for a command line that it cannot read; only this kind of it has a public name.
+UsageError: type[Exception] = typer.BadParameter.__bases__[0]
+
 Supervised = Annotated[bool, typer.Option("--supervised", hidden=True, help="Stop when standard input ends.")]
 
 
@@ -50,7 +57,8 @@ def _version(wanted: bool) -> None:
 def run(
     context: typer.Context,
     genesis: Annotated[
-        Path | None, typer.Option(help="Genesis file of the chain to run, such as genesis/testnet.json.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Genesis file of the chain to run, such as genesis/testnet.json."),
     ] = None,
     validator: Annotated[
         str | None,
@@ -62,15 +70,28 @@ def run(
     full_node: Annotated[bool, typer.Option("--full-node", help="Run one node that follows the chain.")] = False,
     base_path: BasePath = None,
     name: Annotated[
-        str | None, typer.Option(help="Name of this node and of its folder. [default: the key's]", show_default=False)
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Name of this node and of its folder. [default: the key's]", show_default=False
+        ),
     ] = None,
     rpc_port: Annotated[
         int | None,
-        typer.Option(help=f"Port for RPC; of the first node, if several run. [default: {RPC_PORT}]", min=1, max=65535),
+        typer.Option(
+            metavar="PORT",
+            help=f"Port for RPC; of the first node, if several run. [default: {RPC_PORT}]",
+            min=1,
+            max=65535,
+        ),
     ] = None,
     port: Annotated[
         int | None,
-        typer.Option(help=f"Port for peers; of the first node, if several run. [default: {PORT}]", min=1, max=65535),
+        typer.Option(
+            metavar="PORT",
+            help=f"Port for peers; of the first node, if several run. [default: {PORT}]",
+            min=1,
+            max=65535,
+        ),
     ] = None,
     bootnode: Annotated[
         list[str] | None,
@@ -113,48 +134,68 @@ def run(
     _run(partial(run_node, config))
 
 
-KeyOption = Annotated[str, typer.Option(help="Key file, or a secret such as //Eve for a development account.")]
+RoleBasePath = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER", help="Folder for its files. [default: ~/.local/share/potchain/workers]", show_default=False
+    ),
+]
+RoleName = Annotated[str, typer.Option(metavar="NAME", help="Name of its folder in there, and in its messages.")]
+
+
+class Platform(StrEnum):
+    """Where JAX computes."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
+    TPU = "tpu"
+
+
+PlatformOption = Annotated[Platform, typer.Option(help="Where to compute.")]
 
 
 @app.command()
 def worker(
     key: KeyOption,
     rpc: RpcOption = None,
-    base_path: BasePath = None,
-    name: Annotated[str, typer.Option(help="Name of its folder.")] = "worker",
-    platform: Annotated[str, typer.Option(help="Where to compute: cpu, cuda or tpu.")] = "cpu",
+    base_path: RoleBasePath = None,
+    name: RoleName = "worker",
+    platform: PlatformOption = Platform.CPU,
     supervised: Supervised = False,
 ) -> None:
-    """Train: compute gradients for the tasks of the chain and earn what their slots pay."""
+    """Compute gradients for the tasks of the chain, and earn tokens."""
     from trainer.worker import run_worker
 
-    _run_role(partial(run_worker, platform=platform), key, rpc, base_path, name, supervised)
+    _run_role(partial(run_worker, platform=platform.value), key, rpc, base_path, name, supervised)
 
 
 @app.command()
 def auditor(
     key: KeyOption,
     rpc: RpcOption = None,
-    base_path: BasePath = None,
-    name: Annotated[str, typer.Option(help="Name of its folder.")] = "auditor",
-    platform: Annotated[str, typer.Option(help="Where to compute: cpu, cuda or tpu.")] = "cpu",
+    base_path: RoleBasePath = None,
+    name: RoleName = "auditor",
+    platform: PlatformOption = Platform.CPU,
     supervised: Supervised = False,
 ) -> None:
-    """Audit: recompute sampled slots beside a validator and attest to what is right; KEY is the validator's."""
+    """Recompute sampled slots beside a validator, and attest.
+
+    KEY is the validator's.
+    """
     from trainer.auditor import run_auditor
 
-    _run_role(partial(run_auditor, platform=platform), key, rpc, base_path, name, supervised)
+    _run_role(partial(run_auditor, platform=platform.value), key, rpc, base_path, name, supervised)
 
 
 @app.command()
 def aggregator(
     key: KeyOption,
     rpc: RpcOption = None,
-    base_path: BasePath = None,
-    name: Annotated[str, typer.Option(help="Name of its folder.")] = "aggregator",
+    base_path: RoleBasePath = None,
+    name: RoleName = "aggregator",
     supervised: Supervised = False,
 ) -> None:
-    """Aggregate: sum each round's updates and serve the model that results."""
+    """Sum each round's updates, and serve the model that results."""
     from trainer.aggregator import run_aggregator
 
     _run_role(run_aggregator, key, rpc, base_path, name, supervised)
@@ -171,8 +212,16 @@ def _run_role(
     keypair = key_of(key)
     cache = (base_path or default_base_path("workers")) / name
     cache.mkdir(parents=True, exist_ok=True)
-    urls = rpc or [f"ws://127.0.0.1:{RPC_PORT}"]
-    _run(partial(_until_stopped, partial(role, urls, keypair, cache, report=partial(say, name)), supervised))
+    urls = rpc or [DEFAULT_RPC]
+    report = partial(say, name)
+
+    async def main(arguments: list[str] | None = None) -> None:
+        async with trio.open_nursery() as nursery:
+            if not supervised:
+                nursery.start_soon(_tell_connection, urls, report)
+            await role(urls, keypair, cache, report=report)
+
+    _run(partial(_until_stopped, main, supervised))
 
 
 async def _until_stopped(main: Callable[[], Awaitable[None]], supervised: bool) -> None:
@@ -180,6 +229,18 @@ async def _until_stopped(main: Callable[[], Awaitable[None]], supervised: bool) 
         nursery.start_soon(cancel_when_told, nursery.cancel_scope, supervised)
         await main()
         nursery.cancel_scope.cancel()
+
+
+async def _tell_connection(urls: list[str], report: Callable[[str], None]) -> None:
+    """Say at the start whether there is a node: the roles themselves wait for one without a word."""
+    for url in urls:
+        try:
+            async with Client.connect(url):
+                report(f"works with the node at {url}; Ctrl-C stops")
+                return
+        except ConnectionLost as error:
+            report(str(error))
+    report("no node answers; trying again until one does")
 
 
 def default_base_path(chain_id: str) -> Path:
@@ -192,10 +253,22 @@ def _run(main: Callable[[], Awaitable[None]]) -> None:
     trio.run(main)
 
 
-def main() -> None:
+def _usage(error: Any) -> str:
+    """What is wrong with a command line; a group without a command explains itself in full."""
+    text = str(error.format_message())
+    if "\n" in text:
+        return text
+    command = "potchain" if error.ctx is None else error.ctx.command_path
+    return f"error: {text[:1].lower()}{text[1:].removesuffix('.')}; see: {command} --help"
+
+
+def main(arguments: list[str] | None = None) -> None:
     """Entry point: turn what the user can mend into one line and exit code 2; anything else is a bug and stays loud."""
     try:
-        app(standalone_mode=True)
+        sys.exit(app(arguments, prog_name="potchain", standalone_mode=False))
+    except UsageError as error:
+        print(_usage(error), file=sys.stderr)
+        sys.exit(EXIT_MISCONFIGURED)
     except BaseException as error:
         fault = fault_of(error)
         if fault is None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import errno
+import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from chain.display import Token
+from chain.display import Token, say
 from chain.launcher import CannotLaunch
 from chain.ledger import Conflict
 from chain.net.errors import PortInUse
@@ -29,6 +31,9 @@ RpcOption = Annotated[
     typer.Option(
         metavar="URL", help="RPC address of a node; may be given again as a fallback. [default: ws://127.0.0.1:9944]"
     ),
+]
+KeyOption = Annotated[
+    str, typer.Option(metavar="KEY", help="Key file, or a secret such as //Eve for a development account.")
 ]
 NodeOption = Annotated[str, typer.Option("--rpc", metavar="URL", help="RPC address of a node.")]
 DEFAULT_RPC = "ws://127.0.0.1:9944"
@@ -77,6 +82,8 @@ def fault_of(error: BaseException) -> Fault | None:
 
 def secret_of(text: str) -> str:
     """The secret URI behind a key file's name, or the text itself where it is one; raises KeyFileError."""
+    if not text.strip():
+        raise UserError("expected a key file, a phrase in quotes or a secret such as //Alice, got nothing")
     is_file_name = not text.startswith(("//", "0x")) and " " not in text
     return read_secret(Path(text)) if is_file_name else text
 
@@ -84,6 +91,29 @@ def secret_of(text: str) -> str:
 def key_of(text: str, scheme: Scheme = Scheme.ED25519) -> Keypair:
     """The key behind a key file's name or a secret URI; raises KeyFileError or KeyUriError."""
     return Keypair.from_uri(secret_of(text), scheme)
+
+
+class Progress:
+    """Lines that stay, and on a terminal a last line that says what is going on until the next one."""
+
+    def __init__(self) -> None:
+        self._terminal = sys.stdout.isatty()
+
+    def show(self, text: str) -> None:
+        """Say what is going on, in place of what was said before."""
+        if self._terminal:
+            width = shutil.get_terminal_size().columns - 1
+            print(f"\r\x1b[2K{text[:width]}", end="", flush=True)
+
+    def say(self, kind: str, text: str) -> None:
+        """Print a line that stays."""
+        self.clear()
+        say(kind, text)
+
+    def clear(self) -> None:
+        """Nothing goes on any more."""
+        if self._terminal:
+            print("\r\x1b[2K", end="", flush=True)
 
 
 async def token_of(client: Client) -> tuple[Token, int]:

@@ -18,11 +18,12 @@ app = typer.Typer(help="Make keys and look at them.", no_args_is_help=True)
 @app.command()
 def new(
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write the secret to this new file, for its owner only.")
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Write the secret to this new file, for its owner only."),
     ] = None,
-    words: Annotated[int, typer.Option(help="Words of the phrase: 12, 15, 18, 21 or 24.")] = 12,
+    words: Annotated[int, typer.Option(metavar="N", help="Words of the phrase: 12, 15, 18, 21 or 24.")] = 12,
 ) -> None:
-    """Make a new key: a secret phrase that every Substrate wallet understands."""
+    """Make a new key: a phrase that every Substrate wallet understands."""
     try:
         phrase = new_phrase(words)
     except ValueError as error:
@@ -39,8 +40,10 @@ def new(
 
 @app.command()
 def inspect(
-    key: Annotated[str, typer.Argument(help="Key file, phrase in quotes, 0x seed, or a path such as //Alice.")],
-    prefix: Annotated[int, typer.Option(help="SS58 prefix of the addresses.", min=0, max=16383)] = 42,
+    key: Annotated[
+        str, typer.Argument(metavar="KEY", help="Key file, phrase in quotes, 0x seed, or a path such as //Alice.")
+    ],
+    prefix: Annotated[int, typer.Option(metavar="N", help="SS58 prefix of the addresses.", min=0, max=16383)] = 42,
 ) -> None:
     """Show the addresses and public keys of a secret."""
     _show(secret_of(key), prefix)

@@ -11,14 +11,18 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from chain.cli_common import DEFAULT_RPC, NodeOption, UserError, token_of
-from chain.display import round_line, say
-from chain.rpc.client import Client
+from chain.cli_common import DEFAULT_RPC, NodeOption, Progress, UserError, token_of
+from chain.display import Token, round_line
+from chain.rpc.client import Client, ConnectionLost, Heads, RequestTimeout
 
 app = typer.Typer(help="Look at training tasks and fetch models.", no_args_is_help=True)
 
 PARAMETER_BYTES_MAX = 1 << 30  # a quarter of a billion parameters
 PROGRAM_BYTES_MAX = 64 << 20
+# Blocks come once a second, and after a failed view some seconds later: a watcher is told of silence beyond that, and
+# more and more rarely.
+PATIENCE_SECONDS = 10.0
+PATIENCE_SECONDS_MAX = 600.0
 
 TaskId = Annotated[int, typer.Argument(metavar="ID", help="The task's number, as `potchain task list` shows it.")]
 
@@ -32,29 +36,28 @@ def list_tasks(rpc: NodeOption = DEFAULT_RPC) -> None:
 async def _list(rpc: str) -> None:
     async with Client.connect(rpc) as client:
         token, _ = await token_of(client)
-        table = Table("id", "name", "status", "round", "loss", "accuracy", "minted", box=None)
-        for entry in await client.request("training_tasks"):
-            task = await client.request("training_task", entry["id"])
-            loss, accuracy = _last(task["loss"]), _last(task["accuracy"])
-            table.add_row(
-                str(task["id"]),
-                task["name"],
-                task["status"],
-                f"{task['round']}/{task['rounds']}",
-                "" if loss is None else f"{loss:.4f}",
-                "" if accuracy is None else f"{accuracy:.2%}",
-                token.format(task["minted"]),
-            )
-        Console().print(table)
-
-
-def _last(series: list[list[Any]]) -> float | None:
-    return series[-1][1] if series else None
+        tasks = await client.request("training_tasks")
+    if not tasks:
+        print("this chain has no tasks")
+        return
+    table = Table("id", "name", "status", "round", "loss", "accuracy", "minted", box=None)
+    for task in tasks:
+        loss, accuracy = task["latestLoss"], task["latestAccuracy"]
+        table.add_row(
+            str(task["id"]),
+            task["name"],
+            task["status"],
+            f"{task['round']}/{task['rounds']}",
+            "" if loss is None else f"{loss:.4f}",
+            "" if accuracy is None else f"{accuracy:.2%}",
+            token.format(task["minted"]),
+        )
+    Console().print(table)
 
 
 @app.command()
 def watch(task: TaskId, rpc: NodeOption = DEFAULT_RPC) -> None:
-    """Print a line for each round of a task until it is completed (or Ctrl-C)."""
+    """Print a line for each round of a task until it is completed."""
     try:
         trio.run(_watch, rpc, task)
     except KeyboardInterrupt:
@@ -62,49 +65,89 @@ def watch(task: TaskId, rpc: NodeOption = DEFAULT_RPC) -> None:
 
 
 async def _watch(rpc: str, task_id: int) -> None:
-    async with Client.reconnecting([rpc]) as client, client.finalized_heads() as heads:
+    async with Client.connect(rpc) as client:  # A wrong address or number is an error at once, and not waited for.
         token, _ = await token_of(client)
-        shown = 0
-        async for _ in heads:
-            task = await client.request("training_task", task_id)
-            if shown == 0 and task["round"] > 1:
-                shown = task["round"] - 1  # the latest round at once, then each new one
-            while shown < task["round"]:
-                say("round", await _round_line(client, task, shown, token.format))
-                shown += 1
-            if task["status"] == "completed":
-                say("task", f"{task['name']} is completed: potchain task fetch {task_id} -o model.safetensors")
-                return
+        task = await client.request("training_task", task_id)
+    shown = max(0, task["round"] - 1)  # the latest round at once, then each new one
+    progress = Progress()
+    progress.say("task", f"{task['name']}: {task['round']} of {task['rounds']} rounds are final; Ctrl-C ends the watch")
+    try:
+        async with Client.reconnecting([rpc]) as client, client.finalized_heads() as heads:
+            while task["status"] != "completed" or shown < task["round"]:
+                await _next_block(client, heads, progress)
+                try:
+                    task = await client.request("training_task", task_id, timeout=PATIENCE_SECONDS)
+                    while shown < task["round"]:
+                        progress.say("round", await _round_line(client, task, shown, token))
+                        shown += 1
+                    if task["status"] == "active":
+                        progress.show(_phase_line(await client.request("training_round", task_id)))
+                except (ConnectionLost, RequestTimeout) as error:
+                    progress.say("stall", f"{error} Trying again")
+    finally:
+        progress.clear()
+    progress.say("task", f"{task['name']} is completed: potchain task fetch {task_id} -o model.safetensors")
 
 
-async def _round_line(client: Client, task: dict[str, Any], round: int, amount: Any) -> str:
+async def _next_block(client: Client, heads: Heads, progress: Progress) -> None:
+    """Wait for a block, and do not keep it to ourselves when none comes."""
+    waited, patience = 0.0, PATIENCE_SECONDS
+    while True:
+        with trio.move_on_after(patience):
+            await anext(heads)
+            return
+        waited += patience
+        patience = min(2 * patience, PATIENCE_SECONDS_MAX)
+        what = f"no block for {waited:.0f} s" if client.connected else f"no connection to {client.url}"
+        progress.say("stall", f"{what}: is the node running? Still waiting")
+
+
+def _phase_line(round: dict[str, Any]) -> str:
+    """How far the running round is."""
+    slots = round["slots"]
+    match round["phase"]:
+        case "commit":
+            done = f"{sum(slot['commitment'] is not None for slot in slots)}/{len(slots)} slots committed"
+        case "reveal":
+            done = f"{sum(slot['updateRoot'] is not None for slot in slots)}/{len(slots)} slots revealed"
+        case "audit":
+            done = f"audited by {len(round['attestations'])} validators so far"
+        case "idle":
+            done = "waiting for workers"
+        case _:
+            done = "final"
+    again = f", attempt {round['attempt'] + 1}" if round["attempt"] else ""
+    return f"round {round['round']}{again}: {done}"
+
+
+async def _round_line(client: Client, task: dict[str, Any], round: int, token: Token) -> str:
     record = await client.request("training_round", task["id"], round)
-    accepted = sum(1 for slot in record["slots"] if slot["accepted"])
-    loss, accuracy = dict(task["loss"]), dict(task["accuracy"])
     return round_line(
         task["name"],
         round,
-        round_micro(loss.get(round, 0.0)),
-        round_micro(accuracy.get(round, 0.0)),
-        accepted,
+        _millionths(record["loss"]),
+        _millionths(record["accuracy"]),
+        sum(slot["accepted"] for slot in record["slots"]),
         len(record["slots"]),
-        amount(record["minted"]),
+        token.format(record["minted"]),
         "",
     )
 
 
-def round_micro(value: float) -> int:
-    """A value in millionths, as the chain keeps it."""
+def _millionths(value: float) -> int:
+    """A value as the chain keeps it."""
     return round(value * 1_000_000)
 
 
 @app.command()
 def fetch(
     task: TaskId,
-    output: Annotated[Path, typer.Option("--output", "-o", help="File to write, in the safetensors format.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="File to write, in the safetensors format.")
+    ],
     rpc: NodeOption = DEFAULT_RPC,
 ) -> None:
-    """Fetch a task's model, check it against the root on chain, and write it as safetensors."""
+    """Fetch a task's model, checked against the root on chain."""
     if output.exists():
         raise UserError(f"{output} exists already and is left as it is; choose another name with -o")
     if not output.resolve().parent.is_dir():

@@ -44,9 +44,10 @@ def read_secret(path: Path) -> str:
         text = path.read_text() if status.st_size <= KEY_FILE_BYTES_MAX else ""
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise KeyFileError(
-            f"cannot read key file {path}: {reason}; make one with: potchain key new -o {path}"
-        ) from None
+        remedy = "give the path of one, or a secret such as //Alice"
+        if isinstance(error, FileNotFoundError):
+            remedy = f"make one with: potchain key new -o {path}, or give a secret such as //Alice"
+        raise KeyFileError(f"cannot read key file {path}: {reason}; {remedy}") from None
     if stat.S_IMODE(status.st_mode) & 0o077:
         raise KeyFileError(f"key file {path} can be read by others; close it with: chmod 600 {path}")
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]

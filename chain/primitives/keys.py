@@ -48,7 +48,7 @@ class Keypair:
     def from_seed(seed: bytes, scheme: Scheme = Scheme.ED25519) -> Keypair:
         """The key of a 32-byte seed."""
         if len(seed) != SEED_BYTES:
-            raise KeyUriError(f"a seed has {SEED_BYTES} bytes, got {len(seed)}")
+            raise KeyUriError(f"a seed has {SEED_BYTES} bytes (0x and {2 * SEED_BYTES} digits), got {len(seed)} bytes")
         match scheme:
             case Scheme.ED25519:
                 return Keypair(scheme, ed25519.public_key(seed), seed)

@@ -37,8 +37,10 @@ def decode(text: str, prefix: int | None = 42) -> bytes:
     data = _base58_decode(text)
     prefix_size = 1 if data[:1] < b"\x40" else 2
     if len(data) != prefix_size + ACCOUNT_BYTES + CHECKSUM_BYTES:
-        expected = prefix_size + ACCOUNT_BYTES + CHECKSUM_BYTES
-        raise Ss58Error(f"{text}: expected an address of {expected} bytes, got {len(data)}")
+        raise Ss58Error(
+            f"expected an address such as 5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY, got {text!r}: "
+            f"{len(data)} bytes where {prefix_size + ACCOUNT_BYTES + CHECKSUM_BYTES} are needed"
+        )
     body, checksum = data[:-CHECKSUM_BYTES], data[-CHECKSUM_BYTES:]
     if _checksum(body) != checksum:
         raise Ss58Error(f"{text}: the checksum does not match; a character is mistyped")

@@ -12,12 +12,12 @@ from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 
-from chain.rpc.errors import CannotConnect, ConnectionLost, RpcError, SlowSubscriber
+from chain.rpc.errors import CannotConnect, ClientError, ConnectionLost, RpcError, SlowSubscriber
 
 # The server bounds its responses at 16 MiB (metadata and a page of 1,000 keys are ~0.1 MB): twice that is garbage.
 MESSAGE_BYTES_MAX = 32 * 1024 * 1024
@@ -216,11 +216,11 @@ class Link:
 
 @asynccontextmanager
 async def open_link(url: str) -> AsyncIterator[Link]:
-    """Connect and read in the background for as long as the scope lasts; raises `CannotConnect`."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("ws", "wss") or not parts.hostname:
-        raise CannotConnect(f"{url!r} is no node address: expected ws://HOST:PORT or wss://HOST, got {url!r}")
-    port = parts.port or (443 if parts.scheme == "wss" else 80)
+    """Connect and read in the background for as long as the scope lasts; raises `CannotConnect`.
+
+    What is no address at all is a `ClientError`: nobody should try it again.
+    """
+    parts, port = _parsed(url)
     resource = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     host = parts.netloc.rpartition("@")[2]
     stream: AnyStream
@@ -228,9 +228,9 @@ async def open_link(url: str) -> AsyncIterator[Link]:
         with trio.fail_after(CONNECT_SECONDS):
             if parts.scheme == "wss":
                 tls = ssl.create_default_context()
-                stream = await trio.open_ssl_over_tcp_stream(parts.hostname, port, ssl_context=tls)
+                stream = await trio.open_ssl_over_tcp_stream(str(parts.hostname), port, ssl_context=tls)
             else:
-                stream = await trio.open_tcp_stream(parts.hostname, port)
+                stream = await trio.open_tcp_stream(str(parts.hostname), port)
     except OSError as failure:
         raise CannotConnect(f"cannot reach {url}: {os_reason(failure)}: is the node running?") from None
     except trio.TooSlowError:
@@ -247,6 +247,16 @@ async def open_link(url: str) -> AsyncIterator[Link]:
         raise sole(group) from None
     finally:
         await trio.aclose_forcefully(stream)
+
+
+def _parsed(url: str) -> tuple[SplitResult, int]:
+    """The parts of a node's address, and its port."""
+    with suppress(ValueError):  # A port out of range, half an IPv6 address.
+        parts = urlsplit(url)
+        port = parts.port or (443 if parts.scheme == "wss" else 80)
+        if parts.scheme in ("ws", "wss") and parts.hostname:
+            return parts, port
+    raise ClientError(f"expected a node address such as ws://127.0.0.1:9944, got {url!r}")
 
 
 async def _converse(
@@ -303,13 +313,17 @@ def os_reason(error: BaseException) -> str:
             seen = seen.__cause__
         else:
             break
-    text = os.strerror(seen.errno) if isinstance(seen, OSError) and seen.errno and seen.errno > 0 else str(seen)
+    text = str(seen)
+    if isinstance(seen, OSError) and seen.strerror:  # Of a name that does not resolve, errno is no system error.
+        text = os.strerror(seen.errno) if seen.errno and seen.errno > 0 else seen.strerror
     return text[:1].lower() + text[1:]
 
 
 def _refusal(error: BaseException) -> str:
     """Why a handshake failed: the HTTP status where there is one (a full node answers 503)."""
     status = getattr(error, "status_code", None)
+    if isinstance(error, trio.TooSlowError):
+        return f"no answer in {HANDSHAKE_SECONDS:g} s"
     return f"HTTP status {status}" if status is not None else type(error).__name__
 
 

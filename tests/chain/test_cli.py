@@ -75,6 +75,28 @@ def test_without_arguments_the_help_says_how_to_start() -> None:
     assert "potchain --genesis genesis/testnet.json" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("frobnicate", "no such command 'frobnicate'; see: potchain --help"),
+        ("--frobnicate", "no such option: --frobnicate; see: potchain --help"),
+        ("--rpc-port 70000", "less than or equal to 65535; see: potchain --help"),
+        ("task watch one", "'ID'"),
+        ("transfer --from //Alice", "missing argument 'ADDRESS'; see: potchain transfer --help"),
+        ("worker --key //Eve --platform abacus", "'abacus' is not one of 'cpu', 'cuda', 'tpu'"),
+    ],
+)
+def test_a_command_line_that_is_wrong_names_the_help_to_read(command: str, words: str) -> None:
+    assert words in refusal(*command.split())
+
+
+def test_a_group_without_a_command_lists_what_there_is() -> None:
+    done = potchain("task")
+    assert done.returncode == 2
+    assert "Usage:" in done.stderr
+    assert "fetch" in done.stderr
+
+
 def test_a_missing_genesis_file_is_named_and_nothing_is_written(tmp_path: Path) -> None:
     message = refusal("--genesis", tmp_path / "none.json", "--base-path", tmp_path / "data")
     assert "none.json: No such file or directory; give the path of one with --genesis" in message

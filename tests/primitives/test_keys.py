@@ -131,10 +131,10 @@ def test_addresses_survive_on_every_network(account: bytes, prefix: int) -> None
 @pytest.mark.parametrize(
     ("address", "why"),
     [
-        ("", "expected an address of 35 bytes, got 0"),
+        ("", "got '': 0 bytes where 35 are needed"),
         ("5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQZ", "mistyped"),
         ("5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQ0", "character 48, '0'"),
-        ("5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQ", "expected an address of 3. bytes"),
+        ("5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQ", "3. bytes where 3. are needed"),
         ("15oF4uVJwmo4TdGW7VfQxNLavjCXviqxT9S1MgbjMNHr6Sp5", "network 0, expected 42"),
         ("5" * 51, "at most 50 characters"),
         ("Älice", "character 1, 'Ä'"),

@@ -8,6 +8,7 @@ import socket
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -20,6 +21,7 @@ from chain.rpc.client import (
     BlobNotFound,
     CannotConnect,
     Client,
+    ClientError,
     ConnectionLost,
     RpcError,
     SlowSubscriber,
@@ -205,9 +207,17 @@ async def test_no_node_is_one_line_that_says_what_to_do() -> None:
         async with Client.connect(f"ws://127.0.0.1:{port}"):
             pass
     assert str(caught.value) == f"cannot reach ws://127.0.0.1:{port}: connection refused: is the node running?"
-    with pytest.raises(CannotConnect, match="expected ws://HOST:PORT"):
-        async with Client.connect("localhost:9944"):
+    with pytest.raises(CannotConnect, match=r"nowhere.invalid:1: [a-z ]+: is the node running\?"):
+        async with Client.connect("ws://nowhere.invalid:1"):
             pass
+
+
+@pytest.mark.parametrize("url", ["localhost:9944", "http://127.0.0.1:9944", "ws://127.0.0.1:port", "ws://[::1"])
+@pytest.mark.parametrize("connect", [Client.connect, lambda url: Client.reconnecting([url])])
+async def test_what_is_no_address_is_not_tried_again(url: str, connect: Any) -> None:
+    with pytest.raises(ClientError, match="expected a node address such as ws:"), trio.fail_after(5):
+        async with connect(url) as client:
+            await client.request("system_chain")
 
 
 async def test_a_port_that_speaks_something_else_is_recognised(monkeypatch: pytest.MonkeyPatch) -> None:
