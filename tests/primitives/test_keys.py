@@ -49,7 +49,7 @@ def test_a_phrase_a_password_and_numbers_are_part_of_the_uri() -> None:
     ("uri", "why"),
     [
         ("alice", "no BIP-39 phrase"),
-        ("0x12", "32 bytes, got 1"),
+        ("0x12", r"32 bytes \(0x and 64 digits\), got 1 bytes"),
         ("0xzz", "not hexadecimal"),
         ("//Alice/soft", "soft junction /soft is not supported"),
         ("bottom bottom bottom bottom bottom bottom bottom bottom bottom bottom bottom bottom", "checksum"),
