@@ -27,6 +27,7 @@ from chain.net.messages import Role
 from chain.net.network import Network
 from chain.net.peer import PeerInfo
 from chain.pool import Pool
+from chain.primitives import ss58
 from chain.primitives.hashing import Hash
 from chain.primitives.keys import Keypair, Scheme
 from chain.primitives.seal import Seal, ValidatorSet
@@ -302,17 +303,18 @@ class Node:
         return data
 
     def consensus_state(self) -> Mapping[str, object] | None:
-        """Where consensus stands, with names of validators as addresses."""
+        """Where consensus stands; validators are named by address."""
         if self._gadget is None:
             return None
         state = self._gadget.state
+        address = partial(ss58.encode, prefix=self._config.spec.properties.ss58_format)
         return {
             "height": state.height,
             "view": state.view,
             "phase": state.phase,
-            "primary": "0x" + state.primary.hex(),
-            "voted": ["0x" + account.hex() for account in state.voted],
-            "missing": ["0x" + account.hex() for account in state.missing],
+            "primary": address(state.primary),
+            "voted": [address(account) for account in state.voted],
+            "missing": [address(account) for account in state.missing],
         }
 
     # --- blobs of the genesis file ---

@@ -257,6 +257,28 @@ async def test_a_killed_node_comes_back_and_catches_up(network: Network) -> None
     await agree(network)
 
 
+async def test_a_stall_names_who_is_missing_and_ends_when_one_of_them_is_back(network: Network) -> None:
+    async with Client.reconnecting([network.url(0)]) as client:
+        await until_height(client, 1)
+        stopped = ("charlie", "dave")
+        try:
+            for name in stopped:
+                os.kill(network.pids[name], signal.SIGSTOP)
+            with trio.fail_after(60):
+                while b"waits for charlie, dave to change to it" not in (network.base / "alice.log").read_bytes():
+                    await trio.sleep(0.5)
+            state = await client.request("consensus_state")
+            assert state["missing"] == [ss58.encode(Keypair.from_uri(f"//{name.title()}").public) for name in stopped]
+            height = await height_of(client)
+            os.kill(network.pids["charlie"], signal.SIGCONT)
+            await until_height(client, height + 1)
+        finally:
+            for name in stopped:
+                os.kill(network.pids[name], signal.SIGCONT)
+        await until_height(client, height + 3)
+    await agree(network)
+
+
 async def test_all_nodes_killed_at_once_keep_every_final_block_and_go_on(network: Network) -> None:
     async with AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(Client.reconnecting([network.url(node)])) for node in range(4)]
