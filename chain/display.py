@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -63,7 +64,8 @@ def say(kind: str, text: str) -> None:
     line = f"{time.strftime('%H:%M:%S')}  {kind:<8} {text}"
     if sys.stdout.isatty() and kind in COLOURS:
         line = f"{COLOURS[kind]}{line}{RESET}"
-    print(line, flush=True)
+    with suppress(OSError):  # Lines that go to a file on a full disk are lost, and nothing else is.
+        print(line, flush=True)
 
 
 def block_line(

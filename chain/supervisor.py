@@ -12,9 +12,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import trio
 
@@ -109,8 +109,9 @@ class Supervisor:
         else:
             self._pids[name] = pid
         temporary = self._pids_path.with_suffix(".new")
-        temporary.write_text(json.dumps(self._pids, indent=1))
-        os.replace(temporary, self._pids_path)
+        with suppress(OSError):  # A full disk must not end the children: they stop and come back by themselves.
+            temporary.write_text(json.dumps(self._pids, indent=1))
+            os.replace(temporary, self._pids_path)
 
 
 async def _stop(process: trio.Process) -> None:
@@ -129,11 +130,11 @@ async def _stop(process: trio.Process) -> None:
 
 
 class RotatingLog:
-    """A log file that is moved aside to `NAME.1` when it has grown to LOG_BYTES_MAX."""
+    """A log file that is moved aside to `NAME.1` when it has grown to LOG_BYTES_MAX. A full disk costs lines of it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file: BinaryIO = path.open("ab")
+        self._file = path.open("ab", buffering=0)
 
     def __enter__(self) -> RotatingLog:
         return self
@@ -142,12 +143,12 @@ class RotatingLog:
         self._file.close()
 
     def write(self, data: bytes) -> None:
-        if self._file.tell() + len(data) > LOG_BYTES_MAX:
-            self._file.close()
-            os.replace(self._path, self._path.with_name(self._path.name + ".1"))
-            self._file = self._path.open("ab")
-        self._file.write(data)
-        self._file.flush()
+        with suppress(OSError):
+            if self._file.tell() + len(data) > LOG_BYTES_MAX:
+                os.replace(self._path, self._path.with_name(self._path.name + ".1"))
+                full, self._file = self._file, self._path.open("ab", buffering=0)
+                full.close()
+            self._file.write(data)
 
 
 def _describe_end(code: int) -> str:

@@ -34,6 +34,10 @@ class WalForeign(Exception):
     """The log belongs to another validator or chain."""
 
 
+class WalFailed(Exception):
+    """The disk did not take a record. No vote is cast without one; the node has to stop."""
+
+
 class Wal:
     """The records of the highest height that this validator voted at; earlier heights are sealed and forgotten."""
 
@@ -70,9 +74,12 @@ class Wal:
         return self.records[0].height if self.records else 0
 
     def append(self, record: Record) -> None:
-        """Write a record and wait for the disk. The first of a new height takes the place of the old height's."""
+        """Write a record and wait for the disk. The first of a new height takes the place of the old height's.
+
+        Raises WalFailed when the disk fails, then and ever after.
+        """
         if self._failed:
-            raise OSError(f"an earlier write to {self._path} failed: restart the node to read back what is on the disk")
+            raise WalFailed(f"an earlier write to {self._path} failed: restart the node to read what is on the disk")
         if record.height < self.height:
             raise ValueError(f"expected a record of height {self.height} or above, got one of {record.height}")
         body = RECORD.encode(record)
@@ -81,13 +88,19 @@ class Wal:
         length = len(body).to_bytes(4, "little")
         framed = _FRAME.pack(len(body), zlib.crc32(length), zlib.crc32(body)) + body
         self._failed = True  # Until the disk has said otherwise.
-        if self._file is None or record.height > self.height:
-            self._begin(framed)
-            self.records = [record]
-        else:
-            _write(self._file, framed)
-            os.fsync(self._file)
-            self.records.append(record)
+        try:
+            if self._file is None or record.height > self.height:
+                self._begin(framed)
+                self.records = [record]
+            else:
+                _write(self._file, framed)
+                os.fsync(self._file)
+                self.records.append(record)
+        except OSError as error:
+            raise WalFailed(
+                f"the vote log {self._path} could not be written ({error.strerror}), and no vote is cast without it; "
+                "make room on its disk, or replace it if it is faulty, then start the node again"
+            ) from error
         self._failed = False
 
     def close(self) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chain.display import Names, Token, block_line, round_line, waiting_line
+from chain.display import Names, Token, block_line, round_line, say, waiting_line
 from consensus.host import Awaited, GadgetState
 
 POT = Token("POT", 12)
@@ -62,3 +64,12 @@ def test_an_account_without_a_name_shows_the_head_of_its_address() -> None:
     names = Names({b"\x01" * 32: "alice"}, 42)
     assert names[b"\x01" * 32] == "alice"
     assert names[b"\x02" * 32] == "5C7LYpP2…"
+
+
+def test_a_line_for_a_full_disk_is_lost_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    with open("/dev/full", "w", buffering=1) as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        say("block", "nobody reads this")
+        monkeypatch.undo()
+        with pytest.raises(OSError, match="No space left"):
+            full.close()

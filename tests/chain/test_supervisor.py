@@ -122,3 +122,16 @@ def test_a_log_never_grows_past_its_bound(tmp_path: Path) -> None:
     sizes = {file.name: file.stat().st_size for file in tmp_path.iterdir()}
     assert sizes.keys() == {"one.log", "one.log.1"}
     assert max(sizes.values()) <= LOG_BYTES_MAX
+
+
+async def test_a_full_disk_costs_log_lines_and_no_child(tmp_path: Path) -> None:
+    watched = Watched(tmp_path)
+    watched.supervisor = Supervisor(Path("/dev/full/processes.json"), watched._on_line, watched._on_restart)
+    child = Child("one", ("-c", "print('up', flush=True)"), Path("/dev/full"))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watched.supervisor.run, child)
+        with trio.fail_after(10):
+            while len(watched.restarts) < 2:
+                await trio.sleep(0.01)
+        nursery.cancel_scope.cancel()
+    assert watched.lines[:2] == [("one", "up")] * 2

@@ -22,6 +22,7 @@ from consensus.messages import (
     Vote,
     encode,
 )
+from consensus.wal import WalFailed
 from tests.consensus.network import GENESIS, Network, digest_of, peer_id, secret
 
 
@@ -422,9 +423,8 @@ async def test_garbage_is_turned_away_and_floods_are_bounded(
 async def test_p4_when_the_log_cannot_be_written_the_gadget_ends_and_casts_nothing(
     nursery: trio.Nursery, tmp_path: Path, autojump_clock: MockClock
 ) -> None:
-    network = Network(nursery, tmp_path, 1)
-    (tmp_path / "0.new").mkdir()
-    with pytest.RaisesGroup(OSError, flatten_subgroups=True, allow_unwrapped=True):
+    network = Network(nursery, tmp_path / "is-not-there", 1)
+    with pytest.RaisesGroup(WalFailed, flatten_subgroups=True, allow_unwrapped=True):
         async with trio.open_nursery() as own:
             network.nursery = own
             await network.start(0)
