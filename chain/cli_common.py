@@ -22,6 +22,7 @@ from chain.rpc.errors import PortInUse as RpcPortInUse
 from chain.store import DataFolderError, StorageFailed
 from chain.supervisor import EXIT_MISCONFIGURED, Misconfigured
 from chain.validator_keys import KeyFileError, read_secret
+from consensus.wal import WalCorrupt, WalFailed, WalForeign
 from runtime.types import GenesisError
 
 EXIT_FAILED = 1  # the command was right but did not succeed
@@ -53,6 +54,8 @@ USER_ERRORS = (
     DataFolderError,
     CannotLaunch,
     Misconfigured,
+    WalCorrupt,
+    WalForeign,
     RpcPortInUse,
     PortInUse,
 )
@@ -71,13 +74,21 @@ def fault_of(error: BaseException) -> Fault | None:
     if isinstance(error, BaseExceptionGroup):
         faults = [fault_of(inner) for inner in error.exceptions]
         return faults[0] if all(faults) else None
-    if isinstance(error, RpcError | ClientError | StorageFailed | Conflict):
+    if isinstance(error, RpcError | ClientError | StorageFailed | WalFailed | Conflict):
         return Fault(str(error), EXIT_FAILED)
     if isinstance(error, USER_ERRORS):
-        return Fault(" ".join(str(error).split()), EXIT_MISCONFIGURED)
-    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EPERM):
+        # A disk has room again by itself, or by its operator's hand: starting again is then all that it takes.
+        return Fault(" ".join(str(error).split()), EXIT_FAILED if _is_full(error.__cause__) else EXIT_MISCONFIGURED)
+    if isinstance(error, OSError) and _is_full(error):
+        where = f" for {error.filename}" if error.filename else ""
+        return Fault(f"{error.strerror}{where}: make room on the disk, then start again", EXIT_FAILED)
+    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
         return Fault(f"{error.strerror}: {error.filename}; choose another folder with --base-path", EXIT_MISCONFIGURED)
     return None
+
+
+def _is_full(error: BaseException | None) -> bool:
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def secret_of(text: str) -> str:
