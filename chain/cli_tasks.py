@@ -57,7 +57,7 @@ async def _list(rpc: str) -> None:
 
 @app.command()
 def watch(task: TaskId, rpc: NodeOption = DEFAULT_RPC) -> None:
-    """Print a line for each round of a task until it is completed."""
+    """Print a line for each round of a task until no more follow."""
     try:
         trio.run(_watch, rpc, task)
     except KeyboardInterrupt:
@@ -73,7 +73,7 @@ async def _watch(rpc: str, task_id: int) -> None:
     progress.say("task", f"{task['name']}: {task['round']} of {task['rounds']} rounds are final; Ctrl-C ends the watch")
     try:
         async with Client.reconnecting([rpc]) as client, client.finalized_heads() as heads:
-            while task["status"] != "completed" or shown < task["round"]:
+            while task["status"] == "active" or shown < task["round"]:
                 await _next_block(client, heads, progress)
                 try:
                     task = await client.request("training_task", task_id, timeout=PATIENCE_SECONDS)
@@ -86,7 +86,7 @@ async def _watch(rpc: str, task_id: int) -> None:
                     progress.say("stall", f"{error} Trying again")
     finally:
         progress.clear()
-    progress.say("task", f"{task['name']} is completed: potchain task fetch {task_id} -o model.safetensors")
+    progress.say("task", f"{task['name']} is {task['status']}: potchain task fetch {task_id} -o model.safetensors")
 
 
 async def _next_block(client: Client, heads: Heads, progress: Progress) -> None:

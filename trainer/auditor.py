@@ -26,8 +26,6 @@ from trainer.views import RoundView, TaskView
 MICRO = 1_000_000
 # u64 in the call; a loss beyond 10^12 says no more than that the task diverged.
 LOSS_MICRO_MAX = 10**18
-# The Training module's answer to a challenge after the deadline.
-AUDIT_CLOSED = "Training.AuditClosed"
 
 
 async def run_auditor(
@@ -58,14 +56,12 @@ class TaskAuditor:
         self._updates: dict[Hash, Update | None] = {}
         self._verdicts: dict[tuple[int, Hash], bool] = {}
         self._models: dict[tuple[int, ...], tuple[NextModel, Evaluation, int]] = {}
-        # Slots that can no longer be challenged.
-        self._stands: set[int] = set()
 
     async def step(self, view: RoundView, height: int) -> None:
         """Challenge what is wrong; when nothing is left to challenge, attest."""
         if self._round != (view.round, view.attempt):
             self._round = (view.round, view.attempt)
-            self._updates, self._verdicts, self._models, self._stands = {}, {}, {}, set()
+            self._updates, self._verdicts, self._models = {}, {}, {}
         if view.phase != "audit":
             await self.job.prepare(self.engine)
             return
@@ -73,15 +69,13 @@ class TaskAuditor:
             return
         await self._recompute(view)
         wrong = [slot for slot in view.revealed if not self._is_right(view, slot)]
-        news = [slot for slot in wrong if not view.slots[slot].challenged and slot not in self._stands]
+        news = [slot for slot in wrong if not view.slots[slot].challenged]
         if news:
             async with trio.open_nursery() as nursery:
                 for slot in news:
                     nursery.start_soon(self._challenge, view, slot)
             return
-        # What nobody challenged in time stands, unless there is nothing that could be added up.
-        left_out = [s for s in wrong if view.slots[s].challenged or self._update(view, s) is None]
-        await self._attest(view, tuple(slot for slot in view.revealed if slot not in left_out))
+        await self._attest(view, tuple(slot for slot in view.revealed if slot not in wrong))
 
     async def _fetch(self, view: RoundView, height: int) -> bool:
         """Fetch the revealed updates; whether all are here, or given up on after half of the audit's time."""
@@ -137,8 +131,6 @@ class TaskAuditor:
             )
         except NodeError as failure:
             error = str(failure)
-        if error == AUDIT_CLOSED:
-            self._stands.add(slot)
         # Somebody else's challenge, or a round that is over, is as good.
         if error is None:
             self.report(f"task {self.task.id} round {view.round}: challenged slot {slot}")

@@ -14,7 +14,7 @@ from chain.primitives.hashing import Hash
 from chain.primitives.keys import Keypair
 from chain.rpc.client import BlobNotFound, BlobTooLarge, Client, ClientError, RpcError
 from trainer import views
-from trainer.views import RoundView, TaskView, WorkerView
+from trainer.views import RoundView, TaskView
 
 
 class NodeError(Exception):
@@ -43,8 +43,11 @@ class Node(Protocol):
     async def round(self, task: int) -> RoundView:
         """A task's running round."""
 
-    async def worker(self) -> WorkerView:
-        """This account as a worker."""
+    async def is_worker(self) -> bool:
+        """Whether this account is registered as a worker that can be drawn."""
+
+    async def is_paused(self, task: int) -> bool:
+        """Whether this account missed a slot of a running task, and is not drawn for it until it resumes."""
 
     async def is_aggregator(self) -> bool:
         """Whether this account is bonded as an aggregator."""
@@ -54,6 +57,9 @@ class Node(Protocol):
 
     async def get_blob(self, root: Hash, bytes_max: int) -> bytes:
         """A blob, checked against its root; BlobMissing or BlobOversized where that is certain."""
+
+    async def has_blob(self, root: Hash) -> bool:
+        """Whether the node has a blob, or found it at a peer."""
 
     async def put_blob(self, data: bytes) -> Hash:
         """Store a blob at the node."""
@@ -80,9 +86,11 @@ class RpcNode:
     async def round(self, task: int) -> RoundView:
         return views.round_of(await self._request("training_round", task))
 
-    async def worker(self) -> WorkerView:
-        worker = await self._read(lambda chain: chain.training.workers[self.account])
-        return WorkerView(bonded=worker.bond > 0, active=worker.active)
+    async def is_worker(self) -> bool:
+        return bool(await self._read(lambda chain: chain.training.workers[self.account].active))
+
+    async def is_paused(self, task: int) -> bool:
+        return bool(await self._read(lambda chain: self.account in chain.training.paused_workers[task]))
 
     async def is_aggregator(self) -> bool:
         return bool(await self._read(lambda chain: self.account in chain.training.aggregators))
@@ -103,6 +111,15 @@ class RpcNode:
             raise BlobOversized(str(error)) from None
         except ClientError as error:
             raise NodeError(str(error)) from None
+
+    async def has_blob(self, root: Hash) -> bool:
+        try:
+            await self.get_blob(root, 0)
+        except BlobMissing:
+            return False
+        except BlobOversized:
+            pass  # It is there: one byte of it is more than was asked for.
+        return True
 
     async def put_blob(self, data: bytes) -> Hash:
         try:

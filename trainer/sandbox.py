@@ -28,8 +28,10 @@ from trainer.packing import PackingError
 
 # Programs kept for a child that has to be started again.
 PROGRAMS_MAX = 8
-# After that many deaths in a row with one program, the program is taken to be the reason.
+# After that many deaths in a row with one program, the program is taken to be the reason, and rests for ten minutes
+# before each further try: what killed the engines may also have been this machine running out of memory.
 CRASHES_MAX = 3
+SUSPENDED_SECONDS = 600.0
 PLATFORMS = ("cpu", "cuda", "tpu")
 # What JAX needs to find an accelerator, and nothing else, comes from the parent's environment.
 PASSED_ON = ("PATH", "LANG", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_HOME", "TPU_VISIBLE_CHIPS", "TPU_NAME")
@@ -49,7 +51,11 @@ class EngineTimeout(EngineError):
 
 
 class ProgramRefused(EngineError):
-    """The program may not run here: it is malformed, not on the list, too costly, or kills every engine."""
+    """The program may not run here: it is malformed, not on the list or too costly."""
+
+
+class ProgramSuspended(EngineError):
+    """The program killed every engine lately, and is not tried for a while."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +97,7 @@ class Engine:
         self._loaded: set[Hash] = set()
         self._programs: OrderedDict[Hash, tuple[Program, bytes]] = OrderedDict()
         self._crashes: dict[Hash, int] = {}
+        self._suspended: dict[Hash, float] = {}
         self._lock = trio.Lock()
 
     @property
@@ -144,8 +151,8 @@ class Engine:
         if root not in self._programs:
             raise EngineError(f"program 0x{root.hex()} was not loaded")
         program, blob = self._programs[root]
-        if self._crashes.get(root, 0) >= CRASHES_MAX:
-            raise ProgramRefused(f"it ended {CRASHES_MAX} engines in a row")
+        if trio.current_time() < self._suspended.get(root, 0.0):
+            raise ProgramSuspended(f"program 0x{root.hex()} ended {CRASHES_MAX} engines in a row and is left to rest")
         if self._process is None:
             await self._start()
         if root not in self._loaded:
@@ -207,6 +214,8 @@ class Engine:
 
     def _count(self, root: Hash) -> None:
         self._crashes[root] = self._crashes.get(root, 0) + 1
+        if self._crashes[root] >= CRASHES_MAX:
+            self._suspended[root] = trio.current_time() + SUSPENDED_SECONDS
 
     async def _start(self) -> None:
         home = self._cache_dir / "engine"

@@ -88,14 +88,6 @@ class RoundView:
         return tuple(index for index, slot in enumerate(self.slots) if slot.worker == worker)
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerView:
-    """Whether an account is bonded as a worker, and whether it is drawn for slots."""
-
-    bonded: bool
-    active: bool
-
-
 def task_of(value: Any) -> TaskView:
     """The task in an answer of `training_task`; OptimizerError when its optimiser makes no sense."""
     try:

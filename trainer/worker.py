@@ -25,6 +25,11 @@ from trainer.views import RoundView, TaskView
 
 # After a registration that failed (no money for the bond, say), this many blocks pass before the next.
 RETRY_BLOCKS = 10
+# Most audits end so many blocks after they began; in those that do not, something may be missing.
+SETTLED_BLOCKS = 2
+# A worker that misses slot after slot (its engine dies of each, say) waits twice as long every time: it costs each
+# round the time that the others wait for it. An hour of one-second blocks at most.
+PAUSE_BLOCKS_MAX = 4096
 
 
 async def run_worker(
@@ -71,22 +76,51 @@ class TaskWorker:
         self.job = job
         self.pending = pending
         self.report = report
+        # How many blocks the next pause lasts, and when this one ends.
+        self._patience = 0
+        self._resume_at: int | None = None
 
-    async def step(self, view: RoundView, height: int) -> None:  # noqa: ARG002
-        """Commit what is not committed, reveal what is not revealed."""
+    async def step(self, view: RoundView, height: int) -> None:
+        """Commit what is not committed, reveal what is not revealed, and keep what is revealed within reach."""
         mine = view.assigned(self.node.account)
-        if view.phase == "commit":
+        if not mine:
+            await trio.to_thread.run_sync(self.pending.forget_before, self.task.id, view.round, view.attempt)
+            await self.job.prepare(self.engine)
+            await self._resume(height)
+        elif view.phase == "commit":
             due = [slot for slot in mine if view.slots[slot].commitment is None]
-            # One at a time through the engine, all at once onto the chain.
-            for slot in due:
-                await self.prepare(view, slot)
-            await self._each(due, view, self._commit, "committed to")
+            await self._each(due, view, self._commit, "committed to", first=self.prepare)
         elif view.phase == "reveal":
             due = [s for s in mine if view.slots[s].commitment is not None and view.slots[s].update_root is None]
             await self._each(due, view, self._reveal, "revealed")
         else:
+            if height >= view.deadline - self.task.audit_blocks + SETTLED_BLOCKS:
+                await self._keep_within_reach([slot for slot in mine if view.slots[slot].update_root is not None], view)
             await trio.to_thread.run_sync(self.pending.forget_before, self.task.id, view.round, view.attempt)
             await self.job.prepare(self.engine)
+
+    async def _keep_within_reach(self, revealed: Sequence[int], view: RoundView) -> None:
+        """Store updates again that are gone with the node that had them: what nobody can fetch counts as wrong."""
+        for slot in revealed:
+            pending = self.pending.get(self.task.id, view.round, view.attempt, slot)
+            if pending is not None and not await self.node.has_blob(pending.update_root):
+                await self.node.put_blob(pending.update)
+
+    async def _resume(self, height: int) -> None:
+        """Be drawn again after a missed slot: at once, and later each time when nothing was revealed since."""
+        if not await self.node.is_paused(self.task.id):
+            return
+        if self._resume_at is None:
+            self._resume_at = height + self._patience
+            self._patience = min(max(1, 2 * self._patience), PAUSE_BLOCKS_MAX)
+        if height < self._resume_at:
+            return
+        error = await self.node.transact("training.resume", task=self.task.id)
+        if error is None:
+            self._resume_at = None
+            self.report(f"task {self.task.id}: back after a missed slot")
+        else:
+            self.report(f"task {self.task.id}: still paused after a missed slot: {error}")
 
     async def prepare(self, view: RoundView, slot: int) -> None:
         """Compute a slot's update and make it durable; an update that is durable is not computed again."""
@@ -119,7 +153,7 @@ class TaskWorker:
         if pending is None:
             return "its salt and update are not on disk: was the cache folder removed?"
         await self.node.put_blob(pending.update)
-        return await self.node.transact(
+        error = await self.node.transact(
             "training.reveal",
             task=self.task.id,
             round=view.round,
@@ -128,11 +162,23 @@ class TaskWorker:
             salt=pending.salt,
             update_root=pending.update_root,
         )
+        if error is None:
+            self._patience = 0
+        return error
 
     async def _each(
-        self, slots: Sequence[int], view: RoundView, act: Callable[[RoundView, int], Awaitable[str | None]], done: str
+        self,
+        slots: Sequence[int],
+        view: RoundView,
+        act: Callable[[RoundView, int], Awaitable[str | None]],
+        done: str,
+        *,
+        first: Callable[[RoundView, int], Awaitable[None]] | None = None,
     ) -> None:
-        """Act on all slots at once; one line for those that succeeded, one for each that failed."""
+        """Act on all slots at once; one line for those that succeeded, one for each that failed.
+
+        What comes `first` uses the engine and is done one slot at a time; a slot that is ready waits for no other.
+        """
         succeeded: list[int] = []
 
         async def one(slot: int) -> None:
@@ -147,6 +193,8 @@ class TaskWorker:
 
         async with trio.open_nursery() as nursery:
             for slot in slots:
+                if first is not None:
+                    await first(view, slot)
                 nursery.start_soon(one, slot)
         if succeeded:
             named = ", ".join(str(slot) for slot in sorted(succeeded))
@@ -154,20 +202,18 @@ class TaskWorker:
 
 
 async def _stay_registered(node: Node, heights: Heights, report: Report) -> None:
-    """Register, and resume after a pause, for as long as the worker runs."""
+    """Register, for as long as the worker runs."""
     height = heights.newest - 1
     while True:
         height = await heights.above(height)
         try:
-            worker = await node.worker()
-            if worker.active:
+            if await node.is_worker():
                 continue
-            call = "training.resume" if worker.bonded else "training.register_worker"
-            error = await node.transact(call)
+            error = await node.transact("training.register_worker")
         except NodeError as failure:
             error = str(failure)
         if error is None:
-            report(f"{'back after a pause' if worker.bonded else 'registered'}: can be drawn for slots from now on")
+            report("registered: can be drawn for slots from now on")
         else:
             report(f"not registered as a worker, trying again in {RETRY_BLOCKS} blocks: {error}")
             height = await heights.above(height + RETRY_BLOCKS - 1)

@@ -50,10 +50,10 @@ def training_tasks(context: Context) -> list[dict[str, Any]]:
     """All tasks in short, the newest last."""
     with context.state(None) as state:
         training = RUNTIME.at(state).training
-        count = training.next_task_id.get()
+        count, active = training.next_task_id.get(), training.active_tasks.get()
         genesis = context.backend.ledger.genesis_hash
         return [
-            _short_task(task_id, task, *_latest(training, genesis, task_id, task))
+            _short_task(task_id, task, task_id in active, *_latest(training, genesis, task_id, task))
             for task_id in range(max(0, count - TASKS_MAX), count)
             if (task := training.tasks.get(task_id)) is not None
         ]
@@ -66,10 +66,11 @@ def training_task(context: Context, task: Index32) -> dict[str, Any]:
         training = RUNTIME.at(state).training
         found = _task(training, task)
         genesis = context.backend.ledger.genesis_hash
+        is_active = task in training.active_tasks.get()
         points = [(number, *_figures.of(genesis, training, task, number)) for number in _chosen(found.round)]
     latest = points[-1][1:] if points else (None, None)
     return {
-        **_short_task(task, found, *latest),
+        **_short_task(task, found, is_active, *latest),
         "loss": [[number, loss] for number, loss, _ in points],
         "accuracy": [[number, accuracy] for number, _, accuracy in points],
         "paramsRoot": hexed(found.params_root),
@@ -140,12 +141,15 @@ def _latest(training: Any, genesis: Hash, task_id: int, task: Task) -> tuple[flo
     return _figures.of(genesis, training, task_id, task.round - 1) if task.round else (None, None)
 
 
-def _short_task(task_id: int, task: Task, loss: float | None, accuracy: float | None) -> dict[str, Any]:
+def _short_task(
+    task_id: int, task: Task, is_active: bool, loss: float | None, accuracy: float | None
+) -> dict[str, Any]:
+    # A task that was cancelled is active until its running round is final.
     return {
         "id": task_id,
         "name": task.name.decode(errors="replace"),
         "owner": ss58.encode(task.owner),
-        "status": task.status.name.lower(),
+        "status": "active" if is_active else task.status.name.lower(),
         "round": task.round,
         "rounds": task.rounds,
         "latestLoss": loss,

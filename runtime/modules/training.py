@@ -31,6 +31,7 @@ from runtime.modules.training_types import (
     ACTIVE_TASKS_MAX,
     AGGREGATORS_MAX,
     ROUNDS_MAX,
+    SETTLED_SLOTS_MAX,
     WORKERS_MAX,
     ZERO_HASH,
     Aggregate,
@@ -58,6 +59,10 @@ from runtime.types import DispatchError, GenesisError, Origin, Pays, Weight
 ROUND_ACCESS: Final = Weight(MILLISECOND)
 # A full list of workers takes as long as a round.
 WORKERS_ACCESS: Final = Weight(MILLISECOND)
+# Each hook reads every running round; most read nothing else.
+ROUND_HOOKS: Final = Weight(2 * MILLISECOND)
+# Paying a slot, or slashing its worker, touches some ten storage values.
+SLOT_SETTLED: Final = Weight(400 * MICROSECOND)
 
 
 class Training(TrainingSchema):
@@ -93,30 +98,37 @@ class Training(TrainingSchema):
 
     @call(index=1, weight=WORKERS_ACCESS)
     def register_worker(self, origin: Origin) -> None:
-        """Reserve WorkerBond and be drawn for slots from the next round on."""
+        """Reserve WorkerBond, or what is missing of it, and be drawn for slots from the next draw on."""
         account = origin.ensure_signed()
         worker = self.workers[account]
-        count = self.worker_count.get()
-        if worker.bond:
+        if worker.active:
             raise self.AlreadyRegistered
-        if count >= WORKERS_MAX:
-            raise self.TooManyWorkers
-        self.balances.reserve(account, self.worker_bond)
-        self.worker_count.put(count + 1)
+        if not worker.bond:
+            count = self.worker_count.get()
+            if count >= WORKERS_MAX:
+                raise self.TooManyWorkers
+            self.worker_count.put(count + 1)
+        self.balances.reserve(account, self.worker_bond - worker.bond)
         self.workers[account] = replace(worker, bond=self.worker_bond, active=True)
         training_workers.activate(self, account)
         self.emit(self.WorkerRegistered(account, self.worker_bond))
 
     @call(index=2, weight=Weight((ACTIVE_TASKS_MAX + 1) * MILLISECOND))
     def deregister_worker(self, origin: Origin) -> None:
-        """Leave and get the bond back; not while a slot of a running round is the worker's."""
+        """Leave: be drawn no more and get the bond back.
+
+        A worker that has a slot, or is drawn for one, keeps it and its bond: it calls again when those are final.
+        """
         account = origin.ensure_signed()
-        if not self.workers[account].bond:
+        worker = self.workers[account]
+        if not worker.bond:
             raise self.NotRegistered
-        for task in self.active_tasks.get():
-            if any(slot.worker == account for slot in self.rounds[task].slots):
-                raise self.WorkerAssigned(f"task {task} waits for the worker's slot of its running round")
-        training_workers.remove(self, account)
+        if not training_workers.is_engaged(self, account):
+            training_workers.remove(self, account)
+        elif worker.active:
+            training_workers.retire(self, account)
+        else:
+            raise self.WorkerAssigned
 
     @call(index=3, weight=ROUND_ACCESS)
     def commit(self, origin: Origin, task: TaskId, round: Round, attempt: u32, slot: Slot, commitment: H256) -> Pays:
@@ -223,7 +235,8 @@ class Training(TrainingSchema):
     def challenge(self, origin: Origin, task: TaskId, round: Round, attempt: u32, slot: Slot) -> Pays:
         """Say that a slot's update is wrong or cannot be fetched: every validator recomputes it and attests anew.
 
-        This has no deadline, so that no round waits for a blob that is gone; each slot is challenged once.
+        This has no deadline, so that no round waits for a blob that is gone; each slot is challenged once. A
+        validator that is refuted too often has to wait.
         """
         validator = origin.ensure_signed()
         self._ensure_authority(validator)
@@ -233,22 +246,23 @@ class Training(TrainingSchema):
             raise self.NotRevealed
         if suspect.challenger is not None:
             raise self.AlreadyChallenged
+        count = training_rounds.refilled(self.challenges[validator], self.system.height)
+        if not count.left:
+            raise self.TooManyChallenges
+        self.challenges[validator] = replace(count, left=count.left - 1)
         self._put_slot(task, replace(state, attestations=()), slot, replace(suspect, challenger=validator))
         self.emit(self.Challenged(task, round, slot, validator))
         return Pays.NO
 
     @call(index=9, weight=WORKERS_ACCESS)
-    def resume(self, origin: Origin) -> Pays:
-        """Be drawn again after a pause."""
+    def resume(self, origin: Origin, task: TaskId) -> Pays:
+        """Be drawn for a task again after a missed slot."""
         account = origin.ensure_signed()
-        worker = self.workers[account]
-        if not worker.bond:
+        if not self.workers[account].bond:
             raise self.NotRegistered
-        if worker.active:
+        if account not in self.paused_workers[task]:
             raise self.AlreadyActive
-        self.workers[account] = replace(worker, active=True)
-        training_workers.activate(self, account)
-        self.emit(self.WorkerResumed(account))
+        training_workers.resume(self, account, task)
         return Pays.NO
 
     @call(index=10, weight=Weight(200 * MICROSECOND))
@@ -264,10 +278,30 @@ class Training(TrainingSchema):
         self.aggregator_count.put(self.aggregator_count.get() - 1)
         self.emit(self.AggregatorDeregistered(account, bond))
 
+    @call(index=11, weight=ROUND_ACCESS)
+    def cancel_task(self, origin: Origin, task: TaskId) -> None:
+        """Have no more rounds trained: a round that runs is finished and paid, then the rest of the escrow is free."""
+        owner = origin.ensure_signed()
+        found = self.tasks.get(task)
+        if found is None or task not in self.active_tasks.get():
+            raise self.UnknownTask
+        if found.owner != owner:
+            raise self.NotOwner
+        if found.status is TaskStatus.CANCELLED:
+            raise self.AlreadyCancelled
+        self.tasks[task] = replace(found, status=TaskStatus.CANCELLED)
+        self.emit(self.TaskCancelled(task, found.round))
+        if self.rounds[task].phase is Phase.IDLE:
+            training_transitions.end_task(self, task)
+
     def on_initialize(self) -> Weight:
         """Open what waited for this block's beacon; the weight is that of both hooks."""
-        training_transitions.begin_block(self)
-        return Weight(2 * MILLISECOND * len(self.active_tasks.get()))
+        settled = training_transitions.begin_block(self)
+        active = self.active_tasks.get()
+        audited = sum(len(state.slots) for task in active if (state := self.rounds[task]).phase is Phase.AUDIT)
+        return Weight(
+            ROUND_HOOKS.ref_time * len(active) + SLOT_SETTLED.ref_time * (settled + min(audited, SETTLED_SLOTS_MAX))
+        )
 
     def on_finalize(self) -> None:
         """Close what this block completed."""

@@ -62,7 +62,14 @@ def assign_slots(draws: Draws, workers: Sequence[bytes], slots: int) -> list[byt
     return [order[slot % len(order)] for slot in range(slots)]
 
 
-def draw_auditors(draws: Draws, validators: Sequence[bytes], worker: bytes, count: int) -> list[bytes]:
-    """The validators that must recompute a slot; a validator never audits its own contribution."""
-    others = [validator for validator in validators if validator != worker]
+def draw_auditors(
+    draws: Draws, present: Sequence[bytes], validators: Sequence[bytes], worker: bytes, count: int
+) -> list[bytes]:
+    """The validators that must recompute a slot: of those that are present, where these are enough.
+
+    A validator never audits its own contribution.
+    """
+    others = [validator for validator in present if validator != worker]
+    if len(others) < count:
+        others = [validator for validator in validators if validator != worker]
     return draws.sample(others, min(count, len(others)))

@@ -11,12 +11,15 @@ from collections.abc import Iterator, Mapping
 from runtime.genesis import Section
 from runtime.modules.training_types import (
     ACTIVE_TASKS_MAX,
+    AUDIT_BLOCKS_MIN,
     AUDITORS_PER_SLOT_MAX,
     LEARNING_RATE_PICO_MAX,
     NAME_BYTES_MAX,
     OUTLIERS_PPM_MAX,
+    OUTLIERS_PPM_MIN,
     PHASE_BLOCKS_MAX,
     PICO,
+    REVEAL_BLOCKS_MIN,
     ROUNDS_MAX,
     SLOTS_MAX,
     TOLERANCE_MICRO_STEPS_MAX,
@@ -81,13 +84,13 @@ def _policy(section: Section) -> Policy:
     policy = Policy(
         slots=section.integer("slots", 1, SLOTS_MAX),
         commit_blocks=section.integer("commitBlocks", 1, PHASE_BLOCKS_MAX),
-        reveal_blocks=section.integer("revealBlocks", 1, PHASE_BLOCKS_MAX),
-        audit_blocks=section.integer("auditBlocks", 1, PHASE_BLOCKS_MAX),
+        reveal_blocks=section.integer("revealBlocks", REVEAL_BLOCKS_MIN, PHASE_BLOCKS_MAX),
+        audit_blocks=section.integer("auditBlocks", AUDIT_BLOCKS_MIN, PHASE_BLOCKS_MAX),
         auditors_per_slot=section.integer("auditorsPerSlot", 1, AUDITORS_PER_SLOT_MAX),
         tolerance_micro_steps=section.integer(
             "toleranceMicroSteps", TOLERANCE_MICRO_STEPS_MIN, TOLERANCE_MICRO_STEPS_MAX
         ),
-        outliers_ppm=section.integer("outliersPpm", 0, OUTLIERS_PPM_MAX),
+        outliers_ppm=section.integer("outliersPpm", OUTLIERS_PPM_MIN, OUTLIERS_PPM_MAX),
     )
     section.finish()
     return policy

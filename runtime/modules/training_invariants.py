@@ -6,7 +6,7 @@ For tests and simulations: it reads the whole state, which no block may do.
 from __future__ import annotations
 
 from runtime.modules.training_schema import TrainingSchema
-from runtime.modules.training_types import Phase, TaskStatus
+from runtime.modules.training_types import WORKERS_MAX, Phase, TaskStatus
 
 
 def check(training: TrainingSchema) -> None:
@@ -20,7 +20,7 @@ def _check_tasks(training: TrainingSchema) -> None:
     tasks = dict(training.tasks.items())
     active = training.active_tasks.get()
     assert sorted(tasks) == list(range(training.next_task_id.get()))
-    assert list(active) == sorted(task for task, value in tasks.items() if value.status is TaskStatus.ACTIVE)
+    assert set(active) >= {task for task, value in tasks.items() if value.status is TaskStatus.ACTIVE}
     assert list(active) == sorted(training.rounds.keys())
     for task, value in tasks.items():
         records = dict(training.history.items(task))
@@ -29,13 +29,20 @@ def _check_tasks(training: TrainingSchema) -> None:
         if records:
             last = records[task, value.round - 1]
             assert (last.params_root, last.optimizer_root) == (value.params_root, value.optimizer_root)
-        if value.status is TaskStatus.COMPLETED:
-            assert (value.round, value.escrow) == (value.rounds, 0)
+        if task not in active:
+            assert value.status is not TaskStatus.ACTIVE
+            assert value.status is TaskStatus.CANCELLED or value.round == value.rounds
+            assert value.escrow == 0
+            assert (training.next_workers[task], training.paused_workers[task]) == ((), ())
             continue
         state = training.rounds[task]
         assert state.round == value.round < value.rounds
         assert len(state.slots) == (0 if state.phase is Phase.IDLE else value.policy.slots)
         assert value.escrow >= value.price_per_slot * value.policy.slots * (value.rounds - value.round)
+        drawn, paused = training.next_workers[task], training.paused_workers[task]
+        assert len(drawn) in (0, value.policy.slots if state.phase is Phase.AUDIT else 0)
+        assert len(paused) <= WORKERS_MAX
+        assert list(paused) == sorted(set(paused))
         for slot in state.slots:
             assert slot.commitment is not None or slot.update_root is None
             assert slot.update_root is not None or (slot.challenger is None and not slot.auditors)

@@ -6,10 +6,18 @@ Pure functions of a RoundState: no storage, no events, no balances.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from chain.primitives.seal import bitmap, read_bitmap
-from runtime.modules.training_types import Attestation, Phase, RoundState, SlotState
+from runtime.modules.training_types import (
+    CHALLENGE_REFILL_BLOCKS,
+    CHALLENGES_MAX,
+    Attestation,
+    ChallengeCount,
+    Phase,
+    RoundState,
+    SlotState,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +54,17 @@ def idle(round_: int, attempt: int, height: int) -> RoundState:
     )
 
 
-def opened(workers: Sequence[bytes]) -> tuple[SlotState, ...]:
-    """The slots of a round that has just been assigned."""
-    return tuple(
-        SlotState(worker=worker, commitment=None, update_root=None, auditors=(), challenger=None) for worker in workers
+def opened(state: RoundState, workers: Sequence[bytes], height: int, deadline: int) -> RoundState:
+    """A round that waited, once each of its slots has a worker."""
+    return replace(
+        state,
+        phase=Phase.COMMIT,
+        opened_at=height,
+        deadline=deadline,
+        slots=tuple(
+            SlotState(worker=worker, commitment=None, update_root=None, auditors=(), challenger=None)
+            for worker in workers
+        ),
     )
 
 
@@ -93,11 +108,11 @@ def outcome(state: RoundState, validators: Sequence[bytes], quorum: int) -> Outc
     return None
 
 
-def auditors_heard(state: RoundState, accepted: Sequence[int], validators: Sequence[bytes]) -> bool:
-    """Whether every auditor drawn for an accepted slot has attested (those who left the set are not waited for)."""
+def silent_auditors(state: RoundState, accepted: Sequence[int], validators: Sequence[bytes]) -> list[bytes]:
+    """Auditors drawn for an accepted slot that have not attested, ascending; who left the set is not waited for."""
     heard = {attestation.validator for attestation in state.attestations}
     waited = {auditor for index in accepted for auditor in state.slots[index].auditors}
-    return all(auditor in heard for auditor in waited if auditor in validators)
+    return sorted(auditor for auditor in waited - heard if auditor in validators)
 
 
 def agreement_is_impossible(state: RoundState, validators: Sequence[bytes], quorum: int) -> bool:
@@ -114,6 +129,23 @@ def agreement_is_impossible(state: RoundState, validators: Sequence[bytes], quor
 def has_spoken(state: RoundState, validators: Sequence[bytes], quorum: int) -> bool:
     """Whether a quorum of validators has attested, whatever they said."""
     return len(_current(state, validators)) >= quorum
+
+
+def refilled(count: ChallengeCount, height: int) -> ChallengeCount:
+    """A validator's count at a height, with the challenges that time gave back."""
+    gained = (height - count.height) // CHALLENGE_REFILL_BLOCKS
+    # Begun hundreds are kept, so that who challenges often is given no less.
+    return replace(
+        count,
+        left=min(CHALLENGES_MAX, count.left + gained),
+        height=count.height + gained * CHALLENGE_REFILL_BLOCKS,
+    )
+
+
+def upheld(count: ChallengeCount, height: int) -> ChallengeCount:
+    """A validator's count after it was right: the challenge was none that a false alarm costs."""
+    count = refilled(count, height)
+    return replace(count, upheld=count.upheld + 1, left=min(CHALLENGES_MAX, count.left + 1))
 
 
 def _current(state: RoundState, validators: Sequence[bytes]) -> list[Attestation]:

@@ -12,6 +12,7 @@ from runtime.modules.balances import POT, Balances
 from runtime.modules.rewards import Rewards
 from runtime.modules.system import System
 from runtime.modules.training_types import (
+    CHALLENGES_MAX,
     ChallengeCount,
     ReopenReason,
     Round,
@@ -53,15 +54,29 @@ class TrainingSchema(Module):
     history = StorageMap[tuple[TaskId, Round], RoundRecord](
         hasher=Hasher.TWOX_64_CONCAT, doc="Every final round of every task."
     )
+    next_workers = StorageMap[TaskId, tuple[AccountId, ...]](
+        default=(),
+        hasher=Hasher.TWOX_64_CONCAT,
+        doc="Who trains each slot of a task's next round: drawn while this one is audited, so that it opens at once.",
+    )
     workers = StorageMap[AccountId, Worker](
         default=Worker(bond=0, active=False, accepted=0, rejected=0, earned=0), doc="Workers, and what they achieved."
     )
     worker_count = StorageValue[u32](default=0, doc="How many workers have a bond.")
     active_workers = StorageValue[tuple[AccountId, ...]](default=(), doc="Who can be drawn for a slot, ascending.")
+    paused_workers = StorageMap[TaskId, tuple[AccountId, ...]](
+        default=(),
+        hasher=Hasher.TWOX_64_CONCAT,
+        doc="Workers that missed a slot of a running task, ascending: they are not drawn for it until they resume.",
+    )
     aggregators = StorageMap[AccountId, Balance](doc="The bonds of the registered aggregators.")
     aggregator_count = StorageValue[u32](default=0, doc="How many aggregators are registered.")
     challenges = StorageMap[AccountId, ChallengeCount](
-        default=ChallengeCount(upheld=0, refuted=0), doc="How each validator's challenges ended."
+        default=ChallengeCount(upheld=0, refuted=0, left=CHALLENGES_MAX, height=0),
+        doc="How each validator's challenges ended, and how many it has left.",
+    )
+    absent_auditors = StorageMap[AccountId, u32](
+        default=0, doc="Until which height a validator that did not attest in time is not drawn as an auditor."
     )
 
     class InvalidName(DispatchError):
@@ -75,7 +90,7 @@ class TrainingSchema(Module):
         index = 1
 
     class InvalidPolicy(DispatchError):
-        """Slots: 1 to 64, phases: 1 to 14,400 blocks, auditors: 1 to 8, tolerance: 0.5 to 4, outliers: 0 to 10 %."""
+        """Slots: 1-64, phases: 10 (commit: 1) to 14,400 blocks, auditors: 1-8, tolerance: 0.51-4, outliers: 20-10^5."""
 
         index = 2
 
@@ -150,12 +165,12 @@ class TrainingSchema(Module):
         index = 16
 
     class WorkerAssigned(DispatchError):
-        """The worker has a slot in a running round; try again when the round is final."""
+        """The worker has a slot, or is drawn for one; it is not drawn again and can leave when those are final."""
 
         index = 17
 
     class AlreadyActive(DispatchError):
-        """The worker is active."""
+        """The worker is drawn for this task."""
 
         index = 18
 
@@ -218,6 +233,21 @@ class TrainingSchema(Module):
         """The round was opened again meanwhile."""
 
         index = 30
+
+    class NotOwner(DispatchError):
+        """Only its owner cancels a task."""
+
+        index = 31
+
+    class AlreadyCancelled(DispatchError):
+        """The task ends with its running round."""
+
+        index = 32
+
+    class TooManyChallenges(DispatchError):
+        """The validator has challenged too much that was right; try again in a hundred blocks."""
+
+        index = 33
 
     @event(index=0)
     class TaskCreated:
@@ -341,7 +371,7 @@ class TrainingSchema(Module):
 
     @event(index=13)
     class TaskCompleted:
-        """The last round is final; what is left of the escrow went back to the owner."""
+        """No round follows; what is left of the escrow went back to the owner."""
 
         task: TaskId
         params_root: H256
@@ -363,7 +393,7 @@ class TrainingSchema(Module):
 
     @event(index=16)
     class WorkerPaused:
-        """A worker missed a slot of this task; it is not drawn again until it resumes."""
+        """A worker missed a slot of this task; it is not drawn for it again until it resumes."""
 
         worker: AccountId
         task: TaskId
@@ -371,9 +401,10 @@ class TrainingSchema(Module):
 
     @event(index=17)
     class WorkerResumed:
-        """A paused worker can be drawn again."""
+        """A paused worker can be drawn for the task again."""
 
         worker: AccountId
+        task: TaskId
 
     @event(index=18)
     class WorkerSlashed:
@@ -398,6 +429,19 @@ class TrainingSchema(Module):
 
         aggregator: AccountId
         released: Balance
+
+    @event(index=21)
+    class WorkerRetired:
+        """A worker wants to leave: it is drawn no more, and finishes its slots."""
+
+        worker: AccountId
+
+    @event(index=22)
+    class TaskCancelled:
+        """The owner wants no more rounds; one that runs is finished and paid."""
+
+        task: TaskId
+        round: Round
 
     def validator_accounts(self) -> tuple[bytes, ...]:
         return tuple(authority.account for authority in self.validators.authorities.get())

@@ -1,11 +1,12 @@
 """How rounds move on: what a block opens when it begins and closes when it ends.
 
 Rule: a draw uses the beacon of a block that begins after what the draw is about was fixed, so that no proposer knows it
-when it chooses what to include. Work is bounded by the active tasks.
+when it chooses what to include. Work is bounded by the active tasks, and by SETTLED_SLOTS_MAX in each hook.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
@@ -16,14 +17,17 @@ from runtime.modules.training_rounds import (
     agreement_is_impossible,
     all_committed,
     all_revealed,
-    auditors_heard,
     has_spoken,
     idle,
     opened,
     outcome,
+    silent_auditors,
+    upheld,
 )
 from runtime.modules.training_schema import TrainingSchema
 from runtime.modules.training_types import (
+    ABSENCE_BLOCKS,
+    SETTLED_SLOTS_MAX,
     Phase,
     ReopenReason,
     RoundRecord,
@@ -35,54 +39,90 @@ from runtime.modules.training_types import (
 
 # How many audit times beyond the deadline a quorum that disagrees waits for those who are silent: one may be dead.
 PATIENCE: Final = 2
+# How many a round waits for a quorum at all. The work is not lost to an outage of auditors; but a task that auditors
+# cannot compute must not keep its workers and their bonds for ever.
+PATIENCE_MAX: Final = 10
 # Purposes of draws: each has its own stream.
 _SLOTS = b"slots"
 _AUDITORS = b"auditors"
 
 
-def begin_block(training: TrainingSchema) -> None:
-    """Open rounds and audits with this block's beacon."""
+def begin_block(training: TrainingSchema) -> int:
+    """Open rounds and audits with this block's beacon; how many slots of closed phases this settled."""
     height = training.system.height
-    for task in training.active_tasks.get():
+    settled = 0
+    for task in _in_turn(training, height):
         state = training.rounds[task]
         if state.phase is Phase.IDLE:
             _open_round(training, task, state, height)
         elif state.phase is Phase.REVEAL and (height > state.deadline or all_revealed(state)):
-            _close_reveal(training, task, state, height)
+            unrevealed = sum(slot.commitment is not None and slot.update_root is None for slot in state.slots)
+            if settled + unrevealed <= SETTLED_SLOTS_MAX:
+                settled += unrevealed
+                _close_reveal(training, task, state, height)
+    return settled
 
 
 def end_block(training: TrainingSchema) -> None:
     """Close commit phases and audits that this block completed."""
     height = training.system.height
-    for task in training.active_tasks.get():
+    settled = 0
+    for task in _in_turn(training, height):
         state = training.rounds[task]
         if state.phase is Phase.COMMIT and (height >= state.deadline or all_committed(state)):
             _close_commit(training, task, state, height)
-        elif state.phase is Phase.AUDIT:
-            _close_audit(training, task, state, height)
+        elif state.phase is Phase.AUDIT and settled + len(state.slots) <= SETTLED_SLOTS_MAX:
+            settled += len(state.slots) if _close_audit(training, task, state, height) else 0
+
+
+def end_task(training: TrainingSchema, task_id: int) -> None:
+    """Let no round follow: the rest of the escrow is the owner's again."""
+    task = training.tasks[task_id]
+    missing = training.balances.unreserve(task.owner, task.escrow)
+    assert not missing, f"the escrow of task {task_id} lacks {missing}"
+    status = TaskStatus.COMPLETED if task.status is TaskStatus.ACTIVE else task.status
+    training.tasks[task_id] = replace(task, status=status, escrow=0)
+    training.active_tasks.put(tuple(other for other in training.active_tasks.get() if other != task_id))
+    training.rounds.remove(task_id)
+    training.next_workers.remove(task_id)
+    training.paused_workers.remove(task_id)
+    training.emit(training.TaskCompleted(task_id, task.params_root, task.escrow))
+
+
+def _in_turn(training: TrainingSchema, height: int) -> Iterator[int]:
+    """The active tasks, another one first in each block: what one block cannot settle comes first soon."""
+    tasks = training.active_tasks.get()
+    return (tasks[(height + index) % len(tasks)] for index in range(len(tasks)))
 
 
 def _open_round(training: TrainingSchema, task: int, state: RoundState, height: int) -> None:
-    workers = training.active_workers.get()
-    if not workers:
-        return
-    policy = training.tasks[task].policy
-    draws = Draws(training.validators.randomness(), task, state.round, state.attempt, _SLOTS)
-    deadline = height + policy.commit_blocks
-    training.rounds[task] = replace(
-        state,
-        phase=Phase.COMMIT,
-        opened_at=height,
-        deadline=deadline,
-        slots=opened(assign_slots(draws, workers, policy.slots)),
-    )
+    """Open a round that has waited for a beacon."""
+    workers = _draw_workers(training, task, state.round, state.attempt)
+    if workers:
+        _begin_commit(training, task, state, workers, height)
+
+
+def _begin_commit(
+    training: TrainingSchema, task: int, state: RoundState, workers: tuple[bytes, ...], height: int
+) -> None:
+    deadline = height + training.tasks[task].policy.commit_blocks
+    training.rounds[task] = opened(state, workers, height, deadline)
     training.emit(training.RoundOpened(task, state.round, state.attempt, deadline))
 
 
+def _draw_workers(training: TrainingSchema, task: int, round_: int, attempt: int) -> tuple[bytes, ...]:
+    """The worker of each slot, drawn with this block's beacon among those that were there when the block began."""
+    candidates = training_workers.candidates(training, task)
+    if not candidates:
+        return ()
+    draws = Draws(training.validators.randomness(), task, round_, attempt, _SLOTS)
+    return tuple(assign_slots(draws, candidates, training.tasks[task].policy.slots))
+
+
 def _close_commit(training: TrainingSchema, task: int, state: RoundState, height: int) -> None:
-    for worker in dict.fromkeys(slot.worker for slot in state.slots if slot.commitment is None):
-        training_workers.pause(training, worker, task, state.round)
-    if all(slot.commitment is None for slot in state.slots):
+    late = [slot.worker for slot in state.slots if slot.commitment is None]
+    training_workers.pause(training, late, task, state.round)
+    if len(late) == len(state.slots):
         _reopen(training, task, state, height, ReopenReason.NO_COMMITMENT)
         return
     deadline = height + training.tasks[task].policy.reveal_blocks
@@ -90,52 +130,65 @@ def _close_commit(training: TrainingSchema, task: int, state: RoundState, height
     training.emit(training.RevealOpened(task, state.round, deadline))
 
 
-def _close_reveal(training: TrainingSchema, task: int, state: RoundState, height: int) -> None:
-    for slot in state.slots:
-        if slot.commitment is not None and slot.update_root is None:
-            training_workers.pause(training, slot.worker, task, state.round)
-            training_workers.slash(training, slot.worker, task, state.round, SlashReason.NOT_REVEALED)
+def _close_reveal(training: TrainingSchema, task_id: int, state: RoundState, height: int) -> None:
+    late = [slot.worker for slot in state.slots if slot.commitment is not None and slot.update_root is None]
+    training_workers.pause(training, late, task_id, state.round)
+    for worker in late:
+        training_workers.slash(training, worker, task_id, state.round, SlashReason.NOT_REVEALED)
     if all(slot.update_root is None for slot in state.slots):
-        _reopen(training, task, state, height, ReopenReason.NO_REVEAL)
-        _open_round(training, task, training.rounds[task], height)
+        if _reopen(training, task_id, state, height, ReopenReason.NO_REVEAL):
+            _open_round(training, task_id, training.rounds[task_id], height)
         return
-    policy = training.tasks[task].policy
+    task = training.tasks[task_id]
+    draws = Draws(training.validators.randomness(), task_id, state.round, state.attempt, _AUDITORS)
+    wanted = task.policy.auditors_per_slot
     validators = training.validator_accounts()
-    draws = Draws(training.validators.randomness(), task, state.round, state.attempt, _AUDITORS)
+    present = tuple(account for account in validators if training.absent_auditors[account] < height)
     slots = tuple(
         slot
         if slot.update_root is None
-        else replace(slot, auditors=tuple(draw_auditors(draws, validators, slot.worker, policy.auditors_per_slot)))
+        else replace(slot, auditors=tuple(draw_auditors(draws, present, validators, slot.worker, wanted)))
         for slot in state.slots
     )
-    deadline = height + policy.audit_blocks
-    training.rounds[task] = replace(state, phase=Phase.AUDIT, deadline=deadline, slots=slots)
-    training.emit(training.AuditOpened(task, state.round, deadline))
+    deadline = height + task.policy.audit_blocks
+    training.rounds[task_id] = replace(state, phase=Phase.AUDIT, deadline=deadline, slots=slots)
+    training.emit(training.AuditOpened(task_id, state.round, deadline))
+    if _has_next_round(training, task_id):
+        training.next_workers[task_id] = _draw_workers(training, task_id, state.round + 1, 0)
 
 
-def _close_audit(training: TrainingSchema, task: int, state: RoundState, height: int) -> None:
+def _close_audit(training: TrainingSchema, task: int, state: RoundState, height: int) -> bool:
+    """Settle a round on which a quorum agrees, or open it again; whether that was done."""
     validators = training.validator_accounts()
     quorum = training.validators.validator_set().quorum
     agreed = outcome(state, validators, quorum)
-    late = height >= state.deadline
     if agreed is None:
         # Before the deadline a validator may still change its word; after it, a split vote would wait for ever.
-        very_late = height >= state.deadline + PATIENCE * training.tasks[task].policy.audit_blocks
-        if (late and agreement_is_impossible(state, validators, quorum)) or (
-            very_late and has_spoken(state, validators, quorum)
+        times_late = (height - state.deadline) // training.tasks[task].policy.audit_blocks
+        if (
+            (height >= state.deadline and agreement_is_impossible(state, validators, quorum))
+            or (times_late >= PATIENCE and has_spoken(state, validators, quorum))
+            or times_late >= PATIENCE_MAX
         ):
             _reopen(training, task, state, height, ReopenReason.NO_AGREEMENT)
-        return
-    if not late and not auditors_heard(state, agreed.accepted, validators):
-        return
-    _settle_challenges(training, task, state, agreed)
+            return True
+        return False
+    silent = silent_auditors(state, agreed.accepted, validators)
+    if silent and height < state.deadline:
+        return False
+    # A challenge makes everybody attest anew, which may take longer than there was time.
+    if not any(slot.challenged for slot in state.slots):
+        for account in silent:
+            training.absent_auditors[account] = height + ABSENCE_BLOCKS
+    _settle_challenges(training, task, state, agreed, height)
     if agreed.accepted:
         _finalise(training, task, state, agreed, height)
     else:
         _reopen(training, task, state, height, ReopenReason.NOTHING_ACCEPTED)
+    return True
 
 
-def _settle_challenges(training: TrainingSchema, task: int, state: RoundState, agreed: Outcome) -> None:
+def _settle_challenges(training: TrainingSchema, task: int, state: RoundState, agreed: Outcome, height: int) -> None:
     """Count each challenge for or against its challenger, and slash the workers of rejected slots."""
     for index, slot in enumerate(state.slots):
         if slot.challenger is None:
@@ -145,7 +198,7 @@ def _settle_challenges(training: TrainingSchema, task: int, state: RoundState, a
             training.challenges[slot.challenger] = replace(count, refuted=count.refuted + 1)
             training.emit(training.ChallengeRefuted(task, state.round, index, slot.challenger))
             continue
-        training.challenges[slot.challenger] = replace(count, upheld=count.upheld + 1)
+        training.challenges[slot.challenger] = upheld(count, height)
         training.emit(training.ChallengeUpheld(task, state.round, index, slot.challenger))
         worker = training.workers[slot.worker]
         training.workers[slot.worker] = replace(worker, rejected=worker.rejected + 1)
@@ -178,6 +231,7 @@ def _finalise(training: TrainingSchema, task_id: int, state: RoundState, agreed:
         ),
         attesters=agreed.attesters,
     )
+    another = _has_next_round(training, task_id)
     training.tasks[task_id] = replace(
         task,
         params_root=agreed.params_root,
@@ -197,24 +251,36 @@ def _finalise(training: TrainingSchema, task_id: int, state: RoundState, agreed:
             minted,
         )
     )
-    if task.round + 1 < task.rounds:
-        training.rounds[task_id] = idle(task.round + 1, 0, height)
+    if another:
+        _begin_next_round(training, task_id, height)
     else:
-        _complete(training, task_id)
+        end_task(training, task_id)
 
 
-def _complete(training: TrainingSchema, task_id: int) -> None:
+def _has_next_round(training: TrainingSchema, task_id: int) -> bool:
+    """Whether a round follows the running one."""
     task = training.tasks[task_id]
-    missing = training.balances.unreserve(task.owner, task.escrow)
-    assert not missing, f"the escrow of task {task_id} lacks {missing}"
-    training.tasks[task_id] = replace(task, status=TaskStatus.COMPLETED, escrow=0)
-    training.active_tasks.put(tuple(other for other in training.active_tasks.get() if other != task_id))
-    training.rounds.remove(task_id)
-    training.emit(training.TaskCompleted(task_id, task.params_root, task.escrow))
+    return task.status is TaskStatus.ACTIVE and task.round + 1 < task.rounds
 
 
-def _reopen(training: TrainingSchema, task: int, state: RoundState, height: int, reason: ReopenReason) -> None:
-    """Let the same round wait for a fresh beacon: whoever failed it may not be drawn again."""
+def _begin_next_round(training: TrainingSchema, task: int, height: int) -> None:
+    """Open the next round at once for those who were drawn for it; a fresh draw if one of them lost its bond since."""
+    state = idle(training.tasks[task].round, 0, height)
+    workers = training.next_workers[task]
+    training.next_workers.remove(task)
+    if workers and all(training.workers[account].bond for account in set(workers)):
+        _begin_commit(training, task, state, workers, height)
+    else:
+        training.rounds[task] = state
+
+
+def _reopen(training: TrainingSchema, task: int, state: RoundState, height: int, reason: ReopenReason) -> bool:
+    """Let the same round wait for a fresh beacon: whoever failed it may not be drawn again. False if the task ended."""
     attempt = state.attempt + 1
-    training.rounds[task] = idle(state.round, attempt, height)
+    training.next_workers.remove(task)
     training.emit(training.RoundReopened(task, state.round, attempt, reason))
+    if training.tasks[task].status is TaskStatus.CANCELLED:
+        end_task(training, task)
+        return False
+    training.rounds[task] = idle(state.round, attempt, height)
+    return True

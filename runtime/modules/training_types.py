@@ -44,11 +44,28 @@ WORKERS_MAX: Final = 1024
 AGGREGATORS_MAX: Final = 64
 # Four hours of one-second blocks: longer phases would only hide a network that is not working.
 PHASE_BLOCKS_MAX: Final = 14_400
-# Half a step is what rounding alone costs; beyond four steps the mildest cheats pass.
-TOLERANCE_MICRO_STEPS_MIN: Final = 500_000
+# Bonds are at stake for who does not reveal in time: a worker that is killed between commitment and reveal starts
+# again, and a view change passes, within ten one-second blocks. No owner can make a trap of shorter phases.
+REVEAL_BLOCKS_MIN: Final = 10
+# The same for who has to be found: half of an audit passes before an update that nobody can fetch is given up.
+AUDIT_BLOCKS_MIN: Final = 10
+# Half a step is what rounding alone costs, and honest machines differ by a hundredth: a tolerance below would get
+# honest workers slashed. Beyond four steps the mildest cheats pass.
+TOLERANCE_MICRO_STEPS_MIN: Final = 510_000
 TOLERANCE_MICRO_STEPS_MAX: Final = 4_000_000
-# The mildest cheats push 18 % of a gradient's integers out of tolerance; forgiving 10 % still catches them.
+# Honest results have up to two values in 100,000 out of tolerance. The mildest cheats push 18 % of a gradient's
+# integers there; forgiving 10 % still catches them.
+OUTLIERS_PPM_MIN: Final = 20
 OUTLIERS_PPM_MAX: Final = 100_000
+# A validator may challenge every slot of every task at once; one that cries wolf runs out, and gets a challenge back
+# with each that is upheld and with time. A false alarm costs a round up to three blocks: 3 % of them in the long run.
+CHALLENGES_MAX: Final = ACTIVE_TASKS_MAX * SLOTS_MAX
+CHALLENGE_REFILL_BLOCKS: Final = 100
+# A drawn auditor that is silent costs a round its whole audit time. For ten minutes it is not drawn again, so that
+# one dead validator slows one round in hundreds.
+ABSENCE_BLOCKS: Final = 600
+# What one block pays and slashes, in slots: 0.3 ms each. Rounds beyond that wait for the next block.
+SETTLED_SLOTS_MAX: Final = 256
 # Optimiser coefficients are integers in units of 1e-12.
 PICO: Final = 10**12
 # A learning rate of a thousand; every real one is below ten.
@@ -98,10 +115,11 @@ class Policy:
 
 @scale_path("potchain_training::TaskStatus")
 class TaskStatus(IntEnum):
-    """Whether rounds still run."""
+    """Whether rounds follow. A task that was cancelled may still have a running round, which is paid."""
 
     ACTIVE = 0
     COMPLETED = 1
+    CANCELLED = 2
 
 
 @scale_path("potchain_training::Task")
@@ -222,7 +240,7 @@ class RoundRecord:
 @scale_path("potchain_training::Worker")
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """A worker. Without a bond it is only the memory of one that left."""
+    """A worker; an active one can be drawn. Without a bond it is only the memory of one that left."""
 
     bond: Balance
     active: bool
@@ -234,10 +252,12 @@ class Worker:
 @scale_path("potchain_training::ChallengeCount")
 @dataclass(frozen=True, slots=True)
 class ChallengeCount:
-    """How a validator's challenges ended."""
+    """How a validator's challenges ended, and how many it might make at a height."""
 
     upheld: u32
     refuted: u32
+    left: u32
+    height: u32
 
 
 @scale_path("potchain_training::SlashReason")
@@ -293,11 +313,11 @@ def policy_is_valid(policy: Policy, validators: int) -> bool:
     return (
         1 <= policy.slots <= SLOTS_MAX
         and 1 <= policy.commit_blocks <= PHASE_BLOCKS_MAX
-        and 1 <= policy.reveal_blocks <= PHASE_BLOCKS_MAX
-        and 1 <= policy.audit_blocks <= PHASE_BLOCKS_MAX
+        and REVEAL_BLOCKS_MIN <= policy.reveal_blocks <= PHASE_BLOCKS_MAX
+        and AUDIT_BLOCKS_MIN <= policy.audit_blocks <= PHASE_BLOCKS_MAX
         and 1 <= policy.auditors_per_slot <= min(AUDITORS_PER_SLOT_MAX, validators)
         and TOLERANCE_MICRO_STEPS_MIN <= policy.tolerance_micro_steps <= TOLERANCE_MICRO_STEPS_MAX
-        and policy.outliers_ppm <= OUTLIERS_PPM_MAX
+        and OUTLIERS_PPM_MIN <= policy.outliers_ppm <= OUTLIERS_PPM_MAX
     )
 
 

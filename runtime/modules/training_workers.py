@@ -5,10 +5,11 @@ Rule: every planck of a bond is reserved on its worker's account, given back, or
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from runtime.modules.training_schema import TrainingSchema
-from runtime.modules.training_types import SlashReason
+from runtime.modules.training_types import WORKERS_MAX, SlashReason
 
 
 def activate(training: TrainingSchema, account: bytes) -> None:
@@ -19,6 +20,27 @@ def activate(training: TrainingSchema, account: bytes) -> None:
 def deactivate(training: TrainingSchema, account: bytes) -> None:
     """Let a worker not be drawn."""
     training.active_workers.put(tuple(other for other in training.active_workers.get() if other != account))
+
+
+def candidates(training: TrainingSchema, task: int) -> tuple[bytes, ...]:
+    """Who can be drawn for a task's slots, ascending."""
+    paused = set(training.paused_workers[task])
+    return tuple(account for account in training.active_workers.get() if account not in paused)
+
+
+def is_engaged(training: TrainingSchema, account: bytes) -> bool:
+    """Whether a worker has a slot in a running round, or is drawn for one in the next."""
+    return any(
+        account in training.next_workers[task] or any(slot.worker == account for slot in training.rounds[task].slots)
+        for task in training.active_tasks.get()
+    )
+
+
+def retire(training: TrainingSchema, account: bytes) -> None:
+    """Draw a worker no more; the slots that it was drawn for are still its own."""
+    training.workers[account] = replace(training.workers[account], active=False)
+    deactivate(training, account)
+    training.emit(training.WorkerRetired(account))
 
 
 def remove(training: TrainingSchema, account: bytes) -> None:
@@ -37,14 +59,35 @@ def remove(training: TrainingSchema, account: bytes) -> None:
     training.emit(training.WorkerDeregistered(account, worker.bond))
 
 
-def pause(training: TrainingSchema, account: bytes, task: int, round_: int) -> None:
-    """Draw a worker no more until it resumes: a dead one must cost one round's slots and not every round's."""
-    worker = training.workers[account]
-    if not worker.active:
-        return
-    training.workers[account] = replace(worker, active=False)
-    deactivate(training, account)
-    training.emit(training.WorkerPaused(account, task, round_))
+def pause(training: TrainingSchema, accounts: Iterable[bytes], task: int, round_: int) -> None:
+    """Draw workers for this task no more until they resume.
+
+    A dead worker must cost one round's slots and not every round's; and a task that nobody can compute must not take
+    its workers away from the others.
+    """
+    paused = set(training.paused_workers[task])
+    # One that left has nothing to resume.
+    news = [account for account in dict.fromkeys(accounts) if account not in paused and training.workers[account].bond]
+    if len(paused) + len(news) > WORKERS_MAX:
+        paused = {account for account in paused if training.workers[account].bond}
+    if news:
+        _put_paused(training, task, (*paused, *news))
+    for account in news:
+        training.emit(training.WorkerPaused(account, task, round_))
+
+
+def resume(training: TrainingSchema, account: bytes, task: int) -> None:
+    """Let a paused worker be drawn for a task again."""
+    _put_paused(training, task, (other for other in training.paused_workers[task] if other != account))
+    training.emit(training.WorkerResumed(account, task))
+
+
+def _put_paused(training: TrainingSchema, task: int, accounts: Iterable[bytes]) -> None:
+    found = tuple(sorted(accounts))
+    if found:
+        training.paused_workers[task] = found
+    else:
+        training.paused_workers.remove(task)
 
 
 def slash(training: TrainingSchema, account: bytes, task: int, round_: int, reason: SlashReason) -> None:

@@ -49,8 +49,8 @@ TASK: dict[str, object] = {
     "policy": {
         "slots": 2,
         "commitBlocks": 3,
-        "revealBlocks": 3,
-        "auditBlocks": 3,
+        "revealBlocks": 10,
+        "auditBlocks": 10,
         "auditorsPerSlot": 1,
         "toleranceMicroSteps": 510_000,
         "outliersPpm": 20,

@@ -52,6 +52,8 @@ def test_a_round_in_which_all_are_honest_takes_three_blocks_and_pays_every_slot(
     story.next()
 
     assert story.chain.height == height + 3
+    # The next round has begun for those who were drawn while this one was audited.
+    assert (story.state().phase, story.state().round, story.state().opened_at) == (Phase.COMMIT, 1, height + 2)
     new_params, new_optimizer = root("params", 0, 0, [0, 1, 2, 3], ""), root("optimizer", 0, 0, [0, 1, 2, 3])
     assert story.training.history[0, 0] == RoundRecord(
         attempt=0,
@@ -83,9 +85,6 @@ def test_the_last_round_completes_the_task_and_releases_what_the_escrow_still_ho
     story.reveal()
     story.attest()
     story.next()
-    for keypair in (EVE, FERDIE):
-        if not story.worker(keypair).active:
-            story.chain.call(keypair, "training.resume")
     story.play()
     task = story.task()
     assert (task.status, task.round, task.escrow, task.minted) == (TaskStatus.COMPLETED, 2, 0, 7 * EARNED)
@@ -135,6 +134,60 @@ def test_protocol_calls_that_succeed_are_free_and_those_that_fail_are_not() -> N
     assert again.fee > 0
 
 
+def test_what_is_too_much_for_one_block_is_settled_in_the_next() -> None:
+    story = Story(workers=[EVE], tasks=5, policy=replace(POLICY, slots=64, commit_blocks=10))
+    for task in range(5):
+        story.commit(task=task)
+    for task in range(5):
+        story.reveal(task=task)
+    for task in range(5):
+        story.attest(task=task)
+    story.next()
+    assert sorted(story.task(task).round for task in range(5)) == [0, 1, 1, 1, 1]
+    story.next()
+    assert [story.task(task).round for task in range(5)] == [1] * 5
+
+
+# --- owners who change their minds ---
+
+
+def test_a_cancelled_task_ends_with_its_running_round_and_releases_the_rest() -> None:
+    story = Story(rounds=10)
+    story.commit()
+    story.chain.call(ALICE, "training.cancel_task", task=0)
+    story.reveal()
+    assert story.training.next_workers[0] == ()
+    story.attest()
+    story.next()
+    task = story.task()
+    assert (task.status, task.round, task.escrow, task.minted) == (TaskStatus.CANCELLED, 1, 0, 4 * EARNED)
+    assert story.chain.events_of(Training.TaskCompleted) == [Training.TaskCompleted(0, task.params_root, 36 * PRICE)]
+    assert story.chain.free(ALICE) == ENDOWMENT - 4 * PRICE
+    assert story.training.active_tasks.get() == ()
+    story.next(3)
+
+
+def test_a_task_without_workers_is_cancelled_at_once() -> None:
+    story = Story(workers=())
+    story.next(5)
+    story.chain.call(ALICE, "training.cancel_task", task=0)
+    assert (story.task().status, story.task().round) == (TaskStatus.CANCELLED, 0)
+    assert story.chain.free(ALICE) == ENDOWMENT
+    story.next(2)
+
+
+def test_a_cancelled_task_is_not_opened_again_when_its_round_fails() -> None:
+    story = Story()
+    story.commit()
+    story.chain.call(ALICE, "training.cancel_task", task=0)
+    while story.training.active_tasks.get():
+        story.next()
+    assert story.chain.events_of(Training.RoundReopened) == [Training.RoundReopened(0, 0, 1, ReopenReason.NO_REVEAL)]
+    assert (story.task().status, story.task().escrow) == (TaskStatus.CANCELLED, 0)
+    assert story.chain.free(ALICE) == ENDOWMENT
+    assert story.worker(EVE).bond == BOND - 10 * POT
+
+
 # --- workers that fail ---
 
 
@@ -145,7 +198,8 @@ def test_a_missing_commitment_costs_the_slot_and_pauses_the_worker_until_it_resu
     while story.state().phase is Phase.COMMIT:
         story.next()
     assert story.chain.height == story.chain.events_of(Training.RoundOpened)[0].deadline + 1
-    assert story.worker(EVE) == Worker(BOND, active=False, accepted=0, rejected=0, earned=0)
+    assert story.worker(EVE) == Worker(BOND, active=True, accepted=0, rejected=0, earned=0)
+    assert story.training.paused_workers[0] == (EVE.public,)
     story.reveal()
     story.attest()
     story.next()
@@ -154,12 +208,29 @@ def test_a_missing_commitment_costs_the_slot_and_pauses_the_worker_until_it_resu
     ]
     assert story.slots_of(FERDIE) == [0, 1, 2, 3]
 
-    story.chain.call(EVE, "training.resume")
+    story.chain.call(EVE, "training.resume", task=0)
     with story.chain.unchanged(Training.AlreadyActive):
-        story.chain.call(EVE, "training.resume")
+        story.chain.call(EVE, "training.resume", task=0)
     with story.chain.unchanged(Training.NotRegistered):
-        story.chain.call(BOB, "training.resume")
-    assert story.training.active_workers.get() == tuple(sorted((EVE.public, FERDIE.public)))
+        story.chain.call(BOB, "training.resume", task=0)
+    assert not story.training.paused_workers[0]
+
+
+def test_a_task_that_nobody_can_compute_does_not_take_its_workers_away_from_others() -> None:
+    story = Story(tasks=2)
+    while not story.training.paused_workers[1]:
+        if story.state(0).phase is Phase.COMMIT and story.state(0).slots[0].commitment is None:
+            story.commit(task=0)
+        else:
+            story.next()
+    assert set(story.training.paused_workers[1]) == {EVE.public, FERDIE.public}
+    story.reveal(task=0)
+    story.attest(task=0)
+    story.next()
+    assert (story.task(0).round, story.state(0).phase, story.state(1).phase) == (1, Phase.COMMIT, Phase.IDLE)
+    assert len(story.slots_of(EVE)) == len(story.slots_of(FERDIE)) == 2
+    story.chain.call(ALICE, "training.cancel_task", task=1)
+    assert story.training.paused_workers[1] == ()
 
 
 def test_a_round_that_nobody_commits_to_opens_again_once_a_worker_resumes() -> None:
@@ -169,9 +240,9 @@ def test_a_round_that_nobody_commits_to_opens_again_once_a_worker_resumes() -> N
     assert story.chain.events_of(Training.RoundReopened) == [
         Training.RoundReopened(0, 0, 1, ReopenReason.NO_COMMITMENT)
     ]
-    assert story.training.active_workers.get() == ()
+    assert set(story.training.paused_workers[0]) == {EVE.public, FERDIE.public}
     story.next(3)
-    story.chain.call(FERDIE, "training.resume")
+    story.chain.call(FERDIE, "training.resume", task=0)
     story.next()
     assert (story.state().phase, story.state().attempt, story.slots_of(FERDIE)) == (Phase.COMMIT, 1, [0, 1, 2, 3])
     assert story.worker(EVE).bond == BOND
@@ -185,7 +256,8 @@ def test_a_missing_reveal_costs_bond_and_the_slot_but_not_the_round() -> None:
     assert story.state().phase is Phase.REVEAL
     while story.state().phase is Phase.REVEAL:
         story.next()
-    assert story.worker(EVE) == Worker(BOND - 5 * POT, active=False, accepted=0, rejected=0, earned=0)
+    assert story.worker(EVE) == Worker(BOND - 5 * POT, active=True, accepted=0, rejected=0, earned=0)
+    assert story.training.paused_workers[0] == (EVE.public,)
     assert story.chain.events_of(Training.WorkerSlashed) == [
         Training.WorkerSlashed(EVE.public, 0, 0, 5 * POT, SlashReason.NOT_REVEALED)
     ]
@@ -234,7 +306,7 @@ def test_a_wrong_gradient_is_challenged_recomputed_by_all_and_slashed() -> None:
     record = story.training.history[0, 0]
     assert [slot.accepted for slot in record.slots] == [index != wrong for index in range(4)]
     assert record.minted == 3 * EARNED
-    assert story.training.challenges[DAVE.public] == ChallengeCount(upheld=1, refuted=0)
+    assert story.training.challenges[DAVE.public] == ChallengeCount(upheld=1, refuted=0, left=1024, height=0)
     assert story.chain.events_of(Training.ChallengeUpheld) == [Training.ChallengeUpheld(0, 0, wrong, DAVE.public)]
     assert story.chain.events_of(Training.WorkerSlashed) == [
         Training.WorkerSlashed(FERDIE.public, 0, 0, 60 * POT, SlashReason.REJECTED)
@@ -242,7 +314,9 @@ def test_a_wrong_gradient_is_challenged_recomputed_by_all_and_slashed() -> None:
     # Its bond is too low now: it is removed, and remembered. Its other slot was right, and is paid.
     assert story.worker(FERDIE) == Worker(0, active=False, accepted=1, rejected=1, earned=EARNED)
     assert story.chain.free(FERDIE) == ENDOWMENT - 60 * POT + EARNED
-    assert story.slots_of(EVE) == [0, 1, 2, 3]
+    # It was drawn for the next round, which therefore waits a block for a fresh draw.
+    assert (story.state().phase, story.slots_of(EVE)) == (Phase.COMMIT, [0, 1, 2, 3])
+    assert story.state().opened_at == record.finalised_at + 1
     assert story.task().escrow == 5 * PRICE  # the rejected slot's price stays for the owner
 
 
@@ -262,7 +336,7 @@ def test_a_refuted_challenge_counts_against_its_challenger_and_the_slot_is_paid(
     story.challenge(DAVE, 0)
     story.attest()
     story.next()
-    assert story.training.challenges[DAVE.public] == ChallengeCount(upheld=0, refuted=1)
+    assert story.training.challenges[DAVE.public] == ChallengeCount(upheld=0, refuted=1, left=1023, height=0)
     assert story.chain.events_of(Training.ChallengeRefuted) == [Training.ChallengeRefuted(0, 0, 0, DAVE.public)]
     assert all(slot.accepted for slot in story.training.history[0, 0].slots)
     assert story.worker(EVE).bond == story.worker(FERDIE).bond == BOND
@@ -304,6 +378,58 @@ def test_drawn_auditors_are_waited_for_until_the_deadline() -> None:
     assert story.training.history[0, 0].attesters == bitmap(
         [index for index, keypair in enumerate(VALIDATORS) if keypair is not absent], 4
     )
+
+
+def test_a_silent_auditor_is_not_drawn_again_for_ten_minutes() -> None:
+    story = Story(policy=replace(POLICY, audit_blocks=12), rounds=100)
+    story.to_audit()
+    absent = next(
+        keypair for keypair in VALIDATORS if any(keypair.public in slot.auditors for slot in story.state().slots)
+    )
+    others = [keypair for keypair in VALIDATORS if keypair is not absent]
+    story.attest(*others)
+    story.chain.run_to(story.state().deadline + 1)
+    until = story.training.absent_auditors[absent.public]
+    assert until == story.training.history[0, 0].finalised_at + 600
+    for _ in range(5):
+        story.to_audit()
+        assert not any(absent.public in slot.auditors for slot in story.state().slots)
+        story.attest(*others)
+        round_, height = story.task().round, story.chain.height
+        story.next()
+        assert story.training.history[0, round_].finalised_at == height
+    assert story.training.absent_auditors.get(others[0].public) is None
+    story.training.absent_auditors[absent.public] = story.chain.height  # as if the ten minutes were over
+    drawn = set()
+    for _ in range(5):
+        story.to_audit()
+        drawn |= {auditor for slot in story.state().slots for auditor in slot.auditors}
+        story.attest()
+        story.next()
+    assert absent.public in drawn
+
+
+def test_a_challenge_near_the_deadline_makes_nobody_absent() -> None:
+    story = Story(policy=replace(POLICY, auditors_per_slot=3))
+    story.to_audit()
+    story.chain.run_to(story.state().deadline)
+    story.challenge(ALICE, 0)
+    story.attest(ALICE, BOB, CHARLIE)
+    story.next()
+    assert story.task().round == 1
+    assert list(story.training.absent_auditors.keys()) == []
+
+
+def test_an_audit_that_never_comes_to_a_quorum_lets_its_workers_go() -> None:
+    story = Story()
+    story.to_audit()
+    deadline = story.state().deadline
+    story.attest(ALICE)
+    story.chain.run_to(deadline + 10 * POLICY.audit_blocks)
+    assert story.state().phase is Phase.AUDIT
+    story.next()
+    assert (story.state().phase, story.state().attempt) == (Phase.COMMIT, 1)
+    assert story.worker(EVE).bond == story.worker(FERDIE).bond == BOND
 
 
 def test_without_a_quorum_a_round_waits_beyond_its_deadline() -> None:

@@ -45,9 +45,12 @@ class Chaos:
     def act(self) -> None:
         """What everybody does in one block."""
         for keypair in WORKERS:
-            worker = self.story.worker(keypair)
-            if not worker.active and self.chance(40):
-                self.tries(keypair, "training.resume" if worker.bond else "training.register_worker")
+            training = self.story.training
+            paused = [task for task in training.active_tasks.get() if keypair.public in training.paused_workers[task]]
+            if not self.story.worker(keypair).active and self.chance(40):
+                self.tries(keypair, "training.register_worker")
+            elif paused and self.chance(40):
+                self.tries(keypair, "training.resume", task=self.rng.choice(paused))
             elif self.chance(2):
                 self.tries(keypair, "training.deregister_worker")
         for task in self.story.training.active_tasks.get():

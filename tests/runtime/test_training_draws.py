@@ -78,6 +78,16 @@ def test_every_worker_is_drawn_for_a_slot_equally_often() -> None:
 @settings(max_examples=50, deadline=None)
 def test_auditors_differ_from_each_other_and_from_the_worker(validators: int, count: int, seed: int) -> None:
     worker = ACCOUNTS[0]
-    auditors = draw_auditors(draws(seed), ACCOUNTS[:validators], worker, count)
+    everybody = ACCOUNTS[:validators]
+    auditors = draw_auditors(draws(seed), everybody, everybody, worker, count)
     assert len(set(auditors)) == len(auditors) == min(count, validators - 1)
     assert worker not in auditors
+
+
+def test_who_was_absent_audits_only_when_there_are_too_few_others() -> None:
+    worker, absent, *others = ACCOUNTS[:4]
+    everybody = ACCOUNTS[:4]
+    present = [worker, *others]
+    for seed in range(50):
+        assert set(draw_auditors(draws(seed), present, everybody, worker, 2)) == set(others)
+        assert set(draw_auditors(draws(seed), present, everybody, worker, 3)) == {absent, *others}

@@ -9,9 +9,11 @@ import pytest
 from runtime.modules.training import Training
 from runtime.modules.training_types import (
     ZERO_HASH,
+    ChallengeCount,
     Phase,
     Sgd,
     TaskStatus,
+    Worker,
     commitment_of,
 )
 from runtime.testing import ALICE, BOB, CHARLIE, DAVE, ENDOWMENT, EVE, FERDIE, POT, TestChain
@@ -41,11 +43,13 @@ BOND = 100 * POT
         ({"policy": replace(POLICY, slots=65)}, Training.InvalidPolicy),
         ({"policy": replace(POLICY, commit_blocks=0)}, Training.InvalidPolicy),
         ({"policy": replace(POLICY, reveal_blocks=14_401)}, Training.InvalidPolicy),
-        ({"policy": replace(POLICY, audit_blocks=0)}, Training.InvalidPolicy),
+        ({"policy": replace(POLICY, reveal_blocks=9)}, Training.InvalidPolicy),
+        ({"policy": replace(POLICY, audit_blocks=9)}, Training.InvalidPolicy),
         ({"policy": replace(POLICY, auditors_per_slot=0)}, Training.InvalidPolicy),
         ({"policy": replace(POLICY, auditors_per_slot=5)}, Training.InvalidPolicy),
-        ({"policy": replace(POLICY, tolerance_micro_steps=499_999)}, Training.InvalidPolicy),
+        ({"policy": replace(POLICY, tolerance_micro_steps=509_999)}, Training.InvalidPolicy),
         ({"policy": replace(POLICY, tolerance_micro_steps=4_000_001)}, Training.InvalidPolicy),
+        ({"policy": replace(POLICY, outliers_ppm=19)}, Training.InvalidPolicy),
         ({"policy": replace(POLICY, outliers_ppm=100_001)}, Training.InvalidPolicy),
         ({"rounds": 0}, Training.InvalidRounds),
         ({"rounds": 1_000_001}, Training.InvalidRounds),
@@ -82,8 +86,6 @@ def test_a_worker_registers_once_with_a_bond_it_can_pay_and_leaves_when_it_has_n
         story.chain.call(EVE, "training.register_worker")
     with story.chain.unchanged(Training.NotRegistered):
         story.chain.call(BOB, "training.deregister_worker")
-    with story.chain.unchanged(Training.WorkerAssigned):
-        story.chain.call(EVE, "training.deregister_worker")
     story.chain.call(BOB, "training.register_worker")
     story.chain.call(BOB, "training.deregister_worker")
     assert story.chain.free(BOB) == ENDOWMENT
@@ -92,6 +94,74 @@ def test_a_worker_registers_once_with_a_bond_it_can_pay_and_leaves_when_it_has_n
     story.chain.call(CHARLIE, "balances.transfer_keep_alive", dest=DAVE, value=poor)
     with story.chain.unchanged(type(story.chain.modules.balances).Expendability):
         story.chain.call(CHARLIE, "training.register_worker")
+
+
+def test_a_worker_that_leaves_finishes_the_slots_that_it_was_drawn_for() -> None:
+    story = Story(workers=[EVE], rounds=5)
+    story.to_audit()
+    assert story.training.next_workers[0] == (EVE.public,) * 4
+    story.chain.call(BOB, "training.register_worker")
+    story.chain.call(EVE, "training.deregister_worker")
+    assert story.worker(EVE) == Worker(BOND, active=False, accepted=0, rejected=0, earned=0)
+    assert story.training.active_workers.get() == (BOB.public,)
+    story.attest()
+    story.next()
+    # It was drawn for this round before it wanted to leave: nobody draws again because of it.
+    assert story.slots_of(EVE) == [0, 1, 2, 3]
+    with story.chain.unchanged(Training.WorkerAssigned):
+        story.chain.call(EVE, "training.deregister_worker")
+    story.play()
+    assert story.slots_of(BOB) == [0, 1, 2, 3]
+    assert story.worker(EVE).accepted == 8
+    before = story.chain.free(EVE)
+    story.chain.call(EVE, "training.deregister_worker")
+    assert story.chain.free(EVE) == before + BOND
+
+
+def test_a_worker_that_wanted_to_leave_may_stay_and_makes_its_bond_whole() -> None:
+    story = Story(workers=[EVE, FERDIE])
+    story.commit()
+    story.reveal(without=story.slots_of(EVE)[:1])
+    while story.state().phase is Phase.REVEAL:
+        story.next()
+    story.chain.call(EVE, "training.deregister_worker")
+    assert story.worker(EVE).bond == BOND - 5 * POT
+    story.chain.call(EVE, "training.register_worker")
+    assert story.worker(EVE) == Worker(BOND, active=True, accepted=0, rejected=0, earned=0)
+    assert story.training.worker_count.get() == 2
+
+
+def test_only_its_owner_cancels_a_task_and_once() -> None:
+    story = Story()
+    with story.chain.unchanged(Training.NotOwner):
+        story.chain.call(EVE, "training.cancel_task", task=0)
+    with story.chain.unchanged(Training.UnknownTask):
+        story.chain.call(ALICE, "training.cancel_task", task=1)
+    story.chain.call(ALICE, "training.cancel_task", task=0)
+    with story.chain.unchanged(Training.AlreadyCancelled):
+        story.chain.call(ALICE, "training.cancel_task", task=0)
+    story.play()
+    with story.chain.unchanged(Training.UnknownTask):
+        story.chain.call(ALICE, "training.cancel_task", task=0)
+
+
+def test_a_validator_that_cries_wolf_runs_out_of_challenges() -> None:
+    story = Story(workers=[EVE], rounds=9)
+    story.to_audit()
+    story.training.challenges[DAVE.public] = ChallengeCount(upheld=0, refuted=1022, left=2, height=story.chain.height)
+    for slot in range(2):
+        story.challenge(DAVE, slot)
+    story.attest()
+    story.next()
+    assert story.training.challenges[DAVE.public].refuted == 1024
+    story.to_audit()
+    with story.chain.unchanged(Training.TooManyChallenges):
+        story.challenge(DAVE, 0)
+    # Another one who is right is not held up, and gets its challenge back.
+    story.challenge(BOB, 0)
+    story.attest(without=[0])
+    story.next()
+    assert story.training.challenges[BOB.public].left == 1024
 
 
 def test_a_commitment_is_taken_once_from_the_worker_that_was_drawn_in_the_phase_that_runs() -> None:

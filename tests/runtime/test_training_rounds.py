@@ -13,13 +13,15 @@ from chain.primitives.seal import bitmap, read_bitmap
 from runtime.modules.training_rounds import (
     Outcome,
     agreement_is_impossible,
-    auditors_heard,
     idle,
     opened,
     outcome,
+    refilled,
+    silent_auditors,
     unchallenged,
+    upheld,
 )
-from runtime.modules.training_types import Attestation, Phase, RoundState, SlotState
+from runtime.modules.training_types import Attestation, ChallengeCount, Phase, RoundState, SlotState
 
 VALIDATORS = tuple(bytes((index,)) * 32 for index in range(1, 5))
 STRANGER = bytes((99,)) * 32
@@ -89,17 +91,26 @@ def test_agreement_is_impossible_exactly_when_no_way_to_go_on_reaches_it(words: 
 
 def test_every_drawn_auditor_is_waited_for_unless_it_left_the_set() -> None:
     state = audited(*[attestation(who) for who in VALIDATORS[:3]], auditors=(VALIDATORS[0], VALIDATORS[3], STRANGER))
-    assert not auditors_heard(state, [0], VALIDATORS)
-    assert auditors_heard(state, [], VALIDATORS)
+    assert silent_auditors(state, [0], VALIDATORS) == [VALIDATORS[3]]
+    assert silent_auditors(state, [], VALIDATORS) == []
     heard = replace(state, attestations=(*state.attestations, attestation(VALIDATORS[3], word=9)))
-    assert auditors_heard(heard, [0], VALIDATORS)
+    assert silent_auditors(heard, [0], VALIDATORS) == []
 
 
 def test_a_slot_must_be_accepted_when_it_is_revealed_and_nobody_challenged_it() -> None:
-    silent = opened([WORKER])[0]
+    silent = opened(idle(0, 0, 1), [WORKER], 1, 9).slots[0]
     good = replace(silent, commitment=root(1), update_root=root(2))
     state = replace(audited(), slots=(silent, good, replace(good, challenger=VALIDATORS[0])))
     assert unchallenged(state) == [1]
+
+
+def test_challenges_come_back_with_time_and_with_being_right() -> None:
+    spent = ChallengeCount(upheld=0, refuted=1024, left=0, height=1000)
+    assert refilled(spent, 1099) == spent
+    # Asking in between loses nothing of a hundred blocks that have begun.
+    assert refilled(refilled(spent, 1199), 1200) == replace(spent, left=2, height=1200)
+    assert refilled(spent, 10**6).left == 1024
+    assert upheld(spent, 1000) == replace(spent, upheld=1, left=1)
 
 
 def test_a_bitmap_has_one_form_for_each_group() -> None:

@@ -18,8 +18,8 @@ ADAM = Adam(learning_rate=20_000_000_000, beta1=900_000_000_000, beta2=999_000_0
 POLICY = Policy(
     slots=4,
     commit_blocks=5,
-    reveal_blocks=4,
-    audit_blocks=6,
+    reveal_blocks=10,
+    audit_blocks=10,
     auditors_per_slot=2,
     tolerance_micro_steps=510_000,
     outliers_ppm=20,
@@ -122,9 +122,7 @@ class Story:
 
     def reveal_one(self, slot: int, task: int = 0, **changes: object) -> None:
         arguments = {"salt": SALT, "update_root": self.update_root(slot, task), **changes}
-        self.chain.call(
-            self.owner_of(slot, task), "training.reveal", **self.attempt(task), slot=slot, **arguments
-        )
+        self.chain.call(self.owner_of(slot, task), "training.reveal", **self.attempt(task), slot=slot, **arguments)
 
     def to_audit(self, *, task: int = 0) -> None:
         """Commit and reveal everything."""

@@ -13,7 +13,7 @@ from trainer.follow import follow
 from trainer.node import Node, NodeError
 from trainer.optimizers import Sgd
 from trainer.sandbox import EngineCrashed, ProgramRefused
-from trainer.views import RoundView, TaskView, WorkerView
+from trainer.views import RoundView, TaskView
 
 SILENT = NodeError("ws://127.0.0.1:9944 was silent for too long while a blob was on its way")
 TASK = TaskView(
@@ -69,8 +69,11 @@ class Heads:
             raise NodeError("Too many subscriptions (code -32006)")
         yield self._receive
 
-    async def worker(self) -> WorkerView:
+    async def is_worker(self) -> bool:
         raise AssertionError("nobody asks")
+
+    async def is_paused(self, task: int) -> bool:
+        raise AssertionError(f"nobody asks about task {task}")
 
     async def is_aggregator(self) -> bool:
         raise AssertionError("nobody asks")
@@ -80,6 +83,9 @@ class Heads:
 
     async def get_blob(self, root: bytes, bytes_max: int) -> bytes:
         raise AssertionError(f"nobody asks for {bytes_max} bytes of {root.hex()}")
+
+    async def has_blob(self, root: bytes) -> bool:
+        raise AssertionError(f"nobody asks for {root.hex()}")
 
     async def put_blob(self, data: bytes) -> bytes:
         raise AssertionError(f"nobody sends {len(data)} bytes")
