@@ -20,6 +20,8 @@ import numpy as np
 import pytest
 import trio
 from safetensors.numpy import load_file
+from substrateinterface import Keypair as SubstrateKeypair
+from substrateinterface import SubstrateInterface
 
 from chain.primitives import ss58
 from chain.primitives.blob import blob_root
@@ -170,6 +172,42 @@ async def test_a_transfer_from_the_command_line_is_final_in_seconds(network: Net
         done = await trio.run_process([*command, ss58.encode(grace.public), "1.5"], capture_stdout=True, cwd=ROOT)
         assert b"final in block" in done.stdout
         assert (await client.account(grace.public)).free == 15 * POT // 10
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+async def test_a_wallet_library_sends_a_transfer_and_pays_the_fee_that_it_was_quoted(network: Network) -> None:
+    async with Client.reconnecting([network.url(2)]) as client:
+        await until_height(client, 1)
+
+    def script() -> None:
+        ferdie = SubstrateKeypair.create_from_uri("//Ferdie")  # the sr25519 account, which serves no worker
+        heidi = SubstrateKeypair.create_from_uri("//Heidi")
+        with SubstrateInterface(url=network.url(2)) as node:
+
+            def transfer(value: int) -> Any:
+                return node.compose_call(
+                    "Balances", "transfer_keep_alive", {"dest": heidi.ss58_address, "value": value}
+                )
+
+            def free(key: SubstrateKeypair) -> int:
+                found: int = node.query("System", "Account", [key.ss58_address]).value["data"]["free"]
+                return found
+
+            before = free(ferdie)
+            quoted = node.get_payment_info(transfer(2 * POT), ferdie)["partialFee"]
+            extrinsic = node.create_signed_extrinsic(transfer(2 * POT), ferdie)
+            receipt = node.submit_extrinsic(extrinsic, wait_for_finalization=True)
+            assert receipt.is_success
+            assert [event.value["event_id"] for event in receipt.triggered_events][-3:] == [
+                *("Transfer", "TransactionFeePaid", "ExtrinsicSuccess")
+            ]
+            assert before - free(ferdie) - 2 * POT == receipt.total_fee_amount == quoted
+            assert free(heidi) == 2 * POT
+            mortal = node.create_signed_extrinsic(transfer(10**30), ferdie, era={"period": 64})
+            failed = node.submit_extrinsic(mortal, wait_for_inclusion=True)
+            assert failed.error_message["name"] == "InsufficientBalance"
+
+    await trio.to_thread.run_sync(script)
 
 
 async def test_the_model_is_fetched_and_is_the_one_on_chain(network: Network, tmp_path: Path) -> None:
