@@ -72,6 +72,7 @@ class Runner:
 
     def _load(self, key: bytes, blob: bytes) -> None:
         if key not in self._programs:
+            self._ensure_device()
             program = artifact.parse(blob)
             parameters = (program.parameters,)
             self._programs[key] = Loaded(
@@ -86,6 +87,16 @@ class Runner:
             while len(self._programs) > PROGRAMS_MAX:
                 self._programs.popitem(last=False)
         self._programs.move_to_end(key)
+
+    def _ensure_device(self) -> None:
+        """Refuse where JAX cannot compute on this platform: compiling would fail with less of a reason."""
+        try:
+            jax.devices(self._platform)
+        except (RuntimeError, AssertionError) as error:
+            raise Refused(
+                f"JAX finds no {self._platform} device here ({str(error)[:200] or 'no driver or plugin'}): install "
+                f"potchain[{self._platform}] where there is one, or choose another with --platform"
+            ) from None
 
 
 def _gradient(loaded: Loaded, theta: bytes, x: bytes, y: bytes) -> dict[str, object]:

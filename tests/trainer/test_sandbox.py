@@ -38,6 +38,13 @@ def own_gradient(seed: int) -> codec.Float32s:
 
 
 @pytest.mark.slow
+async def test_a_platform_that_is_not_here_is_named_with_what_to_install(tmp_path: Path) -> None:
+    async with open_engine(tmp_path, "tpu", Deadlines(load=60, run=3)) as engine:
+        with pytest.raises(ProgramRefused, match=r"JAX finds no tpu device here .*: install potchain\[tpu\]"):
+            await loaded(engine)
+
+
+@pytest.mark.slow
 async def test_the_child_computes_the_same_before_and_after_it_dies_or_hangs(tmp_path: Path) -> None:
     async with open_engine(tmp_path, deadlines=Deadlines(load=60, run=3)) as engine:
         await loaded(engine)
