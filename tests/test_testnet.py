@@ -66,11 +66,11 @@ class Network:
         return time.monotonic() - started
 
 
-def launch(base: Path, rpc_port: int, port: int) -> subprocess.Popen[bytes]:
+def launch(base: Path, rpc_port: int, port: int, genesis: Path = TESTNET) -> subprocess.Popen[bytes]:
     ports = (f"--rpc-port={rpc_port}", f"--port={port}")
     with (base / "terminal").open("ab") as terminal:
         return subprocess.Popen(
-            [sys.executable, "-m", "chain", f"--genesis={TESTNET}", f"--base-path={base}", *ports],
+            [sys.executable, "-m", "chain", f"--genesis={genesis}", f"--base-path={base}", *ports],
             stdout=terminal,
             stderr=terminal,
             cwd=ROOT,

@@ -41,18 +41,18 @@ async def run_worker(
 
 
 async def work(
-    node: Node, engine: Engine, cache_dir: Path, *, report: Report, servant: type[TaskWorker] | None = None
+    node: Node, engine: Engine, cache_dir: Path, *, report: Report, servant: MakeServant | None = None
 ) -> None:
-    """A worker's life on a chain; `servant` is what serves a task, `TaskWorker` unless told."""
+    """A worker's life on a chain; `servant` makes what serves a task, a `TaskWorker` unless told."""
     blobs, pending = BlobFiles(cache_dir / "blobs"), PendingFiles(cache_dir / "pending")
-    kind = servant or TaskWorker
+    make = servant or TaskWorker
 
     async def stay_registered(heights: Heights) -> None:
         await _stay_registered(node, heights, report)
 
     await follow(
         node,
-        lambda task: kind(task, node, engine, Job(task, node, blobs), pending, report),
+        lambda task: make(task, node, engine, Job(task, node, blobs), pending, report),
         report,
         always=stay_registered,
     )
@@ -104,7 +104,7 @@ class TaskWorker:
         for slot in revealed:
             pending = self.pending.get(self.task.id, view.round, view.attempt, slot)
             if pending is not None and not await self.node.has_blob(pending.update_root):
-                await self.node.put_blob(pending.update)
+                await self.upload(pending, view)
 
     async def _resume(self, height: int) -> None:
         """Be drawn again after a missed slot: at once, and later each time when nothing was revealed since."""
@@ -135,6 +135,10 @@ class TaskWorker:
         gradient = await self.job.gradient(self.engine, view, slot)
         return await trio.to_thread.run_sync(lambda: codec.encode(codec.quantise(gradient)))
 
+    async def upload(self, pending: Pending, view: RoundView) -> None:  # noqa: ARG002
+        """Store an update where auditors find it."""
+        await self.node.put_blob(pending.update)
+
     async def _commit(self, view: RoundView, slot: int) -> str | None:
         pending = self.pending.get(self.task.id, view.round, view.attempt, slot)
         if pending is None:
@@ -152,7 +156,7 @@ class TaskWorker:
         pending = self.pending.get(self.task.id, view.round, view.attempt, slot)
         if pending is None:
             return "its salt and update are not on disk: was the cache folder removed?"
-        await self.node.put_blob(pending.update)
+        await self.upload(pending, view)
         error = await self.node.transact(
             "training.reveal",
             task=self.task.id,
@@ -199,6 +203,9 @@ class TaskWorker:
         if succeeded:
             named = ", ".join(str(slot) for slot in sorted(succeeded))
             self.report(f"task {self.task.id} round {view.round}: {done} slot{'s'[: len(succeeded) - 1]} {named}")
+
+
+MakeServant = Callable[[TaskView, Node, Engine, Job, PendingFiles, Report], TaskWorker]
 
 
 async def _stay_registered(node: Node, heights: Heights, report: Report) -> None:

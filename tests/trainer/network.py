@@ -5,9 +5,10 @@ What is missing of a network is only PBFT's messages and the peers: one process 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from runtime.potchain import RUNTIME
 from runtime.types import InherentData
 from tests.rpc.kit import GENESIS_MS, MiniNode
 from tests.trainer.kit import small_task
+from trainer.aggregator import run_aggregator
+from trainer.auditor import run_auditor
 
 VALIDATORS = [ValidatorKeys.from_uri("//Alice"), ValidatorKeys.from_uri("//Bob")]
 CHARLIE = Keypair.from_uri("//Charlie")
@@ -35,9 +38,10 @@ POT = 10**12
 # Phases end when they are complete; the deadlines are for machines that are busy with other things.
 PATIENT_BLOCKS = 600
 BLOCK_SECONDS = 0.1
+Lines = list[str]
 
 
-def genesis_config(rounds: int) -> dict[str, Mapping[str, object]]:
+def genesis_config(rounds: int, audit_blocks: int) -> dict[str, Mapping[str, object]]:
     """Two validators, a task of two slots owned by Charlie, and money for everybody."""
     task = small_task()
     authorities = [
@@ -53,7 +57,7 @@ def genesis_config(rounds: int) -> dict[str, Mapping[str, object]]:
         "slots": 2,
         "commitBlocks": PATIENT_BLOCKS,
         "revealBlocks": PATIENT_BLOCKS,
-        "auditBlocks": PATIENT_BLOCKS,
+        "auditBlocks": audit_blocks,
         "auditorsPerSlot": 1,
         "toleranceMicroSteps": 510_000,
         "outliersPpm": 20,
@@ -122,10 +126,10 @@ class Network:
 
 
 @asynccontextmanager
-async def network(folder: Path, *, rounds: int) -> AsyncIterator[Network]:
+async def network(folder: Path, *, rounds: int, audit_blocks: int = PATIENT_BLOCKS) -> AsyncIterator[Network]:
     """A chain with one small task, for as long as the scope lasts."""
     executive = Executive(RUNTIME)
-    state = executive.genesis(genesis_config(rounds))
+    state = executive.genesis(genesis_config(rounds, audit_blocks))
     ledger = Ledger.open(folder / "db", executive=executive, genesis_state=state, genesis_name="rounds")
     blobs = BlobStore(folder / "blobs", 1 << 28)
     for data in small_task().blobs.values():
@@ -140,3 +144,19 @@ async def network(folder: Path, *, rounds: int) -> AsyncIterator[Network]:
             nursery.cancel_scope.cancel()
     finally:
         ledger.close()
+
+
+def reporter(lines: Lines, name: str) -> Callable[[str], None]:
+    def report(line: str) -> None:
+        lines.append(f"{name}: {line}")
+        print(lines[-1])
+
+    return report
+
+
+async def audit_and_aggregate(nursery: trio.Nursery, chain: Network, folder: Path, lines: Lines) -> None:
+    for index, keys in enumerate(VALIDATORS):
+        report = reporter(lines, f"auditor {index}")
+        nursery.start_soon(partial(run_auditor, [chain.url], keys.account, folder / f"auditor{index}", report=report))
+    report = reporter(lines, "aggregator")
+    nursery.start_soon(partial(run_aggregator, [chain.url], AGGREGATOR, folder / "aggregator", report=report))

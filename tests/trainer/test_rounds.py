@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,33 +12,12 @@ import trio
 
 from chain.primitives.keys import Keypair
 from tests.trainer.kit import small_task
-from tests.trainer.network import AGGREGATOR, EVE, FERDIE, POT, VALIDATORS, Network, network
+from tests.trainer.network import EVE, FERDIE, Lines, Network, audit_and_aggregate, network, reporter
 from trainer import aggregate, batches, codec, dataset, optimizers
-from trainer.aggregator import run_aggregator
-from trainer.auditor import run_auditor
-from trainer.node import open_node
 from trainer.sandbox import open_engine
-from trainer.views import RoundView
-from trainer.worker import TaskWorker, run_worker, work
+from trainer.worker import run_worker
 
 PATIENCE_SECONDS = 60
-Lines = list[str]
-
-
-def reporter(lines: Lines, name: str) -> Callable[[str], None]:
-    def report(line: str) -> None:
-        lines.append(f"{name}: {line}")
-        print(lines[-1])
-
-    return report
-
-
-async def audit_and_aggregate(nursery: trio.Nursery, chain: Network, folder: Path, lines: Lines) -> None:
-    for index, keys in enumerate(VALIDATORS):
-        report = reporter(lines, f"auditor {index}")
-        nursery.start_soon(partial(run_auditor, [chain.url], keys.account, folder / f"auditor{index}", report=report))
-    report = reporter(lines, "aggregator")
-    nursery.start_soon(partial(run_aggregator, [chain.url], AGGREGATOR, folder / "aggregator", report=report))
 
 
 async def dies_once(chain: Network, key: Keypair, folder: Path, lines: Lines) -> None:
@@ -110,58 +88,3 @@ def training_rows() -> tuple[Any, Any]:
     split = dataset.parse(task.blobs[task.dataset_root]).train
     x = np.frombuffer(task.blobs[split.x], np.uint8).reshape(split.count, -1)
     return x, np.frombuffer(task.blobs[split.y], np.uint8)
-
-
-class Cheat(TaskWorker):
-    """Sends five per cent more than it computed."""
-
-    async def contribution(self, view: RoundView, slot: int) -> bytes:
-        gradient = await self.job.gradient(self.engine, view, slot)
-        return codec.encode(codec.quantise(gradient * np.float32(1.05)))
-
-
-class Garbler(TaskWorker):
-    """Sends what is no update at all."""
-
-    async def contribution(self, view: RoundView, slot: int) -> bytes:
-        return b"\0" * 100
-
-
-async def misbehave(kind: type[TaskWorker], chain: Network, folder: Path, lines: Lines) -> None:
-    async with open_engine(folder) as engine, open_node([chain.url], FERDIE) as node:
-        await work(node, engine, folder, report=reporter(lines, kind.__name__), servant=kind)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", [Cheat, Garbler])
-async def test_a_worker_that_sends_a_wrong_gradient_is_caught_and_slashed(
-    tmp_path: Path, kind: type[TaskWorker]
-) -> None:
-    lines: Lines = []
-    with trio.fail_after(PATIENCE_SECONDS):
-        async with network(tmp_path / "node", rounds=50) as chain:
-            async with trio.open_nursery() as nursery:
-                await audit_and_aggregate(nursery, chain, tmp_path, lines)
-                nursery.start_soon(misbehave, kind, chain, tmp_path / "cheat", lines)
-                # An honest worker beside it is what the round is finished with.
-                nursery.start_soon(
-                    partial(run_worker, [chain.url], EVE, tmp_path / "eve", report=reporter(lines, "eve"))
-                )
-                await chain.until(lambda modules: modules.training.workers[FERDIE.public].rejected)
-                await chain.until(lambda modules: modules.training.workers[EVE.public].accepted)
-                nursery.cancel_scope.cancel()
-            cheat, honest = chain.modules(
-                lambda modules: [modules.training.workers[key.public] for key in (FERDIE, EVE)]
-            )
-            final = chain.modules(lambda modules: [record for _, record in modules.training.history.items()])
-            counts = chain.modules(lambda modules: [count for _, count in modules.training.challenges.items()])
-
-    assert cheat.accepted == 0
-    assert cheat.earned == 0
-    assert cheat.bond <= 40 * POT
-    assert honest.rejected == 0
-    for record in final:
-        for slot in record.slots:
-            assert slot.accepted == (slot.worker == EVE.public)
-    assert sum(count.upheld for count in counts) >= 1
-    assert sum(count.refuted for count in counts) == 0

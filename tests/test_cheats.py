@@ -1,0 +1,134 @@
+"""Workers that cheat, live: every wrong gradient is challenged, rejected and slashed, and the honest are paid."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from chain.rpc.client import Client
+from runtime.modules.training import Training
+from tests.test_testnet import TESTNET, free_ports, launch
+from tests.trainer.cheats import KINDS, cheat
+from tests.trainer.network import EVE, FERDIE, POT, VALIDATORS, Lines, audit_and_aggregate, network, reporter
+from trainer.worker import run_worker
+
+pytestmark = pytest.mark.slow
+
+PATIENCE_SECONDS = 120
+# Half of this is how long auditors look for an update that is withheld.
+AUDIT_BLOCKS = 80
+SLASHED = 60 * POT
+
+
+async def until(client: Client, condition: Callable[[Any], bool]) -> None:
+    """Wait, block by block, until the modules at the head are so."""
+    async with client.finalized_heads() as heads:
+        async for _ in heads:
+            if await client.read(condition):
+                return
+
+
+async def test_every_way_to_cheat_costs_its_worker_most_of_its_bond(tmp_path: Path) -> None:
+    lines: Lines = []
+    tried: dict[str, tuple[int, int]] = {}
+    slashes: list[Training.WorkerSlashed] = []
+    with trio.fail_after(PATIENCE_SECONDS):
+        async with network(tmp_path / "node", rounds=1000, audit_blocks=AUDIT_BLOCKS) as chain:
+            funds = chain.modules(lambda modules: modules.balances.total(FERDIE.public))
+
+            async def watch() -> None:
+                with chain.node.heads.subscribe() as heads:
+                    async for _ in heads:
+                        records = chain.modules(lambda modules: modules.system.events.get())
+                        slashes.extend(r.event for r in records if isinstance(r.event, Training.WorkerSlashed))
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(watch)
+                await audit_and_aggregate(nursery, chain, tmp_path, lines)
+                run = partial(run_worker, [chain.url], EVE, tmp_path / "eve", report=reporter(lines, "eve"))
+                nursery.start_soon(run)
+                await chain.until(lambda modules: modules.training.tasks[0].round > 0)
+                report = reporter(lines, "ferdie")
+                nursery.start_soon(cheat, chain.url, FERDIE, tmp_path / "ferdie", list(KINDS), tried, report)
+                await chain.until(lambda modules: modules.training.workers[FERDIE.public].rejected >= len(KINDS))
+                at = chain.modules(lambda modules: modules.training.tasks[0].round)
+                await chain.until(lambda modules: modules.training.tasks[0].round >= at + 2)
+                nursery.cancel_scope.cancel()
+            cheater, honest = chain.modules(
+                lambda modules: [modules.training.workers[key.public] for key in (FERDIE, EVE)]
+            )
+            left = chain.modules(lambda modules: modules.balances.total(FERDIE.public))
+            history = chain.modules(lambda modules: dict(modules.training.history.items()))
+            counts = chain.modules(lambda modules: [count for _, count in modules.training.challenges.items()])
+
+    assert set(tried) == set(KINDS)
+    assert {slash.worker for slash in slashes} == {FERDIE.public}
+    assert [slash.amount for slash in slashes] == [SLASHED] * len(slashes)
+    assert len(slashes) >= len(KINDS)
+    # Each slash ends it as a worker: it has to lock a whole new bond to come back. The rest that it lost is fees.
+    assert 0 <= funds + cheater.earned - SLASHED * len(slashes) - left < POT
+    for (_, round_), record in history.items():
+        for slot in record.slots:
+            honestly = slot.worker == EVE.public or round_ not in {attempt[0] for attempt in tried.values()}
+            assert slot.accepted == honestly
+    assert honest.rejected == 0
+    assert honest.accepted > len(KINDS)
+    assert honest.earned > 0
+    assert sum(count.upheld for count in counts) == cheater.rejected
+    assert sum(count.refuted for count in counts) == 0
+    assert len(counts) <= len(VALIDATORS)
+
+
+async def test_a_network_of_real_processes_finds_a_cheating_worker(tmp_path: Path) -> None:
+    genesis = json.loads(TESTNET.read_text())
+    genesis["blobs"] = str(TESTNET.parent / genesis["blobs"])
+    genesis["development"]["workers"] = [{"name": "eve", "key": "//Eve"}]
+    file = tmp_path / "genesis.json"
+    file.write_text(json.dumps(genesis))
+    base = tmp_path / "data"
+    base.mkdir()
+    port = free_ports(8)
+    url = f"ws://127.0.0.1:{port}"
+    launcher = launch(base, port, port + 4, genesis=file)
+    words = ["-m", "tests.trainer.cheats", f"--rpc={url}", "--key=//Ferdie", f"--folder={tmp_path / 'ferdie'}"]
+    cheater: subprocess.Popen[bytes] | None = None
+    try:
+        with trio.fail_after(PATIENCE_SECONDS):
+            async with Client.reconnecting([url]) as client:
+                # The cheat comes when an honest worker is there, so that each of its slashes is for another round.
+                await until(client, lambda chain: chain.training.workers[EVE.public].active)
+                cheater = subprocess.Popen([sys.executable, *words, "scaled", "stale"])
+                funds = await client.account(FERDIE.public)
+
+                def lost(chain: Any) -> int:
+                    earned: int = chain.training.workers[FERDIE.public].earned
+                    left: int = chain.balances.total(FERDIE.public)
+                    return funds.free + funds.reserved + earned - left
+
+                await until(client, lambda chain: lost(chain) >= 2 * SLASHED)
+                accepted = (await client.read(lambda chain: chain.training.workers[EVE.public])).accepted
+                await until(client, lambda chain: chain.training.workers[EVE.public].accepted > accepted)
+                honest = await client.read(lambda chain: chain.training.workers[EVE.public])
+                cheat_rejected = await client.read(lambda chain: chain.training.workers[FERDIE.public].rejected)
+                fees = await client.read(lost) % SLASHED
+    finally:
+        if cheater is not None:
+            cheater.kill()
+            cheater.wait()
+        launcher.send_signal(signal.SIGINT)
+        assert launcher.wait(30) == 0
+
+    assert cheat_rejected >= 2
+    assert honest.rejected == 0
+    assert honest.bond == 100 * POT
+    assert honest.earned > 0
+    assert fees < POT // 10
