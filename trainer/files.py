@@ -13,6 +13,8 @@ from chain.primitives.blob import blob_root
 from chain.primitives.hashing import Hash
 from trainer.packing import PackingError, fields, pack, unpack
 
+Place = tuple[int, int, int, int]  # task, round, attempt, slot
+
 
 class BlobFiles:
     """Programs and data sets of the tasks served, so that a restart does not fetch them again."""
@@ -45,34 +47,37 @@ class Pending:
 
 
 class PendingFiles:
-    """What a worker committed to, by task, round, attempt and slot."""
+    """What a worker committed to, by its place (task, round, attempt, slot) and what it was computed from.
+
+    The latter because a chain may have begun anew: what an old one left in the folder would be a wrong gradient.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
 
-    def get(self, task: int, round_: int, attempt: int, slot: int) -> Pending | None:
+    def get(self, place: Place, source: Hash) -> Pending | None:
         """What was put; None if nothing whole is there."""
         try:
-            data = self._path(task, round_, attempt, slot).read_bytes()
+            data = self._path(place, source).read_bytes()
             parsed = fields(unpack(data), {"salt": bytes, "update": bytes}, "pending")
         except (FileNotFoundError, PackingError):
             return None
         return Pending(parsed["salt"], blob_root(parsed["update"]), parsed["update"])
 
-    def put(self, task: int, round_: int, attempt: int, slot: int, pending: Pending) -> None:
+    def put(self, place: Place, source: Hash, pending: Pending) -> None:
         """Durable when it returns: a commitment may be sent."""
-        write(self._path(task, round_, attempt, slot), pack({"salt": pending.salt, "update": pending.update}))
+        write(self._path(place, source), pack({"salt": pending.salt, "update": pending.update}))
 
     def forget_before(self, task: int, round_: int, attempt: int) -> None:
-        """Remove what earlier attempts and rounds of a task left."""
+        """Remove what earlier attempts and rounds of a task left, and what nothing of ours is named like."""
         for path in self._folder.glob(f"{task}-*.pending"):
-            _, of_round, of_attempt, _ = path.stem.split("-")
-            if (int(of_round), int(of_attempt)) < (round_, attempt):
+            numbers = path.stem.split("-")
+            if len(numbers) != 5 or (int(numbers[1]), int(numbers[2])) < (round_, attempt):
                 path.unlink(missing_ok=True)
 
-    def _path(self, task: int, round_: int, attempt: int, slot: int) -> Path:
-        return self._folder / f"{task}-{round_}-{attempt}-{slot}.pending"
+    def _path(self, place: Place, source: Hash) -> Path:
+        return self._folder / f"{'-'.join(map(str, place))}-{source.hex()}.pending"
 
 
 def write(path: Path, data: bytes) -> None:

@@ -18,13 +18,14 @@ from jax.interpreters import mlir
 from jaxlib.mlir import ir
 
 from trainer import admission, artifact
-from trainer.admission import Refused
+from trainer.admission import Cost, Refused
 from trainer.artifact import ArtifactError, Program, Rows
 from trainer.codec import Float32s
 
 # Compiled programs held at once; a worker of more running tasks compiles again.
 PROGRAMS_MAX = 8
 MESSAGE_CHARACTERS_MAX = 1_000
+LIMITS = admission.Limits()
 
 Compiled = Callable[..., Any]
 # The shape and element type of each argument or result.
@@ -38,6 +39,7 @@ class Loaded:
     program: Program
     gradient: Compiled
     evaluate: Compiled
+    evaluate_cost: Cost
 
 
 class Runner:
@@ -75,15 +77,13 @@ class Runner:
             self._ensure_device()
             program = artifact.parse(blob)
             parameters = (program.parameters,)
-            self._programs[key] = Loaded(
-                program,
-                _compiled(
-                    self._platform, program.gradient, program, program.batch, [((), "float32"), (parameters, "float32")]
-                ),
-                _compiled(
-                    self._platform, program.evaluate, program, program.evaluate_batch, [((), "float32"), ((), "int32")]
-                ),
+            gradient, _ = _compiled(
+                self._platform, program.gradient, program, program.batch, [((), "float32"), (parameters, "float32")]
             )
+            evaluate, cost = _compiled(
+                self._platform, program.evaluate, program, program.evaluate_batch, [((), "float32"), ((), "int32")]
+            )
+            self._programs[key] = Loaded(program, gradient, evaluate, cost)
             while len(self._programs) > PROGRAMS_MAX:
                 self._programs.popitem(last=False)
         self._programs.move_to_end(key)
@@ -111,6 +111,13 @@ def _evaluate(loaded: Loaded, theta: bytes, x: bytes, y: bytes) -> dict[str, obj
     program = loaded.program
     vector, batch = _vector(theta, program), program.evaluate_batch
     count = len(x) // program.inputs.row_bytes
+    # The program states what a batch costs, the data set how many there are: together they keep the same limit.
+    cost = loaded.evaluate_cost.times(-(-count // batch))
+    if cost.flops > LIMITS.flops or cost.traffic_bytes > LIMITS.traffic_bytes:
+        raise Refused(
+            f"evaluating {count:,} rows costs {cost.flops:.1e} flops and {cost.traffic_bytes:.1e} bytes of traffic; "
+            f"at most {LIMITS.flops:.1e} and {LIMITS.traffic_bytes:.1e} allowed: hold fewer rows out"
+        )
     xs, ys = _rows(x, program.inputs, count), _rows(y, program.targets, count)
     total, right = 0.0, 0
     for first in range(0, count, batch):
@@ -120,8 +127,8 @@ def _evaluate(loaded: Loaded, theta: bytes, x: bytes, y: bytes) -> dict[str, obj
     return {"ok": True, "loss_sum": total, "correct": right}
 
 
-def _compiled(platform: str, data: bytes, program: Program, batch: int, outputs: Shapes) -> Compiled:
-    """The executable of one exported function, admitted and with exactly these shapes; Refused otherwise."""
+def _compiled(platform: str, data: bytes, program: Program, batch: int, outputs: Shapes) -> tuple[Compiled, Cost]:
+    """The executable and cost of an exported function, admitted and with exactly these shapes; Refused otherwise."""
     inputs = [
         ((program.parameters,), "float32"),
         ((batch, *program.inputs.shape), program.inputs.dtype),
@@ -141,9 +148,9 @@ def _compiled(platform: str, data: bytes, program: Program, batch: int, outputs:
         raise Refused(f"exported for {', '.join(exported.platforms)}, not for {platform}")
     try:
         with mlir.make_ir_context():
-            admission.inspect(ir.Module.parse(text), admission.Limits())
+            cost = admission.inspect(ir.Module.parse(text), LIMITS)
         arguments = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in inputs]  # type: ignore[no-untyped-call]
-        return jax.jit(exported.call).lower(*arguments).compile()
+        return jax.jit(exported.call).lower(*arguments).compile(), cost
     except Refused:
         raise
     except Exception as error:

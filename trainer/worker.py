@@ -16,7 +16,7 @@ from chain.primitives.blob import blob_root
 from chain.primitives.hashing import Hash, blake2_256
 from chain.primitives.keys import Keypair
 from trainer import codec
-from trainer.files import BlobFiles, Pending, PendingFiles
+from trainer.files import BlobFiles, Pending, PendingFiles, Place
 from trainer.follow import Heights, Report, follow
 from trainer.job import Job
 from trainer.node import Node, NodeError, open_node
@@ -102,7 +102,7 @@ class TaskWorker:
     async def _keep_within_reach(self, revealed: Sequence[int], view: RoundView) -> None:
         """Store updates again that are gone with the node that had them: what nobody can fetch counts as wrong."""
         for slot in revealed:
-            pending = self.pending.get(self.task.id, view.round, view.attempt, slot)
+            pending = self.pending.get(*self._key(view, slot))
             if pending is not None and not await self.node.has_blob(pending.update_root):
                 await self.upload(pending, view)
 
@@ -124,11 +124,17 @@ class TaskWorker:
 
     async def prepare(self, view: RoundView, slot: int) -> None:
         """Compute a slot's update and make it durable; an update that is durable is not computed again."""
-        key = (self.task.id, view.round, view.attempt, slot)
+        key = self._key(view, slot)
         if self.pending.get(*key) is None:
             update = await self.contribution(view, slot)
             pending = Pending(secrets.token_bytes(32), blob_root(update), update)
             await trio.to_thread.run_sync(self.pending.put, *key, pending)
+
+    def _key(self, view: RoundView, slot: int) -> tuple[Place, Hash]:
+        """Where a slot's update is kept: by its place, and by all that it follows from."""
+        task = self.task
+        source = blake2_256(task.program_root + task.dataset_root + task.seed + view.params_root)
+        return (task.id, view.round, view.attempt, slot), source
 
     async def contribution(self, view: RoundView, slot: int) -> bytes:
         """The slot's update blob."""
@@ -140,7 +146,7 @@ class TaskWorker:
         await self.node.put_blob(pending.update)
 
     async def _commit(self, view: RoundView, slot: int) -> str | None:
-        pending = self.pending.get(self.task.id, view.round, view.attempt, slot)
+        pending = self.pending.get(*self._key(view, slot))
         if pending is None:
             return "its update is not on disk"
         return await self.node.transact(
@@ -153,7 +159,7 @@ class TaskWorker:
         )
 
     async def _reveal(self, view: RoundView, slot: int) -> str | None:
-        pending = self.pending.get(self.task.id, view.round, view.attempt, slot)
+        pending = self.pending.get(*self._key(view, slot))
         if pending is None:
             return "its salt and update are not on disk: was the cache folder removed?"
         await self.upload(pending, view)

@@ -68,7 +68,7 @@ SLOT_SETTLED: Final = Weight(400 * MICROSECOND)
 class Training(TrainingSchema):
     """Training tasks, their rounds, and the workers that are paid for them."""
 
-    @call(index=0, weight=Weight(500 * MICROSECOND))
+    @call(index=0, weight=Weight((ACTIVE_TASKS_MAX + 1) * MILLISECOND))
     def create_task(
         self,
         origin: Origin,
@@ -333,7 +333,8 @@ class Training(TrainingSchema):
         if terms.price_per_slot < self.price_per_slot_min:
             raise self.PriceTooLow
         if len(active) >= ACTIVE_TASKS_MAX:
-            raise self.TooManyTasks
+            training_transitions.make_room(self)
+            active = self.active_tasks.get()
         escrow = terms.price_per_slot * policy.slots * terms.rounds
         self.balances.reserve(terms.owner, escrow)
         task = self.next_task_id.get()

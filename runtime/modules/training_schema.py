@@ -438,7 +438,7 @@ class TrainingSchema(Module):
 
     @event(index=22)
     class TaskCancelled:
-        """The owner wants no more rounds; one that runs is finished and paid."""
+        """No round follows the running one, if there is one: its owner says so, or nobody trains the task."""
 
         task: TaskId
         round: Round

@@ -28,6 +28,7 @@ from runtime.modules.training_schema import TrainingSchema
 from runtime.modules.training_types import (
     ABSENCE_BLOCKS,
     SETTLED_SLOTS_MAX,
+    STUCK_BLOCKS,
     Phase,
     ReopenReason,
     RoundRecord,
@@ -87,6 +88,19 @@ def end_task(training: TrainingSchema, task_id: int) -> None:
     training.next_workers.remove(task_id)
     training.paused_workers.remove(task_id)
     training.emit(training.TaskCompleted(task_id, task.params_root, task.escrow))
+
+
+def make_room(training: TrainingSchema) -> None:
+    """End the first task that is stuck: it had workers, and now has had none that would take it for STUCK_BLOCKS."""
+    for task in training.active_tasks.get():
+        state = training.rounds[task]
+        waited = training.system.height - state.opened_at
+        if state.phase is Phase.IDLE and state.attempt and waited >= STUCK_BLOCKS:
+            training.tasks[task] = replace(training.tasks[task], status=TaskStatus.CANCELLED)
+            training.emit(training.TaskCancelled(task, state.round))
+            end_task(training, task)
+            return
+    raise training.TooManyTasks
 
 
 def _in_turn(training: TrainingSchema, height: int) -> Iterator[int]:

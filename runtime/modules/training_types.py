@@ -38,6 +38,8 @@ ROUNDS_MAX: Final = 1_000_000
 NAME_BYTES_MAX: Final = 64
 # Every block looks at every running round twice (when it begins and when it ends).
 ACTIVE_TASKS_MAX: Final = 16
+# When every place is taken, a task that nobody has trained for ten minutes makes room for a new one.
+STUCK_BLOCKS: Final = 600
 # The list of active workers is read and shuffled when a round opens: 1,024 accounts are 32 kB.
 WORKERS_MAX: Final = 1024
 # Aggregates are informative, so that a handful of aggregators is plenty.

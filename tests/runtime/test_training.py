@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
+import pytest
+
 from chain.primitives.seal import bitmap
+from runtime.modules import training_transitions
 from runtime.modules.training import Training
 from runtime.modules.training_types import (
     ChallengeCount,
@@ -26,6 +29,7 @@ from tests.runtime.training_kit import (
     VALIDATORS,
     Story,
     root,
+    terms,
 )
 
 BOND = 100 * POT
@@ -186,6 +190,24 @@ def test_a_cancelled_task_is_not_opened_again_when_its_round_fails() -> None:
     assert (story.task().status, story.task().escrow) == (TaskStatus.CANCELLED, 0)
     assert story.chain.free(ALICE) == ENDOWMENT
     assert story.worker(EVE).bond == BOND - 10 * POT
+
+
+def test_when_every_place_is_taken_a_task_that_nobody_trains_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training_transitions, "STUCK_BLOCKS", 3)
+    story = Story(tasks=16)
+    story.next(POLICY.commit_blocks + 1)
+    # Fifteen tasks have workers again; task 3 is one that they cannot compute.
+    for task in range(16):
+        if task != 3:
+            story.chain.call(EVE, "training.resume", task=task)
+    with story.chain.unchanged(Training.TooManyTasks):
+        story.chain.call(BOB, "training.create_task", **terms())
+    story.next(3)
+    story.chain.call(BOB, "training.create_task", **terms())
+    assert (story.task(3).status, story.task(3).escrow) == (TaskStatus.CANCELLED, 0)
+    assert story.training.active_tasks.get() == (*range(3), *range(4, 17))
+    assert story.chain.modules.balances.reserved(ALICE.public) == 15 * 8 * PRICE
+    story.next()
 
 
 # --- workers that fail ---

@@ -14,9 +14,17 @@ import trio
 from jax import export
 
 from tests.trainer.kit import BATCH, batch, evaluation, loss, small_task
-from trainer import artifact, audit, codec
+from trainer import admission, artifact, audit, codec, runner, sandbox
 from trainer.audit import Tolerance
-from trainer.sandbox import Deadlines, Engine, EngineCrashed, EngineTimeout, ProgramRefused, open_engine
+from trainer.sandbox import (
+    Deadlines,
+    Engine,
+    EngineCrashed,
+    EngineTimeout,
+    ProgramRefused,
+    ProgramSuspended,
+    open_engine,
+)
 
 TASK = small_task()
 
@@ -137,6 +145,48 @@ async def test_evaluation_adds_up_whole_batches(tmp_path: Path) -> None:
         found = await engine.evaluate(TASK.program_root, TASK.theta, x.tobytes(), y.tobytes())
     assert found.correct == int(right)
     assert found.loss_sum == pytest.approx(float(total), rel=1e-5)
+
+
+def test_a_data_set_is_held_to_the_same_limits_as_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = TASK.program
+    outputs: runner.Shapes = [((), "float32"), ((), "int32")]
+    compiled, cost = runner._compiled("cpu", program.evaluate, program, program.evaluate_batch, outputs)
+    loaded = runner.Loaded(program, compiled, compiled, cost)
+    monkeypatch.setattr(runner, "LIMITS", admission.Limits(flops=2 * cost.flops))
+    theta = TASK.theta.astype("<f4").tobytes()
+
+    def rows(batches: int) -> tuple[bytes, bytes]:
+        count = batches * program.evaluate_batch
+        return bytes(count * program.inputs.row_bytes), bytes(count * program.targets.row_bytes)
+
+    assert runner._evaluate(loaded, theta, *rows(2))["ok"]
+    with pytest.raises(admission.Refused, match="hold fewer rows out"):
+        runner._evaluate(loaded, theta, *rows(3))
+
+
+@pytest.mark.slow
+async def test_a_program_that_ends_every_engine_rests_and_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sandbox, "SUSPENDED_SECONDS", 1.0)
+    async with open_engine(tmp_path) as engine:
+        await loaded(engine)
+        for _ in range(sandbox.CRASHES_MAX):
+            await loaded(engine)
+            assert engine.pid is not None
+            os.kill(engine.pid, signal.SIGKILL)
+            with pytest.raises(EngineCrashed):
+                await gradient(engine)
+        with pytest.raises(ProgramSuspended):
+            await gradient(engine)
+        with trio.fail_after(30):
+            while True:
+                try:
+                    await gradient(engine)
+                except ProgramSuspended:
+                    await trio.sleep(0.1)
+                else:
+                    break
 
 
 ORPHANER = """
