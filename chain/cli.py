@@ -19,6 +19,7 @@ import typer
 from chain import __version__, cli_keys, cli_tasks, cli_transfer
 from chain.cli_common import DEFAULT_RPC, KeyOption, RpcOption, UserError, fault_of, key_of
 from chain.display import say
+from chain.primitives import ss58
 from chain.rpc.client import Client, ConnectionLost
 from chain.supervisor import EXIT_MISCONFIGURED, cancel_when_told
 
@@ -215,9 +216,10 @@ def _run_role(
     urls = rpc or [DEFAULT_RPC]
     report = partial(say, name)
 
-    async def main(arguments: list[str] | None = None) -> None:
+    async def main() -> None:
         async with trio.open_nursery() as nursery:
             if not supervised:
+                report(f"works as {ss58.encode(keypair.public)}; Ctrl-C stops")
                 nursery.start_soon(_tell_connection, urls, report)
             await role(urls, keypair, cache, report=report)
 
@@ -236,7 +238,7 @@ async def _tell_connection(urls: list[str], report: Callable[[str], None]) -> No
     for url in urls:
         try:
             async with Client.connect(url):
-                report(f"works with the node at {url}; Ctrl-C stops")
+                report(f"the node at {url} answers")
                 return
         except ConnectionLost as error:
             report(str(error))

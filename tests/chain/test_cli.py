@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -202,6 +203,19 @@ def test_a_node_that_is_not_there_is_named() -> None:
     assert done.returncode == 1
     assert "is the node running?" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_a_worker_without_a_node_says_who_it_is_and_that_it_waits(tmp_path: Path) -> None:
+    url = f"ws://127.0.0.1:{free_port()}"
+    command = [sys.executable, "-m", "chain", "worker", "--key=//Eve", f"--rpc={url}", f"--base-path={tmp_path}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as worker:
+        assert worker.stdout is not None
+        said = [worker.stdout.readline() for _ in range(3)]
+        worker.send_signal(signal.SIGINT)
+        assert worker.wait(SECONDS_MAX) == 0
+    assert "works as 5Ck2miBfCe1JQ4cY3NDsXyBaD6EcsgiVmEFTWwqNSs25XDEq; Ctrl-C stops" in said[0]
+    assert f"cannot reach {url}: connection refused: is the node running?" in said[1]
+    assert "no node answers; trying again until one does" in said[2]
 
 
 def test_a_node_never_imports_jax() -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,6 +21,8 @@ from tests.rpc.kit import ALICE, BOB, CHARLIE, POT, served
 
 TO_BOB = ss58.encode(BOB.public)
 NEW_ACCOUNT = ss58.encode(Keypair.from_uri("//Nobody").public)
+
+SECONDS_MAX = 60  # a command starts in one; machines that run the tests may be busy
 
 Command = Callable[..., Awaitable[str]]
 
@@ -121,6 +127,21 @@ async def test_an_address_of_a_node_that_is_none_is_refused_at_once(potchain: Co
     for url in ["http://127.0.0.1:9944", "localhost:9944", "ws://127.0.0.1:port", "ws://127.0.0.1:99999", "ws://[::1"]:
         message = await refusal(potchain, "task", "list", "--rpc", url, exit_code=1)
         assert message == f"error: expected a node address such as ws://127.0.0.1:9944, got {url!r}\n"
+
+
+async def test_a_watch_goes_on_until_it_is_ended(tmp_path: Path) -> None:
+    async with served(tmp_path) as it:
+        command = [sys.executable, "-m", "chain", "task", "watch", "0", "--rpc", it.url]
+        async with trio.open_nursery() as nursery:  # Whose end kills the process, if it still runs.
+            start = partial(trio.run_process, command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            with trio.fail_after(SECONDS_MAX):
+                watch: trio.Process = await nursery.start(start)
+                assert watch.stdout is not None
+                assert watch.stderr is not None
+                assert b"digits: 0 of 3 rounds are final; Ctrl-C ends the watch" in await watch.stdout.receive_some()
+                watch.send_signal(signal.SIGINT)
+                assert await watch.stderr.receive_some() == b""
+                assert await watch.wait() == 0
 
 
 async def test_tasks_are_listed_and_an_unknown_one_is_named(tmp_path: Path, potchain: Command) -> None:
