@@ -87,7 +87,7 @@ class Intake:
 
     async def _revalidate(self, heads: Broadcast[Header]) -> None:
         """What can no longer be included must not fill the pool."""
-        with heads.subscribe() as receiver:
+        with heads.subscribe(newest=True) as receiver:
             async for _ in receiver:
                 due = self._pool.due(REVALIDATED_PER_BLOCK)
                 if due:

@@ -17,6 +17,7 @@ from pathlib import Path
 import trio
 
 from chain.author import Author
+from chain.blob_keeper import BlobKeeper
 from chain.blobs import BlobChunks, BlobStore
 from chain.display import say, short_hash, waiting_line
 from chain.importer import Imported, Importer
@@ -48,7 +49,7 @@ from runtime.potchain import RUNTIME
 from runtime.types import GenesisError
 
 BLOB_BYTES_MAX = 64 * 1024 * 1024  # one blob: 16 million parameters
-BLOB_STORE_BYTES_MAX = 4 * 1024 * 1024 * 1024  # what a small disk spares; the longest unused go first
+BLOB_STORE_BYTES_MAX = 4 * 1024 * 1024 * 1024  # what a small disk spares: three quarters for what the chain names
 SERVED_BLOB_CHUNKS_MAX = 64
 FALSE_VOTE_POINTS = 20  # a fifth of what bans: a restarted peer may honestly repeat itself once or twice
 
@@ -137,7 +138,7 @@ class Node:
         self.ledger = ledger
         self.pool = Pool()
         self.blobs = BlobStore(config.data_path / "blobs", BLOB_STORE_BYTES_MAX)
-        self._pin_genesis_blobs()
+        self._keep_genesis_blobs()
         self._importer = Importer(ledger, self._validators_after, self._on_imported)
         identity = config.role.keys.node if config.role.keys else _node_key(config.data_path / "node.key")
         self._network = Network(
@@ -186,6 +187,7 @@ class Node:
         await nursery.start(self._rpc.run)
         nursery.start_soon(self._sync.run)
         nursery.start_soon(self._intake.run, self.heads)
+        nursery.start_soon(BlobKeeper(self.ledger, self.blobs).run, self.heads)
         nursery.start_soon(self._reporter.watch_for_stalls)
 
     # --- blocks ---
@@ -295,12 +297,11 @@ class Node:
         """Pool and gossip a client's extrinsic."""
         return await self._intake.submit(raw)
 
-    async def fetch_blob(self, root: Hash) -> bytes | None:
-        """A blob from the peers, kept here once it came."""
+    async def fetch_blob(self, root: Hash) -> None:
+        """Keep a blob that a peer has."""
         data = await self._network.fetch_blob(root, BLOB_BYTES_MAX)
         if data is not None:
             await trio.to_thread.run_sync(self.blobs.put, data)
-        return data
 
     def consensus_state(self) -> Mapping[str, object] | None:
         """Where consensus stands; validators are named by address."""
@@ -319,18 +320,18 @@ class Node:
 
     # --- blobs of the genesis file ---
 
-    def _pin_genesis_blobs(self) -> None:
+    def _keep_genesis_blobs(self) -> None:
         """The genesis file's blobs are part of the chain: every node has them, always."""
         folder = self._config.spec.blobs
         if folder is None:
             return
-        for file in sorted(folder.iterdir()):
-            root = bytes.fromhex(file.name.removeprefix("0x").partition(".")[0])
+        files = {bytes.fromhex(file.name.removeprefix("0x").partition(".")[0]): file for file in folder.iterdir()}
+        self.blobs.keep("genesis", files)
+        for root, file in sorted(files.items()):
             if not self.blobs.has(root):
                 found = self.blobs.put(file.read_bytes())
                 if found != root:
                     raise ValueError(f"blob {file} is damaged: its root is 0x{found.hex()}; fetch the file again")
-            self.blobs.pin(root)
 
 
 class _Transport:

@@ -30,24 +30,64 @@ def chunk_length(length: int, index: int) -> int:
     return min(CHUNK_BYTES, length - index * CHUNK_BYTES)
 
 
+class BlobTree:
+    """The hashes above a blob's chunks: made once, 64 bytes a chunk, it proves each of them."""
+
+    __slots__ = ("_levels", "length", "root")
+
+    def __init__(self, length: int, leaves: Sequence[Hash]) -> None:
+        self.length = length
+        self._levels = [list(leaves)]
+        while len(self._levels[-1]) > 1:
+            self._levels.append(_parents(self._levels[-1]))
+        self.root = _root(length, self._levels[-1][0])
+
+    def proof(self, index: int) -> list[Hash]:
+        """The sibling hashes from chunk `index` up to the root; a node without a sibling moves up as it is."""
+        if not 0 <= index < len(self._levels[0]):
+            raise IndexError(f"the blob has {len(self._levels[0])} chunks, got index {index}")
+        levels = enumerate(self._levels[:-1])
+        return [level[index >> up ^ 1] for up, level in levels if index >> up ^ 1 < len(level)]
+
+    def holds(self, index: int, chunk: bytes) -> bool:
+        """Whether `chunk` is the blob's chunk `index`."""
+        return 0 <= index < len(self._levels[0]) and self._levels[0][index] == _leaf(chunk)
+
+
+class BlobHasher:
+    """Makes the tree of a blob that comes piece by piece; it holds less than a chunk of it."""
+
+    def __init__(self) -> None:
+        self._leaves: list[Hash] = []
+        self._rest = bytearray()
+        self._length = 0
+
+    def update(self, piece: bytes | bytearray) -> None:
+        """Take the next bytes."""
+        self._length += len(piece)
+        self._rest += piece
+        whole = len(self._rest) - len(self._rest) % CHUNK_BYTES
+        if whole:
+            with memoryview(self._rest) as view:
+                self._leaves += [_leaf(view[start : start + CHUNK_BYTES]) for start in range(0, whole, CHUNK_BYTES)]
+            del self._rest[:whole]
+
+    def tree(self) -> BlobTree:
+        """The tree of all that was taken."""
+        rest = [_leaf(self._rest)] if self._rest or not self._leaves else []
+        return BlobTree(self._length, self._leaves + rest)
+
+
+def blob_tree(data: bytes) -> BlobTree:
+    """The tree of a blob that is in memory."""
+    view = memoryview(data)
+    leaves = [_leaf(view[start : start + CHUNK_BYTES]) for start in range(0, len(data), CHUNK_BYTES)]
+    return BlobTree(len(data), leaves or [_leaf(b"")])
+
+
 def blob_root(data: bytes) -> Hash:
     """The 32-byte address of a blob."""
-    level = _leaves(data)
-    while len(level) > 1:
-        level = _parents(level)
-    return _root(len(data), level[0])
-
-
-def chunk_proof(data: bytes, index: int) -> list[Hash]:
-    """The sibling hashes from chunk `index` up to the root; a node without a sibling moves up as it is."""
-    if not 0 <= index < chunk_count(len(data)):
-        raise IndexError(f"the blob has {chunk_count(len(data))} chunks, got index {index}")
-    proof, level = [], _leaves(data)
-    while len(level) > 1:
-        if index ^ 1 < len(level):
-            proof.append(level[index ^ 1])
-        level, index = _parents(level), index >> 1
-    return proof
+    return blob_tree(data).root
 
 
 def verify_chunk(root: Hash, total_length: int, index: int, chunk: bytes, proof: Sequence[Hash]) -> bool:
@@ -68,17 +108,12 @@ def verify_chunk(root: Hash, total_length: int, index: int, chunk: bytes, proof:
     return next(siblings, None) is None and _root(total_length, node) == root
 
 
-def _leaves(data: bytes) -> list[Hash]:
-    view = memoryview(data)
-    return [_leaf(view[start : start + CHUNK_BYTES]) for start in range(0, len(data), CHUNK_BYTES)] or [_leaf(b"")]
-
-
 def _parents(level: list[Hash]) -> list[Hash]:
     paired = [_branch(level[i], level[i + 1]) for i in range(0, len(level) - 1, 2)]
     return paired + level[-1:] if len(level) & 1 else paired
 
 
-def _leaf(chunk: bytes | memoryview) -> Hash:
+def _leaf(chunk: bytes | bytearray | memoryview) -> Hash:
     return blake2b(chunk, digest_size=HASH_BYTES, person=_LEAF).digest()
 
 

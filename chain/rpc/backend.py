@@ -97,8 +97,8 @@ class Backend(Protocol):
     async def submit(self, raw: bytes) -> Hash:
         """Pool and gossip an extrinsic; its hash. Raises InvalidTransaction, UnknownTransaction or PoolError."""
 
-    async def fetch_blob(self, root: Hash) -> bytes | None:
-        """A blob from the peers, verified and kept; None when none has it."""
+    async def fetch_blob(self, root: Hash) -> None:
+        """Look for a blob at the peers and put it into `blobs`. Raises `BlobStoreFull`, or OSError from the disk."""
 
     def consensus_state(self) -> Mapping[str, object] | None:
         """Height, view, phase and who is missing, as JSON values; None where no gadget runs."""

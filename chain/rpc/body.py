@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
 import trio
 from starlette.requests import Request
 
@@ -14,21 +17,31 @@ class BodyTooSlow(Exception):
     """The client stopped sending."""
 
 
-async def read_body(request: Request, bytes_max: int, silent_seconds: float) -> bytes:
-    """The whole body; raises `BodyTooLarge`, `BodyTooSlow`, or Starlette's `ClientDisconnect`."""
+async def body_pieces(request: Request, bytes_max: int, silent_seconds: float) -> AsyncGenerator[bytes]:
+    """The body as it comes; raises `BodyTooLarge`, `BodyTooSlow`, or Starlette's `ClientDisconnect`."""
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced[:20]) > bytes_max:
         raise BodyTooLarge(f"expected at most {bytes_max} bytes, got {announced[:20]}")
-    pieces = bytearray()
+    size = 0
     stream = aiter(request.stream())
     while True:
         piece = None
         with trio.move_on_after(silent_seconds) as scope:
             piece = await anext(stream, None)
         if scope.cancelled_caught:
-            raise BodyTooSlow(f"no data for {silent_seconds:.0f} s after {len(pieces)} bytes")
+            raise BodyTooSlow(f"no data for {silent_seconds:.0f} s after {size} bytes")
         if piece is None:
-            return bytes(pieces)
-        pieces += piece
-        if len(pieces) > bytes_max:
+            return
+        size += len(piece)
+        if size > bytes_max:
             raise BodyTooLarge(f"expected at most {bytes_max} bytes, got more")
+        yield piece
+
+
+async def read_body(request: Request, bytes_max: int, silent_seconds: float) -> bytes:
+    """The whole body; raises as `body_pieces`."""
+    body = bytearray()
+    async with aclosing(body_pieces(request, bytes_max, silent_seconds)) as pieces:
+        async for piece in pieces:
+            body += piece
+    return bytes(body)

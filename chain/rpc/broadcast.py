@@ -20,15 +20,19 @@ class Lagged(Exception):
 
 
 class Receiver(Generic[T]):
-    """One subscriber's view: `async for value in receiver`; raises `Lagged` once values were lost to it."""
+    """One subscriber's view: `async for value in receiver`; raises `Lagged` once values were lost to it. One that cares
+    for the `newest` value alone loses the others and never lags."""
 
-    def __init__(self, backlog: int) -> None:
+    def __init__(self, backlog: int, newest: bool) -> None:
         self._values: deque[T] = deque()
         self._backlog = backlog
+        self._newest = newest
         self._lagged = False
         self._wake = trio.Event()
 
     def _put(self, value: T) -> None:
+        if self._newest:
+            self._values.clear()
         if len(self._values) >= self._backlog:
             self._lagged = True
         else:
@@ -60,9 +64,9 @@ class Broadcast(Generic[T]):
             receiver._put(value)
 
     @contextmanager
-    def subscribe(self, backlog: int = BACKLOG) -> Iterator[Receiver[T]]:
-        """The values published from now on."""
-        receiver: Receiver[T] = Receiver(backlog)
+    def subscribe(self, backlog: int = BACKLOG, *, newest: bool = False) -> Iterator[Receiver[T]]:
+        """The values published from now on; with `newest`, of those that wait only the last."""
+        receiver: Receiver[T] = Receiver(backlog, newest)
         self._receivers.add(receiver)
         try:
             yield receiver

@@ -43,8 +43,6 @@ class Limits:
     outbox_bytes_max: int = 32 * 1024 * 1024
     # Training blobs (parameters, updates, data sets) are up to 64 MiB: 16 million float32 parameters.
     blob_bytes_max: int = 64 * 1024 * 1024
-    # Blobs on their way up at once: each holds blob_bytes_max in memory.
-    blob_uploads_max: int = 4
     # A client that takes nothing for this long is gone, or too slow to be worth the memory of what waits for it.
     send_seconds: float = 15.0
     # From connecting to a whole request, and between requests of a kept-alive HTTP connection.

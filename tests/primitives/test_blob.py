@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from hashlib import blake2b
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chain.primitives.blob import CHUNK_BYTES, blob_root, chunk_count, chunk_proof, verify_chunk
+from chain.primitives.blob import CHUNK_BYTES, BlobHasher, blob_root, blob_tree, chunk_count, verify_chunk
 
 SIZES = [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 3 * CHUNK_BYTES, 5 * CHUNK_BYTES + 7]
 
@@ -18,10 +20,14 @@ def blob(size: int) -> bytes:
 @pytest.mark.parametrize("size", SIZES)
 def test_every_chunk_is_proven_and_nothing_else(size: int) -> None:
     data = blob(size)
-    root = blob_root(data)
+    root, tree = blob_root(data), blob_tree(data)
+    assert (tree.root, tree.length) == (root, size)
     for index in range(chunk_count(size)):
         chunk = data[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES]
-        proof = chunk_proof(data, index)
+        proof = tree.proof(index)
+        assert tree.holds(index, chunk)
+        assert not tree.holds(index, chunk + b"x")
+        assert not tree.holds(index + 1, chunk)
         assert verify_chunk(root, size, index, chunk, proof)
         assert not verify_chunk(root, size + 1, index, chunk, proof)
         assert not verify_chunk(root, size, index + 1, chunk, proof)
@@ -37,7 +43,40 @@ def test_different_blobs_have_different_roots() -> None:
     assert len({blob_root(data) for data in blobs}) == len(blobs)
     # Two chunks' hashes as a blob of their own are not the branch above them.
     data = blob(2 * CHUNK_BYTES)
-    assert blob_root(b"".join(chunk_proof(data, index)[0] for index in (1, 0))) != blob_root(data)
+    assert blob_root(b"".join(blob_tree(data).proof(index)[0] for index in (1, 0))) != blob_root(data)
+
+
+@given(st.sampled_from(SIZES), st.lists(st.integers(0, 2 * CHUNK_BYTES), max_size=6))
+@settings(max_examples=30, deadline=None)
+def test_a_blob_that_comes_in_pieces_has_the_same_tree(size: int, pieces: list[int]) -> None:
+    data, whole = blob(size), blob_tree(blob(size))
+    hasher, start = BlobHasher(), 0
+    for piece in [*pieces, size]:
+        hasher.update(data[start : start + piece])
+        start += piece
+    tree = hasher.tree()
+    assert (tree.root, tree.length) == (whole.root, size)
+    assert [tree.proof(index) for index in range(chunk_count(size))] == [
+        whole.proof(index) for index in range(chunk_count(size))
+    ]
+
+
+def plain_root(data: bytes) -> bytes:
+    """The root as the definition says it, one hash after the other."""
+
+    def hashed(person: bytes, content: bytes) -> bytes:
+        return blake2b(content, digest_size=32, person=person).digest()
+
+    level = [hashed(b"potchain.leaf", data[at : at + CHUNK_BYTES]) for at in range(0, max(len(data), 1), CHUNK_BYTES)]
+    while len(level) > 1:
+        pairs = [level[at : at + 2] for at in range(0, len(level), 2)]
+        level = [hashed(b"potchain.branch", b"".join(pair)) if len(pair) == 2 else pair[0] for pair in pairs]
+    return hashed(b"potchain.blob", len(data).to_bytes(8, "little") + level[0])
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_root_is_what_the_definition_says(size: int) -> None:
+    assert blob_root(blob(size)) == plain_root(blob(size))
 
 
 @given(st.integers(-5, 1 << 70), st.integers(-5, 1 << 70), st.binary(max_size=40), st.lists(st.binary(max_size=33)))
@@ -48,4 +87,4 @@ def test_a_forged_proof_is_false_and_never_raises(length: int, index: int, chunk
 
 def test_there_is_no_proof_beyond_the_last_chunk() -> None:
     with pytest.raises(IndexError, match="1 chunks, got index 1"):
-        chunk_proof(b"short", 1)
+        blob_tree(b"short").proof(1)

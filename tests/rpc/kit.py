@@ -118,9 +118,10 @@ class MiniNode:
     def consensus_state(self) -> Mapping[str, object] | None:
         return {"height": self.ledger.head.height + 1, "view": 0, "phase": "prepare", "missing": []}
 
-    async def fetch_blob(self, root: Hash) -> bytes | None:
-        await trio.lowlevel.checkpoint()
-        return self.peer_blobs.get(root)
+    async def fetch_blob(self, root: Hash) -> None:
+        data = self.peer_blobs.get(root)
+        if data is not None:
+            await trio.to_thread.run_sync(self.blobs.put, data)
 
     async def submit(self, raw: bytes) -> Hash:
         now_ms = GENESIS_MS + self.ledger.head.height * 1000

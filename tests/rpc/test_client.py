@@ -359,8 +359,9 @@ async def test_blobs_go_up_and_come_down_checked(tmp_path: Path) -> None:
             await client.get_blob(root, 10)
         with pytest.raises(BlobNotFound, match="has no blob"):
             await client.get_blob(bytes(32), 10)
-        it.node.peer_blobs[bytes(32)] = b"not what hashes to that root"
+        (file,) = (tmp_path / "blobs").glob(f"*/{root.hex()}")
+        file.write_bytes(b"not what hashes to that root")
         with pytest.raises(BlobError, match="other bytes"):
-            await client.get_blob(bytes(32), 100)
+            await client.get_blob(root, 100)
     with pytest.raises(CannotConnect, match="is the node running"):
         await client.put_blob(b"x")
