@@ -20,7 +20,7 @@ from trainer.files import BlobFiles
 from trainer.follow import Report, follow
 from trainer.job import Job, NextModel
 from trainer.node import BlobMissing, Node, NodeError, open_node
-from trainer.sandbox import Engine, Evaluation, open_engine
+from trainer.sandbox import Engine, Engines, Evaluation, open_engines
 from trainer.views import RoundView, TaskView
 
 MICRO = 1_000_000
@@ -32,14 +32,19 @@ async def run_auditor(
     urls: Sequence[str], keypair: Keypair, cache_dir: Path, *, report: Report, platform: str = "cpu"
 ) -> None:
     """Audit every task of the chain behind `urls` with a validator's account until cancelled."""
-    async with open_engine(cache_dir, platform) as engine, open_node(urls, keypair) as node:
-        await attend(node, engine, cache_dir, report=report)
+    async with open_engines(cache_dir, platform) as engines, open_node(urls, keypair) as node:
+        await attend(node, engines, cache_dir, report=report)
 
 
-async def attend(node: Node, engine: Engine, cache_dir: Path, *, report: Report) -> None:
+async def attend(node: Node, engines: Engines, cache_dir: Path, *, report: Report) -> None:
     """An auditor's life on a chain."""
     blobs = BlobFiles(cache_dir / "blobs")
-    await follow(node, lambda task: TaskAuditor(task, node, engine, Job(task, node, blobs), report), report)
+    await follow(
+        node,
+        lambda task: TaskAuditor(task, node, engines.of(task.id), Job(task, node, blobs), report),
+        report,
+        release=engines.release,
+    )
 
 
 class TaskAuditor:

@@ -13,7 +13,7 @@ import trio
 
 from trainer.artifact import ArtifactError
 from trainer.dataset import DatasetError
-from trainer.node import Node, NodeError
+from trainer.node import Node, NodeError, TaskOver
 from trainer.optimizers import OptimizerError
 from trainer.sandbox import EngineError, ProgramRefused
 from trainer.views import RoundView, TaskView, ViewError
@@ -61,11 +61,25 @@ Serve = Callable[[TaskView], Servant]
 
 
 async def follow(
-    node: Node, serve: Serve, report: Report, *, always: Callable[[Heights], Awaitable[None]] | None = None
+    node: Node,
+    serve: Serve,
+    report: Report,
+    *,
+    release: Callable[[int], Awaitable[None]] | None = None,
+    always: Callable[[Heights], Awaitable[None]] | None = None,
 ) -> None:
-    """Serve every running task until cancelled; `always` runs beside, for what is due without any task."""
+    """Serve every running task until cancelled.
+
+    `release` is called when a task is served no more; `always` runs beside, for what is due without any task.
+    """
     heights = Heights()
     served: set[int] = set()
+
+    async def begin(task: int) -> None:
+        await _serve(node, task, serve, heights, report)
+        if release is not None:
+            await release(task)
+
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_advance, node, heights, report)
         if always is not None:
@@ -79,7 +93,7 @@ async def follow(
                 report(f"cannot list the tasks, trying again: {error}")
                 continue
             for task in sorted(set(found) - served):
-                nursery.start_soon(_serve, node, task, serve, heights, report)
+                nursery.start_soon(begin, task)
             served.update(found)
 
 
@@ -105,10 +119,13 @@ async def _serve(node: Node, task: int, serve: Serve, heights: Heights, report: 
                 servant = serve(await node.task(task))
             view = await node.round(task)
             if view.phase == "final":
-                report(f"task {task}: complete after round {view.round}")
+                report(f"task {task}: over after round {view.round}")
                 return
             await servant.step(view, height)
             trouble = ""
+        except TaskOver as error:
+            report(f"task {task}: {error}")
+            return
         except Exception as error:
             # Steps do several things at once, so that what went wrong may come in groups.
             causes = leaves(error)

@@ -16,6 +16,9 @@ from chain.rpc.client import BlobNotFound, BlobTooLarge, Client, ClientError, Rp
 from trainer import views
 from trainer.views import RoundView, TaskView
 
+# What a node answers when asked for a round that there is not.
+TRAINING_NOT_FOUND = 9001
+
 
 class NodeError(Exception):
     """The node could not do it now; the message says why."""
@@ -27,6 +30,10 @@ class BlobMissing(NodeError):
 
 class BlobOversized(NodeError):
     """The blob has more bytes than it may have."""
+
+
+class TaskOver(Exception):
+    """A task has no running round and none that is final: it was cancelled before its first."""
 
 
 class Node(Protocol):
@@ -41,7 +48,7 @@ class Node(Protocol):
         """A task's fixed part."""
 
     async def round(self, task: int) -> RoundView:
-        """A task's running round."""
+        """A task's running round, or its last one; TaskOver when there is neither."""
 
     async def is_worker(self) -> bool:
         """Whether this account is registered as a worker that can be drawn."""
@@ -84,7 +91,14 @@ class RpcNode:
         return views.task_of(await self._request("training_task", task))
 
     async def round(self, task: int) -> RoundView:
-        return views.round_of(await self._request("training_round", task))
+        try:
+            return views.round_of(await self._client.request("training_round", task))
+        except RpcError as error:
+            if error.code == TRAINING_NOT_FOUND:
+                raise TaskOver(f"over before its first round: {error}") from None
+            raise NodeError(f"training_round: {error}") from None
+        except ClientError as error:
+            raise NodeError(f"training_round: {error}") from None
 
     async def is_worker(self) -> bool:
         return bool(await self._read(lambda chain: chain.training.workers[self.account].active))

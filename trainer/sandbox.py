@@ -7,6 +7,7 @@ request gets a fresh child. The child's environment is written here, word by wor
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -258,3 +260,50 @@ async def open_engine(
         yield engine
     finally:
         await engine.close()
+
+
+class Engines:
+    """An engine for each task, so that one task's program can neither delay another's nor tamper with its results.
+
+    An accelerator belongs to one process: there all tasks share an engine. Use `open_engines`.
+    """
+
+    def __init__(self, cache_dir: Path, platform: str, deadlines: Deadlines) -> None:
+        self._cache_dir = cache_dir
+        self._platform = platform
+        self._deadlines = deadlines
+        self._engines: dict[str, Engine] = {}
+
+    def of(self, task: int) -> Engine:
+        """The engine of a task; its child starts when it is first needed."""
+        name = self._name(task)
+        if name not in self._engines:
+            self._engines[name] = Engine(self._cache_dir / "engines" / name, self._platform, self._deadlines)
+        return self._engines[name]
+
+    async def release(self, task: int) -> None:
+        """End what is a task's alone, now that it needs it no more."""
+        if self._platform == "cpu" and (engine := self._engines.pop(self._name(task), None)) is not None:
+            await engine.close()
+            folder = self._cache_dir / "engines" / self._name(task)
+            await trio.to_thread.run_sync(partial(shutil.rmtree, folder, ignore_errors=True))
+
+    async def close(self) -> None:
+        """End every child."""
+        for engine in self._engines.values():
+            await engine.close()
+
+    def _name(self, task: int) -> str:
+        return str(task) if self._platform == "cpu" else "all"
+
+
+@asynccontextmanager
+async def open_engines(
+    cache_dir: Path, platform: str = "cpu", deadlines: Deadlines | None = None
+) -> AsyncIterator[Engines]:
+    """Engines that keep their compiled programs and logs under `cache_dir`, and end with the block."""
+    engines = Engines(cache_dir, platform, deadlines or Deadlines())
+    try:
+        yield engines
+    finally:
+        await engines.close()

@@ -20,7 +20,7 @@ from trainer.files import BlobFiles, Pending, PendingFiles, Place
 from trainer.follow import Heights, Report, follow
 from trainer.job import Job
 from trainer.node import Node, NodeError, open_node
-from trainer.sandbox import Engine, open_engine
+from trainer.sandbox import Engine, Engines, open_engines
 from trainer.views import RoundView, TaskView
 
 # After a registration that failed (no money for the bond, say), this many blocks pass before the next.
@@ -36,12 +36,12 @@ async def run_worker(
     urls: Sequence[str], keypair: Keypair, cache_dir: Path, *, report: Report, platform: str = "cpu"
 ) -> None:
     """Train for every task of the chain behind `urls` until cancelled; `report` gets one line at a time."""
-    async with open_engine(cache_dir, platform) as engine, open_node(urls, keypair) as node:
-        await work(node, engine, cache_dir, report=report)
+    async with open_engines(cache_dir, platform) as engines, open_node(urls, keypair) as node:
+        await work(node, engines, cache_dir, report=report)
 
 
 async def work(
-    node: Node, engine: Engine, cache_dir: Path, *, report: Report, servant: MakeServant | None = None
+    node: Node, engines: Engines, cache_dir: Path, *, report: Report, servant: MakeServant | None = None
 ) -> None:
     """A worker's life on a chain; `servant` makes what serves a task, a `TaskWorker` unless told."""
     blobs, pending = BlobFiles(cache_dir / "blobs"), PendingFiles(cache_dir / "pending")
@@ -52,8 +52,9 @@ async def work(
 
     await follow(
         node,
-        lambda task: make(task, node, engine, Job(task, node, blobs), pending, report),
+        lambda task: make(task, node, engines.of(task.id), Job(task, node, blobs), pending, report),
         report,
+        release=engines.release,
         always=stay_registered,
     )
 

@@ -22,7 +22,7 @@ from trainer.files import Pending, PendingFiles
 from trainer.follow import Report
 from trainer.job import Job
 from trainer.node import Node, RpcNode
-from trainer.sandbox import Engine, open_engine
+from trainer.sandbox import Engine, open_engines
 from trainer.views import RoundView, TaskView
 from trainer.worker import TaskWorker, work
 
@@ -167,9 +167,9 @@ async def cheat(
     url: str, key: Keypair, folder: Path, kinds: Sequence[str], tried: dict[str, tuple[int, int]], report: Report
 ) -> None:
     """A cheating worker's life on the chain behind `url`."""
-    async with open_engine(folder) as engine, Client.reconnecting([url]) as client:
+    async with open_engines(folder) as engines, Client.reconnecting([url]) as client:
         servant = partial(Cheat, kinds=kinds, tried=tried)
-        await work(RpcNode(client, key), engine, folder, report=report, servant=servant)
+        await work(RpcNode(client, key), engines, folder, report=report, servant=servant)
 
 
 def main() -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 import trio
 
 from trainer.audit import Tolerance
 from trainer.follow import follow
-from trainer.node import Node, NodeError
+from trainer.node import Node, NodeError, TaskOver
 from trainer.optimizers import Sgd
 from trainer.sandbox import EngineCrashed, ProgramRefused
 from trainer.views import RoundView, TaskView
@@ -49,6 +50,7 @@ class Heads:
     def __init__(self, *, refusals: int = 0) -> None:
         self.send, self._receive = trio.open_memory_channel[int](100)
         self.phase = "audit"
+        self.over = False
         self._refusals = refusals
 
     async def task_ids(self) -> list[int]:
@@ -60,6 +62,8 @@ class Heads:
 
     async def round(self, task: int) -> RoundView:
         assert task == 0
+        if self.over:
+            raise TaskOver("over before its first round")
         return round_view(self.phase)
 
     @asynccontextmanager
@@ -164,6 +168,26 @@ async def test_a_program_that_is_refused_among_other_trouble_is_left_alone(
             nursery.cancel_scope.cancel()
     assert len(servant.steps) == 1
     assert lines == ["task 0: refused, and left alone from now on: a custom call"]
+
+
+async def test_what_a_task_used_is_released_when_it_is_over(autojump_clock: trio.testing.MockClock) -> None:
+    assert autojump_clock is not None
+    for over in (False, True):
+        node, released = Heads(), trio.Event()
+        lines: list[str] = []
+        node.phase, node.over = "final", over
+
+        async def release(task: int, released: trio.Event = released) -> None:
+            assert task == 0
+            released.set()
+
+        seen: Node = node
+        with trio.fail_after(60):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(partial(follow, seen, lambda _: Troubled([]), lines.append, release=release))
+                await node.send.send(1)
+                await released.wait()
+                nursery.cancel_scope.cancel()
 
 
 async def test_a_mistake_of_ours_is_not_tried_again(autojump_clock: trio.testing.MockClock) -> None:

@@ -24,6 +24,7 @@ from trainer.sandbox import (
     ProgramRefused,
     ProgramSuspended,
     open_engine,
+    open_engines,
 )
 
 TASK = small_task()
@@ -162,6 +163,29 @@ def test_a_data_set_is_held_to_the_same_limits_as_the_program(monkeypatch: pytes
     assert runner._evaluate(loaded, theta, *rows(2))["ok"]
     with pytest.raises(admission.Refused, match="hold fewer rows out"):
         runner._evaluate(loaded, theta, *rows(3))
+
+
+@pytest.mark.slow
+async def test_a_task_whose_program_hangs_does_not_delay_another(tmp_path: Path) -> None:
+    async with open_engines(tmp_path) as engines:
+        hanging, working = engines.of(0), engines.of(1)
+        assert engines.of(0) is hanging
+        await loaded(hanging)
+        await loaded(working)
+        child = hanging.pid
+        assert child is not None
+        os.kill(child, signal.SIGSTOP)
+        with trio.fail_after(30):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(gradient, hanging)
+                await trio.testing.wait_all_tasks_blocked()
+                await gradient(working)
+                nursery.cancel_scope.cancel()
+        await engines.release(0)
+        with pytest.raises(ProcessLookupError):
+            os.kill(child, 0)
+        assert [path.name for path in (tmp_path / "engines").iterdir()] == ["1"]
+        await gradient(working)
 
 
 @pytest.mark.slow
