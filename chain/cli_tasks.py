@@ -83,7 +83,7 @@ async def _watch(rpc: str, task_id: int) -> None:
                     if task["status"] == "active":
                         progress.show(_phase_line(await client.request("training_round", task_id)))
                 except (ConnectionLost, RequestTimeout) as error:
-                    progress.say("stall", f"{error} Trying again")
+                    progress.say("stall", f"{error}; trying again")
     finally:
         progress.clear()
     progress.say("task", f"{task['name']} is {task['status']}: potchain task fetch {task_id} -o model.safetensors")
