@@ -255,15 +255,14 @@ class Training(TrainingSchema):
         return Pays.NO
 
     @call(index=9, weight=WORKERS_ACCESS)
-    def resume(self, origin: Origin, task: TaskId) -> Pays:
-        """Be drawn for a task again after a missed slot."""
+    def resume(self, origin: Origin, task: TaskId) -> None:
+        """Be drawn for a task again after a missed slot. Not free: to miss and resume for ever delays every round."""
         account = origin.ensure_signed()
         if not self.workers[account].bond:
             raise self.NotRegistered
         if account not in self.paused_workers[task]:
             raise self.AlreadyActive
         training_workers.resume(self, account, task)
-        return Pays.NO
 
     @call(index=10, weight=Weight(200 * MICROSECOND))
     def deregister_aggregator(self, origin: Origin) -> None:
