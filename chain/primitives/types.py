@@ -384,7 +384,9 @@ _TIP = codec_of(compact128)
 def decode_extrinsic(raw: bytes, call_codec: Codec[Any]) -> Extrinsic:
     """Read a version 4 extrinsic from its full wire bytes; ScaleError for anything else."""
     size, offset = compact_decode(raw, 0)
-    if offset + size != len(raw) or size == 0:
+    if size == 0:
+        raise ScaleError("expected an extrinsic, got its length prefix alone, which says 0 bytes")
+    if offset + size != len(raw):
         raise ScaleError(f"the extrinsic's length prefix says {size} bytes, got {len(raw) - offset}")
     version = raw[offset]
     if version & ~SIGNED_BIT != EXTRINSIC_VERSION:

@@ -138,7 +138,7 @@ def test_a_bare_extrinsic_is_its_version_and_call() -> None:
     ("raw", "why"),
     [
         (b"", "expected 1 bytes"),
-        (b"\0", "length prefix says 0"),
+        (b"\0", "got its length prefix alone"),
         (b"\x10\x04\1\2", "length prefix says 4 bytes, got 3"),
         (b"\x10\x05\1\2\3", "version 4, got 5"),
         (b"\x10\x85\1\2\3", "version 4, got 5"),

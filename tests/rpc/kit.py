@@ -12,7 +12,7 @@ from typing import Any
 import trio
 
 from chain.blobs import BlobStore
-from chain.ledger import ExecutedBlock, Ledger
+from chain.ledger import HISTORY, ExecutedBlock, Ledger
 from chain.pool import Pool
 from chain.primitives import bls, ss58
 from chain.primitives.hashing import Hash
@@ -195,17 +195,20 @@ class Served:
         return f"http://127.0.0.1:{self.server.port}"
 
 
-def open_ledger(path: Path) -> tuple[Ledger, Executive]:
+def open_ledger(path: Path, history: int = HISTORY) -> tuple[Ledger, Executive]:
     """A chain of its own in an empty folder."""
     executive = Executive(RUNTIME)
     state = executive.genesis(genesis_config())
-    return Ledger.open(path, executive=executive, genesis_state=state, genesis_name="test"), executive
+    ledger = Ledger.open(path, executive=executive, genesis_state=state, genesis_name="test", history=history)
+    return ledger, executive
 
 
 @asynccontextmanager
-async def served(path: Path, *, limits: Limits | None = None, port: int = 0) -> AsyncIterator[Served]:
+async def served(
+    path: Path, *, limits: Limits | None = None, port: int = 0, history: int = HISTORY
+) -> AsyncIterator[Served]:
     """A node that serves on a port of its own for as long as the scope lasts."""
-    ledger, executive = open_ledger(path / "db")
+    ledger, executive = open_ledger(path / "db", history)
     node = MiniNode(ledger, executive, BlobStore(path / "blobs", 256 * 1024 * 1024))
     server = RpcServer(node, port=port, limits=limits)
     try:

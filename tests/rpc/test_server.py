@@ -176,6 +176,19 @@ async def test_an_unknown_block_a_task_and_a_round_are_named(tmp_path: Path) -> 
         assert (await refusal(it, "no_such_method"))["code"] == Code.METHOD_NOT_FOUND
 
 
+async def test_a_pruned_state_is_told_from_an_unknown_block_and_the_block_stays(tmp_path: Path) -> None:
+    async with served(tmp_path, history=2) as it:
+        old, *_ = [await it.node.seal() for _ in range(3)]
+        at = "0x" + old.hash.hex()
+        key = "0x" + storage_prefix("System", "Number").hex()
+        error = await refusal(it, "state_getStorage", key, at)
+        assert (error["code"], error["message"]) == (Code.STATE_CLIENT, "Client error: State already discarded")
+        assert "the state at height 1 was pruned: the oldest that this node keeps is 2" in error["data"]
+        block = await ask(it, "chain_getBlock", at)
+        assert block["block"]["header"] == await ask(it, "chain_getHeader", at)
+        assert (await ask(it, "state_getRuntimeVersion", at))["specName"] == "potchain"
+
+
 async def test_a_running_round_shows_its_phase_and_slots(tmp_path: Path) -> None:
     async with served(tmp_path) as it:
         assert (await ask(it, "training_round", 0))["phase"] == "idle"
