@@ -93,6 +93,30 @@ async def test_a_mortal_call_that_fails_is_included_and_reported(tmp_path: Path)
         await in_thread(script)
 
 
+async def test_a_training_call_is_composed_from_metadata_alone_and_its_failure_is_named(tmp_path: Path) -> None:
+    async with served(tmp_path) as it:
+
+        def script() -> None:
+            with SubstrateInterface(url=it.url) as substrate:
+                receipts = []
+                for _ in range(2):
+                    call = substrate.compose_call("Training", "register_worker", {})
+                    extrinsic = substrate.create_signed_extrinsic(call=call, keypair=SR25519)
+                    receipts.append(substrate.submit_extrinsic(extrinsic, wait_for_finalization=True))
+                registered, again = receipts
+                assert registered.is_success
+                events = {event.value["event_id"]: event.value["attributes"] for event in registered.triggered_events}
+                assert events["WorkerRegistered"]["worker"] == SR25519.ss58_address
+                assert again.error_message == {
+                    "type": "Module",
+                    "name": "AlreadyRegistered",
+                    "docs": ["The signer is registered."],
+                }
+                assert substrate.query("Training", "Workers", [SR25519.ss58_address]).value["active"]
+
+        await in_thread(script)
+
+
 async def test_heads_and_storage_can_be_subscribed_to(tmp_path: Path) -> None:
     async with served(tmp_path) as it:
         seen: list[int] = []
