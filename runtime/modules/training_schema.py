@@ -43,8 +43,9 @@ class TrainingSchema(Module):
     aggregator_bond = Constant[Balance](100 * POT, doc="What an aggregator reserves while it is registered.")
     # Every slot is audited, so that any slash above zero makes cheating lose; this one also ends the worker.
     slash_rejected = Constant[Balance](60 * POT, doc="What a rejected slot costs its worker.")
-    # A worker that dies loses its reward as well; ten such deaths end it.
+    # A worker that dies loses its reward as well; the eleventh such death ends it.
     slash_not_revealed = Constant[Balance](5 * POT, doc="What a commitment without a reveal costs its worker.")
+    # A record stays in state for every slot and round: a price of nothing would give that space away.
     price_per_slot_min = Constant[Balance](POT // 1000, doc="The least that a task pays for an accepted slot.")
 
     next_task_id = StorageValue[TaskId](default=0, doc="The id of the next task.")
@@ -90,7 +91,7 @@ class TrainingSchema(Module):
         index = 1
 
     class InvalidPolicy(DispatchError):
-        """Slots: 1-64, phases: 10 (commit: 1) to 14,400 blocks, auditors: 1-8, tolerance: 0.51-4, outliers: 20-10^5."""
+        """Slots 1-64, phases 10 (commit: 1) to 14,400 blocks, auditors 1-8, tolerance 0.51-4, outliers 20-10^5 ppm."""
 
         index = 2
 
@@ -110,17 +111,17 @@ class TrainingSchema(Module):
         index = 5
 
     class UnknownTask(DispatchError):
-        """No such task is running."""
+        """No such task is running: it never was created, or it is over."""
 
         index = 6
 
     class WrongRound(DispatchError):
-        """The task is at another round."""
+        """The task is at another round: the call came too early or too late."""
 
         index = 7
 
     class WrongPhase(DispatchError):
-        """The round is in another phase."""
+        """The round is in another phase: it takes commitments first, then reveals, then challenges and attestations."""
 
         index = 8
 
@@ -135,7 +136,7 @@ class TrainingSchema(Module):
         index = 10
 
     class AlreadyCommitted(DispatchError):
-        """The slot has a commitment."""
+        """The slot has a commitment already, which nothing replaces."""
 
         index = 11
 
@@ -145,7 +146,7 @@ class TrainingSchema(Module):
         index = 12
 
     class AlreadyRevealed(DispatchError):
-        """The slot is revealed."""
+        """The slot is revealed already."""
 
         index = 13
 
@@ -155,12 +156,12 @@ class TrainingSchema(Module):
         index = 14
 
     class AlreadyRegistered(DispatchError):
-        """The signer is registered."""
+        """The signer is registered already."""
 
         index = 15
 
     class NotRegistered(DispatchError):
-        """The signer is not registered."""
+        """The signer is not registered as what this call is for."""
 
         index = 16
 
@@ -170,7 +171,7 @@ class TrainingSchema(Module):
         index = 17
 
     class AlreadyActive(DispatchError):
-        """The worker is drawn for this task."""
+        """The worker is not paused for this task: there is nothing to resume."""
 
         index = 18
 
@@ -185,17 +186,17 @@ class TrainingSchema(Module):
         index = 20
 
     class SameAggregate(DispatchError):
-        """The round has this very aggregate."""
+        """The round has exactly this aggregate already."""
 
         index = 21
 
     class NotAuthority(DispatchError):
-        """Only a current validator attests and challenges."""
+        """Only a validator of the current set attests and challenges."""
 
         index = 22
 
     class InvalidBitmap(DispatchError):
-        """The bitmap is not the canonical one of the round's slots."""
+        """The bitmap is one bit for each of the round's slots, in whole bytes, with no bit set beyond the last slot."""
 
         index = 23
 
@@ -220,17 +221,17 @@ class TrainingSchema(Module):
         index = 27
 
     class AlreadyAttested(DispatchError):
-        """The validator has attested exactly this."""
+        """The validator has attested exactly this already."""
 
         index = 28
 
     class AlreadyChallenged(DispatchError):
-        """The slot is challenged."""
+        """The slot is challenged already: once is enough for every validator to recompute it."""
 
         index = 29
 
     class WrongAttempt(DispatchError):
-        """The round was opened again meanwhile."""
+        """The round was opened again: what is said of an earlier attempt does not count for this one."""
 
         index = 30
 
@@ -240,7 +241,7 @@ class TrainingSchema(Module):
         index = 31
 
     class AlreadyCancelled(DispatchError):
-        """The task ends with its running round."""
+        """The task is cancelled already: it ends with its running round."""
 
         index = 32
 
@@ -251,7 +252,7 @@ class TrainingSchema(Module):
 
     @event(index=0)
     class TaskCreated:
-        """A task's first round opens as soon as a worker is active."""
+        """A task was created and its escrow reserved; its first round opens as soon as a worker is active."""
 
         task: TaskId
         owner: AccountId
@@ -259,7 +260,7 @@ class TrainingSchema(Module):
 
     @event(index=1)
     class RoundOpened:
-        """Slots were drawn; commitments count up to `deadline`."""
+        """A round began: a worker was drawn for each slot; commitments count up to block `deadline`."""
 
         task: TaskId
         round: Round
@@ -277,7 +278,7 @@ class TrainingSchema(Module):
 
     @event(index=3)
     class RevealOpened:
-        """Commitments are closed; reveals count up to `deadline`."""
+        """Commitments are closed; reveals count up to block `deadline`."""
 
         task: TaskId
         round: Round
@@ -295,7 +296,7 @@ class TrainingSchema(Module):
 
     @event(index=5)
     class AuditOpened:
-        """Auditors were drawn; they are waited for up to `deadline`."""
+        """Reveals are closed and auditors drawn, who are waited for up to block `deadline`."""
 
         task: TaskId
         round: Round
@@ -322,7 +323,7 @@ class TrainingSchema(Module):
 
     @event(index=8)
     class ChallengeUpheld:
-        """A challenged slot was rejected."""
+        """A challenged slot was rejected: its worker is slashed and not paid."""
 
         task: TaskId
         round: Round
@@ -331,7 +332,7 @@ class TrainingSchema(Module):
 
     @event(index=9)
     class ChallengeRefuted:
-        """A challenged slot was accepted."""
+        """A challenged slot was accepted: its worker is paid, and the challenge counts against its challenger."""
 
         task: TaskId
         round: Round
@@ -350,7 +351,7 @@ class TrainingSchema(Module):
 
     @event(index=11)
     class RoundFinalised:
-        """A quorum agreed: this is the model now."""
+        """A quorum of validators agreed: this is the model now, and `minted` was paid for it."""
 
         task: TaskId
         round: Round
@@ -444,4 +445,5 @@ class TrainingSchema(Module):
         round: Round
 
     def validator_accounts(self) -> tuple[bytes, ...]:
+        """The validators of the current set, in its order."""
         return tuple(authority.account for authority in self.validators.authorities.get())

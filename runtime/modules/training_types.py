@@ -66,7 +66,8 @@ CHALLENGE_REFILL_BLOCKS: Final = 100
 # A drawn auditor that is silent costs a round its whole audit time. For ten minutes it is not drawn again, so that
 # one dead validator slows one round in hundreds.
 ABSENCE_BLOCKS: Final = 600
-# What one block pays and slashes, in slots: 0.3 ms each. Rounds beyond that wait for the next block.
+# What each of a block's two hooks pays and slashes at most, in slots of 0.4 ms (SLOT_SETTLED): 100 ms. Rounds beyond
+# that wait for the next block.
 SETTLED_SLOTS_MAX: Final = 256
 # Optimiser coefficients are integers in units of 1e-12.
 PICO: Final = 10**12

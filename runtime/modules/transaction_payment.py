@@ -23,14 +23,15 @@ from runtime.types import (
 
 
 class TransactionPayment(Module):
-    """Fees."""
+    """What including a transaction costs, and who is paid for it."""
 
     balances: Balances
     validators: Validators
 
     collected = StorageValue[Balance](default=0, doc="What this block has collected for its author.")
 
-    # A transfer comes to about half a thousandth of a POT: 1,000 times less than the least that a slot is paid.
+    # A transfer comes to 0.0004 POT, less than half of the least price of a slot: too little to keep anybody from
+    # sending one, while filling every block with them costs two thousand POT an hour.
     base_fee = Constant[Balance](100_000_000, doc="What every transaction costs.")
     length_fee = Constant[Balance](1_000_000, doc="What each byte of a transaction costs.")
     weight_fee = Constant[Balance](1_000_000, doc="What each microsecond (a million units) of a call's weight costs.")

@@ -110,7 +110,7 @@ async def test_a_training_call_is_composed_from_metadata_alone_and_its_failure_i
                 assert again.error_message == {
                     "type": "Module",
                     "name": "AlreadyRegistered",
-                    "docs": ["The signer is registered."],
+                    "docs": ["The signer is registered already."],
                 }
                 assert substrate.query("Training", "Workers", [SR25519.ss58_address]).value["active"]
 
