@@ -18,6 +18,7 @@ from chain.primitives.scale import (
     u32,
     u128,
 )
+from runtime.metadata import VERSIONS
 from runtime.modules.transaction_payment import TransactionPayment
 from runtime.state import StateReader
 from runtime.types import (
@@ -33,8 +34,6 @@ from runtime.types import (
 if TYPE_CHECKING:
     from runtime.executive import Executive
 
-METADATA_VERSIONS: Final = (14, 15)
-
 Answer = Callable[["Executive", StateReader, bytes], bytes]
 
 _ACCOUNT: Final = codec_of(AccountId)
@@ -48,9 +47,9 @@ class UnknownApi(LookupError):
 
 def answer(executive: Executive, state: StateReader, name: str, arguments: bytes) -> bytes:
     """Call an API function by its name with SCALE arguments, for SCALE bytes."""
-    found = _ANSWERS.get(name)
+    found = ANSWERS.get(name)
     if found is None:
-        raise UnknownApi(f"the runtime has no API function {name}; it has {', '.join(_ANSWERS)}")
+        raise UnknownApi(f"the runtime has no API function {name}; it has {', '.join(ANSWERS)}")
     return found(executive, state, arguments)
 
 
@@ -66,14 +65,14 @@ def _metadata(executive: Executive, _: StateReader, arguments: bytes) -> bytes:
 
 def _metadata_at_version(executive: Executive, _: StateReader, arguments: bytes) -> bytes:
     version = U32.decode(arguments)
-    if version not in METADATA_VERSIONS:
+    if version not in VERSIONS:
         return b"\0"
     return b"\1" + BYTES.encode(executive.runtime.metadata(version))
 
 
 def _metadata_versions(_: Executive, __: StateReader, arguments: bytes) -> bytes:
     _none_left(arguments, 0)
-    return encode(list[u32], list(METADATA_VERSIONS))
+    return encode(list[u32], list(VERSIONS))
 
 
 def _account_nonce(executive: Executive, state: StateReader, arguments: bytes) -> bytes:
@@ -115,7 +114,8 @@ def _query_length_to_fee(executive: Executive, state: StateReader, arguments: by
     return encode(u128, payment.length_to_fee(U32.decode(arguments)))
 
 
-_ANSWERS: Final[dict[str, Answer]] = {
+# Metadata describes each of them.
+ANSWERS: Final[dict[str, Answer]] = {
     "Core_version": _version,
     "Metadata_metadata": _metadata,
     "Metadata_metadata_at_version": _metadata_at_version,

@@ -35,17 +35,6 @@ from runtime.types import (
     Weight,
 )
 
-# In this order in the extrinsic, in the signed payload and in metadata.
-SIGNED_EXTENSIONS: Final = (
-    "CheckSpecVersion",
-    "CheckTxVersion",
-    "CheckGenesis",
-    "CheckMortality",
-    "CheckNonce",
-    "CheckWeight",
-    "ChargeTransactionPayment",
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Environment:

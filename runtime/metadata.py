@@ -44,7 +44,7 @@ from runtime.metadata_types import (
     Variants,
 )
 from runtime.storage import StorageInfo
-from runtime.types import FeeDetails, RuntimeDispatchInfo, RuntimeVersion
+from runtime.types import FeeDetails, RuntimeDispatchInfo, RuntimeVersion, Weight
 
 VERSIONS: Final = (14, 15)
 
@@ -370,6 +370,15 @@ def _apis(registry: RuntimeRegistry, uxt: int) -> tuple[RuntimeApi, ...]:
                     ("uxt", uxt),
                     size,
                     docs="An extrinsic's fee by its parts.",
+                ),
+                method(
+                    "query_weight_to_fee",
+                    registry.id(U128),
+                    ("weight", registry.id(codec_of(Weight))),
+                    docs="What a call's weight costs.",
+                ),
+                method(
+                    "query_length_to_fee", registry.id(U128), ("length", u32), docs="What an extrinsic's bytes cost."
                 ),
             ),
             ("Fees.",),

@@ -27,6 +27,7 @@ from runtime.metadata_types import (
     VariantField,
     Variants,
 )
+from runtime.storage import pascal_case
 
 
 class Registry:
@@ -111,7 +112,9 @@ class Registry:
                 )
             case scale.FieldlessEnum():
                 return Variants(
-                    tuple(VariantField(_camel_case(member.name), (), member.value) for member in sorted(codec.cls))
+                    tuple(
+                        VariantField(pascal_case(member.name.lower()), (), member.value) for member in sorted(codec.cls)
+                    )
                 )
             case EraCodec():
                 mortal = (
@@ -165,7 +168,3 @@ def _key(codec: Codec[Any]) -> object:
             return codec.path, *(item.cls for item in codec.variants.values())
         case _:
             return codec
-
-
-def _camel_case(name: str) -> str:
-    return "".join(part.capitalize() for part in name.split("_"))

@@ -23,7 +23,7 @@ from chain.primitives.types import (
     scheme_of,
     signing_payload,
 )
-from runtime.extensions import SIGNED_EXTENSIONS
+from runtime.api import ANSWERS
 from runtime.metadata import EXTENSIONS, build
 from runtime.metadata_registry import Registry
 from runtime.metadata_types import (
@@ -159,8 +159,20 @@ def test_the_modules_keep_their_names_and_indexes() -> None:
     ]
 
 
-def test_the_signed_extensions_are_those_that_the_executive_checks_in_the_order_of_the_payload() -> None:
-    assert tuple(name for name, *_ in EXTENSIONS) == SIGNED_EXTENSIONS
+def test_what_a_wallet_shows_is_explained() -> None:
+    for module in RUNTIME.modules:
+        assert any(module.docs), module.name
+        for kind in (module.calls, module.events, module.errors, module.storage, module.constants):
+            for item in kind.values():
+                assert any(item.docs), f"{module.name}.{item.name}"
+
+
+def test_metadata_offers_the_runtime_api_functions_that_are_answered() -> None:
+    described = {f"{api.name}_{method.name}" for api in v15().apis for method in api.methods}
+    assert described == set(ANSWERS)
+
+
+def test_the_signed_extensions_stand_in_the_order_of_the_payload() -> None:
     era, era_hash = Mortal.at(64, 100), b"\7" * 32
     signed = {"CheckSpecVersion": 2, "CheckTxVersion": 3, "CheckGenesis": b"\5" * 32, "CheckMortality": era_hash}
     carried = {"CheckMortality": era, "CheckNonce": 9, "ChargeTransactionPayment": 4}
