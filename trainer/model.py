@@ -14,11 +14,6 @@ from trainer import artifact, optimizers
 from trainer.codec import Float32s
 
 
-def params_bytes(program: bytes) -> int:
-    """How large the parameter blob of a program (its blob) is."""
-    return 4 * artifact.parse(program).parameters
-
-
 def tensors(program: artifact.Program, theta: Float32s) -> dict[str, Float32s]:
     """The named tensors of a flat vector f32[P]."""
     return {t.name: theta[t.offset : t.offset + t.elements].reshape(t.shape) for t in program.layout}

@@ -192,12 +192,6 @@ class Balances(Module):
         self.total_issuance.put(issuance)
         self.emit(self.Minted(who, amount))
 
-    def burn(self, who: bytes, amount: int) -> None:
-        """Destroy `amount` of an account's free balance and keep the account alive."""
-        self._debit(who, amount, keep_alive=True)
-        self.total_issuance.put(self.total_issuance.get() - amount)
-        self.emit(self.Burned(who, amount))
-
     def reserve(self, who: bytes, amount: int) -> None:
         """Move `amount` from free to reserved; the existential deposit stays free."""
         info = self.system.account[who]

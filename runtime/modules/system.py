@@ -11,7 +11,7 @@ from chain.primitives.hashing import Hash, blake2_256
 from chain.primitives.scale import H256, AccountId, Vec, compact_encode, u16, u32
 from chain.primitives.types import Consensus, Digest, DigestSeal, Other, PreRuntime
 from runtime.framework import Constant, EventLog, Module, call, event
-from runtime.limits import BLOCK_LENGTH, BLOCK_WEIGHTS, BlockLength, BlockWeights, WeightPerClass
+from runtime.limits import BLOCK_LENGTH, BLOCK_WEIGHTS, MICROSECOND, BlockLength, BlockWeights, WeightPerClass
 from runtime.storage import Hasher, StorageMap, StorageValue
 from runtime.types import (
     AccountInfo,
@@ -80,13 +80,13 @@ class System(Module):
         sender: AccountId
         hash_: H256
 
-    @call(index=0, weight=Weight(10_000_000))
+    @call(index=0, weight=Weight(10 * MICROSECOND))
     def remark(self, origin: Origin, remark: bytes) -> None:
         """Make some on-chain remark: bytes in a block, without any effect on the state."""
         origin.ensure_signed()
         del remark
 
-    @call(index=7, weight=Weight(30_000_000))
+    @call(index=7, weight=Weight(30 * MICROSECOND))
     def remark_with_event(self, origin: Origin, remark: bytes) -> None:
         """Make some on-chain remark and emit an event with its hash."""
         sender = origin.ensure_signed()

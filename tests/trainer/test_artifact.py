@@ -60,7 +60,6 @@ def test_a_model_is_written_with_its_names_and_shapes(tmp_path: Path) -> None:
     task = small_task()
     file = tmp_path / "model.safetensors"
     program, params = task.blobs[task.program_root], task.blobs[task.params_root]
-    assert model.params_bytes(program) == len(params)
     assert model.write_safetensors(file, program, params) == 2
     tensors = load_file(file)
     layout, theta = export.flatten({name: tensors[name] for name in ("b", "w")})
