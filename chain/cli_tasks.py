@@ -8,8 +8,6 @@ from typing import Annotated, Any
 
 import trio
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from chain.cli_common import DEFAULT_RPC, NodeOption, Progress, UserError, token_of
 from chain.display import Token, round_line
@@ -34,6 +32,10 @@ def list_tasks(rpc: NodeOption = DEFAULT_RPC) -> None:
 
 
 async def _list(rpc: str) -> None:
+    # Imported here: every node loads this file, and none of them prints a table.
+    from rich.console import Console
+    from rich.table import Table
+
     async with Client.connect(rpc) as client:
         token, _ = await token_of(client)
         tasks = await client.request("training_tasks")
