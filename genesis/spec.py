@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.genesis import Section, show
+from runtime.modules.system import SS58_PREFIX
 from runtime.types import GenesisError
 
 FILE_BYTES_MAX = 16 * 1024 * 1024  # far above any real file: ten thousand endowed accounts take 1 MB
@@ -145,6 +146,11 @@ def _properties(section: Section) -> Properties:
         ss58_format=section.integer("ss58Format", 0, 16383),
     )
     section.finish()
+    # Wallets are told twice: here, and in the runtime's metadata, which the genesis accounts are read by.
+    if properties.ss58_format != SS58_PREFIX:
+        raise GenesisError(
+            f"{section.at('ss58Format')}: expected {SS58_PREFIX}, as the runtime has it, got {properties.ss58_format}"
+        )
     return properties
 
 

@@ -63,6 +63,7 @@ def test_the_testnet_file_is_good() -> None:
         (("chainType",), "Toy", "chainType: expected one of Development, Local, Live, got 'Toy'"),
         (("properties", "tokenDecimals"), "12", "properties.tokenDecimals: expected a whole number, got '12'"),
         (("properties", "ss58Format"), True, "properties.ss58Format: expected a whole number, got True"),
+        (("properties", "ss58Format"), 7, "properties.ss58Format: expected 42, as the runtime has it, got 7"),
         (("consensus", "timeoutMs"), 10, "consensus.timeoutMs: expected 1000 to 600000, got 10"),
         (("bootnodes",), {}, "bootnodes: expected a list, got {}"),
         (("bootnodes",), ["here"], "bootnodes[0]: expected HOST:PORT, got 'here'"),

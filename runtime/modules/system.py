@@ -6,6 +6,7 @@ Every other module builds on it; it knows none of them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from chain.primitives.hashing import Hash, blake2_256
 from chain.primitives.scale import H256, AccountId, Vec, compact_encode, u16, u32
@@ -22,6 +23,9 @@ from runtime.types import (
     RuntimeVersion,
     Weight,
 )
+
+# Substrate's for networks without one of their own: wallets show the same address for a key here as on those.
+SS58_PREFIX: Final = 42
 
 
 class System(Module):
@@ -46,7 +50,7 @@ class System(Module):
     block_length = Constant[BlockLength](BLOCK_LENGTH, doc="How many bytes of extrinsics a block may hold.")
     block_hash_count = Constant[u32](256, doc="How many block hashes are kept: a mortal transaction lives no longer.")
     version = Constant[RuntimeVersion](from_runtime=lambda runtime: runtime.version, doc="The runtime's version.")
-    ss58_prefix = Constant[u16](42, name="SS58Prefix", doc="The network's number in addresses.")
+    ss58_prefix = Constant[u16](SS58_PREFIX, name="SS58Prefix", doc="The network's number in addresses.")
 
     @event(index=0)
     class ExtrinsicSuccess:
