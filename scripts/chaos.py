@@ -1,6 +1,6 @@
 """Kills random processes of a running testnet with SIGKILL, then checks through the RPC that nothing was lost.
 
-    scripts/chaos.py [--seconds 120] [--every 5] [--seed 0]
+    .venv/bin/python scripts/chaos.py [--seconds 120] [--every 5] [--seed 0]
 
 Starts a testnet of its own on ports of its own in a fresh folder. Prints what it killed and what it found; exit code 0
 when every check holds. Checks: all nodes agree on every block hash, heights advanced, issuance is the sum of all

@@ -1,6 +1,6 @@
 """Runs the testnet for a while and prints what its users feel: start, pace, learning, memory.
 
-    scripts/bench/testnet.py [--minutes 10]
+    .venv/bin/python scripts/bench/testnet.py [--minutes 10]
 
 Starts a testnet of its own, twice: the second start goes on with the first one's data.
 """
