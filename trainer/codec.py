@@ -130,12 +130,6 @@ def decode(data: bytes, length: int) -> Update:
     return Update(values, exponents)
 
 
-def dequantise(update: Update) -> Float32s:
-    """values * 2^exponents as f32[P]; exact, since a step is a power of two."""
-    steps = np.ldexp(np.float32(1), update.exponents.astype(np.int32))
-    return (_blocked(update.values).astype(np.float32) * steps[:, None]).ravel()[: update.length]
-
-
 def _blocked(flat: npt.NDArray[T]) -> npt.NDArray[T]:
     padded = np.zeros(blocks_of(flat.size) * BLOCK, dtype=flat.dtype)
     padded[: flat.size] = flat

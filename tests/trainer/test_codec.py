@@ -30,7 +30,7 @@ def test_no_value_is_farther_than_half_a_step(gradient: codec.Float32s) -> None:
     update = codec.quantise(gradient)
     meant = codec.bounded(gradient).astype(np.float64)
     steps = np.repeat(np.ldexp(1.0, update.exponents.astype(np.int32)), codec.BLOCK)[: gradient.size]
-    assert bool(np.all(np.abs(codec.dequantise(update) - meant) <= steps / 2))
+    assert bool(np.all(np.abs(update.values * steps - meant) <= steps / 2))
 
 
 @given(GRADIENTS)
@@ -51,7 +51,8 @@ def test_quantising_agrees_with_the_plainest_arithmetic(gradient: codec.Float32s
 
 def test_nan_is_zero_and_infinity_saturates() -> None:
     update = codec.quantise(np.array([np.nan, np.inf, -np.inf, 1.0], np.float32))
-    assert codec.dequantise(update).tolist() == [0.0, codec.GRADIENT_MAX, -codec.GRADIENT_MAX, 0.0]
+    step = 2.0 ** int(update.exponents[0])
+    assert (update.values * step).tolist() == [0.0, codec.GRADIENT_MAX, -codec.GRADIENT_MAX, 0.0]
 
 
 def blob(**changes: object) -> bytes:
