@@ -11,7 +11,8 @@ from tests.runtime.story import state_roots
 
 def test_the_state_does_not_depend_on_the_hash_seed() -> None:
     expected = state_roots()
-    assert len(set(expected)) == 5
+    # The stories have nothing but their genesis in common.
+    assert len(set(expected)) == len(expected) - 1
     for seed in ("1", "2"):
         told = subprocess.run(
             [sys.executable, "-m", "tests.runtime.story"],
