@@ -15,6 +15,7 @@ from chain.primitives.hashing import Hash
 from chain.primitives.keys import Keypair
 from chain.primitives.seal import bitmap
 from trainer import audit
+from trainer.audit import MICRO
 from trainer.codec import CodecError, Update
 from trainer.files import BlobFiles
 from trainer.follow import Report, follow
@@ -23,7 +24,6 @@ from trainer.node import BlobMissing, Node, NodeError, open_node
 from trainer.sandbox import Engine, Engines, Evaluation, open_engines
 from trainer.views import RoundView, TaskView
 
-MICRO = 1_000_000
 # u64 in the call; a loss beyond 10^12 says no more than that the task diverged.
 LOSS_MICRO_MAX = 10**18
 

@@ -22,7 +22,7 @@ from trainer.admission import Cost, Refused
 from trainer.artifact import ArtifactError, Program, Rows
 from trainer.codec import Float32s
 
-# Compiled programs held at once; a worker of more running tasks compiles again.
+# Compiled programs held at once: where tasks share an accelerator's engine, more running tasks compile again.
 PROGRAMS_MAX = 8
 MESSAGE_CHARACTERS_MAX = 1_000
 LIMITS = admission.Limits()

@@ -28,7 +28,7 @@ from trainer.artifact import Program
 from trainer.codec import Float32s
 from trainer.packing import PackingError
 
-# Programs kept for a child that has to be started again.
+# Programs kept for a child that has to be started again: one for each that the child holds.
 PROGRAMS_MAX = 8
 # After that many deaths in a row with one program, the program is taken to be the reason, and rests for ten minutes
 # before each further try: what killed the engines may also have been this machine running out of memory.
