@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from math import inf
@@ -76,7 +76,8 @@ class Author:
 
     async def build(self, height: int, view: int, parent_seal: Seal | None) -> bytes:
         """The best block that the pool allows; Superseded when the chain has moved on."""
-        candidates = [transaction.raw for transaction in self._pool.ready()]
+        # A copy: the thread that builds takes from it, best first, as many as the block has room for.
+        candidates = (transaction.raw for transaction in self._pool.ready())
         try:
             executed, rejected = await trio.to_thread.run_sync(
                 partial(self._propose, height, view, parent_seal, candidates)
@@ -91,7 +92,7 @@ class Author:
         return executed.block.encode()
 
     def _propose(
-        self, height: int, view: int, parent_seal: Seal | None, candidates: list[bytes]
+        self, height: int, view: int, parent_seal: Seal | None, candidates: Iterable[bytes]
     ) -> tuple[ExecutedBlock, list[Rejected]]:
         beacon = bls.sign(self._bls_secret, beacon_message(self.genesis_hash, height))
         if parent_seal is None:

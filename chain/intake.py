@@ -13,6 +13,7 @@ import trio
 from chain.author import now_ms
 from chain.ledger import Ledger
 from chain.net.network import Network
+from chain.pace import Threads
 from chain.pool import Pool, PoolError, PoolTransaction
 from chain.primitives.hashing import Hash
 from chain.primitives.types import Header
@@ -20,6 +21,10 @@ from chain.rpc.broadcast import Broadcast
 from runtime.executive import Executive
 from runtime.types import InvalidTransaction, ValidTransaction
 
+# Checking holds the interpreter most of the time: one thread for clients and one for gossip, each resting as long as it
+# worked, so that a flood of either leaves the other, and votes, their time.
+THREADS = 1
+REST = 1.0
 BATCH = 64  # checked in one visit to a thread: some 10 ms of work
 QUEUE_BATCHES_MAX = 32  # gossip that waits for its check: about a second's worth of checking
 REVALIDATED_PER_BLOCK = 128  # verdicts renewed after each block: some 20 ms of a thread
@@ -35,12 +40,14 @@ class Intake:
         self._executive = executive
         self._pool = pool
         self._network = network
+        self._clients = Threads(THREADS, REST)
+        self._gossip = Threads(THREADS, REST)
         self._send, self._receive = trio.open_memory_channel[list[bytes]](QUEUE_BATCHES_MAX)
 
     async def submit(self, raw: bytes) -> Hash:
         """Pool and gossip a client's extrinsic; raises InvalidTransaction or PoolError, with what the client can do."""
         self._pool.precheck(raw, now_ms())
-        (verdict,) = await trio.to_thread.run_sync(self._judge, [raw])
+        (verdict,) = await self._clients.run(self._judge, [raw])
         if isinstance(verdict, InvalidTransaction):
             raise verdict
         found = self._pool.submit(raw, verdict, now_ms())
@@ -65,7 +72,7 @@ class Intake:
     async def _take_in(self) -> None:
         async for batch in self._receive:
             wanted = [raw for raw in batch if self._is_wanted(raw)]
-            verdicts = await trio.to_thread.run_sync(self._judge, wanted)
+            verdicts = await self._gossip.run(self._judge, wanted)
             pooled = [raw for raw, verdict in zip(wanted, verdicts, strict=True) if self._pools(raw, verdict)]
             self._network.gossip_transactions(pooled)
 
@@ -91,7 +98,7 @@ class Intake:
             async for _ in receiver:
                 due = self._pool.due(REVALIDATED_PER_BLOCK)
                 if due:
-                    verdicts = await trio.to_thread.run_sync(self._judge, [item.raw for item in due])
+                    verdicts = await self._gossip.run(self._judge, [item.raw for item in due])
                     settled: list[tuple[PoolTransaction, Verdict]] = list(zip(due, verdicts, strict=True))
                     self._pool.settle(settled, now_ms())
 

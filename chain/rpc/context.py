@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import TypeVar
 
-import trio
-
 from chain.ledger import LedgerState, StatePruned, UnknownBlock
+from chain.pace import Threads
 from chain.primitives.hashing import Hash
 from chain.primitives.types import Block, Header
 from chain.rpc.backend import Backend
@@ -17,8 +15,11 @@ from chain.rpc.errors import Code, RpcError
 
 T = TypeVar("T")
 
-# Reads share the interpreter lock with the node: more threads than this only take turns.
-READ_THREADS = 4
+# Reads share the interpreter with the node: more threads would only take turns, and each gives back what it took.
+READ_THREADS = 2
+READ_REST = 1.0
+# What all clients together may watch: at every block each key is read, a hundred in a millisecond.
+WATCHED_KEYS_MAX = 8192
 
 
 class Context:
@@ -27,11 +28,24 @@ class Context:
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
         self.starting_height = backend.ledger.head.height
-        self._threads = trio.CapacityLimiter(READ_THREADS)
+        self._threads = Threads(READ_THREADS, READ_REST)
+        self._watched_keys = 0
 
     async def in_thread(self, call: Callable[..., T], *arguments: object) -> T:
         """Run a call that reads the ledger or executes the runtime in one of the RPC's own few threads."""
-        return await trio.to_thread.run_sync(partial(call, *arguments), limiter=self._threads)
+        return await self._threads.run(call, *arguments)
+
+    @contextmanager
+    def watching(self, keys: int) -> Iterator[None]:
+        """Watch so many storage keys; raises `RpcError` when all clients together would watch too many."""
+        if self._watched_keys + keys > WATCHED_KEYS_MAX:
+            reason = f"clients watch {self._watched_keys} keys of at most {WATCHED_KEYS_MAX}: try again later"
+            raise RpcError(Code.TOO_MANY_SUBSCRIPTIONS, "Too many subscriptions", reason)
+        self._watched_keys += keys
+        try:
+            yield
+        finally:
+            self._watched_keys -= keys
 
     @contextmanager
     def state(self, at: Hash | None) -> Iterator[LedgerState]:

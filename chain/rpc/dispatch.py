@@ -12,6 +12,7 @@ from typing import assert_never
 
 import trio
 
+from chain.pace import Threads
 from chain.rpc import protocol
 from chain.rpc.backend import Backend
 from chain.rpc.context import Context
@@ -25,6 +26,10 @@ log = logging.getLogger("potchain.rpc")
 
 # Parsing or writing this much JSON takes about a millisecond: longer texts go to a thread.
 LOOP_BYTES_MAX = 64 * 1024
+LOOP_ENTRIES_MAX = 256
+# The parser never lets go of the interpreter: one long text at a time, and then four times as long for the node.
+LONG_TEXTS = 1
+LONG_TEXTS_REST = 4.0
 
 
 class Dispatcher:
@@ -34,11 +39,12 @@ class Dispatcher:
         self._context = Context(backend)
         self._methods = registry.methods
         self._limits = limits
+        self._long_texts = Threads(LONG_TEXTS, LONG_TEXTS_REST)
 
     async def read(self, text: str | bytes) -> Message:
         """The requests of one message."""
         if LOOP_BYTES_MAX < len(text) <= self._limits.request_bytes_max:
-            return await self._context.in_thread(protocol.parse, text, self._limits)
+            return await self._long_texts.run(protocol.parse, text, self._limits)
         return protocol.parse(text, self._limits)
 
     async def answer(self, message: Message, session: Session | None) -> str | None:
@@ -62,7 +68,7 @@ class Dispatcher:
             return protocol.failure(entry.id, entry.error)
         try:
             value = await self._call(entry, session)
-            if isinstance(value, str | list | dict) and len(value) > 1000:
+            if _is_long(value):
                 answer = await self._context.in_thread(protocol.result, entry.id, value, self._limits)
             else:
                 answer = protocol.result(entry.id, value, self._limits)
@@ -98,6 +104,16 @@ class Dispatcher:
                 return _session(session, request).unsubscribe(given[0] if given else None)
             case _:
                 assert_never(method)
+
+
+def _is_long(value: object) -> bool:
+    match value:
+        case str():
+            return len(value) > LOOP_BYTES_MAX
+        case list() | dict():
+            return len(value) > LOOP_ENTRIES_MAX
+        case _:
+            return False
 
 
 def _session(session: Session | None, request: Request) -> Session:

@@ -26,6 +26,7 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ASGIReceiveEvent, ConnectionState
 from hypercorn.utils import parse_socket_addr
 
+from chain.pace import Turns
 from chain.rpc.errors import PortInUse
 from chain.rpc.protocol import Limits
 
@@ -35,6 +36,9 @@ log = logging.getLogger("potchain.rpc")
 BACKLOG = 128
 # Request line and headers together.
 HEAD_BYTES_MAX = 16 * 1024
+RECEIVE_BYTES = 64 * 1024
+# What the kernel holds for a client that does not read; it would grow to megabytes by itself.
+SEND_BUFFER_BYTES = 256 * 1024
 # How often a quiet WebSocket is probed: with the send limit, a client that vanished is noticed within half a minute.
 PING_SECONDS = 20.0
 # How long a client that was told goodbye may take to go.
@@ -53,7 +57,8 @@ async def open_listener(host: str, port: int, limits: Limits) -> trio.SocketList
     sock = trio.socket.socket(family, trio.socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # Accepted sockets inherit it: what a client does not acknowledge in this time ends its connection.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        # Accepted sockets inherit both: what a client does not acknowledge in this time ends its connection.
         if hasattr(socket, "TCP_USER_TIMEOUT"):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(limits.send_seconds * 1000))
         await sock.bind((host, port))
@@ -71,8 +76,9 @@ async def open_listener(host: str, port: int, limits: Limits) -> trio.SocketList
 class Acceptor:
     """Hands each connection to the application, at most `connections_max` at once."""
 
-    def __init__(self, app: AppWrapper, limits: Limits) -> None:
+    def __init__(self, app: AppWrapper, limits: Limits, turns: Turns) -> None:
         self._app = app
+        self._turns = turns
         self._limits = limits
         self._context = WorkerContext(None)
         self._config = config = Config()
@@ -93,6 +99,7 @@ class Acceptor:
         try:
             connection = _Connection(self._app, self._config, self._context, ConnectionState({}), cast(Any, stream))
             connection.send_seconds = self._limits.send_seconds
+            connection.turns = self._turns
             await connection.run()
         except* (Exception, OSError) as group:
             log.debug("an RPC connection ended: %s", _summary(group))
@@ -105,6 +112,7 @@ class _Connection(TCPServer):
     """One client: HTTP/1.1 or a WebSocket."""
 
     send_seconds: float
+    turns: Turns
 
     async def run(self) -> None:
         sock = self.stream.socket
@@ -131,6 +139,17 @@ class _Connection(TCPServer):
             assert group._nursery is not None
             group._nursery.cancel_scope.cancel()  # The client is gone: so is whatever works for it.
 
+    async def _read_data(self) -> None:
+        data = b"the client has sent nothing yet"
+        while data:
+            try:
+                data = bytes(await self.stream.receive_some(RECEIVE_BYTES))
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                break
+            await self.turns.take()  # What this starts is the client's: the node's own work goes first.
+            await self.protocol.handle(RawData(data))
+        await self.protocol.handle(Closed())
+
     async def protocol_send(self, event: Event) -> None:
         if isinstance(event, Closed):
             self._reading.cancel()
@@ -150,7 +169,8 @@ class _Connection(TCPServer):
     async def _linger(self) -> None:
         """Let the client read our last words: closing while its data is unread would destroy them."""
         with trio.move_on_after(LINGER_SECONDS), suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            await self.stream.send_eof()
+            async with self.send_lock:  # Whoever is in the middle of a message ends it first.
+                await self.stream.send_eof()
             while await self.stream.receive_some(HEAD_BYTES_MAX):
                 pass
 

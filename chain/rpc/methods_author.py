@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 import trio
@@ -22,6 +22,8 @@ registry = Registry()
 # A block is final when it is known, but wallets look its events up on `inBlock` and forget that when `finalized` comes
 # meanwhile: scripts that wait for `isInBlock` would wait for ever. Two requests over a slow line take this long.
 FINALIZED_SECONDS = 0.5
+# As hex, twice as many: half of the longest answer.
+PENDING_BYTES_MAX = 1024 * 1024
 
 # Substrate's own words, which wallets show and some libraries match.
 REASONS = {
@@ -64,9 +66,20 @@ async def author_submit_extrinsic(context: Context, extrinsic: HexBytes) -> str:
     return hexed(await submit(context, extrinsic))
 
 
-@registry.sync("author_pendingExtrinsics")
-def author_pending_extrinsics(context: Context) -> list[str]:
-    return [hexed(waiting.raw) for waiting in context.backend.pool.ready()]
+@registry.awaits("author_pendingExtrinsics")
+async def author_pending_extrinsics(context: Context) -> list[str]:
+    """What is ready, the best first: as much of it as an answer takes."""
+    return await context.in_thread(_pending, context.backend.pool.ready())
+
+
+def _pending(ready: Iterator[PoolTransaction]) -> list[str]:
+    found, size = [], 0
+    for waiting in ready:
+        size += len(waiting.raw)
+        if size > PENDING_BYTES_MAX:
+            break
+        found.append(hexed(waiting.raw))
+    return found
 
 
 @registry.subscription(

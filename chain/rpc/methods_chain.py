@@ -12,6 +12,7 @@ from chain.primitives.types import ENGINE_ID, DigestItem, Header
 from chain.rpc.broadcast import Receiver
 from chain.rpc.context import Context, hexed, hexed_or_none
 from chain.rpc.params import BlockHash, Heights
+from chain.rpc.protocol import Encoded, encode
 from chain.rpc.registry import Registry
 
 registry = Registry()
@@ -76,9 +77,24 @@ async def new_headers(context: Context, receiver: Receiver[Header]) -> AsyncGene
             yield header
 
 
+class _Newest:
+    """The header that all subscribers are about to be sent, written once."""
+
+    def __init__(self) -> None:
+        self._written: tuple[Header, Encoded] | None = None
+
+    def text(self, header: Header) -> Encoded:
+        if self._written is None or self._written[0] is not header:
+            self._written = header, Encoded(encode(header_json(header)))
+        return self._written[1]
+
+
+_newest = _Newest()
+
+
 async def _header_items(headers: AsyncGenerator[Header]) -> AsyncGenerator[object]:
     async for header in headers:
-        yield header_json(header)
+        yield _newest.text(header)
 
 
 def _serve_heads(names: tuple[str, ...], ends: tuple[str, ...], notification: str) -> None:

@@ -140,7 +140,7 @@ async def _versions() -> AsyncGenerator[object]:
 @asynccontextmanager
 async def state_subscribe_storage(context: Context, keys: StorageKeys) -> AsyncIterator[AsyncGenerator[object]]:
     """The values of some keys, then whichever of them a block changes."""
-    with context.backend.heads.subscribe() as receiver:
+    with context.watching(len(keys)), context.backend.heads.subscribe() as receiver:
         yield _changes(context, receiver, keys)
 
 

@@ -25,14 +25,16 @@ TYPE_NAMES = {
 class Limits:
     """What one server grants; each number says why."""
 
-    # The transactions of a block have 1.5 MiB at most, so that one as hex has under 4 MiB.
-    request_bytes_max: int = 4 * 1024 * 1024
-    # A page of 1,000 storage keys or the metadata is 0.2 MB; a whole block as hex 2 MB.
-    response_bytes_max: int = 16 * 1024 * 1024
+    # A transaction has 1 MiB at most, which is 2 MiB of hex. Reading JSON holds the interpreter: 40 ms at this size.
+    request_bytes_max: int = 9 * 256 * 1024
+    # A page of 1,000 storage keys or the metadata is 0.2 MB; a block's transactions, 1.5 MiB at most, 3 MiB of hex.
+    response_bytes_max: int = 4 * 1024 * 1024
     # polkadot.js asks for at most a dozen things at once; a batch holds its connection until it is answered.
     batch_max: int = 50
     # A wallet or dashboard uses about ten; Substrate grants 1,024.
     subscriptions_max: int = 256
+    # On all connections together: each wakes at every block, and sending to one costs some 0.2 ms.
+    subscriptions_total_max: int = 4096
     # 256 clients at 50 kB each; Substrate's default is 100.
     connections_max: int = 256
     # Per connection: the server answers ~3,000 a second in all, so that one client cannot take more than its share.
@@ -40,7 +42,9 @@ class Limits:
     requests_burst: int = 2000
     # What may wait for one client: a minute of heads on each of several subscriptions.
     outbox_messages_max: int = 1024
-    outbox_bytes_max: int = 32 * 1024 * 1024
+    outbox_bytes_max: int = 8 * 1024 * 1024
+    # What may wait for all clients; past it, the one that lets most wait is dropped.
+    waiting_bytes_max: int = 128 * 1024 * 1024
     # Training blobs (parameters, updates, data sets) are up to 64 MiB: 16 million float32 parameters.
     blob_bytes_max: int = 64 * 1024 * 1024
     # A client that takes nothing for this long is gone, or too slow to be worth the memory of what waits for it.
@@ -153,9 +157,17 @@ def failure(number: object, error: RpcError) -> str:
     return encode({"jsonrpc": "2.0", "id": number, "error": body})
 
 
+class Encoded(str):
+    """A value that is JSON text already: written once, sent to many."""
+
+    __slots__ = ()
+
+
 def notification(method: str, subscription: str, value: object) -> str:
     """One item of a subscription."""
-    return encode({"jsonrpc": "2.0", "method": method, "params": {"subscription": subscription, "result": value}})
+    text = value if isinstance(value, Encoded) else encode(value)
+    params = f'{{"subscription":{encode(subscription)},"result":{text}}}'
+    return f'{{"jsonrpc":"2.0","method":{encode(method)},"params":{params}}}'
 
 
 class RateLimit:

@@ -19,8 +19,10 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from chain.pace import Turns
 from chain.rpc import protocol
 from chain.rpc.backend import Backend
 from chain.rpc.blob_routes import BlobRoutes
@@ -30,8 +32,9 @@ from chain.rpc.errors import Code, RpcError
 from chain.rpc.listener import Acceptor, open_listener
 from chain.rpc.methods import all_methods
 from chain.rpc.methods_system import health
+from chain.rpc.pile import Pile
 from chain.rpc.protocol import Limits, RateLimit
-from chain.rpc.session import Outbox, Session
+from chain.rpc.session import Outbox, Places, Session
 
 log = logging.getLogger("potchain.rpc")
 
@@ -78,9 +81,11 @@ class RpcServer:
         cors = Middleware(
             CORSMiddleware, allow_origins=["*"], allow_methods=["GET", "POST", "PUT"], allow_headers=["*"]
         )
-        self._acceptor = Acceptor(
-            ASGIWrapper(cast(ASGIFramework, Starlette(routes=served, middleware=[cors]))), self._limits
-        )
+        self._turns = Turns()
+        self._places = Places(self._turns)
+        self._pile = Pile(self._limits.waiting_bytes_max)
+        app = ASGIWrapper(cast(ASGIFramework, Starlette(routes=served, middleware=[cors])))
+        self._acceptor = Acceptor(app, self._limits, self._turns)
 
     @property
     def connections(self) -> int:
@@ -109,7 +114,7 @@ class RpcServer:
         except ClientDisconnect:
             return Response(status_code=400)
         answer = await self._dispatcher.answer(await self._dispatcher.read(body), None)
-        return Response(status_code=204) if answer is None else _json(answer)
+        return Response(status_code=204) if answer is None else _Answer(answer, self._pile)
 
     async def _health(self, request: Request) -> Response:
         del request
@@ -119,13 +124,14 @@ class RpcServer:
 
     async def _websocket(self, websocket: WebSocket) -> None:
         await websocket.accept()
-        outbox = Outbox(self._limits)
         session: Session | None = None
         try:
             async with trio.open_nursery() as nursery:
-                session = Session(nursery, outbox, self._limits)
-                nursery.start_soon(_send, websocket, outbox)
-                await self._converse(websocket, session, outbox)
+                with self._pile.share(lambda: cast(Session, session).cut_off()) as share:
+                    outbox = Outbox(self._limits, share)
+                    session = Session(nursery, outbox, self._limits, self._places)
+                    nursery.start_soon(self._send, websocket, outbox)
+                    await self._converse(websocket, session, outbox)
                 nursery.cancel_scope.cancel()
         except* WebSocketDisconnect:
             pass
@@ -152,6 +158,25 @@ class RpcServer:
                 await outbox.put(answer)
             session.answered()
 
+    async def _send(self, websocket: WebSocket, outbox: Outbox) -> None:
+        while True:
+            text = await outbox.next()
+            await self._turns.take()
+            await websocket.send_text(text)
+
+
+class _Answer(Response):
+    """An answer over HTTP; a client that does not take it may have to go, for the sake of what others wait for."""
+
+    def __init__(self, text: str, pile: Pile) -> None:
+        super().__init__(text, 200, media_type="application/json")
+        self._pile = pile
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with trio.CancelScope() as cut_off, self._pile.share(cut_off.cancel) as share:
+            share.grow(len(self.body))
+            await super().__call__(scope, receive, send)
+
 
 class _Started:
     """Reports the port where trio would report the listeners."""
@@ -164,11 +189,6 @@ class _Started:
         """The listener is open."""
         del value
         self._status.started(self._port)
-
-
-async def _send(websocket: WebSocket, outbox: Outbox) -> None:
-    while True:
-        await websocket.send_text(await outbox.next())
 
 
 async def _close(websocket: WebSocket, code: int, reason: str) -> None:
