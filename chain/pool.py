@@ -9,13 +9,19 @@ from __future__ import annotations
 import enum
 import heapq
 from bisect import bisect_left, insort
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 
 from chain.net.messages import TRANSACTION_BYTES_MAX
 from chain.primitives.hashing import Hash, blake2_256
 from chain.primitives.types import sender_and_nonce
 from runtime.types import InvalidTransaction, ValidTransaction
+
+# Whether it is ready, and its rank.
+Worth = tuple[bool, int, int]
+# How many outdated entries the order of evictions may carry besides two a sender.
+STALE_TAILS_MAX = 1024
 
 
 class PoolError(Exception):
@@ -111,7 +117,7 @@ class _Queue:
             nonce += 1
         return found
 
-    def worth(self, nonce: int) -> tuple[bool, int, int]:
+    def worth(self, nonce: int) -> Worth:
         """What decides who is pushed out: a future transaction is worth less than every ready one."""
         is_ready = bisect_left(self.nonces, nonce) == nonce - self.next_nonce
         return (is_ready, *self.by_nonce[nonce].rank)
@@ -133,6 +139,8 @@ class Pool:
         self._by_hash: dict[Hash, PoolTransaction] = {}  # the longest unvalidated first
         self._banned: dict[Hash, int] = {}  # until when, the earliest first
         self._arrivals = 0
+        # The worth of each sender's last transaction, the least first, with entries that are no longer true among them.
+        self._tails: list[tuple[Worth, bytes]] = []
 
     # --- in ---
 
@@ -180,6 +188,7 @@ class Pool:
         if rival is not None:
             self._remove(rival, Fate.USURPED)
         self._queues.setdefault(valid.sender, queue).put(newcomer)
+        self._note_tail(valid.sender)
         self._by_hash[found] = newcomer
         self.bytes_used += len(raw)
         return found
@@ -194,28 +203,59 @@ class Pool:
             return []
         nonce = newcomer.valid.nonce
         worth = (bisect_left(own.nonces, nonce) == nonce - own.next_nonce, *newcomer.rank)
-        tails = [
-            (queue.worth(queue.nonces[-1]), sender, len(queue.nonces) - 1)
-            for sender, queue in self._queues.items()
-            if queue is not own
-        ]
-        heapq.heapify(tails)
         victims: list[PoolTransaction] = []
-        while count > self.limits.count_max or size > self.limits.bytes_max:
-            if not tails or tails[0][0] > worth:
-                least = f", the least of them has priority {tails[0][0][1]}" if tails else ""
-                raise ImmediatelyDropped(
-                    f"the pool is full ({len(self._by_hash)} transactions, {self.bytes_used} bytes){least}; this one "
-                    f"has priority {newcomer.valid.priority}: a higher tip gets it in"
-                )
-            _, sender, position = heapq.heappop(tails)
-            queue = self._queues[sender]
-            victim = queue.by_nonce[queue.nonces[position]]
-            victims.append(victim)
-            count, size = count - 1, size - len(victim.raw)
-            if position > 0:
-                heapq.heappush(tails, (queue.worth(queue.nonces[position - 1]), sender, position - 1))
+        with closing(self._least_worthy(newcomer.valid.sender)) as candidates:
+            while count > self.limits.count_max or size > self.limits.bytes_max:
+                found = next(candidates, None)
+                if found is None or found[0] > worth:
+                    least = f", the least of them has priority {found[0][1]}" if found else ""
+                    raise ImmediatelyDropped(
+                        f"the pool is full ({len(self._by_hash)} transactions, {self.bytes_used} bytes){least}; this "
+                        f"one has priority {newcomer.valid.priority}: a higher tip gets it in"
+                    )
+                victims.append(found[1])
+                count, size = count - 1, size - len(found[1].raw)
         return victims
+
+    def _least_worthy(self, but: bytes) -> Generator[tuple[Worth, PoolTransaction]]:
+        """Everybody's transactions but one sender's, the least worthy first, each sender's from the last nonce down."""
+        behind: list[tuple[Worth, bytes, int]] = []  # Of senders whose last was yielded, the one before it.
+        set_aside: list[tuple[Worth, bytes]] = []
+        seen = {but}
+        try:
+            while True:
+                while self._tails and (self._tails[0][1] in seen or self._is_stale(self._tails[0])):
+                    tail = heapq.heappop(self._tails)
+                    if not self._is_stale(tail):
+                        set_aside.append(tail)
+                if behind and (not self._tails or behind[0] < self._tails[0]):
+                    worth, sender, position = heapq.heappop(behind)
+                elif self._tails:
+                    worth, sender = self._tails[0]
+                    position = len(self._queues[sender].nonces) - 1
+                    seen.add(sender)
+                else:
+                    return
+                queue = self._queues[sender]
+                yield worth, queue.by_nonce[queue.nonces[position]]
+                if position > 0:
+                    heapq.heappush(behind, (queue.worth(queue.nonces[position - 1]), sender, position - 1))
+        finally:
+            for tail in set(set_aside):
+                heapq.heappush(self._tails, tail)
+
+    def _is_stale(self, tail: tuple[Worth, bytes]) -> bool:
+        queue = self._queues.get(tail[1])
+        return queue is None or not queue.nonces or queue.worth(queue.nonces[-1]) != tail[0]
+
+    def _note_tail(self, sender: bytes) -> None:
+        """A sender's queue has changed: note what its last transaction is worth now."""
+        queue = self._queues.get(sender)
+        if queue is not None and queue.nonces:
+            heapq.heappush(self._tails, (queue.worth(queue.nonces[-1]), sender))
+        if len(self._tails) > 2 * len(self._queues) + STALE_TAILS_MAX:
+            self._tails = [(queue.worth(queue.nonces[-1]), sender) for sender, queue in self._queues.items()]
+            heapq.heapify(self._tails)
 
     # --- out ---
 
@@ -255,6 +295,7 @@ class Pool:
             queue = self._queues[verdict.sender]
             queue.put(renewed)
             self._advance(queue, verdict.account_nonce, Fate.INVALID)
+            self._note_tail(verdict.sender)
 
     def revalidate(
         self, validate: Callable[[bytes], ValidTransaction], now_ms: int, count_max: int | None = None
@@ -349,6 +390,7 @@ class Pool:
         queue.pop(transaction.valid.nonce)
         if not queue.nonces:
             del self._queues[transaction.valid.sender]
+        self._note_tail(transaction.valid.sender)
         self._on_removed(transaction.hash, fate)
 
     def _advance_sender(self, sender: bytes, next_nonce: int) -> None:
@@ -362,6 +404,8 @@ class Pool:
             queue.next_nonce = next_nonce
             for nonce in queue.nonces[: bisect_left(queue.nonces, next_nonce)]:
                 self._remove(queue.by_nonce[nonce], fate)
+            if queue.nonces:
+                self._note_tail(queue.by_nonce[queue.nonces[0]].valid.sender)
 
 
 def _best_first(transaction: PoolTransaction) -> tuple[int, int]:

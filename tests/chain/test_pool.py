@@ -19,6 +19,7 @@ from chain.pool import (
     PoolLimits,
     TemporarilyBanned,
     TooLowPriority,
+    _Queue,
 )
 from chain.primitives.hashing import Hash, blake2_256
 from chain.primitives.types import Ed25519Signature, ExtrinsicSignature, Id, encode_extrinsic
@@ -171,6 +172,27 @@ def test_a_future_transaction_never_pushes_out_a_ready_one_and_goes_first() -> N
     assert order(pool) == [(ALICE, 0), (CHARLIE, 0)]
     with pytest.raises(ImmediatelyDropped):
         submit(pool, BOB, 7, priority=100)
+
+
+def test_a_full_pool_takes_and_refuses_without_looking_at_every_sender() -> None:
+    pool = Pool(PoolLimits(count_max=4000))
+    for number in range(4000):
+        submit(pool, number.to_bytes(32, "big"), 0, priority=number)
+    looked_at = 0
+    worth = _Queue.worth
+
+    def counted(queue: _Queue, nonce: int) -> tuple[bool, int, int]:
+        nonlocal looked_at
+        looked_at += 1
+        return worth(queue, nonce)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_Queue, "worth", counted)
+        for number in range(100):
+            submit(pool, (5000 + number).to_bytes(32, "big"), 0, priority=10_000)
+            with pytest.raises(ImmediatelyDropped, match="the least of them has priority"):
+                submit(pool, ALICE, 0, priority=0)
+    assert looked_at < 2000
 
 
 def test_the_byte_limit_makes_room_for_one_large_transaction_by_several_small() -> None:
@@ -371,6 +393,18 @@ class AnyHistory(RuleBasedStateMachine):
         assert [item.valid.priority for item in self.pool.ready()] == [item.priority for item in expected]
         for sender, nonce in nonces.items():
             assert self.pool.next_nonce(sender, self.nonces[sender]) == nonce
+
+    @invariant()
+    def evictions_go_in_the_order_that_a_dumb_search_finds(self) -> None:
+        for but in (ALICE, CHARLIE):
+            left = [item for found in self.held if (item := self.pool.get(found)) and item.valid.sender != but]
+            expected = []
+            while left:
+                last = {item.valid.sender: item for item in sorted(left, key=lambda item: item.valid.nonce)}
+                ready = {item.hash for item in self.pool.ready()}
+                expected.append(min(last.values(), key=lambda item: (item.hash in ready, *item.rank)))
+                left.remove(expected[-1])
+            assert [item for _, item in self.pool._least_worthy(but)] == expected
 
 
 TestAnyHistory: Callable[..., Any] = AnyHistory.TestCase
