@@ -44,11 +44,11 @@ class Ballot:
                 self._on_fault(peer, f"a vote of validator {vote.voter} at height {vote.height} that it did not sign")
                 return None
             self._peers.learn(peer, vote.voter)
-        return await self.count(vote)
+        return await self.count(vote, peer)
 
-    async def count(self, vote: Vote) -> Certificate | None:
+    async def count(self, vote: Vote, bringer: bytes | None = None) -> Certificate | None:
         """[P16] Count a vote, and at a quorum verify all of them as one; return the certificate that this makes."""
-        contradiction = self.tally.add(vote)
+        contradiction = self.tally.add(vote, bringer)
         if contradiction is not None:
             await self._accuse(contradiction)
         subject = subject_of(vote)
@@ -91,7 +91,11 @@ class Ballot:
         self._on_equivocation(contradiction)
 
     def _distrust(self, vote: Vote) -> None:
-        """Take back a vote that is not genuine, and report who brought it."""
-        self.tally.remove(subject_of(vote), vote.voter)
-        for peer in self._peers.distrust(vote.voter):
-            self._on_fault(peer, f"a vote of validator {vote.voter} at height {vote.height} that it did not sign")
+        """[P16] Take back a vote that is not genuine, and report who brought it.
+
+        Others who speak for the validator are not to blame: whoever relays a genuine vote speaks for its voter, too.
+        """
+        bringer = self.tally.remove(subject_of(vote), vote.voter)
+        self._peers.distrust(vote.voter)
+        if bringer is not None:
+            self._on_fault(bringer, f"a vote of validator {vote.voter} at height {vote.height} that it did not sign")

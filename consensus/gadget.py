@@ -420,7 +420,7 @@ class Gadget:
         height, view, digest = proposal.height, proposal.view, proposal.digest
         await self._step(Proposed(height, view, digest, proposal.payload, proposal.new_view))
         vote = Vote(height, view, Phase.PREPARE, digest, primary, proposal.signature)
-        self._report(vote, await self._at.ballot.count(vote))
+        self._report(vote, await self._at.ballot.count(vote, peer))
 
     # --- small parts --------------------------------------------------------------------------------------------------
 

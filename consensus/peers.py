@@ -33,12 +33,9 @@ class Peers:
             self._speakers.clear()
         self._speakers[peer] = voter
 
-    def distrust(self, voter: int) -> list[bytes]:
-        """Forget who speaks for a validator; return who did."""
-        found = [peer for peer, speaker in self._speakers.items() if speaker == voter]
-        for peer in found:
-            del self._speakers[peer]
-        return found
+    def distrust(self, voter: int) -> None:
+        """Forget who speaks for a validator: each has to show it again."""
+        self._speakers = {peer: speaker for peer, speaker in self._speakers.items() if speaker != voter}
 
     def of(self, voters: Set[int]) -> list[bytes]:
         """Return the peers that speak for any of these validators."""

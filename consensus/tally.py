@@ -40,10 +40,10 @@ class Tally:
     def __init__(self, validators: ValidatorSet) -> None:
         self._quorum = validators.quorum
         self._votes: dict[Subject, dict[int, Vote]] = {}
-        self._by_voter: dict[int, dict[Subject, None]] = {}
+        self._by_voter: dict[int, dict[Subject, bytes | None]] = {}  # Who brought each vote; None: this node itself.
         self._certified: set[Subject] = set()
 
-    def add(self, vote: Vote) -> Equivocation | None:
+    def add(self, vote: Vote, bringer: bytes | None = None) -> Equivocation | None:
         """Count a vote; return the contradiction when the voter has cast another in this phase of this view."""
         subject = subject_of(vote)
         places = self._by_voter.setdefault(vote.voter, {})
@@ -56,17 +56,18 @@ class Tally:
             if lowest.view > subject.view:
                 return found
             self.remove(lowest, vote.voter)
-        places[subject] = None
+        places[subject] = bringer
         self._votes.setdefault(subject, {})[vote.voter] = vote
         return found
 
-    def remove(self, subject: Subject, voter: int) -> None:
-        """Forget a vote that turned out not to be genuine."""
-        self._by_voter.get(voter, {}).pop(subject, None)
+    def remove(self, subject: Subject, voter: int) -> bytes | None:
+        """Forget a vote; return the peer that brought it."""
+        bringer = self._by_voter.get(voter, {}).pop(subject, None)
         votes = self._votes.get(subject, {})
         votes.pop(voter, None)
         if not votes:
             self._votes.pop(subject, None)
+        return bringer
 
     def ready(self, subject: Subject) -> dict[int, Vote] | None:
         """Return the votes to certify, if there are enough and this was not done yet."""

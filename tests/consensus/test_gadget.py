@@ -256,6 +256,26 @@ async def test_p16_a_validator_whose_signatures_are_bad_is_left_out_of_the_seal(
         assert {peer for peer, _ in network.nodes[index].faults} == {peer_id(3)}
 
 
+async def test_p16_a_forged_vote_is_held_against_who_brought_it_and_not_against_whom_it_names(
+    nursery: trio.Nursery, tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    network = Network(nursery, tmp_path, 4)
+    await network.start(0, 1, 2)
+    with trio.fail_after(20):
+        await network.reach(1)
+        # Both prove with a genuine vote that they speak for validator 3: it itself, and a stranger that passes it on.
+        good = signed_vote(3, 3, 2, 7, Phase.COMMIT, bytes(32))
+        victim = network.nodes[0].gadget
+        assert victim.deliver(peer_id(3), encode(good))
+        again = signed_vote(3, 3, 2, 8, Phase.COMMIT, bytes(32))
+        assert victim.deliver(b"stranger", encode(again))
+        for phase in (Phase.PREPARE, Phase.COMMIT):
+            forged = signed_vote(2, 3, 2, 0, phase, digest_of(b"2 0 2 " + bytes(200)))
+            assert victim.deliver(b"stranger", encode(forged))
+        await network.reach(2)
+    assert {peer for peer, _ in network.nodes[0].faults} == {b"stranger"}
+
+
 def slow(network: Network, validator: int) -> None:
     """Let what a validator sends and gets take so long that the others decide without it."""
     carry = network.carry
