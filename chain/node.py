@@ -233,6 +233,10 @@ class Node:
     def on_disconnected(self, peer: bytes) -> None:
         """Nothing depends on one peer."""
 
+    def is_voter(self, peer: bytes) -> bool:
+        """Whether consensus knows the peer for a validator's."""
+        return self._gadget is not None and self._gadget.is_voter(peer)
+
     def on_consensus(self, peer: bytes, frame: bytes) -> None:
         """Hand a frame to consensus; a node that does not vote has no use for it."""
         if self._gadget is not None and not self._gadget.deliver(peer, frame):

@@ -27,10 +27,14 @@ log = logging.getLogger("potchain.sync")
 
 # A range that a peer can answer in one message at typical block sizes, and that is imported in about a second.
 RANGE_BLOCKS = 64
+# Who has not delivered yet is asked for little, and soon given up: it may be one of many who only claim to have blocks.
+NEWCOMER_BLOCKS = 8
+NEWCOMER_S = 2.0
 # A peer that failed is asked again only after so long, unless it says that it has a new block.
 FAILED_PEER_S = 5.0
-# What a stalled answer and a false one cost of the 100 points that ban.
+# What a stalled answer, one of a peer that never delivered and a false one cost of the 100 points that ban.
 STALLED_POINTS = 25.0
+NEVER_DELIVERED_POINTS = 50.0
 FALSE_POINTS = 100.0
 # Fewer missing blocks than this are everyday life and no news.
 NEWS_BLOCKS = 5
@@ -45,8 +49,11 @@ class Peers(Protocol):
     def peers(self) -> list[PeerInfo]:
         """Everyone connected."""
 
-    async def request_blocks(self, peer: bytes, start: int, count: int) -> list[bytes]:
+    async def request_blocks(self, peer: bytes, start: int, count: int, deadline_s: float = ...) -> list[bytes]:
         """Sealed blocks; `PeerUnavailable` when the peer does not answer."""
+
+    def note_helper(self, peer: bytes) -> None:
+        """A peer gave what it promised."""
 
     def penalise(self, peer: bytes, points: float, reason: str) -> None:
         """Hold something against a peer."""
@@ -106,21 +113,27 @@ class Synchroniser:
         self._rng = rng if rng is not None else Random()
         self._wake = trio.Event()
         self._failed_until: dict[bytes, float] = {}
+        self._delivered: set[bytes] = set()
+        self._asking_newcomer = trio.CancelScope()
         self._wanted_height = 0
         self._rate = 0.0
         self._told_at = float("-inf")
 
     @property
     def status(self) -> SyncStatus:
-        """Where we are, where the others say that they are, and how fast we go."""
+        """Where we are, where the others say that they are (the proven ones, if any), and how fast we go."""
         height, _ = self._best()
-        return SyncStatus(height, max([height, *(peer.best_height for peer in self._usable())]), self._rate)
+        peers = self._usable()
+        proven = [peer for peer in peers if peer.id in self._delivered]
+        return SyncStatus(height, max([height, *(peer.best_height for peer in proven or peers)]), self._rate)
 
     def on_status(self, peer: bytes, height: int, block_hash: Hash) -> None:  # noqa: ARG002
         """A peer told its best block (`Handler.on_status`)."""
         if height > self._best()[0]:
             self._failed_until.pop(peer, None)
             self._wake.set()
+            if peer in self._delivered:
+                self._asking_newcomer.cancel()
 
     def on_behind(self, height: int) -> None:
         """Consensus saw that the others are at `height`: do not wait for their status."""
@@ -161,11 +174,12 @@ class Synchroniser:
         ahead = [peer for peer in self._usable() if peer.best_height > height]
         if not ahead:
             return False
-        peer = self._rng.choice(ahead)
-        count = min(RANGE_BLOCKS, peer.best_height - height)
+        peer = self._choose(ahead)
         started = trio.current_time()
         try:
-            encoded = await self._network.request_blocks(peer.id, height + 1, count)
+            encoded = await self._ask(peer, height)
+            if encoded is None:
+                return True
             if not encoded:
                 raise PeerUnavailable(f"says that it is at height {peer.best_height} and has no block {height + 1}")
             imported = await self._import(encoded, height + 1)
@@ -173,16 +187,37 @@ class Synchroniser:
             self._leave_alone(peer)
         except PeerUnavailable as error:
             self._leave_alone(peer)
-            self._network.penalise(peer.id, STALLED_POINTS, str(error))
+            points = STALLED_POINTS if peer.id in self._delivered else NEVER_DELIVERED_POINTS
+            self._delivered.discard(peer.id)
+            self._network.penalise(peer.id, points, str(error))
         except _FalseBlock as error:
             self._leave_alone(peer)
             self._network.penalise(peer.id, FALSE_POINTS, str(error))
         else:
+            if imported:
+                self._delivered.add(peer.id)
+                self._network.note_helper(peer.id)
             elapsed = max(trio.current_time() - started, 1e-3)
             rate = imported / elapsed
             self._rate = rate if self._rate == 0.0 else self._rate + RATE_WEIGHT * (rate - self._rate)
             self._tell()
         return True
+
+    def _choose(self, ahead: Sequence[PeerInfo]) -> PeerInfo:
+        """Who has delivered, else whom we dialled, else whoever dialled us: liars shall waste little of our time."""
+        self._delivered &= {peer.id for peer in self._network.peers()}
+        return self._rng.choice(
+            [peer for peer in ahead if peer.id in self._delivered] or [peer for peer in ahead if peer.dialled] or ahead
+        )
+
+    async def _ask(self, peer: PeerInfo, height: int) -> Sequence[bytes] | None:
+        """The blocks above `height` from a peer; None when a better one had news before this one had answered."""
+        count = peer.best_height - height
+        if peer.id in self._delivered:
+            return await self._network.request_blocks(peer.id, height + 1, min(count, RANGE_BLOCKS))
+        with trio.CancelScope() as self._asking_newcomer:
+            return await self._network.request_blocks(peer.id, height + 1, min(count, NEWCOMER_BLOCKS), NEWCOMER_S)
+        return None
 
     async def _import(self, encoded: Sequence[bytes], start: int) -> int:
         """Prove and import blocks that should be those from `start` on; how many were new to us."""

@@ -160,6 +160,10 @@ class Gadget:
         self._woken.set()
         return True
 
+    def is_voter(self, peer: bytes) -> bool:
+        """Say whether the peer has brought a validator's genuine vote."""
+        return self._peers.speaks_for(peer) is not None
+
     def advanced(self, height: int) -> None:
         """Say that the ledger's head is now at `height`, by another way than this gadget."""
         self._push(Imported(height))
@@ -215,7 +219,7 @@ class Gadget:
             self._report_behind(self._at.number + 1)
             await self._step(ResendDue())
         else:
-            item = self._inbox.pop()
+            item = self._inbox.pop(self.is_voter)
             if item is None:
                 self._woken = trio.Event()
                 with trio.move_on_at(min(self._timer_at, self._resend_at)):
@@ -238,6 +242,7 @@ class Gadget:
         self._build.cancel()
         self._expected_payloads = 0
         self._peers.forget_answers()
+        self._peers.forget_heights()
         self._began_at = trio.current_time()
         self._timer_at = inf
         self._put_off_resend()

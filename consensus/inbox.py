@@ -1,6 +1,7 @@
 """What waits for the gadget: its own events first, then peers' messages in turn, each peer within its own bounds."""
 
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 from consensus.events import Event
@@ -11,6 +12,8 @@ MESSAGES_PER_PEER_MAX: Final = 64
 BYTES_PER_PEER_MAX: Final = 2 * FRAME_BYTES_MAX
 # Validators and some that are not; the network bounds its connections well below.
 PEERS_MAX: Final = 2048
+# One message in so many is of whoever waits longest, since a validator that has just connected is a stranger, too.
+STRANGERS_EVERY: Final = 4
 # A peer that is a block ahead has cast its votes of one view, or of two.
 EARLY_PER_PEER_MAX: Final = 8
 
@@ -35,6 +38,7 @@ class Inbox:
         self._peers: dict[bytes, deque[tuple[Message, int]]] = {}  # The next to be served comes first.
         self._bytes: dict[bytes, int] = {}
         self._early: dict[bytes, list[Message]] = {}
+        self._pops = 0
 
     def push(self, event: Event | Imported) -> None:
         """Add something that this node itself found out."""
@@ -52,13 +56,16 @@ class Inbox:
         queue.append((message, size))
         self._bytes[peer] = self._bytes.get(peer, 0) + size
 
-    def pop(self) -> Event | Imported | Received | None:
-        """Take the next thing to do out, if there is one."""
+    def pop(self, is_known: Callable[[bytes], bool] = lambda _: False) -> Event | Imported | Received | None:
+        """Take the next thing to do out, if there is one: of peers, those known to be validators' before strangers."""
         if not self._own and not self._peers:
             return None
         if self._own:
             return self._own.popleft()
-        peer = next(iter(self._peers))
+        self._pops += 1
+        strangers_turn = self._pops % STRANGERS_EVERY == 0
+        first = next(iter(self._peers))
+        peer = first if strangers_turn else next((peer for peer in self._peers if is_known(peer)), first)
         queue = self._peers.pop(peer)
         message, size = queue.popleft()
         if queue:  # To the end of the line.

@@ -110,6 +110,7 @@ class Fetch:
             if answer.total_length > self._bytes_max:
                 self._too_large = True
                 return False
+            peer.helped = True
             self._keep(answer.total_length, index, chunk)
         return bool(answer.chunks)
 

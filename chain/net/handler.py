@@ -19,7 +19,7 @@ SERVING_THREADS = 2
 
 
 class Handler(Protocol):
-    """The node. `on_…` are called on the event loop and return at once; the other two are called in threads.
+    """The node. `on_…` and `is_voter` are called on the loop and return at once; the other two are called in threads.
 
     `on_…` may raise `PeerError` against the peer. Anything else that they raise is logged and costs that connection.
     """
@@ -29,6 +29,9 @@ class Handler(Protocol):
 
     def on_disconnected(self, peer: bytes) -> None:
         """The peer is gone."""
+
+    def is_voter(self, peer: bytes) -> bool:
+        """Whether the peer has brought a validator's genuine vote. Called for every message."""
 
     def on_consensus(self, peer: bytes, frame: bytes) -> None:
         """A frame of the peer's consensus gadget."""

@@ -48,6 +48,7 @@ from chain.net.outbox import Lane
 from chain.net.peer import Peer, PeerInfo
 from chain.net.reputation import FAILED_HANDSHAKE_POINTS, Reputation, is_address, is_loopback
 from chain.net.tls import make_context
+from chain.pace import Turns
 from chain.primitives.hashing import Hash
 from chain.primitives.keys import Keypair
 
@@ -57,6 +58,10 @@ log = logging.getLogger("potchain.net")
 PEERS_MAX = 80
 # Places that strangers who dial us cannot take, so that we always reach whom we want.
 PEERS_DIALLED_RESERVED = 16
+# When all places are taken, who dialled us and was of no use for so long goes; a validator votes every second.
+PROBATION_S = 10.0
+# What a banned identity costs the address that it came from: the fourth bans that, too.
+BANNED_IDENTITY_POINTS = 30.0
 # Addresses learned from peers that are dialled at once; more would let a liar make us dial the world.
 LEARNED_MAX = 64
 LEARNED_ATTEMPTS_MAX = 8
@@ -102,6 +107,7 @@ class Network:
         self._learned: set[bytes] = set()
         self._reputation = Reputation()
         self._gossip = Gossip(self._rng)
+        self._turns = Turns()
         self._nursery: trio.Nursery | None = None
         self._dialer = Dialer(self._converse_dialled, self._peers.get, self._banned_for, self._rng)
 
@@ -167,7 +173,9 @@ class Network:
         for peer in list(self._peers.values()):
             peer.send_frame(Lane.CONTROL, packed)
 
-    async def request_blocks(self, peer: bytes, start: int, count: int) -> list[bytes]:
+    async def request_blocks(
+        self, peer: bytes, start: int, count: int, deadline_s: float = BLOCKS_DEADLINE_S
+    ) -> list[bytes]:
         """Sealed blocks from height `start` upwards, fewer than `count` when the peer has or sends fewer.
 
         Raises `PeerGone` when the peer is not connected any more, `PeerUnavailable` when it does not answer in time.
@@ -176,7 +184,7 @@ class Network:
         if connected is None:
             raise PeerGone(f"peer {peer.hex()[:8]} is not connected")
         count = min(count, BLOCKS_COUNT_MAX)
-        answer = await connected.request(lambda request: GetBlocks(request, start, count), BLOCKS_DEADLINE_S)
+        answer = await connected.request(lambda request: GetBlocks(request, start, count), deadline_s)
         if not isinstance(answer, Blocks):
             raise AssertionError("the peer's answers are matched to requests by type")
         if len(answer.blocks) > count:
@@ -189,14 +197,24 @@ class Network:
         is larger than `size_max` bytes."""
         peers = list(self._peers.values())
         self._rng.shuffle(peers)
+        # Whom we chose, or who has helped before, goes before strangers, who may only want to waste our time.
+        peers.sort(key=self._is_of_use, reverse=True)
         return await Fetch(root, size_max, lambda peer, points, why: self.penalise(peer.id, points, why)).run(peers)
 
     def penalise(self, peer: bytes, points: float, reason: str) -> None:
         """Hold something against a peer: at 100 points it is disconnected and banned for a time."""
-        banned = self._reputation.penalise(peer, points, trio.current_time())
+        now = trio.current_time()
+        banned = self._reputation.penalise(peer, points, now)
         log.info("peer %s loses %g points: %s%s", peer.hex()[:8], points, reason, "; banned" if banned else "")
         if banned and (connected := self._peers.get(peer)) is not None:
             connected.drop(f"banned: {reason}")
+            # Identities cost nothing: an address that brings one bad one after the other is banned in the end.
+            self._reputation.penalise(connected.host, BANNED_IDENTITY_POINTS, now)
+
+    def note_helper(self, peer: bytes) -> None:
+        """A peer gave us what proved true: it is asked first and keeps its place."""
+        if (connected := self._peers.get(peer)) is not None:
+            connected.helped = True
 
     # ------------------------------------------------------------------ connections
 
@@ -211,10 +229,16 @@ class Network:
 
     async def _accept(self, tcp: trio.SocketStream) -> None:
         """One inbound connection, from the first byte to the last. Raises nothing."""
+        peer: Peer | None = None
         try:
             host = tcp.socket.getpeername()[0]
-            with self._reputation.stranger(host, trio.current_time()) as admitted:
-                peer = await self._greet(tcp, host, None, dialled=False) if admitted else None
+            with (
+                trio.CancelScope() as greeting,
+                self._reputation.stranger(host, trio.current_time(), greeting.cancel) as admitted,
+            ):
+                if admitted:
+                    await self._turns.take()
+                    peer = await self._greet(tcp, host, None, dialled=False)
             if peer is not None:
                 await self._converse(peer)
         except RefusedByUs as refusal:
@@ -260,7 +284,9 @@ class Network:
                 if not self._supersedes(dialled, hello, other):
                     return Refusal.DUPLICATE, "connected already"
             elif len(self._peers) >= (PEERS_MAX if dialled else PEERS_MAX - PEERS_DIALLED_RESERVED):
-                return Refusal.FULL, f"{len(self._peers)} peers are connected already: try again later"
+                if (useless := self._most_useless()) is None:
+                    return Refusal.FULL, f"{len(self._peers)} peers are connected already: try again later"
+                useless.drop("it made room for another peer")
             return None
 
         context = self._dialling if dialled else self._accepting
@@ -270,6 +296,16 @@ class Network:
             other.drop("a newer connection took its place")
         self._peers[peer.id] = peer
         return peer
+
+    def _most_useless(self) -> Peer | None:
+        """Of those who were of no use for a while, the one who had the longest time to be."""
+        since = trio.current_time() - PROBATION_S
+        useless = [peer for peer in self._peers.values() if not self._is_of_use(peer) and peer.connected_since < since]
+        return min(useless, key=lambda peer: peer.connected_since, default=None)
+
+    def _is_of_use(self, peer: Peer) -> bool:
+        """Whether we chose it, it has helped us, or it speaks for a validator."""
+        return peer.dialled or peer.helped or self._handler.is_voter(peer.id)
 
     def _supersedes(self, dialled: bool, hello: Hello, other: Peer) -> bool:
         """Whether a new connection to a connected peer takes the old one's place. Both sides decide alike: of two that
@@ -286,7 +322,7 @@ class Network:
             self._handler.on_connected(peer.id)
             log.info("connected to %s (%s), %d peers", peer, peer.hello.role.name.lower(), len(self._peers))
             self._handler.on_status(peer.id, peer.best_height, peer.best_hash)
-            await peer.run(self._handle, self._serve)
+            await peer.run(self._handle, self._serve, self._turn)
         finally:
             # Also when the handler failed before `run` began: whoever waits for the end must see it.
             peer.gone.set()
@@ -309,6 +345,11 @@ class Network:
                 other.send(Peers((entry,)))
 
     # ------------------------------------------------------------------ conversation
+
+    async def _turn(self, peer: Peer) -> None:
+        """Votes are heard at once; strangers, however many and loud, in turns."""
+        if not self._handler.is_voter(peer.id):
+            await self._turns.take()
 
     def _handle(self, peer: Peer, message: Message) -> None:
         """One message of a connected peer; `PeerError` against it when the message may not be."""
@@ -359,6 +400,7 @@ class Network:
                 hashes = self._gossip.unknown_to(peer.id)
                 if hashes and peer.offer(HaveTransactions(tuple(hashes))):
                     self._gossip.knows(peer.id, hashes)
+                await trio.lowlevel.checkpoint()  # With a full cache this is milliseconds for each peer.
             for identity, hashes in self._gossip.overdue(trio.current_time()).items():
                 if (holder := self._peers.get(identity)) is not None:
                     _ask(holder, hashes)

@@ -23,9 +23,11 @@ from chain.net.messages import (
     GetChunks,
     HaveTransactions,
     Message,
+    Peers,
     Ping,
     Role,
     Transactions,
+    WantTransactions,
     pack,
     unpack,
 )
@@ -40,9 +42,10 @@ SILENCE_S = 20.0
 WRITE_S = 20.0
 # More requests to one peer at once would only queue on its side.
 REQUESTS_MAX = 16
-# An honest node answers votes, pings and gossip with tens of frames a second.
-FRAMES_PER_SECOND = 2000.0
-FRAMES_BURST = 8000.0
+# What a peer may make us do, in units of some 10 microseconds of the loop; an honest node, at 500 transactions a second
+# and tens of frames, needs a third of it.
+CREDIT_PER_SECOND = 2000.0
+CREDIT_BURST = 8000.0
 # Gossip may use this share of the outbox; what does not fit is left to pull repair.
 GOSSIP_SHARE = 0.25
 
@@ -94,6 +97,7 @@ class Peer:
         self.failure: str | None = None
         self.penalty = 0.0
         self.gone = trio.Event()
+        self.helped = False  # It gave us blocks or chunks that proved true.
         self._connection = connection
         self._outbox = Outbox()
         self._wake = trio.Event()
@@ -103,7 +107,7 @@ class Peer:
         self._next_request = 0
         self._heard_at = self.connected_since
         self._ping: tuple[int, float] = (0, self.connected_since)
-        self._credit = FRAMES_BURST
+        self._credit = CREDIT_BURST
         self._inbox, self.requests = trio.open_memory_channel[GetBlocks | GetChunks](REQUESTS_MAX)
 
     def __str__(self) -> str:
@@ -202,8 +206,14 @@ class Peer:
         if nonce == expected:
             self.latency_ms = (trio.current_time() - sent_at) * 1000
 
-    async def run(self, handle: Callable[[Peer, Message], None], serve: Callable[[Peer], Awaitable[None]]) -> None:
-        """Converse until either side ends it. `handle` is called with each message; `serve` answers requests."""
+    async def run(
+        self,
+        handle: Callable[[Peer, Message], None],
+        serve: Callable[[Peer], Awaitable[None]],
+        turn: Callable[[Peer], Awaitable[None]],
+    ) -> None:
+        """Converse until either side ends it. `handle` is called with each message, after a `turn`; `serve` answers
+        requests."""
 
         async def guarded(task: Callable[[], Awaitable[None]]) -> None:
             try:
@@ -221,7 +231,7 @@ class Peer:
         try:
             with self._scope:
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(guarded, lambda: self._read(handle))
+                    nursery.start_soon(guarded, lambda: self._read(handle, turn))
                     nursery.start_soon(guarded, self._write)
                     nursery.start_soon(guarded, self._keep_alive)
                     nursery.start_soon(guarded, lambda: serve(self))
@@ -233,12 +243,14 @@ class Peer:
             with trio.CancelScope(shield=True):
                 await trio.aclose_forcefully(self._connection.stream)
 
-    async def _read(self, handle: Callable[[Peer, Message], None]) -> None:
+    async def _read(self, handle: Callable[[Peer, Message], None], turn: Callable[[Peer], Awaitable[None]]) -> None:
         reader, stream = self._connection.reader, self._connection.stream
         while True:
             while (payload := reader.next()) is not None:
-                await self._pay_for_frame()
-                handle(self, unpack(payload))
+                message = unpack(payload)
+                await self._pay(_cost(message))
+                await turn(self)
+                handle(self, message)
             data = await stream.receive_some(RECEIVE_BYTES)
             if not data:
                 self.drop("the peer hung up")
@@ -248,14 +260,14 @@ class Peer:
 
     def _earn(self) -> None:
         now = trio.current_time()
-        self._credit = min(FRAMES_BURST, self._credit + (now - self._heard_at) * FRAMES_PER_SECOND)
+        self._credit = min(CREDIT_BURST, self._credit + (now - self._heard_at) * CREDIT_PER_SECOND)
         self._heard_at = now
 
-    async def _pay_for_frame(self) -> None:
+    async def _pay(self, cost: float) -> None:
         """Not to read is what slows a flooding peer down: its own outbox fills, not ours."""
-        self._credit -= 1.0
+        self._credit -= cost
         if self._credit < 0.0:
-            await trio.sleep(-self._credit / FRAMES_PER_SECOND)
+            await trio.sleep(-self._credit / CREDIT_PER_SECOND)
             self._earn()
 
     async def _write(self) -> None:
@@ -278,6 +290,23 @@ class Peer:
                 return
             self._ping = (self._ping[0] + 1, now)
             self.send(Ping(self._ping[0]))
+
+
+def _cost(message: Message) -> float:
+    """What the message makes us do, in units of credit."""
+    match message:
+        case Transactions(transactions):
+            return len(transactions) + sum(map(len, transactions)) / 4096
+        case HaveTransactions(hashes) | WantTransactions(hashes):
+            return len(hashes) / 8
+        case Consensus(frame):
+            return 1 + len(frame) / 4096
+        case GetBlocks() | GetChunks():
+            return 8
+        case Peers(peers):
+            return 1 + len(peers)
+        case _:  # Blocks and chunks we have asked for.
+            return 1
 
 
 def _lane(message: Message) -> Lane:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -23,6 +23,8 @@ RECORDS_MAX = 4096
 # Strangers in the middle of a handshake. A whole development network behind one address starts within this bound.
 STRANGERS_PER_ADDRESS_MAX = 16
 STRANGERS_MAX = 64
+# An honest handshake takes under a tenth of it: past it, a stranger has to make room for the next.
+STRANGER_PATIENCE_S = 1.0
 # A failed handshake costs the address this much, so that ten in a few seconds ban it.
 FAILED_HANDSHAKE_POINTS = 10.0
 
@@ -35,6 +37,13 @@ class _Record:
     at: float = 0.0
     banned_until: float = 0.0
     bans: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class _Stranger:
+    address: str
+    since: float
+    hang_up: Callable[[], None]
 
 
 def is_address(host: str) -> bool:
@@ -61,7 +70,9 @@ class Reputation:
 
     def __init__(self) -> None:
         self._records: OrderedDict[bytes | str, _Record] = OrderedDict()
-        self._strangers: Counter[str] = Counter()
+        # In the middle of a handshake, the one that came first in front.
+        self._strangers: dict[_Stranger, None] = {}
+        self._strangers_at: Counter[str] = Counter()
 
     def penalise(self, who: bytes | str, points: float, now: float) -> bool:
         """Add points; True when that bans the peer from now on."""
@@ -86,20 +97,39 @@ class Reputation:
         return 0.0 if record is None else max(0.0, record.banned_until - now)
 
     @contextmanager
-    def stranger(self, address: str, now: float) -> Iterator[bool]:
-        """Holds one place for a connection whose handshake is not done; yields False when there is no place."""
-        admitted = (
-            self.banned_for(address, now) == 0.0
-            and self._strangers[address] < STRANGERS_PER_ADDRESS_MAX
-            and self._strangers.total() < STRANGERS_MAX
-        )
-        if not admitted:
+    def stranger(self, address: str, now: float, hang_up: Callable[[], None]) -> Iterator[bool]:
+        """Holds one place for a connection whose handshake is not done; yields False when there is no place.
+
+        `hang_up` is called when the stranger takes so long that its place goes to another.
+        """
+        if self.banned_for(address, now) > 0.0 or not self._has_place(address, now):
             yield False
             return
-        self._strangers[address] += 1
+        stranger = _Stranger(address, now, hang_up)
+        self._strangers[stranger] = None
+        self._strangers_at[address] += 1
         try:
             yield True
         finally:
-            self._strangers[address] -= 1
-            if self._strangers[address] == 0:
-                del self._strangers[address]
+            self._forget_stranger(stranger)
+
+    def _has_place(self, address: str, now: float) -> bool:
+        """Whether another stranger may come; who hangs in its handshake goes for it."""
+        crowded = self._strangers_at[address] >= STRANGERS_PER_ADDRESS_MAX
+        if not crowded and len(self._strangers) < STRANGERS_MAX:
+            return True
+        for stranger in self._strangers:
+            if now - stranger.since < STRANGER_PATIENCE_S:
+                return False
+            if not crowded or stranger.address == address:
+                self._forget_stranger(stranger)
+                stranger.hang_up()
+                return True
+        return False
+
+    def _forget_stranger(self, stranger: _Stranger) -> None:
+        if stranger in self._strangers:
+            del self._strangers[stranger]
+            self._strangers_at[stranger.address] -= 1
+            if self._strangers_at[stranger.address] == 0:
+                del self._strangers_at[stranger.address]

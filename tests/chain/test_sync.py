@@ -7,15 +7,19 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
+from random import Random
 
 import pytest
 import trio
 import trio.testing
+from trio.testing import MockClock
 
 from chain import sync
 from chain.ledger import SealedBlock
 from chain.net import network as network_module
+from chain.net.errors import PeerUnavailable
 from chain.net.messages import Role
+from chain.net.peer import PeerInfo
 from chain.primitives import bls
 from chain.primitives.hashing import Hash
 from chain.primitives.merkle import ordered_root
@@ -256,3 +260,78 @@ async def test_a_sealed_block_that_cannot_be_imported_is_our_fault_and_ends_us()
             async with trio.open_nursery() as nursery:
                 await follow(nursery, [serving], follower=Broken(best=(0, GENESIS)))
         assert caught.group_contains(RuntimeError, match="state root of block 1 differs")
+
+
+@dataclass
+class Crowd:
+    """Peers that dialled us: one is honest, the others claim heights that nobody has and never answer."""
+
+    liars: int
+    blocks: int = LENGTH
+    asked: list[tuple[bytes, int]] = field(default_factory=list)
+    points: dict[bytes, float] = field(default_factory=dict)
+
+    HONEST = b"\xff" * 32
+
+    def peers(self) -> list[PeerInfo]:
+        def info(peer: bytes, height: int) -> PeerInfo:
+            return PeerInfo(peer, HOST, 0, Role.FULL, False, height, bytes(32), 0.0, None)
+
+        liars = [bytes([number]) * 32 for number in range(self.liars)]
+        trusted = [peer for peer in liars if self.points.get(peer, 0.0) < 100.0]
+        return [*(info(peer, 10**9) for peer in trusted), info(self.HONEST, self.blocks)]
+
+    async def request_blocks(self, peer: bytes, start: int, count: int, deadline_s: float = 8.0) -> list[bytes]:
+        self.asked.append((peer, count))
+        if peer != self.HONEST:
+            await trio.sleep(deadline_s)
+            raise PeerUnavailable("did not answer")
+        return [block.encode() for block in chain()[start - 1 : start - 1 + min(count, self.blocks - start + 1)]]
+
+    def note_helper(self, peer: bytes) -> None:
+        assert peer == self.HONEST
+
+    def penalise(self, peer: bytes, points: float, reason: str) -> None:
+        assert reason
+        self.points[peer] = self.points.get(peer, 0.0) + points
+
+
+def among(crowd: Crowd, alice: Follower) -> Synchroniser:
+    return Synchroniser(
+        network=crowd,
+        genesis_hash=GENESIS,
+        best=lambda: alice.best,
+        validators=lambda _: VALIDATORS,
+        import_block=alice.import_block,
+        rng=Random(1),
+    )
+
+
+async def test_a_crowd_of_liars_is_asked_for_little_and_no_more_once_somebody_delivered(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    crowd, alice = Crowd(liars=10), Follower(best=(0, GENESIS))
+    synchroniser = among(crowd, alice)
+    nursery.start_soon(synchroniser.run)
+    await alice.until(lambda: alice.best == best_of(LENGTH))
+    assert trio.current_time() <= 20 * sync.NEWCOMER_S
+    honest = crowd.asked.index((Crowd.HONEST, sync.NEWCOMER_BLOCKS))
+    assert {count for _, count in crowd.asked[:honest]} <= {sync.NEWCOMER_BLOCKS}
+    assert crowd.asked[honest + 1] == (Crowd.HONEST, LENGTH - sync.NEWCOMER_BLOCKS)
+    assert (synchroniser.status.target, synchroniser.status.syncing) == (LENGTH, False)
+
+
+async def test_news_of_a_proven_peer_ends_the_wait_for_a_liar(nursery: trio.Nursery, autojump_clock: MockClock) -> None:
+    crowd, alice = Crowd(liars=0, blocks=LENGTH - 1), Follower(best=(0, GENESIS))
+    synchroniser = among(crowd, alice)
+    nursery.start_soon(synchroniser.run)
+    await alice.until(lambda: alice.best == best_of(LENGTH - 1))
+    crowd.liars = 1
+    synchroniser.on_status(bytes(32), 10**9, bytes(32))
+    while crowd.asked[-1][0] == Crowd.HONEST:
+        await trio.sleep(0.1)
+    began, crowd.blocks = trio.current_time(), LENGTH
+    synchroniser.on_status(Crowd.HONEST, LENGTH, best_of(LENGTH)[1])
+    await alice.until(lambda: alice.best == best_of(LENGTH))
+    assert trio.current_time() - began < sync.NEWCOMER_S / 2
+    assert crowd.points == {}

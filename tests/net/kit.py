@@ -30,6 +30,7 @@ class Node:
     blobs: BlobStore | None = None
     chain: list[bytes] = field(default_factory=list)
     connected: list[bytes] = field(default_factory=list)
+    voters: set[bytes] = field(default_factory=set)
     disconnected: list[bytes] = field(default_factory=list)
     frames: list[tuple[bytes, bytes]] = field(default_factory=list)
     transactions: list[bytes] = field(default_factory=list)
@@ -57,6 +58,9 @@ class Node:
     def on_disconnected(self, peer: bytes) -> None:
         self.disconnected.append(peer)
         self._note()
+
+    def is_voter(self, peer: bytes) -> bool:
+        return peer in self.voters
 
     def on_consensus(self, peer: bytes, frame: bytes) -> None:
         self.frames.append((peer, frame))

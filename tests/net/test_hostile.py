@@ -14,22 +14,26 @@ import msgpack
 import pytest
 import trio
 
-from chain.net import handshake, outbox, peer, reputation
+from chain.net import handshake, network, outbox, peer, reputation
 from chain.net.errors import PeerUnavailable
 from chain.net.frames import frame
-from chain.net.handshake import RefusedByPeer
+from chain.net.handshake import Connection, RefusedByPeer
 from chain.net.messages import (
     CONSENSUS_BYTES_MAX,
     Blocks,
     Chunks,
     Consensus,
     GetBlocks,
+    HaveTransactions,
     Message,
     Ping,
     Pong,
+    Refusal,
+    Refused,
     Transactions,
     pack,
 )
+from chain.primitives.keys import Keypair
 from tests.net.kit import (
     ALICE,
     BOB,
@@ -207,8 +211,8 @@ async def test_requests_beyond_the_bound_are_left_unanswered(caplog: pytest.LogC
 async def test_a_flood_is_read_no_faster_than_allowed(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(peer, "FRAMES_BURST", 10.0)
-    monkeypatch.setattr(peer, "FRAMES_PER_SECOND", 100.0)
+    monkeypatch.setattr(peer, "CREDIT_BURST", 10.0)
+    monkeypatch.setattr(peer, "CREDIT_PER_SECOND", 100.0)
     async with alice_and_bob(caplog) as (first, _):
         connection = await dial(CHARLIE, first.port)
         began = trio.current_time()
@@ -244,3 +248,75 @@ async def test_a_transaction_of_a_flooding_peer_is_handed_over_once(caplog: pyte
         await first.node.until(lambda: first.node.frames)
         assert first.node.transactions == [b"same"]
         await trio.aclose_forcefully(connection.stream)
+
+
+async def test_when_all_places_are_taken_who_is_of_no_use_makes_room(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(network, "PEERS_MAX", 4)
+    monkeypatch.setattr(network, "PEERS_DIALLED_RESERVED", 0)
+    alice = Node(voters={BOB.public})
+    async with alice_and_bob(caplog, alice) as (first, _):
+        useless = [await dial(Keypair.from_uri(f"//Useless{number}"), first.port) for number in range(3)]
+        await first.node.until(lambda: len(first.node.connected) == 4)
+        refused = await dial(CHARLIE, first.port)
+        assert await receive(refused) == Refused(Refusal.FULL, "4 peers are connected already: try again later")
+        await is_hung_up_on(refused)
+        monkeypatch.setattr(network, "PROBATION_S", 0.0)
+        connection = await dial(CHARLIE, first.port)
+        await is_hung_up_on(useless[0])
+        await first.node.until(lambda: CHARLIE.public in first.node.connected)
+        assert {BOB.public, CHARLIE.public} <= {info.id for info in first.network.peers()}
+        assert len(first.network.peers()) == 4
+        for stream in (connection.stream, *(other.stream for other in useless[1:])):
+            await trio.aclose_forcefully(stream)
+
+
+async def test_a_crowd_that_floods_is_heard_in_turns_and_a_validator_at_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    alice = Node(voters={BOB.public})
+    async with alice_and_bob(caplog, alice) as (first, second):
+        crowd = [await dial(Keypair.from_uri(f"//Loud{number}"), first.port) for number in range(8)]
+        loop_held = 0.0
+
+        async def shout(connection: Connection) -> None:
+            with suppress(trio.BrokenResourceError):
+                while True:
+                    hashes = tuple(os.urandom(32) for _ in range(256))
+                    await connection.stream.send_all(pack(HaveTransactions(hashes)) * 20)
+
+        async def listen(connection: Connection) -> None:
+            await is_hung_up_on(connection)
+
+        async def probe() -> None:
+            nonlocal loop_held
+            while True:
+                before = trio.current_time()
+                await trio.lowlevel.checkpoint()
+                loop_held = max(loop_held, trio.current_time() - before)
+
+        async with trio.open_nursery() as nursery:
+            for connection in crowd:
+                nursery.start_soon(shout, connection)
+                nursery.start_soon(listen, connection)
+            nursery.start_soon(probe)
+            for number in range(50):
+                second.network.send_consensus(ALICE.public, b"vote %d" % number)
+                await first.node.until_frames(number + 1)
+            nursery.cancel_scope.cancel()
+        for connection in crowd:
+            await trio.aclose_forcefully(connection.stream)
+        assert first.node.frames == [(BOB.public, b"vote %d" % number) for number in range(50)]
+        assert loop_held < 0.25
+
+
+def test_a_message_costs_its_sender_what_it_makes_us_do() -> None:
+    cheap, dear = peer._cost(Ping(1)), peer._cost(Transactions((b"x",) * 256))
+    assert (cheap, dear > 256) == (1, True)
+    assert peer._cost(Transactions((bytes(1 << 20),))) > 256
+    assert peer._cost(HaveTransactions((bytes(32),) * 1024)) == 128
+    assert peer._cost(Blocks(1, (bytes(1 << 20),))) == 1
+    # One block's worth of transactions and votes of a whole committee fit into what may come at once.
+    block, votes = 4 * peer._cost(Transactions((bytes(200),) * 256)), 3 * 64 * peer._cost(Consensus(bytes(300)))
+    assert block + votes < peer.CREDIT_BURST

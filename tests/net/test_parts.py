@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import ssl
 import tempfile
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -21,6 +22,12 @@ from chain.primitives.hashing import blake2_256
 from tests.net.kit import ALICE, BOB, CHARLIE
 
 TRANSFER = b"transfer"
+
+
+def never() -> None:
+    raise AssertionError("nobody hangs up on this stranger")
+
+
 KEY = blake2_256(TRANSFER)
 
 
@@ -145,19 +152,38 @@ def test_an_address_is_banned_but_never_a_loopback_one() -> None:
     for own in ("127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1"):
         assert is_loopback(own)
         assert not reputation.penalise(own, 1000, 0.0)
-    with reputation.stranger("192.0.2.1", 1.0) as admitted:
+    with reputation.stranger("192.0.2.1", 1.0, never) as admitted:
         assert not admitted
 
 
 def test_strangers_of_one_address_are_bounded() -> None:
     reputation = Reputation()
-    held = [reputation.stranger("127.0.0.1", 0.0) for _ in range(STRANGERS_PER_ADDRESS_MAX + 1)]
+    held = [reputation.stranger("127.0.0.1", 0.0, never) for _ in range(STRANGERS_PER_ADDRESS_MAX + 1)]
     assert [place.__enter__() for place in held] == [True] * STRANGERS_PER_ADDRESS_MAX + [False]
-    with reputation.stranger("192.0.2.1", 0.0) as admitted:
+    with reputation.stranger("192.0.2.1", 0.0, never) as admitted:
         assert admitted
     held[0].__exit__(None, None, None)
-    with reputation.stranger("127.0.0.1", 0.0) as admitted:
+    with reputation.stranger("127.0.0.1", 0.0, never) as admitted:
         assert admitted
+
+
+def test_a_stranger_that_hangs_in_its_handshake_makes_room_for_the_next() -> None:
+    reputation, hung_up = Reputation(), list[int]()
+    held = [
+        reputation.stranger("127.0.0.1", float(number), partial(hung_up.append, number))
+        for number in range(STRANGERS_PER_ADDRESS_MAX + 3)
+    ]
+    assert all(place.__enter__() for place in held)
+    assert hung_up == [0, 1, 2]
+    now = STRANGERS_PER_ADDRESS_MAX + 2.0
+    for address, admitted in (("192.0.2.1", True), ("127.0.0.1", True)):
+        with reputation.stranger(address, now, never) as found:
+            assert found is admitted
+    assert hung_up == [0, 1, 2, 3]
+    for place in held:
+        place.__exit__(None, None, None)
+    again = [reputation.stranger("127.0.0.1", now, never) for _ in range(STRANGERS_PER_ADDRESS_MAX + 1)]
+    assert [place.__enter__() for place in again] == [True] * STRANGERS_PER_ADDRESS_MAX + [False]
 
 
 def test_reputation_remembers_a_bounded_number() -> None:
