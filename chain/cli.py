@@ -18,7 +18,7 @@ import typer
 
 from chain import __version__, cli_keys, cli_tasks, cli_transfer
 from chain.cli_common import DEFAULT_RPC, KeyOption, RpcOption, UserError, fault_of, key_of
-from chain.display import say
+from chain.display import print_anything, say
 from chain.primitives import ss58
 from chain.rpc.client import Client, ConnectionLost
 from chain.supervisor import EXIT_MISCONFIGURED, cancel_when_told
@@ -266,6 +266,7 @@ def _usage(error: Any) -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: turn what the user can mend into one line and exit code 2; anything else is a bug and stays loud."""
+    print_anything()
     try:
         sys.exit(app(arguments, prog_name="potchain", standalone_mode=False))
     except UsageError as error:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from io import TextIOWrapper
 from typing import assert_never
 
 from chain.primitives import ss58
@@ -57,6 +58,13 @@ class Names:
 def short_hash(value: bytes) -> str:
     """Enough of a hash to tell two apart."""
     return f"0x{value.hex()[:6]}…{value.hex()[-4:]}"
+
+
+def print_anything() -> None:
+    """Print what the terminal's encoding lacks as a question mark: a hash's ellipsis must not end a node."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # None where it was closed, something else in tests.
+            stream.reconfigure(errors="replace")
 
 
 def say(kind: str, text: str) -> None:

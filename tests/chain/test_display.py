@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chain.display import Names, Token, block_line, round_line, say, waiting_line
+from chain.display import Names, Token, block_line, print_anything, round_line, say, waiting_line
 from consensus.host import Awaited, GadgetState
 
 POT = Token("POT", 12)
@@ -73,3 +74,11 @@ def test_a_line_for_a_full_disk_is_lost_and_nothing_else(monkeypatch: pytest.Mon
         monkeypatch.undo()
         with pytest.raises(OSError, match="No space left"):
             full.close()
+
+
+def test_a_line_that_the_terminal_has_no_letters_for_is_printed_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    latin = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
+    monkeypatch.setattr(sys, "stdout", latin)
+    print_anything()
+    say("block", "0x12…89")
+    assert latin.buffer.getvalue().endswith(b"block    0x12?89\n")
