@@ -59,7 +59,12 @@ class _Terminal:
         if name == self._nodes[self._speaker]:
             self._speaker = (self._speaker + 1) % len(self._nodes)
 
+    def unready(self) -> list[str]:
+        """The nodes that have yet to say that they are ready."""
+        return [name for name, event in self._ready.items() if not event.is_set()]
+
     async def all_ready(self) -> None:
+        """Return when each node has said that it is ready."""
         for event in self._ready.values():
             await event.wait()
 
@@ -84,9 +89,12 @@ async def launch(plan: Launch) -> None:
         nodes = children[: len(plan.spec.development.validators)]
         for child in nodes:
             nursery.start_soon(supervisor.run, child)
-        with trio.move_on_after(READY_SECONDS_MAX):
+        with trio.move_on_after(READY_SECONDS_MAX) as patience:
             await terminal.all_ready()
             say("ready", f"{len(nodes)} validators after {trio.current_time() - started:.1f} s; Ctrl-C stops them all")
+        if patience.cancelled_caught:
+            late = ", ".join(terminal.unready())
+            say("stall", f"not ready after {READY_SECONDS_MAX:.0f} s: {late}; going on without, their logs say more")
         for child in children[len(nodes) :]:
             nursery.start_soon(supervisor.run, child)
     say("stopped", f"the data stays in {plan.base_path}; the same command goes on from there")

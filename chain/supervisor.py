@@ -54,16 +54,22 @@ class Supervisor:
         self._on_restart = on_restart
 
     async def run(self, child: Child) -> None:
-        """Keep one child running. Cancelling stops it; raises Misconfigured when it refuses to start at all."""
+        """Keep one child running. Cancelling stops it; raises Misconfigured when it refuses its first start.
+
+        One that refuses later (its port was taken meanwhile) is tried again: the others go on without it.
+        """
         pause = RESTART_SECONDS_MIN
+        is_first = True
         while True:
             started = trio.current_time()
             code, last_line = await self._run_once(child)
-            if code == EXIT_MISCONFIGURED:
+            if code == EXIT_MISCONFIGURED and is_first:
                 raise Misconfigured(f"{child.name}: {last_line}")
+            is_first = False
             if trio.current_time() - started > HEALTHY_SECONDS:
                 pause = RESTART_SECONDS_MIN
-            self._on_restart(child.name, _describe_end(code))
+            end = f"refused to start ({last_line})" if code == EXIT_MISCONFIGURED else _describe_end(code)
+            self._on_restart(child.name, end)
             await trio.sleep(pause)
             pause = min(2 * pause, RESTART_SECONDS_MAX)
 
@@ -145,7 +151,8 @@ class RotatingLog:
     def write(self, data: bytes) -> None:
         with suppress(OSError):
             if self._file.tell() + len(data) > LOG_BYTES_MAX:
-                os.replace(self._path, self._path.with_name(self._path.name + ".1"))
+                with suppress(FileNotFoundError):  # Moved before, when no new file could be made.
+                    os.replace(self._path, self._path.with_name(self._path.name + ".1"))
                 full, self._file = self._file, self._path.open("ab", buffering=0)
                 full.close()
             self._file.write(data)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -135,3 +136,42 @@ async def test_a_full_disk_costs_log_lines_and_no_child(tmp_path: Path) -> None:
                 await trio.sleep(0.01)
         nursery.cancel_scope.cancel()
     assert watched.lines[:2] == [("one", "up")] * 2
+
+
+async def test_a_child_that_refuses_after_it_once_ran_is_tried_again(tmp_path: Path) -> None:
+    """Its port may have been taken meanwhile: no reason to end the others."""
+    marker = tmp_path / "ran"
+    code = f"""
+import pathlib, sys
+marker = pathlib.Path({str(marker)!r})
+if marker.exists():
+    print("port 1 is taken")
+    sys.exit(2)
+marker.touch()
+sys.exit(1)
+"""
+    watched = Watched(tmp_path)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watched.supervisor.run, watched.child(code))
+        with trio.fail_after(10):
+            while len(watched.restarts) < 3:
+                await trio.sleep(0.01)
+        nursery.cancel_scope.cancel()
+    refused = ("one", "refused to start (port 1 is taken)")
+    assert watched.restarts[:3] == [("one", "ended with exit code 1"), refused, refused]
+
+
+def test_a_log_that_could_not_be_renewed_goes_on_when_it_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chain.supervisor.LOG_BYTES_MAX", 8)
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    with RotatingLog(folder / "one.log") as log:
+        log.write(b"first\n")
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+        try:
+            log.write(b"lost\n")
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        log.write(b"second\n")
+    assert {file.name: file.read_text() for file in folder.iterdir()} == {"one.log": "second\n", "one.log.1": "first\n"}
