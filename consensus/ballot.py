@@ -31,6 +31,7 @@ class Ballot:
         self.verifier = verifier
         self.tally = Tally(verifier.validators)
         self._peers = peers
+        self._accused: set[int] = set()
         self._run = run
         self._on_fault = on_fault
         self._on_equivocation = on_equivocation
@@ -83,11 +84,15 @@ class Ballot:
         return bool(forged)
 
     async def _accuse(self, contradiction: Equivocation) -> None:
+        """Report a validator that voted twice: once a height, however often it goes on."""
+        if contradiction.first.voter in self._accused:
+            return
         for vote in (contradiction.first, contradiction.second):
             if not await self._run(partial(self.verifier.vote, vote)):
                 # Nobody is framed: one of the two was forged.
                 self._distrust(vote)
                 return
+        self._accused.add(contradiction.first.voter)
         self._on_equivocation(contradiction)
 
     def _distrust(self, vote: Vote) -> None:

@@ -50,6 +50,10 @@ class Peers:
         heights = sorted(self._ahead.values(), reverse=True)
         return heights[others - 1] if len(heights) >= others else 0
 
+    def forget_heights(self) -> None:
+        """Listen anew: what was heard may have been a lie, and one must not last for ever."""
+        self._ahead.clear()
+
     def may_answer(self, peer: bytes, digest: bytes) -> bool:
         """Say whether the peer has yet to be answered: an answer is ten thousand times the size of its question."""
         if (peer, digest) in self._answered or len(self._answered) >= ANSWERS_MAX:

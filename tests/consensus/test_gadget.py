@@ -209,6 +209,24 @@ async def test_p19_a_validator_that_was_away_asks_for_blocks_and_takes_part_agai
     network.agreed()
 
 
+async def test_p19_a_lie_about_heights_is_forgotten_with_the_next_block(
+    nursery: trio.Nursery, tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    network = Network(nursery, tmp_path, 4)
+    await network.start(0, 1, 2, 3)
+    with trio.fail_after(20):
+        await network.reach(1)
+        for voter in range(4):
+            lie = Vote(1_000_000, 0, Phase.PREPARE, bytes(32), voter, bytes(96))
+            assert network.nodes[0].gadget.deliver(b"stranger", encode(lie))
+        await network.reach(3)
+        told = network.nodes[0].behind
+        assert set(told) == {999_999}
+        told.clear()
+        await network.reach(6)
+    assert told == []
+
+
 async def test_p16_a_forged_vote_delays_nobody_and_its_bringer_is_named(
     nursery: trio.Nursery, tmp_path: Path, autojump_clock: MockClock
 ) -> None:
@@ -379,6 +397,10 @@ async def test_p16_an_equivocating_primary_is_proven_to_be_one_and_the_chain_goe
         network.nodes[receiver].gadget.deliver(peer_id(1), encode(proposal))
         other = signed_vote(1, 1, 1, 0, Phase.PREPARE, digest_of(f"1 0 1 {1 - receiver % 2}".encode()))
         network.nodes[receiver].gadget.deliver(peer_id(1), encode(other))
+        for more in range(3):  # However often it goes on, it is accused once.
+            network.nodes[receiver].gadget.deliver(
+                peer_id(1), encode(signed_vote(1, 1, 1, 0, Phase.PREPARE, bytes([more]) * 32))
+            )
     with trio.fail_after(30):
         await network.reach(3)
     network.agreed()
