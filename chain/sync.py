@@ -175,6 +175,8 @@ class Synchroniser:
         if not ahead:
             return False
         peer = self._choose(ahead)
+        # Strangers can make consensus believe in any height: its word ends one wait, and is said again where it holds.
+        self._wanted_height = 0
         started = trio.current_time()
         try:
             encoded = await self._ask(peer, height)

@@ -245,8 +245,17 @@ async def test_a_validator_leaves_the_newest_block_to_consensus_for_a_while() ->
         began = trio.current_time()
         await alice.until(lambda: alice.best == best_of(2))
         asked.append(trio.current_time() - began)
+        # It believed a stranger: that ends one wait, and not every later one.
+        alice.synchroniser.on_behind(1_000_000)
+        for blocks in (3, 4):
+            bob.chain, bob.best = archive(blocks).chain, best_of(blocks)
+            serving.network.announce(*bob.best)
+            began = trio.current_time()
+            await alice.until(lambda: alice.best == bob.best)
+            asked.append(trio.current_time() - began)
     assert asked[0] >= 1.0
     assert asked[1] < 1.0
+    assert asked[3] >= 1.0
 
 
 async def test_a_sealed_block_that_cannot_be_imported_is_our_fault_and_ends_us() -> None:
