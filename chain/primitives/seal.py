@@ -24,11 +24,9 @@ BlsSignature = Annotated[bytes, FixedBytes(96)]
 class Phase(IntEnum):
     """The step of agreement that a signature belongs to."""
 
-    PRE_PREPARE = 0
     PREPARE = 1
     COMMIT = 2
     VIEW_CHANGE = 3
-    NEW_VIEW = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +90,6 @@ class ValidatorSet:
     def primary(self, height: int, view: int) -> Authority:
         """Return the validator that proposes at this height and view."""
         return self.authorities[self.primary_index(height, view)]
-
-    def index_of(self, account: bytes) -> int | None:
-        """Return the position of an account in the set, or None if it is not a validator."""
-        return next((i for i, authority in enumerate(self.authorities) if authority.account == account), None)
 
 
 def bitmap(indices: Iterable[int], n: int) -> bytes:

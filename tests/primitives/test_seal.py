@@ -98,11 +98,6 @@ def test_each_view_has_the_next_primary() -> None:
     assert VALIDATORS.primary(5, 0) == AUTHORITIES[1]
 
 
-def test_a_validator_is_found_by_its_account() -> None:
-    assert VALIDATORS.index_of(AUTHORITIES[2].account) == 2
-    assert VALIDATORS.index_of(bytes([9]) * 32) is None
-
-
 def test_a_validator_set_names_nobody_twice() -> None:
     with pytest.raises(ValueError, match="at least one validator"):
         ValidatorSet(0, ())
