@@ -19,7 +19,7 @@ from chain.primitives.hashing import Hash
 from chain.primitives.types import Header
 from chain.rpc.broadcast import Broadcast
 from runtime.executive import Executive
-from runtime.types import InvalidTransaction, ValidTransaction
+from runtime.types import InvalidReason, InvalidTransaction, UnknownTransaction, ValidTransaction
 
 # Checking holds the interpreter most of the time: one thread for clients and one for gossip, each resting as long as it
 # worked, so that a flood of either leaves the other, and votes, their time.
@@ -28,6 +28,11 @@ REST = 1.0
 BATCH = 64  # checked in one visit to a thread: some 10 ms of work
 QUEUE_BATCHES_MAX = 32  # gossip that waits for its check: about a second's worth of checking
 REVALIDATED_PER_BLOCK = 128  # verdicts renewed after each block: some 20 ms of a thread
+
+# Who passes these on has not checked them. A signature may be wrong here and right there for a block or two, when its
+# era ends: a flood of them is no accident.
+MALFORMED_POINTS = 10.0
+BAD_PROOF_POINTS = 1.0
 
 Verdict = ValidTransaction | InvalidTransaction
 
@@ -42,7 +47,7 @@ class Intake:
         self._network = network
         self._clients = Threads(THREADS, REST)
         self._gossip = Threads(THREADS, REST)
-        self._send, self._receive = trio.open_memory_channel[list[bytes]](QUEUE_BATCHES_MAX)
+        self._send, self._receive = trio.open_memory_channel[tuple[bytes, list[bytes]]](QUEUE_BATCHES_MAX)
 
     async def submit(self, raw: bytes) -> Hash:
         """Pool and gossip a client's extrinsic; raises InvalidTransaction or PoolError, with what the client can do."""
@@ -54,11 +59,11 @@ class Intake:
         self._network.gossip_transactions([raw])
         return found
 
-    def gossiped(self, transactions: list[bytes]) -> None:
+    def gossiped(self, peer: bytes, transactions: list[bytes]) -> None:
         """Queue what a peer sent; what does not fit now is asked for again later."""
         for start in range(0, len(transactions), BATCH):
             try:
-                self._send.send_nowait(transactions[start : start + BATCH])
+                self._send.send_nowait((peer, transactions[start : start + BATCH]))
             except trio.WouldBlock:
                 self._network.postpone_transactions(transactions[start:])
                 return
@@ -70,11 +75,14 @@ class Intake:
             nursery.start_soon(self._revalidate, heads)
 
     async def _take_in(self) -> None:
-        async for batch in self._receive:
+        async for peer, batch in self._receive:
             wanted = [raw for raw in batch if self._is_wanted(raw)]
             verdicts = await self._gossip.run(self._judge, wanted)
             pooled = [raw for raw, verdict in zip(wanted, verdicts, strict=True) if self._pools(raw, verdict)]
             self._network.gossip_transactions(pooled)
+            points = sum(_points(verdict) for verdict in verdicts)
+            if points:
+                self._network.penalise(peer, points, "gossiped transactions that are valid on no node")
 
     def _is_wanted(self, raw: bytes) -> bool:
         try:
@@ -112,3 +120,14 @@ class Intake:
                 except InvalidTransaction as error:
                     verdicts.append(error)
         return verdicts
+
+
+def _points(verdict: Verdict) -> float:
+    """What a gossiped transaction costs the peer that sent it."""
+    match verdict:
+        case UnknownTransaction() | InvalidTransaction(reason=InvalidReason.CALL):
+            return MALFORMED_POINTS
+        case InvalidTransaction(reason=InvalidReason.BAD_PROOF):
+            return BAD_PROOF_POINTS
+        case _:
+            return 0.0

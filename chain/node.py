@@ -242,9 +242,9 @@ class Node:
         if self._gadget is not None and not self._gadget.deliver(peer, frame):
             raise PeerError("malformed consensus frame")
 
-    def on_transactions(self, peer: bytes, transactions: list[bytes]) -> None:  # noqa: ARG002
+    def on_transactions(self, peer: bytes, transactions: list[bytes]) -> None:
         """Gossip waits its turn."""
-        self._intake.gossiped(transactions)
+        self._intake.gossiped(peer, transactions)
 
     def on_status(self, peer: bytes, height: int, block_hash: Hash) -> None:
         """A peer's best block."""

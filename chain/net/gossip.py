@@ -32,7 +32,7 @@ WANTED_MAX = 8192
 class _Entry:
     at: float
     body: bytes | None = None
-    known_by: set[bytes] = field(default_factory=set)
+    known_by: set[int] = field(default_factory=set)  # Connections, each by a number of its own.
 
 
 @dataclass(slots=True)
@@ -50,6 +50,9 @@ class Gossip:
         self._bodies: OrderedDict[Hash, int] = OrderedDict()
         self._bodies_bytes = 0
         self._wanted: OrderedDict[Hash, _Wanted] = OrderedDict()
+        self._number_of: dict[bytes, int] = {}
+        self._peer_of: dict[int, bytes] = {}
+        self._connections = 0
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -57,22 +60,24 @@ class Gossip:
     def received(self, peer: bytes, transactions: Sequence[bytes], now: float) -> list[bytes]:
         """What the peer sent that nobody sent before."""
         fresh: list[bytes] = []
+        number = self._number(peer)
         for transaction in transactions:
             key = blake2_256(transaction)
             self._wanted.pop(key, None)
             if key not in self._entries:
                 fresh.append(transaction)
-            self._entry(key, now).known_by.add(peer)
+            self._entry(key, now).known_by.add(number)
         return fresh
 
     def publish(self, transactions: Sequence[bytes], peers: Sequence[bytes], now: float) -> dict[bytes, list[bytes]]:
         """Remember the transactions for repair; whom to push which of them to."""
         pushes: dict[bytes, list[bytes]] = {}
+        numbers = [(peer, self._number(peer)) for peer in peers]
         for transaction in transactions:
             key = blake2_256(transaction)
             entry = self._entry(key, now)
             self._keep(key, entry, transaction)
-            targets = [peer for peer in peers if peer not in entry.known_by]
+            targets = [peer for peer, number in numbers if number not in entry.known_by]
             if len(peers) > PUSH_ALL_PEERS:
                 targets = self._rng.sample(targets, min(len(targets), math.isqrt(len(peers) - 1) + 1))
             for peer in targets:
@@ -81,10 +86,11 @@ class Gossip:
 
     def knows(self, peer: bytes, hashes: Sequence[Hash]) -> None:
         """The peer was told of these."""
+        number = self._number(peer)
         for key in hashes:
             entry = self._entries.get(key)
             if entry is not None:
-                entry.known_by.add(peer)
+                entry.known_by.add(number)
 
     def gave(self, peer: bytes, transactions: Sequence[bytes]) -> None:
         """The peer was sent these."""
@@ -93,8 +99,9 @@ class Gossip:
     def unknown_to(self, peer: bytes) -> list[Hash]:
         """Newest published transactions that the peer was neither given nor told of."""
         found: list[Hash] = []
+        number = self._number(peer)
         for key in reversed(self._bodies):
-            if peer not in self._entries[key].known_by:
+            if number not in self._entries[key].known_by:
                 found.append(key)
                 if len(found) == HASHES_COUNT_MAX:
                     break
@@ -103,10 +110,11 @@ class Gossip:
     def announced(self, peer: bytes, hashes: Sequence[Hash], now: float) -> list[Hash]:
         """Of what the peer says that it has, what to ask it for."""
         ask: list[Hash] = []
+        number = self._number(peer)
         for key in hashes:
             entry = self._entries.get(key)
             if entry is not None:
-                entry.known_by.add(peer)
+                entry.known_by.add(number)
                 continue
             wanted = self._wanted.get(key)
             if wanted is not None:
@@ -124,7 +132,8 @@ class Gossip:
             entry = self._entries.get(key)
             if entry is not None and entry.body is None and len(self._wanted) < WANTED_MAX:
                 del self._entries[key]
-                self._wanted[key] = _Wanted(now, sorted(entry.known_by)[:PUSH_ALL_PEERS])
+                holders = [self._peer_of[number] for number in sorted(entry.known_by) if number in self._peer_of]
+                self._wanted[key] = _Wanted(now, holders[:PUSH_ALL_PEERS])
 
     def overdue(self, now: float) -> dict[bytes, list[Hash]]:
         """Forget what is old; what was asked for and did not come, by the next peer to ask for it."""
@@ -148,9 +157,16 @@ class Gossip:
         return [entry.body for entry in entries if entry is not None and entry.body is not None]
 
     def forget_peer(self, peer: bytes) -> None:
-        """The peer is gone: when it comes back it may have lost everything."""
-        for entry in self._entries.values():
-            entry.known_by.discard(peer)
+        """The peer is gone: when it comes back it may have lost everything, so that it gets another number."""
+        self._peer_of.pop(self._number_of.pop(peer, 0), None)
+
+    def _number(self, peer: bytes) -> int:
+        number = self._number_of.get(peer)
+        if number is None:
+            self._connections += 1
+            number = self._number_of[peer] = self._connections
+            self._peer_of[number] = peer
+        return number
 
     def _entry(self, key: Hash, now: float) -> _Entry:
         entry = self._entries.get(key)

@@ -105,6 +105,20 @@ def test_what_we_had_no_room_for_is_asked_for_again() -> None:
     assert gossip.received(ALICE.public, [TRANSFER], WANTED_S) == [TRANSFER]
 
 
+def test_a_peer_that_was_away_is_told_again_and_asked_no_more() -> None:
+    gossip = Gossip(Random(1))
+    gossip.received(ALICE.public, [TRANSFER], 0.0)
+    gossip.publish([TRANSFER], [], 0.0)
+    gossip.received(BOB.public, [b"other"], 0.0)
+    assert gossip.unknown_to(ALICE.public) == []
+    gossip.forget_peer(ALICE.public)
+    gossip.forget_peer(BOB.public)
+    gossip.forget_peer(CHARLIE.public)
+    assert gossip.unknown_to(ALICE.public) == [KEY]
+    gossip.postpone([b"other"], 0.0)
+    assert gossip.overdue(WANTED_S) == {}
+
+
 def test_an_old_transaction_is_forgotten_so_that_it_may_be_valid_later() -> None:
     gossip = Gossip(Random(1))
     assert gossip.received(ALICE.public, [TRANSFER], 0.0) == [TRANSFER]

@@ -1,0 +1,111 @@
+"""What comes into the pool, and what becomes of who sends what can never come in."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import trio
+import trio.testing
+
+from chain.intake import QUEUE_BATCHES_MAX, Intake
+from chain.pool import AlreadyImported, Pool
+from chain.primitives.keys import Keypair
+from chain.primitives.types import Id, encode_extrinsic, sign_extrinsic
+from chain.rpc.broadcast import Broadcast
+from runtime.potchain import RUNTIME
+from runtime.types import InvalidTransaction
+from tests.rpc.kit import ALICE, BOB, CHARLIE, open_ledger
+
+CALL = RUNTIME.encode_call(RUNTIME.call("balances.transfer_keep_alive", dest=Id(BOB.public), value=1))
+
+
+class Network:
+    """Remembers what the intake asks of the network."""
+
+    def __init__(self) -> None:
+        self.gossiped: list[bytes] = []
+        self.postponed: list[bytes] = []
+        self.points: dict[bytes, float] = {}
+
+    def gossip_transactions(self, transactions: list[bytes]) -> None:
+        self.gossiped += transactions
+
+    def postpone_transactions(self, transactions: list[bytes]) -> None:
+        self.postponed += transactions
+
+    def penalise(self, peer: bytes, points: float, reason: str) -> None:
+        assert reason
+        self.points[peer] = self.points.get(peer, 0.0) + points
+
+
+class Setting:
+    def __init__(self, path: Path) -> None:
+        self.ledger, executive = open_ledger(path)
+        self.pool, self.network = Pool(), Network()
+        self.intake = Intake(self.ledger, executive, self.pool, cast(Any, self.network))
+
+    def transfer(self, sender: Keypair = ALICE, nonce: int = 0, genesis: bytes | None = None) -> bytes:
+        return sign_extrinsic(
+            sender,
+            CALL,
+            nonce=nonce,
+            spec_version=RUNTIME.spec_version,
+            transaction_version=RUNTIME.transaction_version,
+            genesis_hash=genesis or self.ledger.genesis_hash,
+        )
+
+
+@asynccontextmanager
+async def setting(path: Path) -> AsyncIterator[Setting]:
+    it = Setting(path)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(it.intake.run, Broadcast())
+        yield it
+        nursery.cancel_scope.cancel()
+    it.ledger.close()
+
+
+async def until(condition: Any) -> None:
+    with trio.fail_after(10):
+        while not condition():
+            await trio.testing.wait_all_tasks_blocked(0.001)
+
+
+async def test_a_client_is_told_and_what_it_sends_is_passed_on_once(tmp_path: Path) -> None:
+    async with setting(tmp_path) as it:
+        raw = it.transfer()
+        found = await it.intake.submit(raw)
+        assert found in it.pool
+        assert it.network.gossiped == [raw]
+        with pytest.raises(AlreadyImported):
+            await it.intake.submit(raw)
+        with pytest.raises(InvalidTransaction, match="malformed"):
+            await it.intake.submit(b"garbage")
+        assert it.network.points == {}
+
+
+async def test_who_gossips_what_no_node_can_have_checked_pays_for_it(tmp_path: Path) -> None:
+    async with setting(tmp_path) as it:
+        honest, careless, liar = b"honest", b"careless", b"liar"
+        good = it.transfer()
+        # Valid elsewhere or later: a nonce that is used, an account that has nothing yet.
+        it.intake.gossiped(honest, [good, it.transfer(CHARLIE), it.transfer(BOB, 7)])
+        it.intake.gossiped(careless, [it.transfer(BOB, 1, genesis=bytes(32))])
+        it.intake.gossiped(liar, [b"garbage", encode_extrinsic(CALL)])
+        await until(lambda: liar in it.network.points)
+        assert it.network.points == {careless: 1.0, liar: 20.0}
+        assert good in it.network.gossiped
+        assert len(it.pool) == 2
+
+
+async def test_gossip_that_there_is_no_room_for_is_asked_for_again(tmp_path: Path) -> None:
+    it = Setting(tmp_path)
+    for number in range(QUEUE_BATCHES_MAX):
+        it.intake.gossiped(b"peer", [b"%d" % number])
+    it.intake.gossiped(b"peer", [b"one", b"more"])
+    assert it.network.postponed == [b"one", b"more"]
+    it.ledger.close()
