@@ -62,7 +62,7 @@ def test_a_task_in_genesis_runs_from_the_first_block() -> None:
         (("optimizer", "adam", "beta1"), 10**12, "training.tasks[0].optimizer.adam.beta1: expected 0 to 999999999999"),
         (("policy", "slots"), 65, "training.tasks[0].policy.slots: expected 1 to 64, got 65"),
         (("policy", "slots"), 1.5, "training.tasks[0].policy.slots: expected a whole number, got 1.5"),
-        (("policy", "auditorsPerSlot"), 5, "training.tasks[0]: Slots: 1-64"),
+        (("policy", "auditorsPerSlot"), 5, "training.tasks[0]: Slots 1-64"),
         (("policy", "speed"), 1, "training.tasks[0].policy.speed: unknown field"),
         (("rounds",), 0, "training.tasks[0].rounds: expected 1 to 1000000, got 0"),
         (("pricePerSlot",), 1, "training.tasks[0]: A task pays at least"),
