@@ -298,7 +298,7 @@ def _cost(message: Message) -> float:
         case Transactions(transactions):
             return len(transactions) + sum(map(len, transactions)) / 4096
         case HaveTransactions(hashes) | WantTransactions(hashes):
-            return len(hashes) / 8
+            return len(hashes) / 2
         case Consensus(frame):
             return 1 + len(frame) / 4096
         case GetBlocks() | GetChunks():

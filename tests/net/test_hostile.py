@@ -315,7 +315,7 @@ def test_a_message_costs_its_sender_what_it_makes_us_do() -> None:
     cheap, dear = peer._cost(Ping(1)), peer._cost(Transactions((b"x",) * 256))
     assert (cheap, dear > 256) == (1, True)
     assert peer._cost(Transactions((bytes(1 << 20),))) > 256
-    assert peer._cost(HaveTransactions((bytes(32),) * 1024)) == 128
+    assert peer._cost(HaveTransactions((bytes(32),) * 1024)) == 512
     assert peer._cost(Blocks(1, (bytes(1 << 20),))) == 1
     # One block's worth of transactions and votes of a whole committee fit into what may come at once.
     block, votes = 4 * peer._cost(Transactions((bytes(200),) * 256)), 3 * 64 * peer._cost(Consensus(bytes(300)))
