@@ -17,7 +17,7 @@ from math import inf
 import trio
 
 from chain.importer import Importer
-from chain.ledger import ExecutedBlock, Rejected
+from chain.ledger import ExecutedBlock, NotNext, Rejected
 from chain.pool import Pool
 from chain.primitives import bls, ss58
 from chain.primitives.hashing import Hash, blake2_256
@@ -82,10 +82,8 @@ class Author:
             executed, rejected = await trio.to_thread.run_sync(
                 partial(self._propose, height, view, parent_seal, candidates)
             )
-        except ValueError:
-            if self._ledger.head.height >= height:
-                raise Superseded from None
-            raise
+        except NotNext:
+            raise Superseded from None
         for refused in rejected:
             self._pool.ban(blake2_256(refused.extrinsic), self._clock())
         self._importer.remember(executed)
@@ -122,9 +120,9 @@ class Author:
             raise InvalidProposal(f"expected a block made in view {view} or earlier, got view {made_in}")
         try:
             executed = await self._importer.execute(block)
+        except NotNext:
+            raise Superseded from None
         except InvalidBlock as error:
-            if self._ledger.head.height >= height:
-                raise Superseded from None
             raise InvalidProposal(str(error)) from None
         ahead_ms = timestamp_of(block) - self._clock()
         if ahead_ms > DRIFT_MS_MAX:

@@ -51,6 +51,10 @@ class StatePruned(Exception):
         )
 
 
+class NotNext(ValueError):
+    """The chain on this node is at another height than the one that was to be built on."""
+
+
 class Conflict(Exception):
     """Two different blocks of one height are sealed: a third of the validators or more broke the rules."""
 
@@ -254,13 +258,16 @@ class Ledger:
             yield LedgerState(snapshot, header, snapshot.root_at(header.height), wanted == place.hash)
 
     def execute(self, block: Block) -> ExecutedBlock:
-        """Execute the next block on the head's state; InvalidBlock, with what was expected and found, if it is wrong.
+        """Execute the next block on the head's state; InvalidBlock, with what was expected and found, if it is wrong,
+        NotNext if the chain has passed it.
 
         Pure CPU: call it in a thread.
         """
         header = block.header
         with self._store.read() as snapshot:
             place, state = _head_state(snapshot)
+            if header.height <= place.height:
+                raise NotNext(f"expected to execute height {place.height + 1}, got {header.height}")
             _expect("parent", place.hash, header.parent_hash)
             if header.height != place.height + 1:
                 raise InvalidBlock(f"expected height {place.height + 1}, got {header.height}")
@@ -282,14 +289,14 @@ class Ledger:
         """Build the next block from what is offered, in its order, until it is full or `stop` says so.
 
         Returns it executed, and the transactions that are not valid on this state, for the pool to drop.
-        Raises ValueError when `height` is not the next. Pure CPU: call it in a thread.
+        Raises NotNext when `height` is not the next. Pure CPU: call it in a thread.
         """
         digest = ConsensusDigest(view, beacon)
         rejected: list[Rejected] = []
         with self._store.read() as snapshot:
             place, state = _head_state(snapshot)
             if height != place.height + 1:
-                raise ValueError(f"expected to propose height {place.height + 1}, got {height}")
+                raise NotNext(f"expected to propose height {place.height + 1}, got {height}")
             builder = self._executive.begin(state, height=height, parent_hash=place.hash, digest=[digest.item()])
             for extrinsic in builder.inherents(inherent):
                 builder.apply(extrinsic)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from chain.net.network import Network
 from chain.net.peer import PeerInfo
 from chain.pool import Pool
 from chain.primitives import ss58
+from chain.primitives.blob import blob_root
 from chain.primitives.hashing import Hash
 from chain.primitives.keys import Keypair, Scheme
 from chain.primitives.seal import Seal, ValidatorSet
@@ -53,6 +55,8 @@ BLOB_STORE_BYTES_MAX = 4 * 1024 * 1024 * 1024  # what a small disk spares: three
 SERVED_BLOB_CHUNKS_MAX = 64
 SWITCH_SECONDS = 0.001  # a fifth of Python's own: a step of consensus changes threads a dozen times
 FALSE_VOTE_POINTS = 20  # a fifth of what bans: a restarted peer may honestly repeat itself once or twice
+
+BLOB_NAME = re.compile("[0-9a-f]{64}")
 
 log = logging.getLogger("potchain")
 
@@ -202,7 +206,7 @@ class Node:
     async def _import_from_peer(self, block: Block, seal: Seal) -> None:
         await self._importer.import_block(block, seal)
         if self._gadget is not None:
-            self._gadget.advanced(self.ledger.head.height)
+            self._gadget.advanced(self._importer.best()[0])
 
     def _on_consensus_fault(self, peer: bytes | None, reason: str) -> None:
         if peer is None:
@@ -332,13 +336,15 @@ class Node:
         folder = self._config.spec.blobs
         if folder is None:
             return
-        files = {bytes.fromhex(file.name.removeprefix("0x").partition(".")[0]): file for file in folder.iterdir()}
+        # A folder may hold what an operating system leaves in folders; blobs are named by their roots.
+        files = {bytes.fromhex(file.name): file for file in folder.iterdir() if BLOB_NAME.fullmatch(file.name)}
         self.blobs.keep("genesis", files)
         for root, file in sorted(files.items()):
             if not self.blobs.has(root):
-                found = self.blobs.put(file.read_bytes())
-                if found != root:
-                    raise ValueError(f"blob {file} is damaged: its root is 0x{found.hex()}; fetch the file again")
+                data = file.read_bytes()
+                if blob_root(data) != root:
+                    raise GenesisError(f"blob {file} is damaged: its bytes have another root; fetch the file again")
+                self.blobs.put(data)
 
 
 class _Transport:

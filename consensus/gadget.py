@@ -142,6 +142,7 @@ class Gadget:
         self._resend_at = inf
         self._began_at = 0.0
         self._requests = 0
+        self._imported = 0  # The newest height that came by another way.
         self._expected_payloads = 0
         self._build = trio.CancelScope()
         self._at = self._enter(start_height)  # Only to be looked at: `run` begins it.
@@ -166,6 +167,7 @@ class Gadget:
 
     def advanced(self, height: int) -> None:
         """Say that the ledger's head is now at `height`, by another way than this gadget."""
+        self._imported = max(self._imported, height)
         self._push(Imported(height))
 
     @property
@@ -232,8 +234,9 @@ class Gadget:
         if isinstance(item, tuple):
             await self._receive(*item)
         elif isinstance(item, Imported):
-            if item.height >= self._at.number:
-                await self._begin(item.height + 1)
+            # Sync may have gone on since this was queued; the host remembers the validators of the last heights alone.
+            if self._imported >= self._at.number:
+                await self._begin(self._imported + 1)
         else:
             await self._step(item)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -114,6 +115,19 @@ def test_a_genesis_file_that_the_runtime_refuses_names_the_field(tmp_path: Path)
     assert "balances.balances[0][1]" in message
     assert "much" in message
     assert not (tmp_path / "data").exists()
+
+
+def test_a_damaged_blob_is_named_and_other_files_beside_it_are_no_matter(tmp_path: Path) -> None:
+    genesis = json.loads(TESTNET.read_text())
+    path = tmp_path / "genesis.json"
+    path.write_text(json.dumps(genesis))
+    shutil.copytree(TESTNET.parent / "blobs", tmp_path / "blobs")
+    (tmp_path / "blobs" / ".DS_Store").write_bytes(b"left by a file manager")
+    damaged = next(file for file in sorted((tmp_path / "blobs").iterdir()) if len(file.name) == 64)
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"?")
+    message = refusal("--genesis", path, "--base-path", tmp_path / "data", "--validator", "alice")
+    assert damaged.name in message
+    assert "damaged" in message
 
 
 @pytest.mark.parametrize("whole_network", [True, False])

@@ -12,7 +12,7 @@ from pathlib import Path
 import lmdb
 import pytest
 
-from chain.ledger import Conflict, ExecutedBlock, Ledger, SealedBlock, StatePruned, UnknownBlock
+from chain.ledger import Conflict, ExecutedBlock, Ledger, NotNext, SealedBlock, StatePruned, UnknownBlock
 from chain.primitives import bls
 from chain.primitives.keys import Keypair
 from chain.primitives.merkle import MemoryTree, ordered_root, verify_proof
@@ -182,7 +182,7 @@ def test_a_proposal_ends_when_it_is_told_to(ledger: Ledger) -> None:
 
 
 def test_only_the_next_height_is_proposed(ledger: Ledger) -> None:
-    with pytest.raises(ValueError, match="expected to propose height 1, got 2"):
+    with pytest.raises(NotNext, match="expected to propose height 1, got 2"):
         ledger.propose(2, 0, bytes(96), InherentData(0), [])
 
 
@@ -212,6 +212,8 @@ def test_a_wrong_block_is_refused_with_what_was_expected_and_what_came(ledger: L
     for extrinsics in (block.extrinsics[:-1], block.extrinsics[1:], [*block.extrinsics, block.extrinsics[-1]]):
         with pytest.raises(InvalidBlock):
             ledger.execute(Block(replace(header, extrinsics_root=ordered_root(extrinsics)), extrinsics))
+    with pytest.raises(NotNext, match="expected to execute height 2, got 1"):
+        ledger.execute(Block(replace(header, height=1), block.extrinsics))
     assert ledger.head_hash == head
     assert ledger.execute(block).hash == block.hash
 
