@@ -68,8 +68,7 @@ class Supervisor:
             is_first = False
             if trio.current_time() - started > HEALTHY_SECONDS:
                 pause = RESTART_SECONDS_MIN
-            end = f"refused to start ({last_line})" if code == EXIT_MISCONFIGURED else _describe_end(code)
-            self._on_restart(child.name, end)
+            self._on_restart(child.name, _describe_end(code, last_line))
             await trio.sleep(pause)
             pause = min(2 * pause, RESTART_SECONDS_MAX)
 
@@ -158,8 +157,13 @@ class RotatingLog:
             self._file.write(data)
 
 
-def _describe_end(code: int) -> str:
-    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+def _describe_end(code: int, last_line: str) -> str:
+    if code < 0:
+        return f"was killed by {signal.Signals(-code).name}"
+    if code == EXIT_MISCONFIGURED:
+        return f"refused to start ({last_line})"
+    # Whoever stops on purpose says why in its last line, which its log on a full disk has lost.
+    return f"ended ({last_line})" if last_line.startswith("error: ") else f"ended with exit code {code}"
 
 
 async def until_orphaned() -> str:

@@ -128,14 +128,15 @@ def test_a_log_never_grows_past_its_bound(tmp_path: Path) -> None:
 async def test_a_full_disk_costs_log_lines_and_no_child(tmp_path: Path) -> None:
     watched = Watched(tmp_path)
     watched.supervisor = Supervisor(Path("/dev/full/processes.json"), watched._on_line, watched._on_restart)
-    child = Child("one", ("-c", "print('up', flush=True)"), Path("/dev/full"))
+    child = Child("one", ("-c", "print('up', flush=True); exit('error: the disk is full')"), Path("/dev/full"))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(watched.supervisor.run, child)
         with trio.fail_after(10):
             while len(watched.restarts) < 2:
                 await trio.sleep(0.01)
         nursery.cancel_scope.cancel()
-    assert watched.lines[:2] == [("one", "up")] * 2
+    assert watched.lines[:3] == [("one", "up"), ("one", "error: the disk is full"), ("one", "up")]
+    assert watched.restarts[:2] == [("one", "ended (error: the disk is full)")] * 2
 
 
 async def test_a_child_that_refuses_after_it_once_ran_is_tried_again(tmp_path: Path) -> None:
