@@ -17,9 +17,11 @@ import trio
 from chain.rpc.client import Client
 from runtime.modules.training import Training
 from tests.test_testnet import TESTNET, free_ports, launch
-from tests.trainer.cheats import KINDS, cheat
+from tests.trainer.cheats import KINDS, Cheat, cheat
 from tests.trainer.network import EVE, FERDIE, POT, VALIDATORS, Lines, audit_and_aggregate, network, reporter
-from trainer.worker import run_worker
+from trainer.node import RpcNode
+from trainer.sandbox import open_engines
+from trainer.worker import run_worker, work
 
 pytestmark = pytest.mark.slow
 
@@ -86,6 +88,27 @@ async def test_every_way_to_cheat_costs_its_worker_most_of_its_bond(tmp_path: Pa
     assert sum(count.upheld for count in counts) == cheater.rejected
     assert sum(count.refuted for count in counts) == 0
     assert len(counts) <= len(VALIDATORS)
+
+
+async def test_a_worker_that_was_slashed_does_not_bond_again_by_itself(tmp_path: Path) -> None:
+    lines: Lines = []
+    with trio.fail_after(PATIENCE_SECONDS):
+        async with network(tmp_path / "node", rounds=1000) as chain, trio.open_nursery() as nursery:
+            await audit_and_aggregate(nursery, chain, tmp_path, lines)
+            run = partial(run_worker, [chain.url], EVE, tmp_path / "eve", report=reporter(lines, "eve"))
+            nursery.start_soon(run)
+            await chain.until(lambda modules: modules.training.tasks[0].round > 0)
+            async with open_engines(tmp_path / "ferdie") as engines, Client.reconnecting([chain.url]) as client:
+                servant = partial(Cheat, kinds=["scaled"], tried={})
+                report = reporter(lines, "ferdie")
+                node = RpcNode(client, FERDIE)
+                nursery.start_soon(partial(work, node, engines, tmp_path / "ferdie", report=report, servant=servant))
+                await chain.until(lambda modules: modules.training.workers[FERDIE.public].rejected)
+                at = chain.modules(lambda modules: modules.training.tasks[0].round)
+                await chain.until(lambda modules: modules.training.tasks[0].round >= at + 3)
+                assert not await node.is_worker()
+                nursery.cancel_scope.cancel()
+    assert sum("no longer registered" in line for line in map(str, lines)) == 1
 
 
 async def test_a_network_of_real_processes_finds_a_cheating_worker(tmp_path: Path) -> None:

@@ -47,15 +47,15 @@ async def work(
     blobs, pending = BlobFiles(cache_dir / "blobs"), PendingFiles(cache_dir / "pending")
     make = servant or TaskWorker
 
-    async def stay_registered(heights: Heights) -> None:
-        await _stay_registered(node, heights, report)
+    async def register(heights: Heights) -> None:
+        await _register(node, heights, report)
 
     await follow(
         node,
         lambda task: make(task, node, engines.of(task.id), Job(task, node, blobs), pending, report),
         report,
         release=engines.release,
-        always=stay_registered,
+        always=register,
     )
 
 
@@ -215,14 +215,19 @@ class TaskWorker:
 MakeServant = Callable[[TaskView, Node, Engine, Job, PendingFiles, Report], TaskWorker]
 
 
-async def _stay_registered(node: Node, heights: Heights, report: Report) -> None:
-    """Register, for as long as the worker runs."""
+async def _register(node: Node, heights: Heights, report: Report) -> None:
+    """Register, once. Who loses the registration was slashed or took it back, and must not pay for either twice."""
+    registered = False
     height = heights.newest - 1
     while True:
         height = await heights.above(height)
         try:
             if await node.is_worker():
+                registered = True
                 continue
+            if registered:
+                report("no longer registered: slashed, or deregistered; find out why, then start again to register")
+                return
             error = await node.transact("training.register_worker")
         except NodeError as failure:
             error = str(failure)

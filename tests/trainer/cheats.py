@@ -166,10 +166,15 @@ KINDS: dict[str, Contribution] = {
 async def cheat(
     url: str, key: Keypair, folder: Path, kinds: Sequence[str], tried: dict[str, tuple[int, int]], report: Report
 ) -> None:
-    """A cheating worker's life on the chain behind `url`."""
+    """A cheating worker's life on the chain behind `url`; comes back, with a new bond, whenever it is slashed."""
     async with open_engines(folder) as engines, Client.reconnecting([url]) as client:
-        servant = partial(Cheat, kinds=kinds, tried=tried)
-        await work(RpcNode(client, key), engines, folder, report=report, servant=servant)
+        node, servant = RpcNode(client, key), partial(Cheat, kinds=kinds, tried=tried)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(work, node, engines, folder, report=report, servant=servant))
+            async with node.heads() as heads:
+                async for _ in heads:
+                    if tried and not await node.is_worker():
+                        await node.transact("training.register_worker")
 
 
 def main() -> None:
