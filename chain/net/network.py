@@ -49,6 +49,7 @@ from chain.net.peer import Peer, PeerInfo
 from chain.net.reputation import FAILED_HANDSHAKE_POINTS, Reputation, is_address, is_loopback
 from chain.net.tls import make_context
 from chain.pace import Turns
+from chain.pile import Pile
 from chain.primitives.hashing import Hash
 from chain.primitives.keys import Keypair
 
@@ -62,6 +63,8 @@ PEERS_DIALLED_RESERVED = 16
 PROBATION_S = 10.0
 # What a banned identity costs the address that it came from: the fourth bans that, too.
 BANNED_IDENTITY_POINTS = 30.0
+# Frames that have come in part, of all peers: a dozen of the largest at once. Past it, who left most goes.
+UNFINISHED_BYTES_MAX = 96 * 1024 * 1024
 # Addresses learned from peers that are dialled at once; more would let a liar make us dial the world.
 LEARNED_MAX = 64
 LEARNED_ATTEMPTS_MAX = 8
@@ -108,6 +111,7 @@ class Network:
         self._reputation = Reputation()
         self._gossip = Gossip(self._rng)
         self._turns = Turns()
+        self._unfinished = Pile(UNFINISHED_BYTES_MAX)
         self._nursery: trio.Nursery | None = None
         self._dialer = Dialer(self._converse_dialled, self._peers.get, self._banned_for, self._rng)
 
@@ -322,7 +326,7 @@ class Network:
             self._handler.on_connected(peer.id)
             log.info("connected to %s (%s), %d peers", peer, peer.hello.role.name.lower(), len(self._peers))
             self._handler.on_status(peer.id, peer.best_height, peer.best_hash)
-            await peer.run(self._handle, self._serve, self._turn)
+            await peer.run(self._handle, self._serve, self._turn, self._unfinished)
         finally:
             # Also when the handler failed before `run` began: whoever waits for the end must see it.
             peer.gone.set()

@@ -32,6 +32,7 @@ from chain.net.messages import (
     unpack,
 )
 from chain.net.outbox import Lane, Outbox
+from chain.pile import Pile
 
 log = logging.getLogger("potchain.net")
 
@@ -211,9 +212,10 @@ class Peer:
         handle: Callable[[Peer, Message], None],
         serve: Callable[[Peer], Awaitable[None]],
         turn: Callable[[Peer], Awaitable[None]],
+        unfinished: Pile,
     ) -> None:
         """Converse until either side ends it. `handle` is called with each message, after a `turn`; `serve` answers
-        requests."""
+        requests; `unfinished` is the pile of frames that have come in part."""
 
         async def guarded(task: Callable[[], Awaitable[None]]) -> None:
             try:
@@ -231,7 +233,7 @@ class Peer:
         try:
             with self._scope:
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(guarded, lambda: self._read(handle, turn))
+                    nursery.start_soon(guarded, lambda: self._read(handle, turn, unfinished))
                     nursery.start_soon(guarded, self._write)
                     nursery.start_soon(guarded, self._keep_alive)
                     nursery.start_soon(guarded, lambda: serve(self))
@@ -243,20 +245,24 @@ class Peer:
             with trio.CancelScope(shield=True):
                 await trio.aclose_forcefully(self._connection.stream)
 
-    async def _read(self, handle: Callable[[Peer, Message], None], turn: Callable[[Peer], Awaitable[None]]) -> None:
+    async def _read(
+        self, handle: Callable[[Peer, Message], None], turn: Callable[[Peer], Awaitable[None]], unfinished: Pile
+    ) -> None:
         reader, stream = self._connection.reader, self._connection.stream
-        while True:
-            while (payload := reader.next()) is not None:
-                message = unpack(payload)
-                await self._pay(_cost(message))
-                await turn(self)
-                handle(self, message)
-            data = await stream.receive_some(RECEIVE_BYTES)
-            if not data:
-                self.drop("the peer hung up")
-                return
-            self._earn()
-            reader.feed(data)
+        with unfinished.share(lambda: self.drop("its unfinished frames took too much memory")) as held:
+            while True:
+                while (payload := reader.next()) is not None:
+                    message = unpack(payload)
+                    await self._pay(_cost(message))
+                    await turn(self)
+                    handle(self, message)
+                held.grow(reader.buffered - held.bytes)
+                data = await stream.receive_some(RECEIVE_BYTES)
+                if not data:
+                    self.drop("the peer hung up")
+                    return
+                self._earn()
+                reader.feed(data)
 
     def _earn(self) -> None:
         now = trio.current_time()

@@ -23,6 +23,7 @@ from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from chain.pace import Turns
+from chain.pile import Pile
 from chain.rpc import protocol
 from chain.rpc.backend import Backend
 from chain.rpc.blob_routes import BlobRoutes
@@ -32,7 +33,6 @@ from chain.rpc.errors import Code, RpcError
 from chain.rpc.listener import Acceptor, open_listener
 from chain.rpc.methods import all_methods
 from chain.rpc.methods_system import health
-from chain.rpc.pile import Pile
 from chain.rpc.protocol import Limits, RateLimit
 from chain.rpc.session import Outbox, Places, Session
 

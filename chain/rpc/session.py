@@ -10,11 +10,11 @@ from contextlib import AbstractAsyncContextManager, aclosing
 import trio
 
 from chain.pace import Turns
+from chain.pile import Share
 from chain.rpc import protocol
 from chain.rpc.broadcast import Lagged
 from chain.rpc.errors import Code, RpcError
 from chain.rpc.params import quote
-from chain.rpc.pile import Share
 from chain.rpc.protocol import Limits
 
 Opener = Callable[[], AbstractAsyncContextManager[AsyncGenerator[object]]]

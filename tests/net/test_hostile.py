@@ -38,6 +38,7 @@ from tests.net.kit import (
     ALICE,
     BOB,
     CHARLIE,
+    DAVE,
     HOST,
     Node,
     Running,
@@ -320,3 +321,23 @@ def test_a_message_costs_its_sender_what_it_makes_us_do() -> None:
     # One block's worth of transactions and votes of a whole committee fit into what may come at once.
     block, votes = 4 * peer._cost(Transactions((bytes(200),) * 256)), 3 * 64 * peer._cost(Consensus(bytes(300)))
     assert block + votes < peer.CREDIT_BURST
+
+
+async def test_frames_that_never_end_cost_bounded_memory_over_all_peers(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(network, "UNFINISHED_BYTES_MAX", 1 << 20)
+    async with alice_and_bob(caplog) as (first, second):
+        most, less = await dial(CHARLIE, first.port), await dial(DAVE, first.port)
+        endless = pack(Consensus(bytes(2 << 20)))
+        await less.stream.send_all(endless[: 400 << 10])
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(is_hung_up_on, most)
+            with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                await most.stream.send_all(endless[:-1])
+        second.network.send_consensus(ALICE.public, b"whole")
+        await first.node.until_frames(1)
+        await first.node.until(lambda: CHARLIE.public in first.node.disconnected)
+        assert DAVE.public not in first.node.disconnected
+        await trio.aclose_forcefully(less.stream)
+    assert "its unfinished frames took too much memory" in caplog.text

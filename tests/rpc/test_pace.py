@@ -13,8 +13,8 @@ import trio
 import trio.testing
 
 from chain.pace import Threads, Turns
+from chain.pile import Pile
 from chain.rpc.errors import Code
-from chain.rpc.pile import Pile
 from chain.rpc.protocol import Encoded, Limits, notification
 from tests.rpc.kit import served
 from tests.rpc.test_server import call, websocket
