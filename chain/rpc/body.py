@@ -8,6 +8,9 @@ from contextlib import aclosing
 import trio
 from starlette.requests import Request
 
+# What a client sends on average, after the first seconds: as little as is borne of one that reads.
+BYTES_PER_SECOND_MIN = 4096
+
 
 class BodyTooLarge(Exception):
     """The client sends more than is taken."""
@@ -23,13 +26,17 @@ async def body_pieces(request: Request, bytes_max: int, silent_seconds: float) -
     if announced.isdigit() and int(announced[:20]) > bytes_max:
         raise BodyTooLarge(f"expected at most {bytes_max} bytes, got {announced[:20]}")
     size = 0
+    started = trio.current_time()
     stream = aiter(request.stream())
     while True:
         piece = None
-        with trio.move_on_after(silent_seconds) as scope:
-            piece = await anext(stream, None)
-        if scope.cancelled_caught:
-            raise BodyTooSlow(f"no data for {silent_seconds:.0f} s after {size} bytes")
+        # Silence is borne this long, and slowness as long on the whole.
+        with trio.move_on_at(started + silent_seconds + size / BYTES_PER_SECOND_MIN) as slow:
+            with trio.move_on_after(silent_seconds) as silent:
+                piece = await anext(stream, None)
+        if silent.cancelled_caught or slow.cancelled_caught:
+            elapsed = trio.current_time() - started
+            raise BodyTooSlow(f"got {size} bytes in {elapsed:.0f} s, and no more for now: send faster")
         if piece is None:
             return
         size += len(piece)

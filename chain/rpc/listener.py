@@ -9,12 +9,13 @@ import errno
 import logging
 import socket
 from contextlib import suppress
+from math import inf
 from typing import Any, cast
 
 import h11
 import trio
 from hypercorn.config import Config
-from hypercorn.events import Closed, Event, RawData
+from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.events import Response
 from hypercorn.protocol.h11 import H11Protocol
@@ -44,6 +45,10 @@ PING_SECONDS = 20.0
 # How long a client that was told goodbye may take to go.
 LINGER_SECONDS = 0.5
 GOODBYE_SECONDS = 0.05
+# When all places are taken, a client that has asked nothing for so long makes room: an honest one asks at once.
+IDLE_SECONDS_MIN = 1.0
+# Clients that are told, for half a second each, that all places are taken; the others of a flood are hung up on.
+TURNED_AWAY_MAX = 64
 FULL = b"the node serves its most connections already: try again later, or raise the limit on the node\n"
 FULL_ANSWER = (
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain\r\nconnection: close\r\n"
@@ -74,7 +79,7 @@ async def open_listener(host: str, port: int, limits: Limits) -> trio.SocketList
 
 
 class Acceptor:
-    """Hands each connection to the application, at most `connections_max` at once."""
+    """Hands connections to the application, at most `connections_max` at once; an idle one makes room for a new one."""
 
     def __init__(self, app: AppWrapper, limits: Limits, turns: Turns) -> None:
         self._app = app
@@ -89,23 +94,50 @@ class Acceptor:
         config.max_app_queue_size = 3  # A small request whole: body, its end, and the news of a disconnection.
         config.websocket_max_message_size = limits.request_bytes_max
         config.websocket_ping_interval = PING_SECONDS
-        self.connections = 0
+        self._open: set[_Connection] = set()
+        self._turned_away = 0
+
+    @property
+    def connections(self) -> int:
+        """How many clients are connected."""
+        return len(self._open)
 
     async def __call__(self, stream: trio.SocketStream) -> None:
-        if self.connections >= self._limits.connections_max:
-            await _turn_away(stream)
+        if self.connections >= self._limits.connections_max and not await self._make_room():
+            await self._turn_away(stream)
             return
-        self.connections += 1
+        connection = _Connection(self._app, self._config, self._context, ConnectionState({}), cast(Any, stream))
+        connection.send_seconds = self._limits.send_seconds
+        connection.turns = self._turns
+        self._open.add(connection)
         try:
-            connection = _Connection(self._app, self._config, self._context, ConnectionState({}), cast(Any, stream))
-            connection.send_seconds = self._limits.send_seconds
-            connection.turns = self._turns
             await connection.run()
         except* (Exception, OSError) as group:
             log.debug("an RPC connection ended: %s", _summary(group))
         finally:
-            self.connections -= 1
+            self._open.discard(connection)
             await trio.aclose_forcefully(stream)
+
+    async def _make_room(self) -> bool:
+        """Hang up on the client that has asked nothing for longest; False when all are being answered."""
+        since = trio.current_time() - IDLE_SECONDS_MIN
+        idle = [connection for connection in self._open if connection.idle_since < since]
+        if not idle:
+            return False
+        idlest = min(idle, key=lambda connection: connection.idle_since)
+        self._open.discard(idlest)
+        await trio.aclose_forcefully(idlest.stream)
+        return True
+
+    async def _turn_away(self, stream: trio.SocketStream) -> None:
+        """Say why, unless many are being told already: a flood is not worth its sockets."""
+        if self._turned_away < TURNED_AWAY_MAX:
+            self._turned_away += 1
+            try:
+                await _say_full(stream)
+            finally:
+                self._turned_away -= 1
+        await trio.aclose_forcefully(stream)
 
 
 class _Connection(TCPServer):
@@ -113,8 +145,10 @@ class _Connection(TCPServer):
 
     send_seconds: float
     turns: Turns
+    idle_since: float  # Infinity while a request is answered, or a WebSocket is open.
 
     async def run(self) -> None:
+        self.idle_since = trio.current_time()
         sock = self.stream.socket
         self._reading = trio.CancelScope()
         async with TaskGroup() as group:
@@ -154,6 +188,8 @@ class _Connection(TCPServer):
         if isinstance(event, Closed):
             self._reading.cancel()
             return
+        if isinstance(event, Updated):
+            self.idle_since = trio.current_time() if event.idle else inf
         if not isinstance(event, RawData):
             await super().protocol_send(event)
             return
@@ -223,13 +259,14 @@ class _Protocol(H11Protocol):
             await self.send(Closed())  # A handshake that was refused: nothing else would end the connection.
 
 
-async def _turn_away(stream: trio.SocketStream) -> None:
-    with trio.move_on_after(LINGER_SECONDS):
-        with suppress(OSError, trio.BrokenResourceError, trio.ClosedResourceError):
-            await stream.send_all(FULL_ANSWER)
-            await stream.send_eof()
-            await stream.receive_some(HEAD_BYTES_MAX)  # Let the request arrive: closing on unread data resets.
-    await trio.aclose_forcefully(stream)
+async def _say_full(stream: trio.SocketStream) -> None:
+    with (
+        trio.move_on_after(LINGER_SECONDS),
+        suppress(OSError, trio.BrokenResourceError, trio.ClosedResourceError),
+    ):
+        await stream.send_all(FULL_ANSWER)
+        await stream.send_eof()
+        await stream.receive_some(HEAD_BYTES_MAX)  # Let the request arrive: closing on unread data resets.
 
 
 def _summary(error: BaseException) -> str:

@@ -37,6 +37,8 @@ class Limits:
     subscriptions_total_max: int = 4096
     # 256 clients at 50 kB each; Substrate's default is 100.
     connections_max: int = 256
+    # A WebSocket keeps its place for as long as it likes: a quarter is left for blobs and plain requests.
+    websockets_max: int = 192
     # Per connection: the server answers ~3,000 a second in all, so that one client cannot take more than its share.
     requests_per_second: float = 1000.0
     requests_burst: int = 2000

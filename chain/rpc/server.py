@@ -30,7 +30,7 @@ from chain.rpc.blob_routes import BlobRoutes
 from chain.rpc.body import BodyTooLarge, BodyTooSlow, read_body
 from chain.rpc.dispatch import Dispatcher
 from chain.rpc.errors import Code, RpcError
-from chain.rpc.listener import Acceptor, open_listener
+from chain.rpc.listener import FULL, Acceptor, open_listener
 from chain.rpc.methods import all_methods
 from chain.rpc.methods_system import health
 from chain.rpc.protocol import Limits, RateLimit
@@ -81,6 +81,7 @@ class RpcServer:
         cors = Middleware(
             CORSMiddleware, allow_origins=["*"], allow_methods=["GET", "POST", "PUT"], allow_headers=["*"]
         )
+        self._websockets = 0
         self._turns = Turns()
         self._places = Places(self._turns)
         self._pile = Pile(self._limits.waiting_bytes_max)
@@ -123,6 +124,16 @@ class RpcServer:
     # --- WebSocket
 
     async def _websocket(self, websocket: WebSocket) -> None:
+        if self._websockets >= self._limits.websockets_max:
+            await websocket.send_denial_response(PlainTextResponse(FULL, 503))
+            return
+        self._websockets += 1
+        try:
+            await self._serve_websocket(websocket)
+        finally:
+            self._websockets -= 1
+
+    async def _serve_websocket(self, websocket: WebSocket) -> None:
         await websocket.accept()
         session: Session | None = None
         try:

@@ -6,14 +6,17 @@ import json
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
+import httpx
 import pytest
 import trio
 import trio.testing
 
 from chain.pace import Threads, Turns
 from chain.pile import Pile
+from chain.rpc.client import CannotConnect, Client
 from chain.rpc.errors import Code
 from chain.rpc.protocol import Encoded, Limits, notification
 from tests.rpc.kit import served
@@ -146,4 +149,56 @@ async def test_an_answer_over_http_that_is_not_taken_counts_too(tmp_path: Path) 
         with trio.fail_after(10):
             while it.server.connections > 0:
                 await trio.testing.wait_all_tasks_blocked(0.001)
+        await trio.aclose_forcefully(stream)
+
+
+async def test_who_asks_nothing_makes_room_for_who_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with served(tmp_path, limits=Limits(connections_max=3)) as it, websocket(it) as asking:
+        silent = await trio.open_tcp_stream("127.0.0.1", it.server.port)
+        half = await trio.open_tcp_stream("127.0.0.1", it.server.port)
+        await half.send_all(b"GET /health HTTP/1.1\r\nhos")
+        async with httpx.AsyncClient(verify=False, trust_env=False) as http:
+            with trio.fail_after(5):
+                while it.server.connections < 3:
+                    await trio.testing.wait_all_tasks_blocked(0.001)
+                assert (await http.get(it.http + "/health")).status_code == 503
+                monkeypatch.setattr("chain.rpc.listener.IDLE_SECONDS_MIN", 0.0)
+                for _ in range(5):
+                    fresh = {"connection": "close"}
+                    assert (await http.get(it.http + "/health", headers=fresh)).status_code == 200
+        assert (await call(asking, "system_name"))["result"] == "potchain"
+        for stream in (silent, half):
+            await trio.aclose_forcefully(stream)
+
+
+async def test_websockets_leave_room_for_requests_and_blobs(tmp_path: Path) -> None:
+    async with served(tmp_path, limits=Limits(websockets_max=1)) as it, websocket(it) as first:
+        with pytest.raises(CannotConnect, match="HTTP status 503"):
+            async with Client.connect(it.url):
+                pass
+        async with httpx.AsyncClient(verify=False, trust_env=False) as http:
+            assert (await http.get(it.http + "/health")).status_code == 200
+        assert (await call(first, "system_name"))["result"] == "potchain"
+
+
+async def test_a_body_that_drips_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chain.rpc.body.BYTES_PER_SECOND_MIN", 1000)
+    async with served(tmp_path, limits=Limits(idle_seconds=0.2)) as it:
+        stream = await trio.open_tcp_stream("127.0.0.1", it.server.port)
+        head = b"PUT /blobs/0x" + b"ab" * 32 + b" HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\n"
+        await stream.send_all(head)
+        answers = list[bytes]()
+
+        async def drip() -> None:
+            with suppress(trio.BrokenResourceError):
+                while True:
+                    await stream.send_all(b"x")
+                    await trio.sleep(0.02)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(drip)
+            with trio.fail_after(5):
+                answers.append(bytes(await stream.receive_some(1000)))
+            nursery.cancel_scope.cancel()
+        assert b"408" in answers[0].split(b"\r\n")[0]
         await trio.aclose_forcefully(stream)
