@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import resource
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -53,6 +54,7 @@ from runtime.types import GenesisError
 BLOB_BYTES_MAX = 64 * 1024 * 1024  # one blob: 16 million parameters
 BLOB_STORE_BYTES_MAX = 4 * 1024 * 1024 * 1024  # what a small disk spares: three quarters for what the chain names
 SERVED_BLOB_CHUNKS_MAX = 64
+FILES_MAX = 2048  # 256 clients with a blob each, 160 peers, and as much again to spare
 SWITCH_SECONDS = 0.001  # a fifth of Python's own: a step of consensus changes threads a dozen times
 FALSE_VOTE_POINTS = 20  # a fifth of what bans: a restarted peer may honestly repeat itself once or twice
 
@@ -109,6 +111,7 @@ async def run_node(config: NodeConfig) -> None:
         logging.getLogger(library).setLevel(logging.WARNING)
     # Votes are threads' work and the loop's: whoever needs the interpreter gets it from who holds it within this time.
     sys.setswitchinterval(SWITCH_SECONDS)
+    raise_file_limit()
     started = trio.current_time()
     executive = Executive(RUNTIME)
     ledger = await trio.to_thread.run_sync(partial(open_ledger, config.spec, config.data_path, executive))
@@ -125,6 +128,21 @@ async def run_node(config: NodeConfig) -> None:
             )
     finally:
         ledger.close()
+
+
+def raise_file_limit() -> None:
+    """Let this process open as many files as its clients can make it: short of them, it could not write its votes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES_MAX if hard == resource.RLIM_INFINITY else min(FILES_MAX, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    if wanted < FILES_MAX:
+        log.warning(
+            "this system lets the node open %d files, and many clients at once may need %d: raise the hard limit "
+            "(ulimit -Hn, or LimitNOFILE= of its service)",
+            wanted,
+            FILES_MAX,
+        )
 
 
 def open_ledger(spec: GenesisSpec, path: Path, executive: Executive) -> Ledger:
