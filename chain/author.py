@@ -25,7 +25,8 @@ from chain.primitives.scale import ScaleError
 from chain.primitives.seal import Seal, ValidatorSet, beacon_message
 from chain.primitives.types import Block, decode_extrinsic
 from consensus.host import InvalidProposal, Premature, Superseded
-from runtime.potchain import RUNTIME
+from runtime.composition import Runtime, View
+from runtime.modules.timestamp import Timestamp
 from runtime.types import InherentData, InvalidBlock
 
 # A proposer's clock may be this far ahead of ours: Substrate's MAX_TIMESTAMP_DRIFT_MILLIS.
@@ -124,7 +125,7 @@ class Author:
             raise Superseded from None
         except InvalidBlock as error:
             raise InvalidProposal(str(error)) from None
-        ahead_ms = timestamp_of(block) - self._clock()
+        ahead_ms = timestamp_of(self._ledger.runtime, block) - self._clock()
         if ahead_ms > DRIFT_MS_MAX:
             await self._judge_time(executed, ahead_ms, decided)
         return executed.hash
@@ -147,7 +148,7 @@ class Author:
                 f"block {height}, which a quorum decided, is {ahead_ms // 1000} s ahead of this machine's clock: set "
                 "the clock; until then this validator follows the others, and its proposals carry late times"
             )
-        elif timestamp_of(block) > await trio.to_thread.run_sync(self._earliest):
+        elif timestamp_of(self._ledger.runtime, block) > await trio.to_thread.run_sync(self._earliest):
             proposer = self.validators(height).primary(height, block.header.consensus.view)
             self._refused = _Refused(height, executed.hash, proposer.account, ahead_ms)
             raise Premature(f"its timestamp is {ahead_ms} ms ahead of this clock; at most {DRIFT_MS_MAX} allowed")
@@ -155,7 +156,7 @@ class Author:
     def _earliest(self) -> int:
         """The least time that the next block may have: no clock that is right can hold that against it."""
         with self._ledger.state() as state:
-            timestamp = RUNTIME.at(state).timestamp
+            timestamp = self._ledger.runtime.at(state).module(Timestamp)
             return timestamp.now.get() + timestamp.minimum_period
 
     def _tell_of_clocks(self, news: str) -> None:
@@ -164,7 +165,7 @@ class Author:
             log.warning("clock: %s", news)
 
 
-def timestamp_of(block: Block) -> int:
+def timestamp_of(runtime: Runtime[View], block: Block) -> int:
     """The time that a block which executes sets: its first extrinsic is `Timestamp.set`."""
-    (moment,) = decode_extrinsic(block.extrinsics[0], RUNTIME.call_codec).call.args
+    (moment,) = decode_extrinsic(block.extrinsics[0], runtime.call_codec).call.args
     return int(moment)

@@ -16,8 +16,8 @@ from chain.ledger import Ledger
 from chain.primitives.hashing import Hash
 from chain.primitives.types import Header
 from chain.rpc.broadcast import Broadcast
+from runtime.modules.training import Training
 from runtime.modules.training_types import ZERO_HASH
-from runtime.potchain import RUNTIME
 
 # A data set's manifest names four blobs; other blobs name none.
 MANIFEST_BYTES_MAX = 4096
@@ -42,7 +42,7 @@ class BlobKeeper:
     def keep(self) -> None:
         """Keep what the newest state names; called in a thread."""
         with self._ledger.state() as state:
-            training = RUNTIME.at(state).training
+            training = self._ledger.runtime.at(state).module(Training)
             manifests = {training.tasks[task].dataset_root for task in training.active_tasks.get()}
             named = set(_named(training))
         self._manifests = {root: self._manifests.get(root) or self._read(root) for root in manifests}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 import trio
 import typer
@@ -18,9 +18,9 @@ from chain.primitives import ss58
 from chain.primitives.keys import Keypair, Scheme
 from chain.primitives.types import Id
 from chain.rpc.client import Client, Receipt
+from runtime.composition import Runtime
 from runtime.modules.system import System
 from runtime.modules.transaction_payment import TransactionPayment
-from runtime.potchain import RUNTIME
 
 # Blocks come once a second: who waits for longer is told that the chain is slow, and that we still wait.
 WAIT_SECONDS = 4.0
@@ -66,7 +66,7 @@ async def _transfer(rpc: str, senders: dict[Scheme, Keypair], scheme: Scheme, to
             nursery.start_soon(_tell_waiting, client)
             receipt = await client.transact(sender, "balances.transfer_keep_alive", dest=Id(receiver), value=value)
             nursery.cancel_scope.cancel()
-        _show(receipt, token)
+        _show(receipt, token, client.runtime)
         account = await client.account(sender.public)
         print(f"the sender has {token.format(account.free)} left")
 
@@ -112,13 +112,13 @@ async def _tell_waiting(client: Client) -> None:
         print(f"in no block after {waited:.0f} s, with the chain at height {height}; waiting …", flush=True)
 
 
-def _show(receipt: Receipt, token: Token) -> None:
+def _show(receipt: Receipt, token: Token, runtime: Runtime[Any]) -> None:
     """Where it became final and what it cost; Exit where it failed there."""
     fee = sum(event.actual_fee for event in receipt.events if isinstance(event, TransactionPayment.TransactionFeePaid))
     block = f"block {receipt.height} (0x{receipt.block_hash.hex()})"
     if not receipt.ok:
         (failed,) = (event for event in receipt.events if isinstance(event, System.ExtrinsicFailed))
-        reason = RUNTIME.explain(failed.dispatch_error)
+        reason = runtime.explain(failed.dispatch_error)
         print(f"error: failed in {block}: {reason} Only the fee of {token.format(fee)} was paid", file=sys.stderr)
         raise typer.Exit(EXIT_FAILED)
     print(f"final in {block}")

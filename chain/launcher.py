@@ -138,9 +138,8 @@ def check_folders(plan: Launch) -> None:
     """
     from chain.node import open_ledger  # late: a launcher of another chain's folder is the only one that needs it
     from runtime.executive import Executive
-    from runtime.potchain import RUNTIME
 
-    executive = Executive(RUNTIME)
+    executive = Executive(plan.spec.runtime)
     for key in plan.spec.development.validators if plan.spec.development else ():
         folder = plan.base_path / key.name
         if folder.exists():

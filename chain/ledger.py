@@ -19,6 +19,7 @@ from chain.primitives.scale import Struct, codec_of
 from chain.primitives.seal import Seal
 from chain.primitives.types import BLOCK, HEADER, Block, ConsensusDigest, Header, WireExtrinsic
 from chain.store import MAP_BYTES_FIRST, Batch, DataFolderError, Head, Snapshot, Store
+from runtime.composition import Runtime, View
 from runtime.executive import Executed, Executive
 from runtime.types import InherentData, InvalidBlock, InvalidReason, InvalidTransaction
 
@@ -182,6 +183,11 @@ class Ledger:
     def close(self) -> None:
         """Let what runs in other threads end, then close the database. No method may be called after it."""
         self._store.close()
+
+    @property
+    def runtime(self) -> Runtime[View]:
+        """What executes the blocks."""
+        return self._executive.runtime
 
     @property
     def head(self) -> Header:

@@ -48,7 +48,8 @@ from consensus.tally import Equivocation
 from consensus.voice import BlsSigner
 from genesis.spec import Address, GenesisSpec
 from runtime.executive import Executive
-from runtime.potchain import RUNTIME
+from runtime.modules.training import Training
+from runtime.modules.validators import Validators
 from runtime.types import GenesisError
 
 BLOB_BYTES_MAX = 64 * 1024 * 1024  # one blob: 16 million parameters
@@ -113,7 +114,7 @@ async def run_node(config: NodeConfig) -> None:
     sys.setswitchinterval(SWITCH_SECONDS)
     raise_file_limit()
     started = trio.current_time()
-    executive = Executive(RUNTIME)
+    executive = Executive(config.spec.runtime)
     ledger = await trio.to_thread.run_sync(partial(open_ledger, config.spec, config.data_path, executive))
     try:
         node = await trio.to_thread.run_sync(partial(Node, config, executive, ledger))
@@ -148,9 +149,9 @@ def raise_file_limit() -> None:
 def open_ledger(spec: GenesisSpec, path: Path, executive: Executive) -> Ledger:
     """The chain in the data folder, begun from the genesis file where the folder is new."""
     try:
-        state = executive.genesis(spec.runtime)
+        state = executive.genesis(spec.genesis)
     except GenesisError as error:
-        raise GenesisError(f"genesis file {spec.path}: runtime.{error}") from None
+        raise GenesisError(f"genesis file {spec.path}: genesis.{error}") from None
     return Ledger.open(path / "chain", executive=executive, genesis_state=state, genesis_name=spec.name)
 
 
@@ -212,14 +213,15 @@ class Node:
         await nursery.start(self._rpc.run)
         nursery.start_soon(self._sync.run)
         nursery.start_soon(self._intake.run, self.heads)
-        nursery.start_soon(BlobKeeper(self.ledger, self.blobs).run, self.heads)
+        if self.ledger.runtime.has(Training):
+            nursery.start_soon(BlobKeeper(self.ledger, self.blobs).run, self.heads)
         nursery.start_soon(self._reporter.watch_for_stalls)
 
     # --- blocks ---
 
     def _validators_after(self, block_hash: Hash) -> ValidatorSet:
         with self.ledger.state(block_hash) as state:
-            return RUNTIME.at(state).validators.validator_set()
+            return self.ledger.runtime.at(state).module(Validators).validator_set()
 
     async def _import_from_peer(self, block: Block, seal: Seal) -> None:
         await self._importer.import_block(block, seal)

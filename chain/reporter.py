@@ -15,7 +15,6 @@ from chain.primitives.seal import ValidatorSet
 from chain.primitives.types import SIGNED_BIT, Block, decode_extrinsic
 from genesis.spec import GenesisSpec
 from runtime.modules.training import Training
-from runtime.potchain import RUNTIME
 
 STALL_BLOCK_TIMES = 8  # a chain that is silent for so many block times is worth a word
 
@@ -52,13 +51,13 @@ class Reporter:
         """Who did not seal the parent: the block says so, with the votes that came after the parent was decided."""
         if block.header.height == 1:
             return []
-        (seal,) = decode_extrinsic(block.extrinsics[1], RUNTIME.call_codec).call.args
+        (seal,) = decode_extrinsic(block.extrinsics[1], self._ledger.runtime.call_codec).call.args
         voters = seal.voter_indices(validators.n)
         return [self.names[each.account] for i, each in enumerate(validators.authorities) if i not in voters]
 
     def _round_line(self, event: Training.RoundFinalised) -> str:
         with self._ledger.state() as state:
-            training = RUNTIME.at(state).training
+            training = self._ledger.runtime.at(state).module(Training)
             task, record = training.tasks[event.task], training.history[event.task, event.round]
         rejected = sorted({self.names[slot.worker] for slot in record.slots if not slot.accepted})
         return round_line(

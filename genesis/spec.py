@@ -1,7 +1,7 @@
 """Reads a genesis file: every field is checked, and an error names the field, what was expected and what came.
 
-The file says three things: what the chain is called and how fast it runs, where its nodes are found, and the
-configuration from which the runtime builds its first state. Only the last enters the genesis hash.
+The file says four things: what the chain is called and how fast it runs, where its nodes are found, which runtime
+executes it, and the configuration from which the runtime builds its first state. Only the last enters the genesis hash.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from genesis.runtimes import DEFAULT, load_runtime
+from runtime.composition import Runtime, View
 from runtime.genesis import Section, show
 from runtime.modules.system import SS58_PREFIX
 from runtime.types import GenesisError
@@ -79,7 +81,8 @@ class GenesisSpec:
     bootnodes: tuple[Address, ...]
     blobs: Path | None
     development: Development | None
-    runtime: Mapping[str, Mapping[str, object]]
+    runtime: Runtime[View]
+    genesis: Mapping[str, Mapping[str, object]]
 
     def validator_key(self, name: str) -> tuple[int, DevelopmentKey] | None:
         """The development validator of that name and its place in the list, or None."""
@@ -126,7 +129,8 @@ def _spec(path: Path, section: Section) -> GenesisSpec:
         bootnodes=tuple(_address(where, value) for where, value in section.items("bootnodes")),
         blobs=path.parent / section.text("blobs", TEXT_BYTES_MAX) if "blobs" in section else None,
         development=_development(section.section("development")) if "development" in section else None,
-        runtime=_runtime(section.section("runtime")),
+        runtime=_runtime(section, path.parent),
+        genesis=_genesis(section.section("genesis")),
     )
     section.finish()
     return spec
@@ -183,7 +187,16 @@ def _key(where: str, value: object) -> DevelopmentKey:
     return key
 
 
-def _runtime(section: Section) -> Mapping[str, Mapping[str, object]]:
+def _runtime(section: Section, folder: Path) -> Runtime[View]:
+    """The runtime that the file names, or this project's own."""
+    reference = section.text("runtime", TEXT_BYTES_MAX) if "runtime" in section else DEFAULT
+    try:
+        return load_runtime(reference, folder)
+    except GenesisError as error:
+        raise GenesisError(f"{section.at('runtime')}: {error}") from None
+
+
+def _genesis(section: Section) -> Mapping[str, Mapping[str, object]]:
     """Each module's part, which the module itself reads."""
     parts: dict[str, Mapping[str, object]] = {}
     for name in section.names:

@@ -200,6 +200,10 @@ class Runtime(Generic[V]):
         """Changes when the encoding of an existing call changes: transactions signed before become invalid."""
         return self.version.transaction_version
 
+    def has(self, cls: type[Module]) -> bool:
+        """Whether a module of this class is part of the runtime."""
+        return any(info.cls is cls for info in self.modules)
+
     def at(self, reader: StateReader) -> V:
         """The modules over a committed state, read-only: `RUNTIME.at(state).balances.total_issuance.get()`."""
         return self.over(Snapshot(reader), EventLog())

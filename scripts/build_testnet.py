@@ -61,7 +61,7 @@ def testnet() -> dict[str, object]:
             "workers": development(WORKERS),
             "aggregators": development(AGGREGATORS),
         },
-        "runtime": {
+        "genesis": {
             "balances": {"balances": endowed},
             "validators": {"authorities": [authority(name) for name in VALIDATORS]},
             "training": {

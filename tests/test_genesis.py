@@ -26,7 +26,7 @@ MINIMAL: dict[str, Any] = {
         "workers": [{"name": "eve", "key": "//Eve"}],
         "aggregators": [],
     },
-    "runtime": {"balances": {"balances": []}},
+    "genesis": {"balances": {"balances": []}},
 }
 
 
@@ -69,7 +69,11 @@ def test_the_testnet_file_is_good() -> None:
         (("bootnodes",), ["here"], "bootnodes[0]: expected HOST:PORT, got 'here'"),
         (("development", "workers"), [{"name": "alice", "key": "//A"}], "two keys are called 'alice'"),
         (("development", "workers"), [{"name": "eve"}], "development.workers[0].key: missing"),
-        (("runtime", "balances"), [], "runtime.balances: expected an object, got []"),
+        (("genesis", "balances"), [], "genesis.balances: expected an object, got []"),
+        (("runtime",), {}, "runtime: expected text of at most 256 bytes, got {}"),
+        (("runtime",), "my_chain", "runtime: expected MODULE:NAME, such as runtime.potchain:RUNTIME, got 'my_chain'"),
+        (("runtime",), "no_such_chain:RUNTIME", "runtime: no Python module no_such_chain: put no_such_chain.py into"),
+        (("runtime",), "runtime.potchain:POTCHAIN", "runtime: runtime.potchain has no Runtime POTCHAIN"),
         (("blockTime",), 1, "blockTime: unknown field"),
         (("properties", "colour"), 1, "properties.colour: unknown field"),
     ],

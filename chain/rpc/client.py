@@ -30,6 +30,8 @@ from chain.rpc.errors import (
 )
 from chain.rpc.link import STREAM_ITEMS_MAX, Link, Stream, open_link, sole
 from chain.rpc.transactions import Receipt, Sender
+from runtime.composition import Runtime
+from runtime.potchain import RUNTIME
 
 __all__ = [
     "Account",
@@ -81,34 +83,35 @@ class Subscription:
 
 
 class Client:
-    """A client of one node (or of the first of several that answers)."""
+    """A client of one node (or of the first of several that answers) whose chain has a runtime that it knows."""
 
-    def __init__(self, urls: Sequence[str], *, reconnects: bool) -> None:
+    def __init__(self, urls: Sequence[str], runtime: Runtime[Any] = RUNTIME, *, reconnects: bool) -> None:
         self.urls = tuple(urls)
         self.reconnects = reconnects
         self._link: Link | None = None
         self._changed = trio.Event()
         self._failure: ConnectionLost | None = None
-        self._sender = Sender(self)
+        self.runtime = runtime
+        self._sender = Sender(self, runtime)
 
     # --- Connecting
 
     @classmethod
     @asynccontextmanager
-    async def connect(cls, url: str) -> AsyncIterator[Self]:
+    async def connect(cls, url: str, runtime: Runtime[Any] = RUNTIME) -> AsyncIterator[Self]:
         """A client over one connection; raises `CannotConnect` when no node answers at `url` (`ws://HOST:PORT`)."""
-        client = cls([url], reconnects=False)
+        client = cls([url], runtime, reconnects=False)
         async with open_link(url) as link:
             client._link = link
             yield client
 
     @classmethod
     @asynccontextmanager
-    async def reconnecting(cls, urls: Sequence[str]) -> AsyncIterator[Self]:
+    async def reconnecting(cls, urls: Sequence[str], runtime: Runtime[Any] = RUNTIME) -> AsyncIterator[Self]:
         """A client that connects in the background to the first of `urls` that answers, again whenever it is lost."""
         if not urls:
             raise ValueError("reconnecting: expected at least one node address, got none")
-        client = cls(urls, reconnects=True)
+        client = cls(urls, runtime, reconnects=True)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(client._stay_connected)

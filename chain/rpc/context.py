@@ -12,6 +12,7 @@ from chain.primitives.hashing import Hash
 from chain.primitives.types import Block, Header
 from chain.rpc.backend import Backend
 from chain.rpc.errors import Code, RpcError
+from runtime.composition import Runtime, View
 
 T = TypeVar("T")
 
@@ -27,6 +28,7 @@ class Context:
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
+        self.runtime: Runtime[View] = backend.ledger.runtime
         self.starting_height = backend.ledger.head.height
         self._threads = Threads(READ_THREADS, READ_REST)
         self._watched_keys = 0

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from chain.rpc import methods_author, methods_chain, methods_payment, methods_state, methods_system, methods_training
 from chain.rpc.registry import Registry
+from runtime.composition import Runtime, View
+from runtime.modules.training import Training
 
 
-def all_methods() -> Registry:
-    """A new table with every method; `rpc_methods` lists it."""
+def all_methods(runtime: Runtime[View]) -> Registry:
+    """A new table with every method that a chain of this runtime has; `rpc_methods` lists it."""
     registry = Registry()
     for part in (
         methods_author.registry,
@@ -15,9 +17,10 @@ def all_methods() -> Registry:
         methods_payment.registry,
         methods_state.registry,
         methods_system.registry,
-        methods_training.registry,
     ):
         registry.include(part)
+    if runtime.has(Training):
+        registry.include(methods_training.registry)
 
     @registry.sync("rpc_methods")
     def rpc_methods(context: object) -> dict[str, object]:

@@ -20,7 +20,7 @@ from chain.rpc.methods_chain import new_headers
 from chain.rpc.params import BlockHash, HexBytes, PageSize, StorageKey, StorageKeys
 from chain.rpc.registry import Registry
 from runtime.api import UnknownApi
-from runtime.potchain import RUNTIME
+from runtime.composition import Runtime, View
 from runtime.types import InvalidTransaction
 
 registry = Registry()
@@ -32,19 +32,19 @@ METADATA_VERSION = 14
 @registry.thread("state_getMetadata")
 def state_get_metadata(context: Context, at: BlockHash | None = None) -> str:
     context.ensure_known(at)
-    return hexed(RUNTIME.metadata(METADATA_VERSION))
+    return hexed(context.runtime.metadata(METADATA_VERSION))
 
 
 @registry.thread("state_getRuntimeVersion", "chain_getRuntimeVersion")
 def state_get_runtime_version(context: Context, at: BlockHash | None = None) -> dict[str, Any]:
     """The version at a block, also where its state is pruned: clients ask for it before they decode an old block."""
     context.ensure_known(at)
-    return version_json()
+    return version_json(context.runtime)
 
 
-def version_json() -> dict[str, Any]:
+def version_json(runtime: Runtime[View]) -> dict[str, Any]:
     """The runtime's version as Substrate clients read it."""
-    version = RUNTIME.version
+    version = runtime.version
     return {
         "specName": version.spec_name,
         "implName": version.impl_name,
@@ -127,12 +127,11 @@ def runtime_call(context: Context, state: LedgerState, name: str, data: bytes) -
 )
 @asynccontextmanager
 async def state_subscribe_runtime_version(context: Context) -> AsyncIterator[AsyncGenerator[object]]:
-    del context
-    yield _versions()
+    yield _versions(context)
 
 
-async def _versions() -> AsyncGenerator[object]:
-    yield version_json()
+async def _versions(context: Context) -> AsyncGenerator[object]:
+    yield version_json(context.runtime)
     await trio.sleep_forever()  # One release of this program knows one runtime.
 
 

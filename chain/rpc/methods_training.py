@@ -11,8 +11,9 @@ from chain.rpc.context import Context, hexed, hexed_or_none
 from chain.rpc.errors import Code, RpcError
 from chain.rpc.params import Index32
 from chain.rpc.registry import Registry
+from runtime.modules.training import Training
 from runtime.modules.training_types import Adam, Policy, RoundRecord, RoundState, Sgd, Task
-from runtime.potchain import RUNTIME
+from runtime.modules.validators import Validators
 
 registry = Registry()
 
@@ -49,7 +50,7 @@ _figures = _Figures()
 def training_tasks(context: Context) -> list[dict[str, Any]]:
     """All tasks in short, the newest last."""
     with context.state(None) as state:
-        training = RUNTIME.at(state).training
+        training = context.runtime.at(state).module(Training)
         count, active = training.next_task_id.get(), training.active_tasks.get()
         genesis = context.backend.ledger.genesis_hash
         return [
@@ -63,7 +64,7 @@ def training_tasks(context: Context) -> list[dict[str, Any]]:
 def training_task(context: Context, task: Index32) -> dict[str, Any]:
     """One task with its loss and accuracy curves (held out, 0 to 1)."""
     with context.state(None) as state:
-        training = RUNTIME.at(state).training
+        training = context.runtime.at(state).module(Training)
         found = _task(training, task)
         genesis = context.backend.ledger.genesis_hash
         is_active = task in training.active_tasks.get()
@@ -87,7 +88,7 @@ def training_task(context: Context, task: Index32) -> dict[str, Any]:
 def training_round(context: Context, task: Index32, round: Index32 | None = None) -> dict[str, Any]:
     """A round of a task: the running one when none is named, or of the last, once the task is complete."""
     with context.state(None) as state:
-        training = RUNTIME.at(state).training
+        training = context.runtime.at(state).module(Training)
         found = _task(training, task)
         running: RoundState | None = training.rounds.get(task)
         if running is not None and round in (None, running.round):
@@ -97,7 +98,9 @@ def training_round(context: Context, task: Index32, round: Index32 | None = None
         if record is None:
             reason = f"task {task} has no round {number}: {found.round} of {found.rounds} rounds are final"
             raise RpcError(Code.TRAINING_NOT_FOUND, "Unknown round", reason)
-        authorities = [authority.account for authority in RUNTIME.at(state).validators.authorities.get()]
+        authorities = [
+            authority.account for authority in context.runtime.at(state).module(Validators).authorities.get()
+        ]
         return _final_round(task, number, record, authorities)
 
 
@@ -106,7 +109,7 @@ def training_workers(context: Context) -> list[dict[str, Any]]:
     """Every worker that was ever registered, with its bond, record and earnings."""
     with context.state(None) as state:
         found = []
-        for account, worker in RUNTIME.at(state).training.workers.items():
+        for account, worker in context.runtime.at(state).module(Training).workers.items():
             found.append(
                 {
                     "account": ss58.encode(account),

@@ -66,7 +66,7 @@ class RpcServer:
         self.port = port
         self._backend = backend
         self._limits = limits or Limits()
-        self._dispatcher = Dispatcher(backend, all_methods(), self._limits)
+        self._dispatcher = Dispatcher(backend, all_methods(backend.ledger.runtime), self._limits)
         blobs = BlobRoutes(backend, self._limits)
         served = [
             *routes,

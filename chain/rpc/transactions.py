@@ -17,7 +17,7 @@ from chain.primitives.keys import Keypair
 from chain.primitives.types import Mortal, sign_extrinsic
 from chain.rpc.errors import ClientError, Code, ConnectionLost, RequestTimeout, RpcError, TransactionDropped
 from chain.rpc.link import Stream
-from runtime.potchain import RUNTIME
+from runtime.composition import Runtime
 from runtime.types import ApplyExtrinsic, FaultModule
 
 # A transaction can be included for a minute of one-second blocks: longer than any view change, shorter than patience.
@@ -100,13 +100,14 @@ class RemoteState:
 class Sender:
     """Sends the transactions of one client."""
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: Transport, runtime: Runtime[Any]) -> None:
         self._transport = transport
+        self._runtime = runtime
         self._locks: dict[bytes, trio.Lock] = {}
         self._genesis: bytes | None = None
 
     async def transact(self, keypair: Keypair, call: str, arguments: Mapping[str, object]) -> Receipt:
-        call_bytes = RUNTIME.encode_call(RUNTIME.call(call, **arguments))
+        call_bytes = self._runtime.encode_call(self._runtime.call(call, **arguments))
         deadline = trio.current_time() + FINAL_SECONDS
         # One nonce at a time: the node's next index counts its pool, so it is right once the submission was answered.
         lock = self._locks.setdefault(keypair.public, trio.Lock())
@@ -153,7 +154,8 @@ class Sender:
         """A signed extrinsic with the account's next nonce, and the height at which its life begins."""
         if self._genesis is None:
             version = await self._transport.request("state_getRuntimeVersion")
-            ours = (RUNTIME.version.spec_name, RUNTIME.spec_version, RUNTIME.transaction_version)
+            known = self._runtime.version
+            ours = (known.spec_name, known.spec_version, known.transaction_version)
             theirs = (version["specName"], version["specVersion"], version["transactionVersion"])
             if ours != theirs:
                 raise ClientError(f"the node runs {theirs}, this program knows {ours}: use the same release for both")
@@ -169,8 +171,8 @@ class Sender:
             keypair,
             call_bytes,
             nonce=nonce,
-            spec_version=RUNTIME.spec_version,
-            transaction_version=RUNTIME.transaction_version,
+            spec_version=self._runtime.spec_version,
+            transaction_version=self._runtime.transaction_version,
             genesis_hash=self._genesis,
             era=Mortal.at(ERA_BLOCKS, birth),
             era_hash=unhex(era_hash),
@@ -223,7 +225,7 @@ class Sender:
         index = block["extrinsics"].index(hexed(raw))
         records = await self.read(lambda chain: chain.system.events.get(), at)
         events = tuple(record.event for record in records if record.phase == ApplyExtrinsic(index))
-        error = failure(events)
+        error = failure(self._runtime, events)
         height = int(block["header"]["number"], 16)
         return Receipt(blake2_256(raw), block_hash, height, index, error is None, error, events)
 
@@ -246,7 +248,7 @@ class Sender:
         state = RemoteState()
         for _ in range(READS_MAX):
             try:
-                return look(RUNTIME.at(state))
+                return look(self._runtime.at(state))
             except _Needed as needed:
                 missing = needed
             if missing.listing:
@@ -267,16 +269,16 @@ class Sender:
             after = page[-1]
 
 
-def failure(events: tuple[Any, ...]) -> str | None:
+def failure(runtime: Runtime[Any], events: tuple[Any, ...]) -> str | None:
     """The dispatch error among an extrinsic's events, in words; None when it succeeded."""
     for event in events:
         if type(event).__name__ == "ExtrinsicFailed":
             fault = event.dispatch_error
             if isinstance(fault, FaultModule):
-                for module in RUNTIME.modules:
+                for module in runtime.modules:
                     if module.index == fault.error.index and fault.error.error[0] in module.errors:
                         return f"{module.name}.{module.errors[fault.error.error[0]].name}"
-            return RUNTIME.explain(fault)
+            return runtime.explain(fault)
     return None
 
 

@@ -108,7 +108,7 @@ def test_a_missing_genesis_file_is_named_and_nothing_is_written(tmp_path: Path) 
 def test_a_genesis_file_that_the_runtime_refuses_names_the_field(tmp_path: Path) -> None:
     genesis = json.loads(TESTNET.read_text())
     del genesis["blobs"]
-    genesis["runtime"]["balances"]["balances"][0][1] = "much"
+    genesis["genesis"]["balances"]["balances"][0][1] = "much"
     path = tmp_path / "genesis.json"
     path.write_text(json.dumps(genesis))
     message = refusal("--genesis", path, "--base-path", tmp_path / "data", "--validator", "alice")
@@ -136,7 +136,7 @@ def test_a_folder_of_another_chain_names_both_hashes_and_is_left_alone(tmp_path:
     with running_node(base, "--validator=alice"):
         pass
     genesis = json.loads(TESTNET.read_text())
-    genesis["runtime"]["balances"]["balances"][0][1] += 1
+    genesis["genesis"]["balances"]["balances"][0][1] += 1
     genesis["blobs"] = str(TESTNET.parent / "blobs")
     other = tmp_path / "other.json"
     other.write_text(json.dumps(genesis))

@@ -1,0 +1,49 @@
+"""Finds the runtime that a genesis file names as `module:NAME`: this project's own, or one that somebody else wrote.
+
+A module of another's is looked for wherever Python finds packages, then beside the genesis file. It runs with the
+node's rights: whoever runs a chain trusts its runtime.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Final
+
+from runtime.composition import Runtime, View
+from runtime.framework import Module
+from runtime.modules.balances import Balances
+from runtime.modules.system import System
+from runtime.modules.timestamp import Timestamp
+from runtime.modules.transaction_payment import TransactionPayment
+from runtime.modules.validators import Validators
+from runtime.types import GenesisError
+
+DEFAULT: Final = "runtime.potchain:RUNTIME"
+# What a node itself asks: accounts and nonces, block times, fees, and who seals.
+REQUIRED: Final[tuple[type[Module], ...]] = (System, Timestamp, Balances, TransactionPayment, Validators)
+
+
+def load_runtime(reference: str, folder: Path) -> Runtime[View]:
+    """The runtime under `reference`; GenesisError says what is wrong with it."""
+    module_name, colon, name = reference.partition(":")
+    if not colon or not name.isidentifier() or not all(part.isidentifier() for part in module_name.split(".")):
+        raise GenesisError(f"expected MODULE:NAME, such as {DEFAULT}, got {reference!r}")
+    beside = str(folder.resolve())
+    if beside not in sys.path:
+        sys.path.append(beside)  # behind everything else: a file there hides no library
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise
+        file = f"{error.name.replace('.', '/')}.py"
+        raise GenesisError(f"no Python module {error.name}: put {file} into {beside}, or install it") from None
+    found = getattr(module, name, None)
+    if not isinstance(found, Runtime):
+        raise GenesisError(f"{module_name} has no Runtime {name}; got {type(found).__name__}")
+    for cls in REQUIRED:
+        if not found.has(cls):
+            raise GenesisError(f"{reference} lacks the module {cls.__name__}, which every node needs")
+    return found
