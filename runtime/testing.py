@@ -2,6 +2,12 @@
 
 A block is always open: calls land in it, and `run_blocks` closes it, checks every module's invariants and opens the
 next. `call` dispatches without fee or nonce, so that a refused call can be shown to change nothing.
+
+    chain = TestChain(runtime=RUNTIME)
+    assert chain.call(BOB, "names.claim", name=b"bob") == [Names.Claimed(BOB.public, b"bob")]
+    with chain.unchanged(Names.Taken):
+        chain.call(ALICE, "names.claim", name=b"bob")
+    chain.run_blocks(1)
 """
 
 from __future__ import annotations
@@ -9,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Final, Generic, TypeVar, cast
 
 from chain.primitives import bls, ss58
 from chain.primitives.hashing import Hash
@@ -18,9 +24,21 @@ from chain.primitives.merkle import MemoryTree, ordered_root
 from chain.primitives.seal import Phase, Seal, beacon_message, bitmap, vote_message
 from chain.primitives.types import ConsensusDigest, Header, Mortal, sign_extrinsic
 from runtime.block import Applied, BlockBuilder, Executed
+from runtime.composition import Runtime, View
 from runtime.executive import Executive
+from runtime.modules.balances import Balances
+from runtime.modules.system import System
 from runtime.potchain import RUNTIME, Potchain
+from runtime.storage import camel_case
 from runtime.types import DispatchError, InherentData, Origin
+
+if TYPE_CHECKING:  # the type `TestChain` alone is of this project's runtime; Python itself has such defaults from 3.13
+    from typing_extensions import TypeVar as TypeVarWithDefault
+
+    V = TypeVarWithDefault("V", bound=View, default=Potchain)
+else:
+    V = TypeVar("V")
+E = TypeVar("E")
 
 ALICE, BOB, CHARLIE, DAVE, EVE, FERDIE = (
     Keypair.from_uri(f"//{name}") for name in ("Alice", "Bob", "Charlie", "Dave", "Eve", "Ferdie")
@@ -53,29 +71,38 @@ def genesis_config(
     balances: Mapping[bytes, int] | None = None,
     **modules: Mapping[str, object],
 ) -> dict[str, Mapping[str, object]]:
-    """A genesis config: by default four validators, and an endowment for each of the six development accounts."""
+    """A genesis config: by default four validators, and an endowment for each of the six development accounts.
+
+    Further modules' parts go under their attributes: `genesis_config(names={"reserved": […]})`.
+    """
     if balances is None:
         balances = {keypair.public: ENDOWMENT for keypair in (ALICE, BOB, CHARLIE, DAVE, EVE, FERDIE)}
     return {
         "balances": {"balances": [[ss58.encode(who), amount] for who, amount in balances.items()]},
         "validators": {"authorities": [authority_config(keypair) for keypair in validators]},
-        **modules,
+        **{camel_case(attribute): config for attribute, config in modules.items()},
     }
 
 
-class TestChain:
-    """A chain whose open block tests act on."""
+class TestChain(Generic[V]):
+    """A chain of any runtime, by default this project's own, whose open block tests act on.
+
+    `validators` seal every block; `balances` endows the accounts that begin with something, by default six
+    development accounts; every other keyword is a module's attribute with its genesis config.
+    """
 
     __test__ = False  # not a test case, whatever its name
 
     def __init__(
         self,
         *,
+        runtime: Runtime[V] | None = None,
         validators: Sequence[Keypair] = (ALICE, BOB, CHARLIE, DAVE),
         balances: Mapping[bytes, int] | None = None,
         **modules: Mapping[str, object],
     ) -> None:
-        self.executive = Executive(RUNTIME)
+        self.runtime = cast(Runtime[V], RUNTIME) if runtime is None else runtime
+        self.executive = Executive(self.runtime)
         self.validators = tuple(validators)
         state = self.executive.genesis(genesis_config(validators=validators, balances=balances, **modules))
         self.tree = MemoryTree(state)
@@ -84,13 +111,13 @@ class TestChain:
         self.blocks: list[tuple[Header, list[bytes]]] = [(self.header, [])]
         self.absent: set[Keypair] = set()  # validators that do not vote for the blocks closed from now on
         self._events: list[object] = []
-        self._check(RUNTIME.at(self.tree))
+        self._check()
         self._open(seal=None)
 
     # --- reading ---
 
     @property
-    def modules(self) -> Potchain:
+    def modules(self) -> V:
         """The modules over the open block."""
         return self.builder.modules
 
@@ -109,13 +136,13 @@ class TestChain:
         self._events.clear()
         self._seen = len(self.builder.log.records)
 
-    def events_of(self, kind: type[Any]) -> list[Any]:
-        """The events of one class."""
+    def events_of(self, kind: type[E]) -> list[E]:
+        """The events of one class, of those that `events` has."""
         return [event for event in self.events if isinstance(event, kind)]
 
     def free(self, keypair: Keypair) -> int:
         """An account's free balance."""
-        return self.modules.balances.free(keypair.public)
+        return self.modules.module(Balances).free(keypair.public)
 
     def state_root(self) -> Hash:
         """The root of the state with the open block's changes so far."""
@@ -126,13 +153,17 @@ class TestChain:
 
     # --- acting ---
 
-    def call(self, origin: Keypair | Origin, path: str, **arguments: object) -> None:
-        """Dispatch a call in the open block, without fee or nonce; a DispatchError undoes it and propagates.
+    def call(self, origin: Keypair | Origin, path: str, **arguments: object) -> list[object]:
+        """Dispatch a call in the open block, without fee or nonce, and return the events that it emitted.
 
-        A keypair among the arguments stands for its account.
+        A keypair stands for its account, as the origin and among the arguments. A DispatchError undoes the call and
+        propagates: expect one with `unchanged`.
         """
         who = Origin.signed(origin.public) if isinstance(origin, Keypair) else origin
-        self.builder.dispatch(RUNTIME.call(path, **_accounts(arguments)), who)
+        records = self.builder.log.records
+        before = len(records)
+        self.builder.dispatch(self.runtime.call(path, **_accounts(arguments)), who)
+        return [record.event for record in records[before:]]
 
     @contextmanager
     def unchanged(self, error: type[DispatchError]) -> Iterator[None]:
@@ -157,18 +188,18 @@ class TestChain:
         era: Mortal | None = None,
         era_hash: Hash | None = None,
         genesis_hash: Hash | None = None,
-        spec_version: int = RUNTIME.spec_version,
+        spec_version: int | None = None,
         **arguments: object,
     ) -> bytes:
         """A signed extrinsic for the open block, by default with the account's next nonce."""
         if nonce is None:
-            nonce = self.modules.system.account[keypair.public].nonce
+            nonce = self.modules.module(System).account[keypair.public].nonce
         return sign_extrinsic(
             keypair,
-            RUNTIME.encode_call(RUNTIME.call(path, **_accounts(arguments))),
+            self.runtime.encode_call(self.runtime.call(path, **_accounts(arguments))),
             nonce=nonce,
-            spec_version=spec_version,
-            transaction_version=RUNTIME.transaction_version,
+            spec_version=self.runtime.spec_version if spec_version is None else spec_version,
+            transaction_version=self.runtime.transaction_version,
             genesis_hash=genesis_hash or self.genesis_hash,
             era=era,
             era_hash=era_hash,
@@ -201,29 +232,30 @@ class TestChain:
             self.header.hash, self.height, self.tree.root_hash, ordered_root(executed.extrinsics), self.digest
         )
         self.blocks.append((self.header, executed.extrinsics))
-        self._check(RUNTIME.at(self.tree))
+        self._check()
         self._open(self.seal())
         return executed
 
     # --- blocks ---
 
-    def begin(self, *, view: int = 0, beacon: bytes | None = None) -> BlockBuilder[Any]:
+    def begin(self, *, view: int = 0, beacon: bytes | None = None) -> BlockBuilder[V]:
         """A builder of the block after the last closed one, as its primary would begin it."""
         height = self.header.height + 1
         if beacon is None:
             primary = self.validators[(height + view) % len(self.validators)]
             beacon = bls.sign(bls_secret(primary), beacon_message(self.genesis_hash, height))
-        return self.executive.begin(
+        builder = self.executive.begin(
             self.tree, height=height, parent_hash=self.header.hash, digest=[ConsensusDigest(view, beacon).item()]
         )
+        return cast(BlockBuilder[V], builder)  # an executive's runtime is any; this one's is the chain's
 
     def inherent_data(self, seal: Seal | None) -> InherentData:
         """What the author of the next block knows."""
         return InherentData(GENESIS_TIME_MS + (self.header.height + 1) * BLOCK_TIME_MS, seal)
 
     def _open(self, seal: Seal | None) -> None:
-        self.builder = cast(BlockBuilder[Potchain], self.begin())
-        self.digest = list(self.builder.modules.system.digest.get().logs)
+        self.builder = self.begin()
+        self.digest = list(self.modules.module(System).digest.get().logs)
         self._seen = 0
         for raw in self.builder.inherents(self.inherent_data(seal)):
             self.builder.apply(raw)
@@ -238,10 +270,13 @@ class TestChain:
         signature = bls.sign(secret.to_bytes(bls.SECRET_KEY_BYTES), message)
         return Seal(header.height, 0, 0, header.hash, bitmap(voters, len(self.validators)), signature)
 
-    @staticmethod
-    def _check(modules: Potchain) -> None:
-        for module in modules.modules:
-            module.check()
+    def _check(self) -> None:
+        for module in self.runtime.at(self.tree).modules:
+            try:
+                module.check()
+            except AssertionError as error:
+                error.add_note(f"an invariant of {module.info.name}, checked after block {self.header.height}")
+                raise
 
 
 def _accounts(arguments: Mapping[str, object]) -> dict[str, object]:
