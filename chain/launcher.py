@@ -16,6 +16,7 @@ from chain import __version__
 from chain.display import say
 from chain.supervisor import Child, Supervisor, cancel_when_told
 from genesis.spec import GenesisSpec
+from runtime.modules.training import Training
 
 READY_SECONDS_MAX = 60.0
 # The lines of a node that belong on the launcher's terminal; everything else stays in its log.
@@ -91,7 +92,10 @@ async def launch(plan: Launch) -> None:
             nursery.start_soon(supervisor.run, child)
         with trio.move_on_after(READY_SECONDS_MAX) as patience:
             await terminal.all_ready()
-            say("ready", f"{len(nodes)} validators after {trio.current_time() - started:.1f} s; Ctrl-C stops them all")
+            say(
+                "ready",
+                f"{_count(len(nodes), 'validator')} after {trio.current_time() - started:.1f} s; Ctrl-C stops them all",
+            )
         if patience.cancelled_caught:
             late = ", ".join(terminal.unready())
             say("stall", f"not ready after {READY_SECONDS_MAX:.0f} s: {late}; going on without, their logs say more")
@@ -101,7 +105,10 @@ async def launch(plan: Launch) -> None:
 
 
 def _children(plan: Launch) -> Iterator[Child]:
-    """Nodes first, so that the others find them; each worker starts at another node and knows them all."""
+    """Nodes first, so that the others find them; each worker starts at another node and knows them all.
+
+    Auditors, aggregators and workers have work only where the runtime has Training.
+    """
     development = plan.spec.development
     assert development is not None
     rpc_urls = [f"ws://127.0.0.1:{plan.rpc_port + i}" for i in range(len(development.validators))]
@@ -109,6 +116,8 @@ def _children(plan: Launch) -> Iterator[Child]:
     for i, key in enumerate(development.validators):
         ports = (f"--rpc-port={plan.rpc_port + i}", f"--port={plan.port + i}")
         yield _child(plan, key.name, f"--validator={key.name}", *ports, *bootnodes)
+    if not plan.spec.runtime.has(Training):
+        return
     for i, key in enumerate(development.validators):
         yield _child(plan, f"{key.name}-auditor", "auditor", f"--key={key.uri}", f"--rpc={rpc_urls[i]}")
     for role, keys in (("aggregator", development.aggregators), ("worker", development.workers)):
@@ -163,6 +172,12 @@ def require_free_ports(plan: Launch) -> None:
 
 def _introduce(plan: Launch, processes: int) -> None:
     last = plan.rpc_port + len(plan.spec.development.validators if plan.spec.development else ()) - 1
-    say("potchain", f"{__version__}  {plan.spec.name}: {processes} processes on this machine")
+    say("potchain", f"{__version__}  {plan.spec.name}: {_count(processes, 'process')} on this machine")
     say("data", f"{plan.base_path}  (a log for each process, NAME.log)")
-    say("rpc", f"ws://127.0.0.1:{plan.rpc_port} to {last}  (HTTP too)")
+    ports = f"{plan.rpc_port} to {last}" if last > plan.rpc_port else f"{last}"
+    say("rpc", f"ws://127.0.0.1:{ports}  (HTTP too)")
+
+
+def _count(number: int, noun: str) -> str:
+    plural = "es" if noun.endswith("s") else "s"
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}{plural}"

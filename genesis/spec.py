@@ -15,6 +15,7 @@ from genesis.runtimes import DEFAULT, load_runtime
 from runtime.composition import Runtime, View
 from runtime.genesis import Section, show
 from runtime.modules.system import SS58_PREFIX
+from runtime.modules.training import Training
 from runtime.types import GenesisError
 
 FILE_BYTES_MAX = 16 * 1024 * 1024  # far above any real file: ten thousand endowed accounts take 1 MB
@@ -133,6 +134,10 @@ def _spec(path: Path, section: Section) -> GenesisSpec:
         genesis=_genesis(section.section("genesis")),
     )
     section.finish()
+    if spec.development and not spec.runtime.has(Training):
+        for role in ("workers", "aggregators"):
+            if getattr(spec.development, role):
+                raise GenesisError(f"development.{role}: the runtime has no Training; remove them")
     return spec
 
 

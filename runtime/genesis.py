@@ -25,8 +25,10 @@ class Section:
         self.path = path
         self._fields: Mapping[str, object] = value
         self._read: set[str] = set()
+        self._known: set[str] = set()
 
     def __contains__(self, name: str) -> bool:
+        self._known.add(name)
         return name in self._fields
 
     @property
@@ -82,7 +84,7 @@ class Section:
         """Refuse the first field that was not read."""
         for name in self.names:
             if name not in self._read:
-                known = ", ".join(sorted(self._read)) or "no fields"
+                known = ", ".join(sorted(self._read | self._known)) or "no fields"
                 raise GenesisError(f"{self.at(name)}: unknown field; expected {known}")
 
 

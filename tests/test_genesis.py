@@ -119,3 +119,13 @@ def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b'{"name": "\xff"}')
     with pytest.raises(GenesisError, match="not UTF-8 text: bad byte at offset"):
         load(path)
+
+
+@pytest.mark.parametrize("role", ["workers", "aggregators"])
+def test_processes_that_would_have_no_work_are_refused(tmp_path: Path, role: str) -> None:
+    names = json.loads((TESTNET.parent.parent / "tests" / "third_party" / "genesis.json").read_text())
+    names["development"][role] = [{"name": "eve", "key": "//Eve"}]
+    (tmp_path / "names_chain").symlink_to(TESTNET.parent.parent / "tests" / "third_party" / "names_chain")
+    with pytest.raises(GenesisError) as caught:
+        load(written(tmp_path, names))
+    assert str(caught.value).endswith(f"development.{role}: the runtime has no Training; remove them")

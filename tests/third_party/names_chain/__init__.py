@@ -1,0 +1,1 @@
+"""A chain of its own around one module of its own: a registry of names."""
