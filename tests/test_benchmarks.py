@@ -1,0 +1,26 @@
+"""The benchmarks run: each prints its figures on something small. How fast anything is, no test says."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+# What each must have measured, by the words of its lines.
+LINES = {
+    "execute.py": ["20 transfers a block, ed25519", "20 transfers a block, sr25519", "decode and execute, first"],
+    "metadata.py": ["metadata V14", "metadata V15"],
+    "state_root.py": ["100 of 3,000 keys", "state root, accounts changed", "state root, nothing in memory"],
+}
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_a_benchmark_prints_its_figures(name: str) -> None:
+    command = [sys.executable, "-W", "error", str(ROOT / "scripts" / "bench" / name), "--short"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    for line in LINES[name]:
+        assert line in done.stdout
