@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Annotated, Any
 import trio
 import typer
 
-from chain import __version__, cli_keys, cli_tasks, cli_transfer
+from chain import __version__, cli_keys, cli_node, cli_tasks, cli_transfer
 from chain.cli_common import DEFAULT_RPC, KeyOption, RpcOption, UserError, fault_of, key_of
 from chain.display import print_anything, say
 from chain.primitives import ss58
@@ -98,6 +99,15 @@ def run(
         list[str] | None,
         typer.Option(metavar="HOST:PORT", help="Peer to connect to; may be given again. [default: the genesis file's]"),
     ] = None,
+    rpc_methods: cli_node.Methods = None,
+    rpc_external: cli_node.External = False,
+    unsafe_rpc_external: cli_node.UnsafeExternal = False,
+    rpc_cors: cli_node.Cors = None,
+    rpc_max_connections: cli_node.MaxConnections = None,
+    rpc_max_subscriptions_per_connection: cli_node.MaxSubscriptions = None,
+    rpc_max_request_size: cli_node.MaxRequestSize = None,
+    rpc_max_response_size: cli_node.MaxResponseSize = None,
+    rpc_rate_limit: cli_node.RateLimit = None,
     supervised: Supervised = False,
     version: Annotated[  # noqa: ARG001  (its callback does the work)
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
@@ -118,8 +128,25 @@ def run(
     base = base_path or default_base_path(spec.id)
     if validator is not None and full_node:
         raise UserError("--validator and --full-node exclude each other; give one of them")
+    flags = cli_node.NodeFlags(
+        rpc_methods=rpc_methods,
+        rpc_external=rpc_external,
+        unsafe_rpc_external=unsafe_rpc_external,
+        rpc_cors=rpc_cors,
+        rpc_max_connections=rpc_max_connections,
+        rpc_max_subscriptions_per_connection=rpc_max_subscriptions_per_connection,
+        rpc_max_request_size=rpc_max_request_size,
+        rpc_max_response_size=rpc_max_response_size,
+        rpc_rate_limit=rpc_rate_limit,
+    )
     if validator is None and not full_node:
-        plan = Launch(spec, base, rpc_port or RPC_PORT, port or PORT, supervised)
+        if name is not None or bootnode:
+            raise UserError("--name and --bootnode are for one node: give --validator or --full-node with them")
+        # Everybody knows the keys of these validators: there is nothing of theirs to protect.
+        access = flags.access(is_validator=False)
+        passed_on = replace(flags, rpc_external=False, unsafe_rpc_external=access.is_external)
+        words = tuple(passed_on.words())
+        plan = Launch(spec, base, access.host, rpc_port or RPC_PORT, port or PORT, words, supervised)
         _run(partial(launch, plan))
         return
     role = NodeRole.of(spec, validator, name)
@@ -130,6 +157,8 @@ def run(
         rpc_port=rpc_port or RPC_PORT + role.offset,
         port=port or PORT + role.offset,
         bootnodes=tuple(parse_address(text) for text in bootnode) if bootnode else spec.bootnodes,
+        access=flags.access(is_validator=role.keys is not None),
+        limits=flags.limits(),
         supervised=supervised,
     )
     _run(partial(run_node, config))

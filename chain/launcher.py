@@ -14,6 +14,7 @@ import trio
 
 from chain import __version__
 from chain.display import say
+from chain.rpc.access import LOOPBACK
 from chain.supervisor import Child, Supervisor, cancel_when_told
 from genesis.spec import GenesisSpec
 from runtime.modules.training import Training
@@ -29,12 +30,17 @@ class CannotLaunch(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """What to run, and where: `rpc_port` and `port` are the first node's, the next node's are one higher."""
+    """What to run, and where: `rpc_port` and `port` are the first node's, the next node's are one higher.
+
+    `node_flags` are words for the command line of each node.
+    """
 
     spec: GenesisSpec
     base_path: Path
+    rpc_host: str
     rpc_port: int
     port: int
+    node_flags: tuple[str, ...]
     supervised: bool
 
 
@@ -115,7 +121,7 @@ def _children(plan: Launch) -> Iterator[Child]:
     bootnodes = [f"--bootnode=127.0.0.1:{plan.port + i}" for i in range(len(development.validators))]
     for i, key in enumerate(development.validators):
         ports = (f"--rpc-port={plan.rpc_port + i}", f"--port={plan.port + i}")
-        yield _child(plan, key.name, f"--validator={key.name}", *ports, *bootnodes)
+        yield _child(plan, key.name, f"--validator={key.name}", *ports, *bootnodes, *plan.node_flags)
     if not plan.spec.runtime.has(Training):
         return
     for i, key in enumerate(development.validators):
@@ -158,11 +164,12 @@ def check_folders(plan: Launch) -> None:
 def require_free_ports(plan: Launch) -> None:
     """Say which port is taken before anything is started; a node says the same should it lose a race."""
     for i in range(len(plan.spec.development.validators) if plan.spec.development else 0):
-        for port, flag in ((plan.rpc_port + i, "--rpc-port"), (plan.port + i, "--port")):
+        wanted = ((plan.rpc_host, plan.rpc_port + i, "--rpc-port"), ("127.0.0.1", plan.port + i, "--port"))
+        for host, port, flag in wanted:
             with socket.socket() as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 try:
-                    probe.bind(("127.0.0.1", port))
+                    probe.bind((host, port))
                 except OSError as error:
                     raise CannotLaunch(
                         f"port {port} cannot be used: {error.strerror}; stop the program that has it, or give "
@@ -175,7 +182,8 @@ def _introduce(plan: Launch, processes: int) -> None:
     say("potchain", f"{__version__}  {plan.spec.name}: {_count(processes, 'process')} on this machine")
     say("data", f"{plan.base_path}  (a log for each process, NAME.log)")
     ports = f"{plan.rpc_port} to {last}" if last > plan.rpc_port else f"{last}"
-    say("rpc", f"ws://127.0.0.1:{ports}  (HTTP too)")
+    others = "" if plan.rpc_host == LOOPBACK else ", and on this machine's other addresses"
+    say("rpc", f"ws://127.0.0.1:{ports}  (HTTP too{others})")
 
 
 def _count(number: int, noun: str) -> str:

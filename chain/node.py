@@ -37,7 +37,9 @@ from chain.primitives.keys import Keypair, Scheme
 from chain.primitives.seal import Seal, ValidatorSet
 from chain.primitives.types import Block, Header
 from chain.reporter import Reporter
+from chain.rpc.access import Access
 from chain.rpc.broadcast import Broadcast
+from chain.rpc.protocol import Limits
 from chain.rpc.server import RpcServer
 from chain.supervisor import cancel_when_told
 from chain.sync import Synchroniser
@@ -55,7 +57,8 @@ from runtime.types import GenesisError
 BLOB_BYTES_MAX = 64 * 1024 * 1024  # one blob: 16 million parameters
 BLOB_STORE_BYTES_MAX = 4 * 1024 * 1024 * 1024  # what a small disk spares: three quarters for what the chain names
 SERVED_BLOB_CHUNKS_MAX = 64
-FILES_MAX = 2048  # 256 clients with a blob each, 160 peers, and as much again to spare
+FILES_APART = 160 + 320  # peers, and twice as many to spare: the database, logs, blobs on their way to peers
+FILES_PER_CLIENT = 6  # a socket and a blob, and twice as much to spare
 SWITCH_SECONDS = 0.001  # a fifth of Python's own: a step of consensus changes threads a dozen times
 FALSE_VOTE_POINTS = 20  # a fifth of what bans: a restarted peer may honestly repeat itself once or twice
 
@@ -101,6 +104,8 @@ class NodeConfig:
     rpc_port: int
     port: int
     bootnodes: tuple[Address, ...]
+    access: Access
+    limits: Limits
     supervised: bool
 
 
@@ -112,7 +117,7 @@ async def run_node(config: NodeConfig) -> None:
         logging.getLogger(library).setLevel(logging.WARNING)
     # Votes are threads' work and the loop's: whoever needs the interpreter gets it from who holds it within this time.
     sys.setswitchinterval(SWITCH_SECONDS)
-    raise_file_limit()
+    raise_file_limit(config.limits.connections_max)
     started = trio.current_time()
     executive = Executive(config.spec.runtime)
     ledger = await trio.to_thread.run_sync(partial(open_ledger, config.spec, config.data_path, executive))
@@ -121,28 +126,43 @@ async def run_node(config: NodeConfig) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(cancel_when_told, nursery.cancel_scope, config.supervised)
             await node.start(nursery)
+            if config.access.is_external and config.access.serves_unsafe:
+                log.warning(
+                    "whoever reaches RPC port %d can use unsafe methods, which change this node or cost it much: put a "
+                    "proxy that filters methods in front of it, or start it with --rpc-methods safe",
+                    config.rpc_port,
+                )
             say(
                 "ready",
                 f"{config.role.name} at height {ledger.head.height} after {trio.current_time() - started:.1f} s: "
-                f"RPC ws://127.0.0.1:{config.rpc_port}, peers on port {config.port}, "
+                f"RPC {describe_access(config.access, config.rpc_port)}, peers on port {config.port}, "
                 f"genesis {short_hash(ledger.genesis_hash)}",
             )
     finally:
         ledger.close()
 
 
-def raise_file_limit() -> None:
+def describe_access(access: Access, port: int) -> str:
+    """Where clients find the RPC, and whether all of it."""
+    where = "on every interface of this machine, port" if access.is_external else f"ws://{access.host}"
+    methods = "" if access.serves_unsafe else " (safe methods)"
+    return f"{where}{' ' if access.is_external else ':'}{port}{methods}"
+
+
+def raise_file_limit(clients_max: int) -> None:
     """Let this process open as many files as its clients can make it: short of them, it could not write its votes."""
+    needed = FILES_APART + FILES_PER_CLIENT * clients_max
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = FILES_MAX if hard == resource.RLIM_INFINITY else min(FILES_MAX, hard)
+    wanted = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    if wanted < FILES_MAX:
+    if wanted < needed:
         log.warning(
-            "this system lets the node open %d files, and many clients at once may need %d: raise the hard limit "
-            "(ulimit -Hn, or LimitNOFILE= of its service)",
+            "this system lets the node open %d files, and %d clients at once may need %d: raise the hard limit "
+            "(ulimit -Hn, or LimitNOFILE= of its service), or give a lower --rpc-max-connections",
             wanted,
-            FILES_MAX,
+            clients_max,
+            needed,
         )
 
 
@@ -187,7 +207,7 @@ class Node:
         self._gadget = self._make_gadget(config.role.keys)
         self._intake = Intake(ledger, executive, self.pool, self._network)
         self._reporter = Reporter(config.spec, ledger, self._why_stalled)
-        self._rpc = RpcServer(self, port=config.rpc_port)
+        self._rpc = RpcServer(self, config.rpc_port, access=config.access, limits=config.limits)
 
     def _make_gadget(self, keys: ValidatorKeys | None) -> Gadget | None:
         if keys is None:

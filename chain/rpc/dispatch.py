@@ -30,13 +30,17 @@ LOOP_ENTRIES_MAX = 256
 # The parser never lets go of the interpreter: one long text at a time, and then four times as long for the node.
 LONG_TEXTS = 1
 LONG_TEXTS_REST = 4.0
+# Substrate's words, which tools for operators look for.
+UNSAFE = "RPC call is unsafe to be called externally"
+UNSAFE_REMEDY = "ask a node that serves its own machine alone, or one started with --rpc-methods unsafe"
 
 
 class Dispatcher:
     """Answers the messages of all connections of one server."""
 
-    def __init__(self, backend: Backend, registry: Registry, limits: Limits) -> None:
+    def __init__(self, backend: Backend, registry: Registry, limits: Limits, *, serves_unsafe: bool) -> None:
         self._context = Context(backend)
+        self._serves_unsafe = serves_unsafe
         self._methods = registry.methods
         self._limits = limits
         self._long_texts = Threads(LONG_TEXTS, LONG_TEXTS_REST)
@@ -82,6 +86,8 @@ class Dispatcher:
 
     async def _call(self, request: Request, session: Session | None) -> object:
         method = self._methods.get(request.method)
+        if isinstance(method, Sync | Threaded | Async) and method.unsafe and not self._serves_unsafe:
+            raise RpcError(Code.METHOD_NOT_FOUND, UNSAFE, f"{request.method}: {UNSAFE_REMEDY}")
         match method:
             case None:
                 reason = f"{quote(request.method)}: rpc_methods lists what there is"

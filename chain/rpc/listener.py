@@ -29,7 +29,7 @@ from hypercorn.utils import parse_socket_addr
 
 from chain.pace import Turns
 from chain.rpc.errors import PortInUse
-from chain.rpc.protocol import Limits
+from chain.rpc.protocol import Limits, RateLimit
 
 log = logging.getLogger("potchain.rpc")
 
@@ -78,6 +78,19 @@ async def open_listener(host: str, port: int, limits: Limits) -> trio.SocketList
     return trio.SocketListener(sock)
 
 
+class Pace:
+    """How fast one connection asks: the application finds it in the connection's state."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._rate = RateLimit(limits.requests_per_second, limits.requests_burst, trio.current_time())
+
+    async def keep(self, calls: int) -> None:
+        """Wait until so many calls are within the rate: who asks faster waits in its own socket."""
+        delay = self._rate.delay(calls, trio.current_time())
+        if delay > 0:
+            await trio.sleep(delay)
+
+
 class Acceptor:
     """Hands connections to the application, at most `connections_max` at once; an idle one makes room for a new one."""
 
@@ -106,7 +119,8 @@ class Acceptor:
         if self.connections >= self._limits.connections_max and not await self._make_room():
             await self._turn_away(stream)
             return
-        connection = _Connection(self._app, self._config, self._context, ConnectionState({}), cast(Any, stream))
+        state = ConnectionState({"pace": Pace(self._limits)})
+        connection = _Connection(self._app, self._config, self._context, state, cast(Any, stream))
         connection.send_seconds = self._limits.send_seconds
         connection.turns = self._turns
         self._open.add(connection)

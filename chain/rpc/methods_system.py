@@ -80,7 +80,7 @@ def system_local_listen_addresses(context: Context) -> list[str]:
     return list(context.backend.listen_addresses)
 
 
-@registry.sync("system_peers")
+@registry.sync("system_peers", unsafe=True)
 def system_peers(context: Context) -> list[dict[str, Any]]:
     return [
         {

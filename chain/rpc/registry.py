@@ -1,6 +1,8 @@
 """The table of RPC methods: what each is called, where it runs, and how its parameters are read.
 
 `sync` handlers only touch memory and run on the event loop; `thread` handlers read the ledger or execute the runtime.
+`unsafe` ones change the node, tell what its operator may not want known, or cost far more than they take to ask: they
+are answered only where `Access` says so.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ class Sync:
 
     call: Callable[..., object]
     parameters: tuple[Parameter, ...]
+    unsafe: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,7 @@ class Threaded:
 
     call: Callable[..., object]
     parameters: tuple[Parameter, ...]
+    unsafe: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,7 @@ class Async:
 
     call: Callable[..., Awaitable[object]]
     parameters: tuple[Parameter, ...]
+    unsafe: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +68,17 @@ class Registry:
     def __init__(self) -> None:
         self.methods: dict[str, Method] = {}
 
-    def sync(self, *names: str) -> Callable[[Handler], Handler]:
+    def sync(self, *names: str, unsafe: bool = False) -> Callable[[Handler], Handler]:
         """Register a handler that answers from memory."""
-        return lambda handler: self._add(names, Sync(handler, parameters_of(handler)), handler)
+        return lambda handler: self._add(names, Sync(handler, parameters_of(handler), unsafe), handler)
 
-    def thread(self, *names: str) -> Callable[[Handler], Handler]:
+    def thread(self, *names: str, unsafe: bool = False) -> Callable[[Handler], Handler]:
         """Register a handler that reads the ledger or executes the runtime."""
-        return lambda handler: self._add(names, Threaded(handler, parameters_of(handler)), handler)
+        return lambda handler: self._add(names, Threaded(handler, parameters_of(handler), unsafe), handler)
 
-    def awaits(self, *names: str) -> Callable[[Handler], Handler]:
+    def awaits(self, *names: str, unsafe: bool = False) -> Callable[[Handler], Handler]:
         """Register an async handler."""
-        return lambda handler: self._add(names, Async(handler, parameters_of(handler)), handler)
+        return lambda handler: self._add(names, Async(handler, parameters_of(handler), unsafe), handler)
 
     def subscription(self, *names: str, ends: tuple[str, ...], notification: str) -> Callable[[Handler], Handler]:
         """Register an async context manager whose value is the items, with the methods that end it."""

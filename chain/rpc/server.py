@@ -25,6 +25,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from chain.pace import Turns
 from chain.pile import Pile
 from chain.rpc import protocol
+from chain.rpc.access import Access
 from chain.rpc.backend import Backend
 from chain.rpc.blob_routes import BlobRoutes
 from chain.rpc.body import BodyTooLarge, BodyTooSlow, read_body
@@ -33,7 +34,8 @@ from chain.rpc.errors import Code, RpcError
 from chain.rpc.listener import FULL, Acceptor, open_listener
 from chain.rpc.methods import all_methods
 from chain.rpc.methods_system import health
-from chain.rpc.protocol import Limits, RateLimit
+from chain.rpc.origin_gate import OriginGate
+from chain.rpc.protocol import Limits
 from chain.rpc.session import Outbox, Places, Session
 
 log = logging.getLogger("potchain.rpc")
@@ -56,17 +58,18 @@ class RpcServer:
     def __init__(
         self,
         backend: Backend,
-        host: str = "127.0.0.1",
         port: int = RPC_PORT,
         *,
+        access: Access | None = None,
         limits: Limits | None = None,
         routes: Sequence[BaseRoute] = (),
     ) -> None:
-        self.host = host
         self.port = port
+        self._access = access or Access()
         self._backend = backend
         self._limits = limits or Limits()
-        self._dispatcher = Dispatcher(backend, all_methods(backend.ledger.runtime), self._limits)
+        methods = all_methods(backend.ledger.runtime)
+        self._dispatcher = Dispatcher(backend, methods, self._limits, serves_unsafe=self._access.serves_unsafe)
         blobs = BlobRoutes(backend, self._limits)
         served = [
             *routes,
@@ -77,15 +80,21 @@ class RpcServer:
             Route("/blobs/{root}", blobs.get, methods=["GET"]),
             Route("/blobs/{root}", blobs.put, methods=["PUT"]),
         ]
-        # Every method is harmless to the node and every transaction is signed: any page may ask, as wallets do.
-        cors = Middleware(
-            CORSMiddleware, allow_origins=["*"], allow_methods=["GET", "POST", "PUT"], allow_headers=["*"]
-        )
+        origins = self._access.origins
+        browsers = [
+            Middleware(OriginGate, origins),
+            Middleware(
+                CORSMiddleware,
+                allow_origin_regex=origins.pattern,
+                allow_methods=["GET", "POST", "PUT"],
+                allow_headers=["*"],
+            ),
+        ]
         self._websockets = 0
         self._turns = Turns()
         self._places = Places(self._turns)
         self._pile = Pile(self._limits.waiting_bytes_max)
-        app = ASGIWrapper(cast(ASGIFramework, Starlette(routes=served, middleware=[cors])))
+        app = ASGIWrapper(cast(ASGIFramework, Starlette(routes=served, middleware=browsers)))
         self._acceptor = Acceptor(app, self._limits, self._turns)
 
     @property
@@ -95,7 +104,7 @@ class RpcServer:
 
     async def run(self, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; started with the port (chosen by the system for port 0). Raises `PortInUse`."""
-        listener = await open_listener(self.host, self.port, self._limits)
+        listener = await open_listener(self._access.host, self.port, self._limits)
         self.port = int(listener.socket.getsockname()[1])
         await trio.serve_listeners(self._acceptor, [listener], task_status=_Started(task_status, self.port))
 
@@ -114,7 +123,9 @@ class RpcServer:
             return PlainTextResponse(f"{error}\n", 408)
         except ClientDisconnect:
             return Response(status_code=400)
-        answer = await self._dispatcher.answer(await self._dispatcher.read(body), None)
+        message = await self._dispatcher.read(body)
+        await request.state.pace.keep(len(message.entries))
+        answer = await self._dispatcher.answer(message, None)
         return Response(status_code=204) if answer is None else _Answer(answer, self._pile)
 
     async def _health(self, request: Request) -> Response:
@@ -154,16 +165,13 @@ class RpcServer:
 
     async def _converse(self, websocket: WebSocket, session: Session, outbox: Outbox) -> None:
         """Answer one message after the other: a client that asks faster waits in its own socket."""
-        rate = RateLimit(self._limits.requests_per_second, self._limits.requests_burst, trio.current_time())
         while True:
             received = await websocket.receive()
             if received["type"] == "websocket.disconnect":
                 return
             text: str | bytes = received.get("text") or received.get("bytes") or ""
             message = await self._dispatcher.read(text)
-            delay = rate.delay(len(message.entries), trio.current_time())
-            if delay > 0:
-                await trio.sleep(delay)
+            await websocket.state.pace.keep(len(message.entries))
             answer = await self._dispatcher.answer(message, session)
             if answer is not None:
                 await outbox.put(answer)

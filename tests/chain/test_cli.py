@@ -34,17 +34,19 @@ def free_port() -> int:
 
 
 @contextmanager
-def running_node(base: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """A node that has said that it is ready."""
+def running_node(base: Path, *arguments: str) -> Iterator[list[str]]:
+    """A node that has said that it is ready, and all that it said before and then."""
     ports = (f"--rpc-port={free_port()}", f"--port={free_port()}")
     command = [sys.executable, "-m", "chain", f"--genesis={TESTNET}", f"--base-path={base}", *ports, *arguments]
     node = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     assert node.stdout is not None
+    lines = list[str]()
     try:
         for line in node.stdout:
+            lines.append(line.rstrip())
             if "ready" in line:
                 break
-        yield node
+        yield lines
     finally:
         node.terminate()
         node.wait(SECONDS_MAX)

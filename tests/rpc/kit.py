@@ -19,6 +19,7 @@ from chain.primitives.hashing import Hash
 from chain.primitives.keys import Keypair, Scheme
 from chain.primitives.seal import Phase, Seal, beacon_message, bitmap, vote_message
 from chain.primitives.types import Header
+from chain.rpc.access import Access
 from chain.rpc.backend import Peer
 from chain.rpc.broadcast import Broadcast
 from chain.rpc.protocol import Limits
@@ -205,12 +206,17 @@ def open_ledger(path: Path, history: int = HISTORY) -> tuple[Ledger, Executive]:
 
 @asynccontextmanager
 async def served(
-    path: Path, *, limits: Limits | None = None, port: int = 0, history: int = HISTORY
+    path: Path,
+    *,
+    access: Access | None = None,
+    limits: Limits | None = None,
+    port: int = 0,
+    history: int = HISTORY,
 ) -> AsyncIterator[Served]:
     """A node that serves on a port of its own for as long as the scope lasts."""
     ledger, executive = open_ledger(path / "db", history)
     node = MiniNode(ledger, executive, BlobStore(path / "blobs", 256 * 1024 * 1024))
-    server = RpcServer(node, port=port, limits=limits)
+    server = RpcServer(node, port, access=access, limits=limits)
     try:
         async with trio.open_nursery() as nursery:
             it = Served(node, server)

@@ -1,0 +1,164 @@
+"""The flags of a node that say whom its RPC port serves and how much, as Substrate calls them.
+
+Each is None where the command line says nothing, so that a launcher passes on what it was told and no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from typing import Annotated
+
+import typer
+
+from chain.cli_common import UserError
+from chain.rpc.access import EVERY_INTERFACE, LOOPBACK, Access, Origins, RpcMethods, WrongOrigin
+from chain.rpc.protocol import Limits
+
+MIB = 1024 * 1024
+# Reading JSON holds the interpreter, 18 ms a MiB: more at once would be felt by every vote.
+REQUEST_MIB_MAX = 16.0
+# Clients take messages of up to 32 MiB.
+RESPONSE_MIB_MAX = 16.0
+# Each takes some 50 kB, and up to six files.
+CONNECTIONS_MAX = 10_000
+DEFAULTS = Limits()
+
+Methods = Annotated[
+    RpcMethods | None,
+    typer.Option(
+        help="Which RPC methods to answer. Unsafe ones change the node, or cost it much: auto answers them only while "
+        "no other machine can ask. Behind a proxy, say safe. [default: auto]",
+        show_default=False,
+    ),
+]
+External = Annotated[
+    bool,
+    typer.Option(
+        "--rpc-external",
+        help="Serve RPC to other machines too, on every interface of this one. A validator should not: let a full "
+        "node do it.",
+    ),
+]
+UnsafeExternal = Annotated[
+    bool, typer.Option("--unsafe-rpc-external", help="The same, also on a validator: its operator knows the risk.")
+]
+Cors = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ORIGINS",
+        help="Web pages that may use this node from a browser, by origin and separated by commas, such as "
+        "https://example.org,http://localhost:*; or all. [default: pages of this machine and https://polkadot.js.org]",
+        show_default=False,
+    ),
+]
+MaxConnections = Annotated[
+    int | None,
+    typer.Option(
+        metavar="NUMBER",
+        min=1,
+        max=CONNECTIONS_MAX,
+        help="RPC clients at once; a quarter of the places is kept for those that come for one answer. "
+        f"[default: {DEFAULTS.connections_max}]",
+        show_default=False,
+    ),
+]
+MaxSubscriptions = Annotated[
+    int | None,
+    typer.Option(
+        metavar="NUMBER",
+        min=1,
+        max=DEFAULTS.subscriptions_total_max,
+        help=f"Subscriptions of one RPC client at once. [default: {DEFAULTS.subscriptions_max}]",
+        show_default=False,
+    ),
+]
+MaxRequestSize = Annotated[
+    float | None,
+    typer.Option(
+        metavar="MIB",
+        min=0.25,
+        max=REQUEST_MIB_MAX,
+        help=f"Longest RPC request, in MiB. [default: {DEFAULTS.request_bytes_max / MIB:g}]",
+        show_default=False,
+    ),
+]
+MaxResponseSize = Annotated[
+    float | None,
+    typer.Option(
+        metavar="MIB",
+        min=0.25,
+        max=RESPONSE_MIB_MAX,
+        help=f"Longest RPC answer, in MiB. [default: {DEFAULTS.response_bytes_max / MIB:g}]",
+        show_default=False,
+    ),
+]
+RateLimit = Annotated[
+    int | None,
+    typer.Option(
+        metavar="NUMBER",
+        min=1,
+        max=1_000_000,
+        help="RPC calls a minute on one connection; further ones are answered later. "
+        f"[default: {DEFAULTS.requests_per_second * 60:.0f}]",
+        show_default=False,
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFlags:
+    """What the command line says. Each field is called as its flag is."""
+
+    rpc_methods: RpcMethods | None = None
+    rpc_external: bool = False
+    unsafe_rpc_external: bool = False
+    rpc_cors: str | None = None
+    rpc_max_connections: int | None = None
+    rpc_max_subscriptions_per_connection: int | None = None
+    rpc_max_request_size: float | None = None
+    rpc_max_response_size: float | None = None
+    rpc_rate_limit: int | None = None
+
+    def words(self) -> Iterator[str]:
+        """The same for another command line."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            flag = "--" + field.name.replace("_", "-")
+            if value is True:
+                yield flag
+            elif value not in (None, False):
+                yield f"{flag}={value}"
+
+    def access(self, *, is_validator: bool) -> Access:
+        """Whom the RPC serves; UserError for what cannot be, and for what puts a validator at risk unknowingly."""
+        methods = self.rpc_methods or RpcMethods.AUTO
+        # Substrate's rule, to the letter: who asks for unsafe methods has thought about the risk.
+        if self.rpc_external and is_validator and methods is not RpcMethods.UNSAFE and not self.unsafe_rpc_external:
+            raise UserError(
+                "--rpc-external lets everybody who reaches this validator slow it down: serve RPC from a full node "
+                "beside it, or give --unsafe-rpc-external if you know the risk"
+            )
+        try:
+            origins = Origins() if self.rpc_cors is None else Origins.parse(self.rpc_cors)
+        except WrongOrigin as error:
+            raise UserError(f"--rpc-cors: {error}") from None
+        is_external = self.rpc_external or self.unsafe_rpc_external
+        return Access(EVERY_INTERFACE if is_external else LOOPBACK, methods, origins)
+
+    def limits(self) -> Limits:
+        """How much the RPC grants to its clients."""
+        limits = DEFAULTS
+        if self.rpc_max_connections is not None:
+            # In the proportion of the defaults, and one at least.
+            websockets = self.rpc_max_connections - self.rpc_max_connections // 4
+            limits = replace(limits, connections_max=self.rpc_max_connections, websockets_max=websockets)
+        if self.rpc_max_subscriptions_per_connection is not None:
+            limits = replace(limits, subscriptions_max=self.rpc_max_subscriptions_per_connection)
+        if self.rpc_max_request_size is not None:
+            limits = replace(limits, request_bytes_max=int(self.rpc_max_request_size * MIB))
+        if self.rpc_max_response_size is not None:
+            limits = replace(limits, response_bytes_max=int(self.rpc_max_response_size * MIB))
+        if self.rpc_rate_limit is not None:
+            limits = replace(limits, requests_per_second=self.rpc_rate_limit / 60, requests_burst=self.rpc_rate_limit)
+        return limits

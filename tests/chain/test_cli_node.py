@@ -1,0 +1,128 @@
+"""The flags of a node: what they do to a node that runs, what they refuse, and what a launcher passes on."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from chain.cli_node import NodeFlags
+from chain.launcher import Launch, _children
+from chain.rpc.access import EVERY_INTERFACE, LOOPBACK, RpcMethods
+from genesis.spec import load
+from tests.chain.test_cli import TESTNET, free_port, potchain, refusal, running_node
+
+NODE = ("--genesis", TESTNET, "--full-node")
+
+
+def ask(port: int, method: str, **headers: str) -> Any:
+    call = {"jsonrpc": "2.0", "id": 1, "method": method, "params": []}
+    return httpx.post(f"http://127.0.0.1:{port}", json=call, headers=headers, trust_env=False)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--rpc-methods", "none"), "'none' is not one of 'auto', 'safe', 'unsafe'"),
+        (("--rpc-cors", "example.org"), "--rpc-cors: expected all, or origins such as https://example.org"),
+        (("--rpc-cors", "https://example.org/"), "without a path, got 'https://example.org/'"),
+        (("--rpc-max-connections", "0"), "'--rpc-max-connections'"),
+        (("--rpc-max-connections", "many"), "'--rpc-max-connections': "),
+        (("--rpc-max-subscriptions-per-connection", "5000"), "4096"),
+        (("--rpc-max-request-size", "17"), "'--rpc-max-request-size'"),
+        (("--rpc-max-request-size", "nan"), "'--rpc-max-request-size'"),
+        (("--rpc-max-response-size", "-1"), "'--rpc-max-response-size'"),
+        (("--rpc-rate-limit", "0"), "'--rpc-rate-limit'"),
+    ],
+)
+def test_a_flag_that_is_wrong_is_named_with_what_it_takes(tmp_path: Path, words: tuple[str, ...], message: str) -> None:
+    assert message in refusal(*NODE, "--base-path", tmp_path, *words)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", [("--rpc-external",), ("--rpc-external", "--rpc-methods", "safe")])
+def test_a_validator_is_not_opened_to_the_world_by_the_way(tmp_path: Path, words: tuple[str, ...]) -> None:
+    message = refusal("--genesis", TESTNET, "--validator", "alice", "--base-path", tmp_path, *words)
+    assert "--unsafe-rpc-external" in message
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("flag", "value"), [("--name", "carol"), ("--bootnode", "127.0.0.1:1")])
+def test_flags_of_one_node_are_refused_for_a_whole_network(tmp_path: Path, flag: str, value: str) -> None:
+    assert "--full-node" in refusal("--genesis", TESTNET, "--base-path", tmp_path, flag, value)
+
+
+def test_a_node_on_every_interface_answers_safe_methods_and_says_so(tmp_path: Path) -> None:
+    port = free_port()
+    words = ("--full-node", "--rpc-external", f"--rpc-port={port}", "--rpc-cors=https://wallet.example")
+    with running_node(tmp_path, *words) as lines:
+        assert f"RPC on every interface of this machine, port {port} (safe methods)," in lines[-1]
+        assert ask(port, "system_peers").json()["error"]["message"] == "RPC call is unsafe to be called externally"
+        assert ask(port, "system_name", origin="https://wallet.example").json()["result"] == "potchain"
+        assert ask(port, "system_name", origin="http://localhost:3000").status_code == 403
+
+
+def test_limits_are_what_the_command_line_says(tmp_path: Path) -> None:
+    port = free_port()
+    words = ("--full-node", f"--rpc-port={port}", "--rpc-max-request-size=0.25", "--rpc-max-response-size=0.25")
+    with running_node(tmp_path, *words):
+        too_long = "x" * (256 * 1024)
+        assert ask(port, too_long).status_code == 413
+        assert ask(port, "system_peers").json()["result"] == []
+    limits = NodeFlags(
+        rpc_max_connections=8, rpc_max_subscriptions_per_connection=7, rpc_max_response_size=1.5, rpc_rate_limit=60
+    ).limits()
+    assert (limits.connections_max, limits.websockets_max, limits.subscriptions_max) == (8, 6, 7)
+    assert (limits.response_bytes_max, limits.requests_per_second, limits.requests_burst) == (3 * 2**19, 1.0, 60)
+    assert NodeFlags(rpc_max_connections=1).limits().websockets_max == 1
+
+
+ALL_FLAGS = NodeFlags(
+    rpc_methods=RpcMethods.SAFE,
+    rpc_external=True,
+    unsafe_rpc_external=True,
+    rpc_cors="https://a.example,null",
+    rpc_max_connections=9,
+    rpc_max_subscriptions_per_connection=8,
+    rpc_max_request_size=1.5,
+    rpc_max_response_size=2,
+    rpc_rate_limit=7,
+)
+
+
+def test_every_flag_can_be_passed_on_and_is_one_that_the_help_explains() -> None:
+    words = list(ALL_FLAGS.words())
+    assert [word.partition("=")[0] for word in words] == [
+        "--" + field.name.replace("_", "-") for field in fields(NodeFlags)
+    ]
+    assert list(NodeFlags().words()) == []
+    explained = re.findall(r"^  (--[a-z-]+)", potchain("--help").stdout, re.MULTILINE)
+    assert {word.partition("=")[0] for word in words} <= set(explained)
+
+
+def test_a_launcher_passes_the_flags_to_its_nodes_and_to_nobody_else() -> None:
+    words = tuple(ALL_FLAGS.words())
+    plan = Launch(load(TESTNET), Path("data"), EVERY_INTERFACE, 9944, 30333, words, False)
+    told = {child.name for child in _children(plan) if set(words) <= set(child.arguments)}
+    untold = {child.name for child in _children(plan) if not set(words) & set(child.arguments)}
+    assert told == {"alice", "bob", "charlie", "dave"}
+    assert told | untold == {child.name for child in _children(plan)}
+
+
+def test_development_validators_may_be_reached_from_elsewhere(tmp_path: Path) -> None:
+    """Their keys are known to all; only unsafe methods are kept from others."""
+    with running_node(tmp_path, "--validator=alice", "--unsafe-rpc-external") as lines:
+        assert "(safe methods)" in lines[-1]
+    assert NodeFlags(rpc_external=True).access(is_validator=False).host == EVERY_INTERFACE
+    assert NodeFlags().access(is_validator=True).host == LOOPBACK
+    assert NodeFlags(rpc_external=True, rpc_methods=RpcMethods.UNSAFE).access(is_validator=True).serves_unsafe
+
+
+def test_unsafe_methods_for_everybody_are_warned_of(tmp_path: Path) -> None:
+    with running_node(tmp_path, "--full-node", "--rpc-external", "--rpc-methods=unsafe") as lines:
+        assert any("put a proxy that filters methods in front of it" in line for line in lines)
+        assert "(safe methods)" not in lines[-1]
