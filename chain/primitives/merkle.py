@@ -13,7 +13,8 @@ What is stored is the above followed by the children's ids (u64 each). Integers 
 branch are in nibble order; a branch without a value has at least two. In memory a path is a hexadecimal string.
 """
 
-import struct
+from __future__ import annotations
+
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -65,31 +66,48 @@ def root_hash(root: Root | None) -> Hash:
     return EMPTY_ROOT if root is None else root.hash
 
 
-# Where a node is stored and its hash, as in `Root`; plain tuples are made three times as fast, and an update of a large
-# tree makes tens of thousands.
-_Place = tuple[int, Hash]
-
-
 class _Node:
-    """A node in memory, being changed. A child that nobody has looked into yet is still a place."""
+    """A node in memory, being changed.
 
-    __slots__ = ("children", "dirty", "path", "stored", "value")
+    Its children are the bits of `bitmap`, and `hashes` and `ids` are theirs as the tree has stored them, in the order
+    of nibbles. `loaded` are those that somebody has looked into, or that are new: `write` brings their bytes up to
+    date. Few of the sixteen are ever looked into, so the others are never taken apart.
+    """
 
-    def __init__(self, path: str, value: bytes | None, stored: _Place | None) -> None:
+    __slots__ = ("bitmap", "dirty", "hashes", "ids", "loaded", "path", "stored_id", "value")
+
+    def __init__(self, path: str, value: bytes | None, stored_id: int | None) -> None:
         self.path = path
         self.value = value
-        self.children: list[_Node | _Place | None] | None = None
-        self.stored = stored
-        self.dirty = stored is None
+        self.bitmap = 0
+        self.hashes = bytearray()
+        self.ids = bytearray()
+        self.loaded: dict[int, _Node] = {}
+        self.stored_id = stored_id
+        self.dirty = stored_id is None
+
+    def rank(self, number: int) -> int:
+        """How many children come before the one of a nibble."""
+        return (self.bitmap & (1 << number) - 1).bit_count()
+
+    def adopt(self, number: int, child: _Node) -> None:
+        """Take a child where there was none."""
+        rank = self.rank(number)
+        self.hashes[32 * rank : 32 * rank] = bytes(32)
+        self.ids[8 * rank : 8 * rank] = bytes(8)
+        self.bitmap |= 1 << number
+        self.loaded[number] = child
+
+    def drop(self, number: int) -> None:
+        """Be without a child."""
+        rank = self.rank(number)
+        del self.hashes[32 * rank : 32 * rank + 32], self.ids[8 * rank : 8 * rank + 8], self.loaded[number]
+        self.bitmap &= ~(1 << number)
 
 
 @lru_cache(maxsize=65536)  # One entry a possible bitmap.
 def _members(bitmap: int) -> tuple[int, ...]:
     return tuple(index for index in range(16) if bitmap >> index & 1)
-
-
-_IDS: Final = tuple(struct.Struct(f"<{count}Q") for count in range(17))
-_HASHES_AND_IDS: Final = tuple(struct.Struct("<" + "32s" * count + f"{count}Q") for count in range(17))
 
 
 def _parse(node: bytes) -> tuple[str, bytes | None, int, int]:
@@ -116,18 +134,15 @@ def _place(node: bytes, bitmap: int, hashes: int, rank: int) -> Root:
     return Root(int.from_bytes(node[id_at : id_at + 8], "little"), node[at : at + 32])
 
 
-def _load(reader: NodeReader, place: _Place) -> _Node:
-    node = reader.node(place[0])
-    path, value, bitmap, position = _parse(node)
-    loaded = _Node(path, value, place)
+def _load(reader: NodeReader, node_id: int) -> _Node:
+    node = reader.node(node_id)
+    path, value, bitmap, hashes = _parse(node)
+    loaded = _Node(path, value, node_id)
     if bitmap:
-        members = _members(bitmap)
-        count = len(members)
-        fields = _HASHES_AND_IDS[count].unpack_from(node, position)
-        children: list[_Node | _Place | None] = [None] * 16
-        for index, child in zip(members, zip(fields[count:], fields[:count], strict=True), strict=True):
-            children[index] = child
-        loaded.children = children
+        ids = hashes + 32 * bitmap.bit_count()
+        loaded.bitmap = bitmap
+        loaded.hashes += node[hashes:ids]
+        loaded.ids += node[ids:]
     return loaded
 
 
@@ -172,7 +187,7 @@ class _Writer:
 
     def __init__(self, reader: NodeReader, root: Root | None, next_id: int) -> None:
         self.reader = reader
-        self.top = None if root is None else _load(reader, root)
+        self.top = None if root is None else _load(reader, root.id)
         self.next_id = next_id
         self.new_nodes: list[tuple[int, bytes]] = []
         self.stale: list[int] = []
@@ -195,12 +210,11 @@ class _Writer:
                     return
                 node.value = value
                 break
-            child = self._child(node, path[at])
+            number = _NUMBER[path[at]]
             at += 1
+            child = self._child(node, number)
             if child is None:
-                if node.children is None:
-                    node.children = [None] * 16
-                node.children[_NUMBER[path[at - 1]]] = _Node(path[at:], value, None)
+                node.adopt(number, _Node(path[at:], value, None))
                 break
             node = child
         _soil(above)
@@ -219,98 +233,78 @@ class _Writer:
                 node.value = None
                 _soil(above)
                 return True
-            node = self._child(node, path[at])
+            node = self._child(node, _NUMBER[path[at]])
             at += 1
         return False
 
     def reduce(self, node: _Node) -> _Node | None:
         """Drop nodes that hold nothing, and join a branch that holds one child with that child."""
-        children = node.children
-        if children is not None:
-            only, count = 0, 0
-            for index, child in enumerate(children):
-                if child is None:
-                    continue
-                if isinstance(child, _Node) and child.dirty:
-                    children[index] = child = self.reduce(child)
-                if child is not None:
-                    only = index
-                    count += 1
-            if count == 1 and node.value is None:
-                child = children[only]
-                assert child is not None
-                if isinstance(child, tuple):
-                    child = _load(self.reader, child)
-                child.path = node.path + _NIBBLES[only] + child.path
-                child.dirty = True
-                self._forget(node)
-                return child
-            if count:
-                return node
-            node.children = None
+        for number, child in list(node.loaded.items()):
+            if child.dirty:
+                reduced = self.reduce(child)
+                if reduced is None:
+                    node.drop(number)
+                else:
+                    node.loaded[number] = reduced
         if node.value is not None:
             return node
+        if node.bitmap & node.bitmap - 1:  # two children or more
+            return node
         self._forget(node)
-        return None
+        if not node.bitmap:
+            return None
+        number = node.bitmap.bit_length() - 1
+        only = self._child(node, number)
+        assert only is not None
+        only.path = node.path + _NIBBLES[number] + only.path
+        only.dirty = True
+        return only
 
-    def write(self, node: _Node) -> _Place:
+    def write(self, node: _Node) -> Root:
         """Encode a changed node after its changed children, and return where it will be."""
         length = len(node.path)
         path = length.to_bytes(2, "little") + bytes.fromhex(node.path if length % 2 == 0 else node.path + "0")
         value = node.value
-        if node.children is None:
+        if not node.bitmap:
             assert value is not None
             encoded = stored = b"\x00" + path + value
         else:
-            bitmap, bit = 0, 1
-            hashes: list[bytes] = []
-            ids: list[int] = []
-            for child in node.children:
-                if child is not None:
-                    if isinstance(child, tuple):
-                        place = child
-                    elif child.dirty:
-                        place = self.write(child)
-                    else:
-                        assert child.stored is not None
-                        place = child.stored
-                    ids.append(place[0])
-                    hashes.append(place[1])
-                    bitmap |= bit
-                bit <<= 1
+            hashes, ids = node.hashes, node.ids
+            for number, child in node.loaded.items():
+                if child.dirty:
+                    child_id, child_hash = self.write(child)
+                    rank = node.rank(number)
+                    hashes[32 * rank : 32 * rank + 32] = child_hash
+                    ids[8 * rank : 8 * rank + 8] = child_id.to_bytes(8, "little")
             if value is None:
-                encoded = b"\x01" + path + bitmap.to_bytes(2, "little") + b"".join(hashes)
+                encoded = b"\x01" + path + node.bitmap.to_bytes(2, "little") + hashes
             else:
                 encoded = b"".join(
-                    (b"\x02", path, bitmap.to_bytes(2, "little"), len(value).to_bytes(4, "little"), value, *hashes)
+                    (b"\x02", path, node.bitmap.to_bytes(2, "little"), len(value).to_bytes(4, "little"), value, hashes)
                 )
-            stored = encoded + _IDS[len(ids)].pack(*ids)
+            stored = encoded + ids
         self._forget(node)
         node_id = self.next_id
         self.next_id += 1
         self.new_nodes.append((node_id, stored))
-        return node_id, blake2_256(encoded)
+        return Root(node_id, blake2_256(encoded))
 
-    def _child(self, node: _Node, nibble: str) -> _Node | None:
-        if node.children is None:
-            return None
-        number = _NUMBER[nibble]
-        child = node.children[number]
-        if isinstance(child, tuple):
-            node.children[number] = child = _load(self.reader, child)
+    def _child(self, node: _Node, number: int) -> _Node | None:
+        child = node.loaded.get(number)
+        if child is None and node.bitmap >> number & 1:
+            at = 8 * node.rank(number)
+            child = node.loaded[number] = _load(self.reader, int.from_bytes(node.ids[at : at + 8], "little"))
         return child
 
     def _replace(self, above: list[_Node], path: str, at: int, node: _Node) -> None:
         if not above:
             self.top = node
             return
-        siblings = above[-1].children
-        assert siblings is not None
-        siblings[_NUMBER[path[at - 1]]] = node
+        above[-1].loaded[_NUMBER[path[at - 1]]] = node
 
     def _forget(self, node: _Node) -> None:
-        if node.stored is not None:
-            self.stale.append(node.stored[0])
+        if node.stored_id is not None:
+            self.stale.append(node.stored_id)
 
 
 def _split(node: _Node, rest: str, value: bytes) -> _Node:
@@ -320,14 +314,13 @@ def _split(node: _Node, rest: str, value: bytes) -> _Node:
     while shared < len(rest) and own[shared] == rest[shared]:
         shared += 1
     branch = _Node(own[:shared], None, None)
-    branch.children = [None] * 16
-    branch.children[_NUMBER[own[shared]]] = node
+    branch.adopt(_NUMBER[own[shared]], node)
     node.path = own[shared + 1 :]
     node.dirty = True
     if shared == len(rest):
         branch.value = value
     else:
-        branch.children[_NUMBER[rest[shared]]] = _Node(rest[shared + 1 :], value, None)
+        branch.adopt(_NUMBER[rest[shared]], _Node(rest[shared + 1 :], value, None))
     return branch
 
 
@@ -359,7 +352,7 @@ def update(reader: NodeReader, root: Root | None, changes: Mapping[bytes, bytes 
         return Update(root, [], [])
     if removed:
         top = writer.reduce(top)
-    return Update(None if top is None else Root(*writer.write(top)), writer.new_nodes, writer.stale)
+    return Update(None if top is None else writer.write(top), writer.new_nodes, writer.stale)
 
 
 def get(reader: NodeReader, root: Root | None, key: bytes) -> bytes | None:
