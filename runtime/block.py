@@ -17,13 +17,14 @@ from runtime.extensions import (
     Environment,
     Meter,
     SignatureMemo,
+    check_class,
     check_mortality,
     check_nonce,
     check_sender,
     check_signature,
     decode_transaction,
 )
-from runtime.framework import Call, CallInfo, EventLog, Module
+from runtime.framework import Call, EventLog, Module
 from runtime.limits import BLOCK_WEIGHT_MAX
 from runtime.modules.system import System
 from runtime.modules.transaction_payment import TransactionPayment
@@ -31,6 +32,7 @@ from runtime.state import Overlay, StateReader
 from runtime.types import (
     AccountInfo,
     ApplyExtrinsic,
+    Dispatched,
     DispatchError,
     DispatchInfo,
     EventRecord,
@@ -88,7 +90,6 @@ class BlockBuilder(Generic[V]):
         self._runtime = runtime
         self._memo = memo
         self.meter = Meter()
-        self._infos: dict[CallInfo, tuple[DispatchInfo, DispatchInfo]] = {}
         self._system = self.modules.module(System)
         self._payment = self.modules.module(TransactionPayment)
         previous = self._system.height
@@ -117,7 +118,7 @@ class BlockBuilder(Generic[V]):
         made = []
         for module in self._required:
             path = f"{module.info.attribute}.{module.inherent}"
-            call = Call(self._runtime.call_info(path), module.create_inherent(data))
+            call = self._runtime.call_info(path).bind(module.create_inherent(data))
             made.append(encode_extrinsic(self._runtime.encode_call(call)))
         return made
 
@@ -149,21 +150,6 @@ class BlockBuilder(Generic[V]):
         self._system.end_block(self.log, self.meter.by_class())
         return Executed(self.overlay.changes(), self.log.records, self.extrinsics, self.meter.total)
 
-    def dispatch(self, call: Call, origin: Origin) -> Pays:
-        """Run a call in a transaction of its own: a DispatchError undoes its writes and events, then propagates."""
-        overlay, log = self.overlay, self.log
-        events = len(log.records)
-        overlay.begin()
-        try:
-            info = call.info
-            pays = info.function(self.modules.__dict__[info.module.attribute], origin, *call.args)
-        except DispatchError:
-            overlay.rollback()
-            log.truncate(events)
-            raise
-        overlay.commit()
-        return Pays.YES if pays is None else pays
-
     def _apply_inherent(self, raw: bytes, module: Module) -> Applied:
         position = len(self.extrinsics)
         path = f"{module.info.attribute}.{module.inherent}"
@@ -176,11 +162,12 @@ class BlockBuilder(Generic[V]):
             kind = "unsigned" if extrinsic.signature is None else "signed"
             raise InvalidBlock(f"expected extrinsic {position} to be the inherent {path}, got {kind} {call.path}")
         try:
-            self.dispatch(call, Origin.none())
+            used = self.modules.dispatch(call, Origin.none())
         except DispatchError as error:
             raise InvalidBlock(f"extrinsic {position}: {path}: {type(error).__name__}: {error}") from error
-        self.meter.add(call.info, len(raw))
-        self._system.emit(System.ExtrinsicSuccess(self._dispatch_info(call.info, Pays.NO)))
+        info = DispatchInfo(used.weight, call.dispatch_info.class_, Pays.NO)
+        self.meter.add(info, len(raw))
+        self._system.emit(System.ExtrinsicSuccess(info))
         self.extrinsics.append(raw)
         return Applied(0, None)
 
@@ -189,13 +176,14 @@ class BlockBuilder(Generic[V]):
         extrinsic = decode_transaction(self._runtime, raw)
         signed, sender = check_sender(extrinsic)
         call: Call = extrinsic.call
-        info = call.info
+        charged, length = call.dispatch_info, len(raw)
+        check_class(call)
         era_hash, _ = check_mortality(system, environment, signed.era)
         account = system.account[sender]
         check_nonce(account, signed.nonce, future=False)
-        self.meter.check(info, len(raw))
+        self.meter.check(call, length)
         tip = signed.tip
-        fee = payment.fee(len(raw), info)
+        fee = payment.fee(length, charged)
         payment.ensure_payable(account, fee + tip)
         check_signature(self._runtime, environment, extrinsic, signed, era_hash, self._memo)
 
@@ -203,30 +191,18 @@ class BlockBuilder(Generic[V]):
             account.nonce + 1, account.consumers, account.providers, account.sufficients, account.data
         )
         payment.charge(sender, fee + tip)
+        failure: DispatchError | None = None
         try:
-            pays = self.dispatch(call, Origin.signed(sender))
+            used = self.modules.dispatch(call, Origin.signed(sender))
         except DispatchError as error:
-            failure: DispatchError | None = error
-            pays = Pays.YES
-        else:
-            failure = None
-        if not info.pays_fee:
-            pays = Pays.NO
-        paid = payment.settle(sender, fee, tip, refund=pays is Pays.NO)
-        dispatch_info = self._dispatch_info(info, pays)
+            failure = error
+            used = Dispatched(call.used_by(error), charged.pays_fee)
+        info = DispatchInfo(used.weight, charged.class_, used.pays_fee)
+        paid = payment.settle(sender, fee, tip, due=payment.fee(length, info))
         if failure is None:
-            system.emit(System.ExtrinsicSuccess(dispatch_info))
+            system.emit(System.ExtrinsicSuccess(info))
         else:
-            system.emit(System.ExtrinsicFailed(self._runtime.fault_of(failure), dispatch_info))
-        self.meter.add(info, len(raw))
+            system.emit(System.ExtrinsicFailed(self._runtime.fault_of(failure), info))
+        self.meter.add(info, length)
         self.extrinsics.append(raw)
         return Applied(paid, failure)
-
-    def _dispatch_info(self, call: CallInfo, pays: Pays) -> DispatchInfo:
-        found = self._infos.get(call)
-        if found is None:
-            found = self._infos[call] = (
-                DispatchInfo(call.weight, call.dispatch_class, Pays.YES),
-                DispatchInfo(call.weight, call.dispatch_class, Pays.NO),
-            )
-        return found[pays]

@@ -9,21 +9,15 @@ import inspect
 from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from typing import Any, Final, Generic, TypeVar
+from weakref import ref
 
 from chain.primitives.scale import H256, Codec, ScaleError, Struct, Vec, codec_of
 from chain.primitives.types import Id, MultiAddress
-from runtime.framework import Call, CallInfo, ErrorInfo, EventInfo, EventLog, Module, ModuleInfo, describe
+from runtime.faults import DispatchFault, FaultModule, ModuleError
+from runtime.framework import Call, CallInfo, ErrorInfo, EventInfo, EventLog, Module, ModuleInfo, describe, with_calls
 from runtime.state import Snapshot, State, StateReader
 from runtime.storage import snake_case
-from runtime.types import (
-    DispatchError,
-    DispatchFault,
-    EventPhase,
-    EventRecord,
-    FaultModule,
-    ModuleError,
-    RuntimeVersion,
-)
+from runtime.types import Dispatched, DispatchError, EventPhase, EventRecord, Origin, Pays, RuntimeVersion, Weight
 
 V = TypeVar("V", bound="View", covariant=True)
 M = TypeVar("M", bound=Module)
@@ -37,6 +31,10 @@ APIS: Final = (
     ("TransactionPaymentApi", 4),
 )
 
+# How deep calls may lie in calls. A level takes up to four of Python's frames to decode and as many to dispatch, so
+# that this many stay far below its limit of 1,000 wherever a node meets them; wallets nest three or four deep.
+CALL_DEPTH_MAX: Final = 32
+
 _ADDRESS: Final = codec_of(MultiAddress)
 
 
@@ -44,13 +42,35 @@ class View:
     """The modules of a runtime over one state. A runtime's own subclass declares their types as attributes."""
 
     def __init__(self, runtime: Runtime[Any], state: State, log: EventLog) -> None:
-        modules = {info.attribute: info.cls(info, state, log) for info in runtime.modules}
+        me = ref(self)
+        modules = {info.attribute: info.cls(info, state, log, me) for info in runtime.modules}
         for info in runtime.modules:
             module = modules[info.attribute]
             for neighbour, attribute in runtime.neighbours[info.attribute]:
                 setattr(module, neighbour, modules[attribute])
         self.__dict__.update(modules)
         self.modules = tuple(modules.values())
+        self._state = state
+        self._log = log
+
+    def dispatch(self, call: Call, origin: Origin) -> Dispatched:
+        """Run a call in a transaction of its own: a DispatchError undoes its writes and events, then propagates."""
+        state, log = self._state, self._log
+        info, charged = call.info, call.dispatch_info
+        events = len(log.records)
+        state.begin()
+        try:
+            said: Pays | Weight | None = info.function(self.__dict__[info.module.attribute], origin, *call.args)
+        except DispatchError:
+            state.rollback()
+            log.truncate(events)
+            raise
+        state.commit()
+        if said is None:
+            return Dispatched(charged.weight, charged.pays_fee)
+        if isinstance(said, Pays):
+            return Dispatched(charged.weight, said if charged.pays_fee is Pays.YES else Pays.NO)
+        return Dispatched(charged.weight.at_most(said), charged.pays_fee)
 
     def module(self, cls: type[M]) -> M:
         """The module of a class."""
@@ -60,18 +80,31 @@ class View:
 
 
 class CallCodec(Codec[Call]):
-    """`RuntimeCall`: the module's index, the call's index, the arguments."""
+    """`RuntimeCall`: the module's index, the call's index, the arguments.
+
+    Calls inside of calls are decoded by codecs of their own, one a level, and the last level's refuse to: so the bound
+    needs no counter, which threads would have to share.
+    """
 
     size_min = 2
 
-    def __init__(self, path: tuple[str, ...], modules: tuple[ModuleInfo, ...]) -> None:
+    def __init__(self, path: tuple[str, ...]) -> None:
         self.path = path
+        self.modules: tuple[ModuleInfo, ...] = ()
+        self._calls: dict[bytes, tuple[CallInfo, tuple[Callable[[bytes, int], tuple[Any, int]], ...]]] = {}
+
+    def bind(self, modules: tuple[ModuleInfo, ...]) -> None:
+        """Learn the calls, which could not be described without this codec where they carry calls."""
         self.modules = modules
-        self._calls: dict[bytes, tuple[CallInfo, tuple[Callable[[bytes, int], tuple[Any, int]], ...]]] = {
-            call.prefix: (call, tuple(codec.decode_at for _, codec in call.arguments))
-            for module in modules
-            for call in module.calls.values()
-        }
+        calls = [call for module in modules for call in module.calls.values()]
+        inner: Codec[Call] = _TooDeep()
+        for depth in reversed(range(CALL_DEPTH_MAX)):
+            level = self if depth == 0 else CallCodec(self.path)
+            level._calls = {
+                call.prefix: (call, tuple(with_calls(codec, inner, self).decode_at for _, codec in call.arguments))
+                for call in calls
+            }
+            inner = level
 
     def encode(self, value: Call) -> bytes:
         info = value.info
@@ -93,7 +126,17 @@ class CallCodec(Codec[Call]):
         for decode_at in decoders:
             argument, start = decode_at(data, start)
             arguments.append(argument)
-        return Call(info, tuple(arguments)), start
+        return info.bind(tuple(arguments)), start
+
+
+class _TooDeep(Codec[Call]):
+    """In place of the calls that would lie too deep."""
+
+    size_min = 2
+
+    def decode_at(self, data: bytes, offset: int) -> tuple[Call, int]:
+        del data
+        raise ScaleError(f"expected calls nested at most {CALL_DEPTH_MAX} deep, got one more at byte {offset}")
 
 
 class EventCodec(Codec[object]):
@@ -174,9 +217,10 @@ class Runtime(Generic[V]):
             state_version=1,
         )
         self.path = f"{spec_name}_runtime"
+        self.call_codec = CallCodec((self.path, "RuntimeCall"))
         self.modules = tuple(describe(cls, index, self) for index, cls in sorted(modules.items()))
         self.neighbours = {info.attribute: self._neighbours(info.cls) for info in self.modules}
-        self.call_codec = CallCodec((self.path, "RuntimeCall"), self.modules)
+        self.call_codec.bind(self.modules)
         self.event_codec = EventCodec((self.path, "RuntimeEvent"), self.modules)
         self.event_record_codec = EventRecordCodec(self.event_codec)
         self.event_encoders: dict[type, tuple[bytes, Callable[[Any], bytes]]] = {
@@ -226,7 +270,7 @@ class Runtime(Generic[V]):
         for name, codec in info.arguments:
             value = arguments[name]
             values.append(Id(value) if codec is _ADDRESS and isinstance(value, bytes) else value)
-        return Call(info, tuple(values))
+        return info.bind(tuple(values))
 
     def call_info(self, path: str) -> CallInfo:
         """A call's description by its path; TypeError for an unknown one."""

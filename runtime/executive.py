@@ -19,19 +19,23 @@ from runtime.extensions import (
     Environment,
     Meter,
     SignatureMemo,
+    check_class,
     check_mortality,
     check_nonce,
     check_sender,
     check_signature,
     decode_transaction,
 )
-from runtime.framework import CallInfo, EventLog
+from runtime.framework import Call, EventLog
 from runtime.limits import BYTES_MAX, EXTRINSIC_WEIGHT, WEIGHT_MAX
 from runtime.modules.system import System
-from runtime.modules.transaction_payment import TransactionPayment
+from runtime.modules.transaction_payment import OPERATIONAL_FEE_MULTIPLIER, TransactionPayment
 from runtime.state import BlockState, DictState, Overlay, StateReader
 from runtime.storage import camel_case
 from runtime.types import (
+    U64_MAX,
+    DispatchClass,
+    DispatchInfo,
     FeeDetails,
     GenesisError,
     InvalidBlock,
@@ -43,7 +47,6 @@ from runtime.types import (
 
 # Substrate's well-known key of the runtime's code. Here it holds the version: clients key their caches by its hash.
 CODE_KEY: Final = b":code"
-U64_MAX: Final = (1 << 64) - 1
 
 
 class Executive:
@@ -104,37 +107,54 @@ class Executive:
         environment = Environment(height, parent_hash, parent_hash if height == 1 else system.genesis_hash())
         extrinsic = decode_transaction(self.runtime, raw)
         signed, sender = check_sender(extrinsic)
-        call: CallInfo = extrinsic.call.info
+        call: Call = extrinsic.call
+        check_class(call)
         era_hash, lifetime = check_mortality(system, environment, signed.era)
         account = system.account[sender]
         check_nonce(account, signed.nonce, future=True)
         Meter().check(call, len(raw))
-        fee = payment.fee(len(raw), call)
+        fee = payment.fee(len(raw), call.dispatch_info)
         payment.ensure_payable(account, fee + signed.tip)
         check_signature(self.runtime, environment, extrinsic, signed, era_hash, self._memo)
         return ValidTransaction(
             sender=sender,
             nonce=signed.nonce,
             account_nonce=account.nonce,
-            priority=_priority(call, len(raw), signed.tip),
+            priority=_priority(call.dispatch_info, len(raw), fee, signed.tip),
             requires=(nonce_tag(sender, signed.nonce - 1),) if signed.nonce > account.nonce else (),
             provides=(nonce_tag(sender, signed.nonce),),
             longevity=lifetime,
             fee=fee,
             tip=signed.tip,
-            weight=call.weight,
+            weight=call.dispatch_info.weight,
         )
 
     def query_info(self, state: StateReader, raw: bytes) -> RuntimeDispatchInfo:
-        """What including an extrinsic would cost; a wallet asks with a signature of any bytes."""
-        call: CallInfo = decode_transaction(self.runtime, raw).call.info
-        fee = self.runtime.at(state).module(TransactionPayment).fee(len(raw), call)
-        return RuntimeDispatchInfo(call.weight, call.dispatch_class, fee)
+        """What including an extrinsic would cost; a wallet asks with a signature of any bytes.
+
+        It is what is taken when the call begins, and so the most that it costs: part of it may be returned.
+        """
+        extrinsic = decode_transaction(self.runtime, raw)
+        if extrinsic.signature is None:
+            return RuntimeDispatchInfo(extrinsic.call.dispatch_info.weight, extrinsic.call.dispatch_info.class_, 0)
+        return self.query_call_info(state, extrinsic.call, len(raw))
 
     def query_fee_details(self, state: StateReader, raw: bytes) -> FeeDetails:
         """The same by its parts."""
-        call: CallInfo = decode_transaction(self.runtime, raw).call.info
-        return self.runtime.at(state).module(TransactionPayment).details(len(raw), call)
+        extrinsic = decode_transaction(self.runtime, raw)
+        if extrinsic.signature is None:
+            return FeeDetails(None)
+        return self.query_call_fee_details(state, extrinsic.call, len(raw))
+
+    def query_call_info(self, state: StateReader, call: Call, length: int) -> RuntimeDispatchInfo:
+        """What including a call in a signed extrinsic of `length` bytes would cost."""
+        info = call.dispatch_info
+        fee = self.runtime.at(state).module(TransactionPayment).fee(length, info)
+        return RuntimeDispatchInfo(info.weight, info.class_, fee)
+
+    def query_call_fee_details(self, state: StateReader, call: Call, length: int) -> FeeDetails:
+        """The same by its parts."""
+        return self.runtime.at(state).module(TransactionPayment).details(length, call.dispatch_info)
 
     def account_nonce(self, state: StateReader, account: bytes) -> int:
         """An account's next nonce."""
@@ -153,8 +173,12 @@ def nonce_tag(sender: bytes, nonce: int) -> bytes:
     return encode(tuple[AccountId, u32], (sender, nonce))
 
 
-def _priority(call: CallInfo, length: int, tip: int) -> int:
-    """Substrate's: the tip for as many such transactions as a block would hold, so that bulk must tip more."""
-    weight = EXTRINSIC_WEIGHT + call.weight.ref_time
-    most = WEIGHT_MAX[call.dispatch_class] // weight
-    return min(U64_MAX, (tip + 1) * max(1, min(most, BYTES_MAX[call.dispatch_class] // length)))
+def _priority(info: DispatchInfo, length: int, fee: int, tip: int) -> int:
+    """Substrate's: the tip for as many such transactions as a block would hold, so that bulk must tip more.
+
+    An operational one counts as if it also tipped a multiple of what it pays: it keeps the chain in order.
+    """
+    weight = EXTRINSIC_WEIGHT + info.weight.ref_time
+    most = max(1, min(WEIGHT_MAX[info.class_] // weight, BYTES_MAX[info.class_] // length))
+    virtual_tip = OPERATIONAL_FEE_MULTIPLIER * (fee + tip) if info.class_ is DispatchClass.OPERATIONAL else 0
+    return min(U64_MAX, (tip + 1 + virtual_tip) * most)

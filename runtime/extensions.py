@@ -22,12 +22,13 @@ from chain.primitives.types import (
     signing_payload,
 )
 from runtime.composition import Runtime
-from runtime.framework import CallInfo
+from runtime.framework import Call
 from runtime.limits import BLOCK_WEIGHT_MAX, BYTES_MAX, EXTRINSIC_WEIGHT, WEIGHT_MAX, WeightPerClass
 from runtime.modules.system import System
 from runtime.types import (
     AccountInfo,
     DispatchClass,
+    DispatchInfo,
     InvalidReason,
     InvalidTransaction,
     UnknownReason,
@@ -94,6 +95,15 @@ def check_sender(extrinsic: Extrinsic) -> tuple[ExtrinsicSignature, bytes]:
             f"expected the sender as MultiAddress::Id, got {type(signed.address).__name__}",
         )
     return signed, signed.address.account
+
+
+def check_class(call: Call) -> None:
+    """What a block must carry is never signed: no limit and no fee would hold for it."""
+    if call.dispatch_info.class_ is DispatchClass.MANDATORY:
+        raise InvalidTransaction(
+            InvalidReason.MANDATORY_VALIDATION,
+            f"{call.path} came with a signature: only a block's author adds such extrinsics, at its head",
+        )
 
 
 def check_signature(
@@ -183,12 +193,10 @@ class Meter:
             or self.length + TRANSACTION_BYTES_MIN > BYTES_MAX[DispatchClass.NORMAL]
         )
 
-    def check(self, call: CallInfo, length: int) -> None:
+    def check(self, call: Call, length: int) -> None:
         """InvalidTransaction if the block has no room for a call of this length."""
-        dispatch_class = call.dispatch_class
-        if dispatch_class is DispatchClass.MANDATORY:
-            return
-        weight = EXTRINSIC_WEIGHT + call.weight.ref_time
+        dispatch_class = call.dispatch_info.class_
+        weight = EXTRINSIC_WEIGHT + call.dispatch_info.weight.ref_time
         if self.weight[dispatch_class] + weight > WEIGHT_MAX[dispatch_class] or self.total + weight > BLOCK_WEIGHT_MAX:
             raise InvalidTransaction(
                 InvalidReason.EXHAUSTS_RESOURCES,
@@ -201,9 +209,9 @@ class Meter:
                 f"the transaction has {length} bytes: the block has used {self.length} of {BYTES_MAX[dispatch_class]}",
             )
 
-    def add(self, call: CallInfo, length: int) -> None:
-        """Count an extrinsic that is included."""
-        self.weight[call.dispatch_class] += EXTRINSIC_WEIGHT + call.weight.ref_time
+    def add(self, info: DispatchInfo, length: int) -> None:
+        """Count an extrinsic that is included, by what it used."""
+        self.weight[info.class_] += EXTRINSIC_WEIGHT + info.weight.ref_time
         self.length += length
 
     def add_mandatory(self, weight: Weight | None) -> None:

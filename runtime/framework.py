@@ -10,25 +10,31 @@ import inspect
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Final, Generic, Self, TypeVar, dataclass_transform, overload
+from typing import Annotated, Any, ClassVar, Final, Generic, Self, TypeVar, dataclass_transform, overload
+from weakref import ref
 
-from chain.primitives.scale import Codec, Enum, Struct, codec_of, split_docs, variant, variant_of
+from chain.primitives.scale import Codec, Enum, Option, Struct, Tuple, Vec, codec_of, split_docs, variant, variant_of
+from runtime.faults import OK, DispatchFailed, DispatchResult
 from runtime.state import State
 from runtime.storage import StorageInfo, StorageItem, pascal_case, snake_case
 from runtime.types import (
     DispatchClass,
+    Dispatched,
     DispatchError,
+    DispatchInfo,
     EventPhase,
     EventRecord,
     Finalization,
     GenesisError,
     InherentData,
     Initialization,
+    Origin,
+    Pays,
     Weight,
 )
 
 if typing.TYPE_CHECKING:
-    from runtime.composition import Runtime
+    from runtime.composition import Runtime, View
     from runtime.types import ApplyExtrinsic
 
 T = TypeVar("T")
@@ -44,21 +50,23 @@ class CallSpec:
     """What `@call` was given."""
 
     index: int
-    weight: Weight
+    weight: Weight | Callable[..., Weight]
     pays_fee: bool
-    dispatch_class: DispatchClass
+    dispatch_class: DispatchClass | Callable[..., DispatchClass]
 
 
 def call(
     *,
     index: int,
-    weight: Weight,
+    weight: Weight | Callable[..., Weight],
     pays_fee: bool = True,
-    dispatch_class: DispatchClass = DispatchClass.NORMAL,
+    dispatch_class: DispatchClass | Callable[..., DispatchClass] = DispatchClass.NORMAL,
 ) -> Callable[[F], F]:
-    """Make a method a call: `def transfer(self, origin: Origin, dest: MultiAddress, …) -> None | Pays`.
+    """Make a method a call: `def transfer(self, origin: Origin, dest: MultiAddress, …) -> None | Pays | Weight`.
 
-    The order inside is origin, guards, writes, event. Its docstring is its documentation in metadata.
+    The order inside is origin, guards, writes, event. Its docstring is its documentation in metadata. A function in
+    place of the weight or the class is given the call's arguments, without `self` and `origin`. A call may return
+    `Pays.NO`, to have its fee refunded, or the weight that it used, to have the rest of it refunded.
     """
 
     def mark(function: F) -> F:
@@ -135,9 +143,8 @@ class CallInfo:
     name: str
     index: int
     arguments: tuple[tuple[str, Codec[Any]], ...]
-    weight: Weight
-    dispatch_class: DispatchClass
-    pays_fee: bool
+    spec: CallSpec
+    fixed: DispatchInfo | None  # None if weight or class depend on the arguments
     docs: tuple[str, ...]
     function: Callable[..., Any]
     prefix: bytes  # module index, call index
@@ -147,23 +154,76 @@ class CallInfo:
         """The call as `Runtime.call` names it: `balances.transfer_keep_alive`."""
         return f"{self.module.attribute}.{self.name}"
 
+    @property
+    def weight(self) -> Weight:
+        """Its weight; TypeError if that depends on the arguments."""
+        if self.fixed is None:
+            raise TypeError(f"{self.path} weighs what its arguments make it weigh: ask the call for its dispatch_info")
+        return self.fixed.weight
+
+    def bind(self, args: tuple[Any, ...]) -> Call:
+        """The call with arguments. Those that are calls were weighed when they were made: each is weighed once."""
+        fixed = self.fixed
+        if fixed is not None:
+            return Call(self, args, fixed)
+        weight, dispatch_class = self.spec.weight, self.spec.dispatch_class
+        return Call(
+            self,
+            args,
+            DispatchInfo(
+                weight if isinstance(weight, Weight) else weight(*args),
+                dispatch_class if isinstance(dispatch_class, DispatchClass) else dispatch_class(*args),
+                Pays.YES if self.spec.pays_fee else Pays.NO,
+            ),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call with its arguments: what an extrinsic carries."""
+    """A call with its arguments: what an extrinsic carries. `CallInfo.bind` makes it."""
 
     info: CallInfo
     args: tuple[Any, ...]
+    dispatch_info: DispatchInfo = field(compare=False, repr=False)  # what it is charged for
 
     @property
     def path(self) -> str:
         """Module and function: `balances.transfer_keep_alive`."""
         return self.info.path
 
+    def used_by(self, error: DispatchError) -> Weight:
+        """What the call has used if it failed with this error."""
+        return self.dispatch_info.weight if error.used is None else self.dispatch_info.weight.at_most(error.used)
+
     @property
     def arguments(self) -> dict[str, Any]:
         """The arguments by name."""
         return {name: value for (name, _), value in zip(self.info.arguments, self.args, strict=True)}
+
+
+class _AnyCall(Codec[Call]):
+    """Stands for the calls of whatever runtime the module becomes part of, until that runtime is composed."""
+
+
+_ANY_CALL: Final = _AnyCall()
+
+# The annotation of an argument that is a call itself: `call: RuntimeCall`, `calls: list[RuntimeCall]`.
+RuntimeCall = Annotated[Call, _ANY_CALL]
+
+
+def with_calls(codec: Codec[Any], calls: Codec[Call], instead_of: Codec[Call] = _ANY_CALL) -> Codec[Any]:
+    """An argument's codec with a runtime's calls in place of `RuntimeCall`; the same object if it has none."""
+    match codec:
+        case Vec() | Option():
+            inner = with_calls(codec.inner, calls, instead_of)
+            if inner is codec.inner:
+                return codec
+            return Vec(inner, codec.container) if isinstance(codec, Vec) else Option(inner)
+        case Tuple():
+            items = tuple(with_calls(item, calls, instead_of) for item in codec.inner)
+            return codec if items == codec.inner else Tuple(*items)
+        case _:
+            return calls if codec is instead_of else codec
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -265,10 +325,12 @@ class Module:
     # The call that every block carries as an inherent when `create_inherent` is asked for; None for most modules.
     inherent: ClassVar[str | None] = None
 
-    def __init__(self, info: ModuleInfo, state: State, log: EventLog) -> None:
+    def __init__(self, info: ModuleInfo, state: State, log: EventLog, view: ref[View]) -> None:
         self.info = info
         self.state = state
         self._log = log
+        # Weak, so that a block's state goes with its last user and not when the garbage collector finds the circle.
+        self._view = view
 
     def emit(self, occurrence: object) -> None:
         """Deposit an event: an instance of one of this module's event classes."""
@@ -276,6 +338,22 @@ class Module:
         prefix, encode = self.info.runtime.event_encoders[occurrence.__class__]
         log.encoded.append(log.phase_bytes + prefix + encode(occurrence) + b"\0")  # no topics
         log.records.append(EventRecord(log.phase, occurrence))
+
+    def dispatch(self, call: Call, origin: Origin) -> Dispatched:
+        """Make another call inside the one that is running, with an origin of its own, in a transaction of its own.
+
+        A DispatchError has undone what that call wrote and emitted, and no more; catch it, or fail with it.
+        """
+        view = self._view()
+        assert view is not None, f"{self.info.name} makes calls through a view that nobody holds any more"
+        return view.dispatch(call, origin)
+
+    def attempt(self, call: Call, origin: Origin) -> tuple[DispatchResult, Weight]:
+        """`dispatch` for a caller that goes on whatever happens: how the call ended, and what it used."""
+        try:
+            return OK, self.dispatch(call, origin).weight
+        except DispatchError as error:
+            return DispatchFailed(self.info.runtime.fault_of(error)), call.used_by(error)
 
     def genesis(self, config: Mapping[str, object]) -> None:
         """Write the initial state from the module's part of the genesis file; GenesisError names a wrong field."""
@@ -362,14 +440,17 @@ def _call_info(module: ModuleInfo, function: Callable[..., Any]) -> CallInfo:
     names = list(inspect.signature(function).parameters)
     if names[:2] != ["self", "origin"]:
         raise TypeError(f"{module.name}.{function.__name__}: a call takes self and origin first, got {names[:2]}")
+    fixed = None
+    if isinstance(spec.weight, Weight) and isinstance(spec.dispatch_class, DispatchClass):
+        fixed = DispatchInfo(spec.weight, spec.dispatch_class, Pays.YES if spec.pays_fee else Pays.NO)
+    calls = module.runtime.call_codec
     return CallInfo(
         module=module,
         name=function.__name__,
         index=spec.index,
-        arguments=tuple((name, codec_of(hints[name])) for name in names[2:]),
-        weight=spec.weight,
-        dispatch_class=spec.dispatch_class,
-        pays_fee=spec.pays_fee,
+        arguments=tuple((name, with_calls(codec_of(hints[name]), calls)) for name in names[2:]),
+        spec=spec,
+        fixed=fixed,
         docs=split_docs(function.__doc__),
         function=function,
         prefix=bytes((module.index, spec.index)),

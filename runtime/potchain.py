@@ -7,10 +7,12 @@ from typing import Final
 from runtime.composition import Runtime, View
 from runtime.modules.balances import Balances
 from runtime.modules.rewards import Rewards
+from runtime.modules.sudo import Sudo
 from runtime.modules.system import System
 from runtime.modules.timestamp import Timestamp
 from runtime.modules.training import Training
 from runtime.modules.transaction_payment import TransactionPayment
+from runtime.modules.utility import Utility
 from runtime.modules.validators import Validators
 
 
@@ -24,6 +26,8 @@ class Potchain(View):
     validators: Validators
     training: Training
     rewards: Rewards
+    utility: Utility
+    sudo: Sudo
 
 
 RUNTIME: Final = Runtime(
@@ -39,5 +43,7 @@ RUNTIME: Final = Runtime(
         4: Validators,
         5: Training,
         6: Rewards,
+        7: Utility,
+        8: Sudo,
     },
 )

@@ -40,6 +40,15 @@ class State(StateReader, Protocol):
     def remove(self, key: bytes) -> None:
         """Forget `key`; nothing happens if it is absent."""
 
+    def begin(self) -> None:
+        """Open a transaction inside whatever is open."""
+
+    def commit(self) -> None:
+        """Keep what the innermost transaction wrote; an enclosing one can still roll it back."""
+
+    def rollback(self) -> None:
+        """Undo what the innermost transaction wrote."""
+
 
 class _Absent:
     """Marks a key that an overlay had not written before a transaction wrote it."""
@@ -154,6 +163,16 @@ class Snapshot:
     def remove(self, key: bytes) -> None:
         """Refuse: a view reads."""
         raise AssertionError(f"a view is read-only, but 0x{key.hex()} was to be removed")
+
+    def begin(self) -> None:
+        """Refuse: nothing is called through a view that reads."""
+        raise AssertionError("a view is read-only, but a call was to be made through it")
+
+    def commit(self) -> None:
+        """Refuse, as `begin` has."""
+        raise AssertionError("a view is read-only, and no transaction is open")
+
+    rollback = commit
 
 
 class DictState:

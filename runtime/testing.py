@@ -162,7 +162,7 @@ class TestChain(Generic[V]):
         who = Origin.signed(origin.public) if isinstance(origin, Keypair) else origin
         records = self.builder.log.records
         before = len(records)
-        self.builder.dispatch(self.runtime.call(path, **_accounts(arguments)), who)
+        self.builder.modules.dispatch(self.runtime.call(path, **_accounts(arguments)), who)
         return [record.event for record in records[before:]]
 
     @contextmanager

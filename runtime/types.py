@@ -11,6 +11,7 @@ from enum import IntEnum
 from typing import Annotated, ClassVar, Final
 
 from chain.primitives.scale import (
+    AccountId,
     Balance,
     Enum,
     FixedBytes,
@@ -22,8 +23,19 @@ from chain.primitives.scale import (
     variant,
 )
 from chain.primitives.seal import Seal
+from runtime.faults import (
+    ArithmeticFault,
+    DispatchFault,
+    FaultArithmetic,
+    FaultBadOrigin,
+    FaultCannotLookup,
+    FaultOther,
+)
 
 # --- weight and dispatch -------------------------------------------------------------------------------------------
+
+
+U64_MAX: Final = (1 << 64) - 1
 
 
 @scale_path("sp_weights::weight_v2::Weight")
@@ -33,6 +45,22 @@ class Weight:
 
     ref_time: compact64
     proof_size: compact64 = 0
+
+    def __add__(self, other: Weight) -> Weight:
+        """Both together; what no block could hold stays the most that there is, as in Substrate."""
+        return Weight(min(self.ref_time + other.ref_time, U64_MAX), min(self.proof_size + other.proof_size, U64_MAX))
+
+    def times(self, count: int) -> Weight:
+        """So many of it, bounded as a sum is."""
+        return Weight(min(self.ref_time * count, U64_MAX), min(self.proof_size * count, U64_MAX))
+
+    def at_most(self, other: Weight) -> Weight:
+        """The lesser of both, part by part."""
+        return Weight(min(self.ref_time, other.ref_time), min(self.proof_size, other.proof_size))
+
+    def fits(self, limit: Weight) -> bool:
+        """Whether it is within a limit in both of its parts."""
+        return self.ref_time <= limit.ref_time and self.proof_size <= limit.proof_size
 
 
 NO_WEIGHT: Final = Weight(0)
@@ -58,79 +86,22 @@ class Pays(IntEnum):
 @scale_path("frame_support::dispatch::DispatchInfo")
 @dataclass(frozen=True, slots=True)
 class DispatchInfo:
-    """What was charged for a call, as the events of its extrinsic tell it."""
+    """What a call is charged for; in the events of its extrinsic, what it was found to have used."""
 
     weight: Weight
     class_: DispatchClass
     pays_fee: Pays
 
 
+@dataclass(frozen=True, slots=True)
+class Dispatched:
+    """What a call used and whether it pays for it: FRAME's PostDispatchInfo."""
+
+    weight: Weight
+    pays_fee: Pays
+
+
 # --- dispatch errors -----------------------------------------------------------------------------------------------
-
-
-@scale_path("sp_runtime::ModuleError")
-@dataclass(frozen=True, slots=True)
-class ModuleError:
-    """A module's error on the wire: the module's index, and the error's in the first of four bytes."""
-
-    index: u8
-    error: Annotated[bytes, FixedBytes(4)]
-
-
-@scale_path("sp_arithmetic::ArithmeticError")
-class ArithmeticFault(IntEnum):
-    """Why a calculation has no result."""
-
-    UNDERFLOW = 0
-    OVERFLOW = 1
-    DIVISION_BY_ZERO = 2
-
-
-@variant(0, "Other")
-@dataclass(frozen=True, slots=True)
-class FaultOther:
-    """An error without a code."""
-
-
-@variant(1, "CannotLookup")
-@dataclass(frozen=True, slots=True)
-class FaultCannotLookup:
-    """An address names no account."""
-
-
-@variant(2, "BadOrigin")
-@dataclass(frozen=True, slots=True)
-class FaultBadOrigin:
-    """The signer may not make this call."""
-
-
-@variant(3, "Module", unnamed=True)
-@dataclass(frozen=True, slots=True)
-class FaultModule:
-    """An error that a module declares."""
-
-    error: ModuleError
-
-
-@variant(8, "Arithmetic", unnamed=True)
-@dataclass(frozen=True, slots=True)
-class FaultArithmetic:
-    """A calculation left its range."""
-
-    error: ArithmeticFault
-
-
-DispatchFault = Annotated[
-    FaultOther | FaultCannotLookup | FaultBadOrigin | FaultModule | FaultArithmetic,
-    Enum(
-        "sp_runtime::DispatchError",
-        FaultOther,
-        FaultCannotLookup,
-        FaultBadOrigin,
-        FaultModule,
-        FaultArithmetic,
-    ),
-]
 
 
 class DispatchError(Exception):
@@ -142,6 +113,8 @@ class DispatchError(Exception):
 
     index: ClassVar[int | None] = None
     fault: ClassVar[DispatchFault] = FaultOther()
+    # What the call used before it failed, if that is less than it was charged for: a call that makes calls knows.
+    used: Weight | None = None
 
     def __str__(self) -> str:
         return super().__str__() or (self.__doc__ or type(self).__name__).strip()
@@ -325,6 +298,11 @@ class Origin:
         """Nobody: the block itself carries the call."""
         return cls(OriginKind.NONE)
 
+    def ensure_any(self) -> None:
+        """BadOrigin for a call that the block itself carries."""
+        if self.kind is OriginKind.NONE:
+            raise BadOrigin("this call needs a signer or root, its origin is none")
+
     def ensure_signed(self) -> bytes:
         """The account that signed; BadOrigin if none did."""
         if self.kind is not OriginKind.SIGNED:
@@ -340,6 +318,55 @@ class Origin:
         """BadOrigin unless the block itself carries the call."""
         if self.kind is not OriginKind.NONE:
             raise BadOrigin(f"only a block itself carries this call, its origin is {self.kind.name.lower()}")
+
+
+@variant(0, "Root")
+@dataclass(frozen=True, slots=True)
+class RootOrigin:
+    """The chain's own authority."""
+
+
+@variant(1, "Signed", unnamed=True)
+@dataclass(frozen=True, slots=True)
+class SignedOrigin:
+    """The owner of an account."""
+
+    account: AccountId
+
+
+@variant(2, "None")
+@dataclass(frozen=True, slots=True)
+class NoOrigin:
+    """Nobody."""
+
+
+RawOrigin = Annotated[
+    RootOrigin | SignedOrigin | NoOrigin,
+    Enum("frame_support::dispatch::RawOrigin", RootOrigin, SignedOrigin, NoOrigin, params=(("AccountId", AccountId),)),
+]
+
+
+@variant(0, "system", unnamed=True)
+@dataclass(frozen=True, slots=True)
+class SystemOrigin:
+    """An origin that System defines; no other module defines one."""
+
+    origin: RawOrigin
+
+
+# An origin as an argument: `PalletsOrigin` of FRAME's configuration.
+OriginCaller = Annotated[SystemOrigin, Enum("potchain_runtime::OriginCaller", SystemOrigin)]
+
+
+def origin_of(caller: OriginCaller) -> Origin:
+    """The origin that an argument names."""
+    match caller.origin:
+        case RootOrigin():
+            return Origin.root()
+        case SignedOrigin(account):
+            return Origin.signed(account)
+        case NoOrigin():
+            return Origin.none()
 
 
 # --- blocks --------------------------------------------------------------------------------------------------------

@@ -39,6 +39,7 @@ def testnet() -> dict[str, object]:
         },
         "genesis": {
             "balances": {"balances": balances},
+            "sudo": {"key": address("Alice")},
             "validators": {"authorities": [authority(name) for name in VALIDATORS]},
             "training": {
                 "tasks": [

@@ -18,7 +18,8 @@ from chain.primitives.types import Mortal, sign_extrinsic
 from chain.rpc.errors import ClientError, Code, ConnectionLost, RequestTimeout, RpcError, TransactionDropped
 from chain.rpc.link import Stream
 from runtime.composition import Runtime
-from runtime.types import ApplyExtrinsic, FaultModule
+from runtime.faults import FaultModule
+from runtime.types import ApplyExtrinsic
 
 # A transaction can be included for a minute of one-second blocks: longer than any view change, shorter than patience.
 ERA_BLOCKS = 64

@@ -11,12 +11,12 @@ from typing import Final
 from chain.primitives.hashing import Hash, blake2_256
 from chain.primitives.scale import H256, AccountId, Vec, compact_encode, u16, u32
 from chain.primitives.types import Consensus, Digest, DigestSeal, Other, PreRuntime
+from runtime.faults import DispatchFault
 from runtime.framework import Constant, EventLog, Module, call, event
 from runtime.limits import BLOCK_LENGTH, BLOCK_WEIGHTS, MICROSECOND, BlockLength, BlockWeights, WeightPerClass
 from runtime.storage import Hasher, StorageMap, StorageValue
 from runtime.types import (
     AccountInfo,
-    DispatchFault,
     DispatchInfo,
     EventRecord,
     Origin,

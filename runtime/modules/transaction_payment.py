@@ -1,25 +1,33 @@
 """TransactionPayment: what including a transaction costs, and where the fee goes.
 
 A fee is base + length + weight. It is taken before the call is dispatched and kept if the call fails; a call that
-returns `Pays.NO` has all but the tip returned. Fees and tips go to the block's author when the block ends.
+returns `Pays.NO` has all but the tip returned, one that used less than its weight the fee of the rest. Fees and tips go
+to the block's author when the block ends.
 """
 
 from __future__ import annotations
 
-from chain.primitives.scale import AccountId, Balance
-from runtime.framework import CallInfo, Constant, Module, event
+from typing import Final
+
+from chain.primitives.scale import AccountId, Balance, u8
+from runtime.framework import Constant, Module, event
 from runtime.modules.balances import Balances
 from runtime.modules.validators import Validators
 from runtime.storage import StorageValue
 from runtime.types import (
     AccountInfo,
-    DispatchClass,
+    DispatchInfo,
     FeeDetails,
     InclusionFee,
     InvalidReason,
     InvalidTransaction,
+    Pays,
     Weight,
 )
+
+# Substrate's own: an operational transaction without a tip goes before a normal one that tips less than five times its
+# fee, and behind one that tips more, so that nobody fills the pool with them for nothing.
+OPERATIONAL_FEE_MULTIPLIER: Final = 5
 
 
 class TransactionPayment(Module):
@@ -35,6 +43,10 @@ class TransactionPayment(Module):
     base_fee = Constant[Balance](100_000_000, doc="What every transaction costs.")
     length_fee = Constant[Balance](1_000_000, doc="What each byte of a transaction costs.")
     weight_fee = Constant[Balance](1_000_000, doc="What each microsecond (a million units) of a call's weight costs.")
+
+    operational_fee_multiplier = Constant[u8](
+        OPERATIONAL_FEE_MULTIPLIER, doc="How many times its fee an operational transaction counts as tipped besides."
+    )
 
     @event(index=0)
     class TransactionFeePaid:
@@ -52,16 +64,17 @@ class TransactionPayment(Module):
         """What an extrinsic's bytes cost."""
         return length * self.length_fee
 
-    def details(self, length: int, call: CallInfo) -> FeeDetails:
-        """The parts of the fee of an extrinsic of `length` bytes."""
-        if not call.pays_fee or call.dispatch_class is DispatchClass.MANDATORY:
+    def details(self, length: int, info: DispatchInfo) -> FeeDetails:
+        """The parts of the fee of a signed extrinsic of `length` bytes."""
+        if info.pays_fee is Pays.NO:
             return FeeDetails(None)
-        return FeeDetails(InclusionFee(self.base_fee, self.length_to_fee(length), self.weight_to_fee(call.weight)))
+        return FeeDetails(InclusionFee(self.base_fee, self.length_to_fee(length), self.weight_to_fee(info.weight)))
 
-    def fee(self, length: int, call: CallInfo) -> int:
+    def fee(self, length: int, info: DispatchInfo) -> int:
         """The sum of those parts."""
-        parts = self.details(length, call).inclusion_fee
-        return 0 if parts is None else parts.base_fee + parts.len_fee + parts.adjusted_weight_fee
+        if info.pays_fee is Pays.NO:
+            return 0
+        return self.base_fee + self.length_to_fee(length) + self.weight_to_fee(info.weight)
 
     def ensure_payable(self, account: AccountInfo, amount: int) -> None:
         """InvalidTransaction unless the account exists, can pay, and stays alive."""
@@ -78,15 +91,14 @@ class TransactionPayment(Module):
         if amount:
             self.balances.withdraw(who, amount)
 
-    def settle(self, who: bytes, fee: int, tip: int, *, refund: bool) -> int:
-        """After dispatch: return the fee, or keep it with the tip for the author; return what was paid."""
-        actual = fee + tip
-        if refund and fee:
-            try:
-                self.balances.deposit(who, fee)
-                actual = tip
-            except self.balances.ExistentialDeposit:
-                pass  # the call removed the signer's account: there is nobody to return it to
+    def settle(self, who: bytes, fee: int, tip: int, *, due: int) -> int:
+        """After dispatch: keep of the fee what is due, and the tip, for the author; return what was paid."""
+        actual = due + tip
+        if due < fee:
+            if self.balances.total(who):
+                self.balances.deposit(who, fee - due)
+            else:  # the call removed the signer's account: there is nobody to return it to
+                actual = fee + tip
         if actual:
             self.collected.put(self.collected.get() + actual)
         self.emit(self.TransactionFeePaid(who, actual, tip))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from chain.primitives.merkle import MemoryTree
 from chain.primitives.types import Header, encode_extrinsic
 from runtime.block import Applied
+from runtime.faults import FaultModule, ModuleError
 from runtime.limits import BLOCK_WEIGHT_MAX, BYTES_MAX, EXTRINSIC_WEIGHT, WEIGHT_MAX
 from runtime.modules.balances import Balances
 from runtime.modules.system import System
@@ -22,12 +23,10 @@ from runtime.testing import ALICE, BOB, CHARLIE, DAVE, ENDOWMENT, EVE, FERDIE, P
 from runtime.types import (
     DispatchClass,
     DispatchInfo,
-    FaultModule,
     InherentData,
     InvalidBlock,
     InvalidReason,
     InvalidTransaction,
-    ModuleError,
     Origin,
     Pays,
     UnknownReason,
@@ -178,9 +177,12 @@ def test_only_inherents_come_unsigned_and_only_at_the_head(chain: TestChain) -> 
             chain.executive.validate_after(chain.tree, chain.header.hash, raw)
 
 
-def test_a_signed_inherent_fails_as_a_call(chain: TestChain) -> None:
-    applied = chain.submit(ALICE, "timestamp.set", now=2 * 10**12)
-    assert str(applied.error) == "only a block itself carries this call, its origin is signed"
+def test_what_a_block_must_carry_is_not_signed(chain: TestChain) -> None:
+    raw = chain.sign(ALICE, "timestamp.set", now=2 * 10**12)
+    expect_invalid(chain, raw, InvalidReason.MANDATORY_VALIDATION, r"timestamp\.set came with a signature")
+    with pytest.raises(InvalidTransaction) as refused:
+        chain.executive.validate_after(chain.tree, chain.header.hash, raw)
+    assert refused.value.reason is InvalidReason.MANDATORY_VALIDATION
 
 
 @settings(max_examples=80, deadline=None)

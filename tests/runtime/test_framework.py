@@ -10,6 +10,7 @@ from chain.primitives.hashing import blake2_128_concat, twox_64_concat, twox_128
 from chain.primitives.scale import AccountId, Balance, ScaleError, u8, u16, u32
 from chain.primitives.types import Id
 from runtime.composition import Runtime, View
+from runtime.faults import FaultBadOrigin, FaultModule, ModuleError
 from runtime.framework import Constant, EventLog, Module, call, event
 from runtime.potchain import RUNTIME
 from runtime.state import DictState, Overlay
@@ -19,10 +20,7 @@ from runtime.types import (
     ApplyExtrinsic,
     DispatchError,
     EventRecord,
-    FaultBadOrigin,
-    FaultModule,
     Finalization,
-    ModuleError,
     Origin,
     Weight,
 )

@@ -156,6 +156,8 @@ def test_the_modules_keep_their_names_and_indexes() -> None:
         ("Validators", 4),
         ("Training", 5),
         ("Rewards", 6),
+        ("Utility", 7),
+        ("Sudo", 8),
     ]
 
 
@@ -262,7 +264,8 @@ def schema(metadata: MetadataV15) -> str:
     types = [entry.type for entry in metadata.types]
 
     def name(number: int) -> str:
-        return describe(types[number]) if not types[number].path or types[number].path == ("Option",) else short(number)
+        generic = types[number].path in ((), ("Option",), ("Result",))
+        return describe(types[number]) if generic else short(number)
 
     def short(number: int) -> str:
         return "::".join(types[number].path)
