@@ -108,6 +108,7 @@ def run(
     rpc_max_request_size: cli_node.MaxRequestSize = None,
     rpc_max_response_size: cli_node.MaxResponseSize = None,
     rpc_rate_limit: cli_node.RateLimit = None,
+    state_pruning: cli_node.StatePruning = None,
     supervised: Supervised = False,
     version: Annotated[  # noqa: ARG001  (its callback does the work)
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
@@ -138,7 +139,9 @@ def run(
         rpc_max_request_size=rpc_max_request_size,
         rpc_max_response_size=rpc_max_response_size,
         rpc_rate_limit=rpc_rate_limit,
+        state_pruning=state_pruning,
     )
+    history = flags.history()
     if validator is None and not full_node:
         if name is not None or bootnode:
             raise UserError("--name and --bootnode are for one node: give --validator or --full-node with them")
@@ -159,6 +162,7 @@ def run(
         bootnodes=tuple(parse_address(text) for text in bootnode) if bootnode else spec.bootnodes,
         access=flags.access(is_validator=role.keys is not None),
         limits=flags.limits(),
+        history=history,
         supervised=supervised,
     )
     _run(partial(run_node, config))

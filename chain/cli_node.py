@@ -1,4 +1,4 @@
-"""The flags of a node that say whom its RPC port serves and how much, as Substrate calls them.
+"""The flags of a node that say whom its RPC port serves, how much, and what it keeps, as Substrate calls them.
 
 Each is None where the command line says nothing, so that a launcher passes on what it was told and no more.
 """
@@ -12,7 +12,9 @@ from typing import Annotated
 import typer
 
 from chain.cli_common import UserError
+from chain.ledger import HISTORY
 from chain.rpc.access import EVERY_INTERFACE, LOOPBACK, Access, Origins, RpcMethods, WrongOrigin
+from chain.rpc.broadcast import BACKLOG
 from chain.rpc.protocol import Limits
 
 MIB = 1024 * 1024
@@ -23,6 +25,9 @@ RESPONSE_MIB_MAX = 16.0
 # Each takes some 50 kB, and up to six files.
 CONNECTIONS_MAX = 10_000
 DEFAULTS = Limits()
+# A subscriber may be a minute of blocks behind before it is cut off, and each block's state is read for it.
+HISTORY_MIN = BACKLOG
+ARCHIVE = "archive"
 
 Methods = Annotated[
     RpcMethods | None,
@@ -104,6 +109,15 @@ RateLimit = Annotated[
         show_default=False,
     ),
 ]
+StatePruning = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NUMBER|archive",
+        help="Keep the states after so many of the last blocks, to be asked about and proven, or those after all of "
+        f"them. May be changed at any start; what was pruned does not come back. [default: {HISTORY}]",
+        show_default=False,
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +133,7 @@ class NodeFlags:
     rpc_max_request_size: float | None = None
     rpc_max_response_size: float | None = None
     rpc_rate_limit: int | None = None
+    state_pruning: str | None = None
 
     def words(self) -> Iterator[str]:
         """The same for another command line."""
@@ -145,6 +160,21 @@ class NodeFlags:
             raise UserError(f"--rpc-cors: {error}") from None
         is_external = self.rpc_external or self.unsafe_rpc_external
         return Access(EVERY_INTERFACE if is_external else LOOPBACK, methods, origins)
+
+    def history(self) -> int | None:
+        """How many states the ledger keeps, None for all; UserError for what is no number of them."""
+        match self.state_pruning:
+            case None:
+                return HISTORY
+            case "archive":
+                return None
+            case text if text.isascii() and text.isdecimal() and len(text) < 10 and int(text) >= HISTORY_MIN:
+                return int(text)
+            case text:
+                raise UserError(
+                    f"--state-pruning: expected {ARCHIVE}, or how many states to keep, {HISTORY_MIN} or more, "
+                    f"got {text[:20]!r}"
+                )
 
     def limits(self) -> Limits:
         """How much the RPC grants to its clients."""

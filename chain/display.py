@@ -90,6 +90,17 @@ def block_line(
     return f"{height:>7}  {short_hash(hash)}  by {author:<9} {parent}{without}  {count}{late}"
 
 
+def states_line(history: int | None, oldest: int, head: int) -> str:
+    """Which blocks' states a node keeps, and what is different for now."""
+    kept = "all blocks are kept" if history is None else f"the last {history} blocks are kept"
+    first_due = 0 if history is None else max(0, head - history + 1)
+    if oldest > first_due:
+        return f"those after {kept}, from height {oldest} on: earlier ones were pruned and do not come back"
+    if oldest < first_due:
+        return f"those after {kept}; {first_due - oldest} older ones go with the next blocks"
+    return f"those after {kept}"
+
+
 def waiting_line(state: GadgetState, names: Names) -> str:
     """Whom consensus waits for, and to do what."""
     missing = ", ".join(names[account] for account in state.missing)

@@ -145,6 +145,7 @@ class Ledger:
                 )
         # One value, so that whoever reads it while another thread commits never sees parts of two blocks.
         self._head = (head, place.hash)
+        self._oldest_state = place.oldest_state
 
     @classmethod
     def open(
@@ -159,7 +160,8 @@ class Ledger:
     ) -> Ledger:
         """Open the chain in a folder, or start it there from its genesis state.
 
-        `history` is how many recent states stay readable, the head's included; None keeps all.
+        `history` is how many recent states stay readable, the head's included; None keeps all. Where it is less than
+        the folder holds, each block takes some of the old ones away; where it is more, those that are gone stay gone.
         Raises DataFolderError, GenesisMismatch or DataFolderLocked, having written nothing.
         """
         if history is not None and history < 1:
@@ -203,6 +205,16 @@ class Ledger:
         """Height and hash of one and the same block, the newest."""
         header, block_hash = self._head
         return header.height, block_hash
+
+    @property
+    def history(self) -> int | None:
+        """How many recent states are to be kept; None for all."""
+        return self._history
+
+    @property
+    def oldest_state(self) -> int:
+        """The lowest height whose state is readable."""
+        return self._oldest_state
 
     @property
     def size_bytes(self) -> int:
@@ -333,7 +345,7 @@ class Ledger:
                 f"0x{seal.block_hash.hex()}"
             )
 
-        def change(batch: Batch) -> bool:
+        def change(batch: Batch) -> int | None:
             place = batch.head()
             if header.height <= place.height:
                 stored = batch.hash_at(header.height)
@@ -342,7 +354,7 @@ class Ledger:
                         f"block {header.height} is sealed twice: 0x{(stored or b'').hex()} is stored, "
                         f"0x{executed.hash.hex()} came; the validators that signed both have to be found"
                     )
-                return False
+                return None
             if header.parent_hash != place.hash:
                 raise ValueError(
                     f"expected a block on the head 0x{place.hash.hex()}, got one on 0x{header.parent_hash.hex()}"
@@ -354,12 +366,14 @@ class Ledger:
             batch.put_tree(header.height, update.root, update.new_nodes, update.stale)
             oldest = self._prune(batch, place.oldest_state, header.height)
             batch.put_head(Head(header.height, executed.hash, place.next_node + len(update.new_nodes), oldest))
-            return True
+            return oldest
 
-        committed = self._store.write(change)
-        if committed:
-            self._head = (header, executed.hash)
-        return committed
+        oldest_state = self._store.write(change)
+        if oldest_state is None:
+            return False
+        self._head = (header, executed.hash)
+        self._oldest_state = oldest_state
+        return True
 
     def _prune(self, batch: Batch, oldest: int, height: int) -> int:
         """Forget the states that fall out of the history now, and return the oldest height that keeps one."""

@@ -21,10 +21,10 @@ import trio
 from chain.author import Author
 from chain.blob_keeper import BlobKeeper
 from chain.blobs import BlobChunks, BlobStore
-from chain.display import say, short_hash, waiting_line
+from chain.display import say, short_hash, states_line, waiting_line
 from chain.importer import Imported, Importer
 from chain.intake import Intake
-from chain.ledger import Ledger
+from chain.ledger import HISTORY, Ledger
 from chain.net.errors import PeerError
 from chain.net.messages import Role
 from chain.net.network import Network
@@ -106,6 +106,7 @@ class NodeConfig:
     bootnodes: tuple[Address, ...]
     access: Access
     limits: Limits
+    history: int | None  # how many states stay readable, None for all
     supervised: bool
 
 
@@ -120,8 +121,11 @@ async def run_node(config: NodeConfig) -> None:
     raise_file_limit(config.limits.connections_max)
     started = trio.current_time()
     executive = Executive(config.spec.runtime)
-    ledger = await trio.to_thread.run_sync(partial(open_ledger, config.spec, config.data_path, executive))
+    ledger = await trio.to_thread.run_sync(
+        partial(open_ledger, config.spec, config.data_path, executive, config.history)
+    )
     try:
+        say("states", states_line(ledger.history, ledger.oldest_state, ledger.head.height))
         node = await trio.to_thread.run_sync(partial(Node, config, executive, ledger))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(cancel_when_told, nursery.cancel_scope, config.supervised)
@@ -166,13 +170,15 @@ def raise_file_limit(clients_max: int) -> None:
         )
 
 
-def open_ledger(spec: GenesisSpec, path: Path, executive: Executive) -> Ledger:
+def open_ledger(spec: GenesisSpec, path: Path, executive: Executive, history: int | None = HISTORY) -> Ledger:
     """The chain in the data folder, begun from the genesis file where the folder is new."""
     try:
         state = executive.genesis(spec.genesis)
     except GenesisError as error:
         raise GenesisError(f"genesis file {spec.path}: genesis.{error}") from None
-    return Ledger.open(path / "chain", executive=executive, genesis_state=state, genesis_name=spec.name)
+    return Ledger.open(
+        path / "chain", executive=executive, genesis_state=state, genesis_name=spec.name, history=history
+    )
 
 
 class Node:

@@ -37,6 +37,10 @@ def ask(port: int, method: str, **headers: str) -> Any:
         (("--rpc-max-request-size", "nan"), "'--rpc-max-request-size'"),
         (("--rpc-max-response-size", "-1"), "'--rpc-max-response-size'"),
         (("--rpc-rate-limit", "0"), "'--rpc-rate-limit'"),
+        (("--state-pruning", "some"), "expected archive, or how many states to keep, 64 or more, got 'some'"),
+        (("--state-pruning", "63"), "64 or more, got '63'"),
+        (("--state-pruning", "²"), "64 or more, got '²'"),
+        (("--state-pruning", "9" * 5000), "64 or more, got '99999999999999999999'"),
     ],
 )
 def test_a_flag_that_is_wrong_is_named_with_what_it_takes(tmp_path: Path, words: tuple[str, ...], message: str) -> None:
@@ -91,6 +95,7 @@ ALL_FLAGS = NodeFlags(
     rpc_max_request_size=1.5,
     rpc_max_response_size=2,
     rpc_rate_limit=7,
+    state_pruning="archive",
 )
 
 
@@ -126,3 +131,13 @@ def test_unsafe_methods_for_everybody_are_warned_of(tmp_path: Path) -> None:
     with running_node(tmp_path, "--full-node", "--rpc-external", "--rpc-methods=unsafe") as lines:
         assert any("put a proxy that filters methods in front of it" in line for line in lines)
         assert "(safe methods)" not in lines[-1]
+
+
+def test_a_node_says_which_states_it_keeps_and_may_be_told_otherwise_at_each_start(tmp_path: Path) -> None:
+    for words, expected in (
+        ((), "those after the last 256 blocks are kept"),
+        (("--state-pruning=archive",), "those after all blocks are kept"),
+        (("--state-pruning=64",), "those after the last 64 blocks are kept"),
+    ):
+        with running_node(tmp_path, "--full-node", *words) as lines:
+            assert [line.partition("states")[2].strip() for line in lines if "states" in line] == [expected]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chain.display import Names, Token, block_line, print_anything, round_line, say, waiting_line
+from chain.display import Names, Token, block_line, print_anything, round_line, say, states_line, waiting_line
 from consensus.host import Awaited, GadgetState
 
 POT = Token("POT", 12)
@@ -82,3 +82,20 @@ def test_a_line_that_the_terminal_has_no_letters_for_is_printed_all_the_same(mon
     print_anything()
     say("block", "0x12…89")
     assert latin.buffer.getvalue().endswith(b"block    0x12?89\n")
+
+
+@pytest.mark.parametrize(
+    ("history", "oldest", "head", "words"),
+    [
+        (None, 0, 900, "those after all blocks are kept"),
+        (None, 645, 900, "those after all blocks are kept, from height 645 on: earlier ones were pruned"),
+        (256, 0, 3, "those after the last 256 blocks are kept"),
+        (256, 645, 900, "those after the last 256 blocks are kept"),
+        (512, 645, 900, "those after the last 512 blocks are kept, from height 645 on: earlier ones were pruned"),
+        (64, 645, 900, "those after the last 64 blocks are kept; 192 older ones go with the next blocks"),
+    ],
+)
+def test_what_a_node_keeps_is_told_with_what_is_different_for_now(
+    history: int | None, oldest: int, head: int, words: str
+) -> None:
+    assert states_line(history, oldest, head).removesuffix(" and do not come back") == words

@@ -294,6 +294,40 @@ def test_a_shorter_history_takes_effect_with_the_next_block(tmp_path: Path) -> N
             check_state(ledger, block_hash)
 
 
+def test_a_much_shorter_history_takes_old_states_away_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chain.ledger.PRUNED_PER_COMMIT_MAX", 3)
+    with opened(tmp_path / "ledger", history=None) as ledger:
+        hashes = [ledger.genesis_hash, *(extend(ledger).hash for _ in range(8))]
+    with opened(tmp_path / "ledger", history=2) as ledger:
+        assert ledger.oldest_state == 0
+        for oldest in (3, 6, 9, 11, 12):  # Three at once until it has caught up, then one for each block.
+            hashes.append(extend(ledger).hash)
+            assert ledger.oldest_state == oldest
+            for height, block_hash in enumerate(hashes):
+                if height < oldest:
+                    with pytest.raises(StatePruned, match=f"the oldest that this node keeps is {oldest}"):
+                        free(ledger, BOB, block_hash)
+                else:
+                    check_state(ledger, block_hash)
+
+
+@pytest.mark.parametrize("history", [5, None])
+def test_a_longer_history_keeps_what_is_there_and_brings_nothing_back(tmp_path: Path, history: int | None) -> None:
+    with opened(tmp_path / "ledger", history=2) as ledger:
+        hashes = [ledger.genesis_hash, *(extend(ledger).hash for _ in range(4))]
+    with opened(tmp_path / "ledger", history=history) as ledger:
+        assert ledger.oldest_state == 3
+        hashes += [extend(ledger).hash for _ in range(4)]
+        oldest = 3 if history is None else 4
+        assert ledger.oldest_state == oldest
+        for block_hash in hashes[oldest:]:
+            check_state(ledger, block_hash)
+        with pytest.raises(StatePruned, match=f"the oldest that this node keeps is {oldest}"):
+            free(ledger, BOB, hashes[oldest - 1])
+    with opened(tmp_path / "ledger", history=history) as ledger:
+        assert ledger.oldest_state == oldest, "as before the restart"
+
+
 def test_an_unknown_block_is_named(ledger: Ledger) -> None:
     unknown = b"\x07" * 32
     with pytest.raises(UnknownBlock, match=f"0x{unknown.hex()}"), ledger.state(unknown):
