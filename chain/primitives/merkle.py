@@ -396,28 +396,54 @@ def prove(reader: NodeReader, root: Root | None, keys: Iterable[bytes]) -> list[
     return list(proof)
 
 
-def verify_proof(root_hash: Hash, key: bytes, proof: Sequence[bytes]) -> bytes | None:
-    """Return the value that the proof shows the key to have under a root hash, or None if it shows that it has none.
+def verify_proof(root_hash: Hash, keys: Sequence[bytes], proof: Sequence[bytes]) -> dict[bytes, bytes | None]:
+    """Return what a proof shows of each key under a root hash: its value, or None where the tree has none.
 
-    Raises ProofError when the proof shows neither.
+    Some keys in some order have one proof, that of `prove`: the nodes from the root to each key in turn, each where it
+    is first met. Raises ProofError for any other: with a node that is forged, missing, out of place or not needed.
     """
-    if root_hash == EMPTY_ROOT:
-        return None
-    nodes = {blake2_256(node): node for node in proof}
+    rest = iter(proof)
+    known: dict[Hash, bytes] = {}
+    found = {key: None if root_hash == EMPTY_ROOT else _follow(root_hash, key, known, rest) for key in keys}
+    if next(rest, None) is not None:
+        raise ProofError(f"expected a proof of {len(known)} nodes for these keys, got {len(proof)}")
+    return found
+
+
+def _follow(root_hash: Hash, key: bytes, known: dict[Hash, bytes], rest: Iterator[bytes]) -> bytes | None:
+    """A key's value, by the nodes that were met before and those that follow."""
     path, at, wanted = key.hex(), 0, root_hash
     while True:
-        node = nodes.get(wanted)
+        node = known.get(wanted)
         if node is None:
-            raise ProofError(f"expected the proof to hold node {wanted.hex()} on the way to key {key.hex()}, got none")
-        try:
-            step = _step(node, path, at)
-        except IndexError:
-            raise ProofError(f"expected a tree node of hash {wanted.hex()}, got {node.hex()}") from None
+            node = next(rest, b"")
+            if blake2_256(node) != wanted:
+                raise ProofError(
+                    f"expected node {wanted.hex()} of the proof on the way to key {key.hex()}, got another"
+                )
+            if not _is_node(node):
+                raise ProofError(f"expected a tree node of hash {wanted.hex()}, got {node[:64].hex()}")
+            known[wanted] = node
+        step = _step(node, path, at)
         if step.rank is None:
             return step.value
         at = step.at
         start = step.hashes + 32 * step.rank
         wanted = node[start : start + 32]
+
+
+def _is_node(node: bytes) -> bool:
+    """Whether a tree has such a node: the hash alone says so only to who knows that the root is a tree's."""
+    try:
+        path, _, bitmap, end = _parse(node)
+    except IndexError:
+        return False
+    kind, length = node[0], node[1] | node[2] << 8
+    if len(path) != length or (length % 2 and node[2 + (length + 1) // 2] & 0x0F):
+        return False
+    children = bitmap.bit_count()
+    children_min = {_LEAF: 0, _BRANCH: 2, _VALUED_BRANCH: 1}.get(kind)
+    return children_min is not None and children >= children_min and len(node) == end + 32 * children
 
 
 class MemoryTree:

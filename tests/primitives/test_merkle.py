@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Mapping
+from contextlib import suppress
 
 import pytest
 from hypothesis import given, settings
@@ -96,42 +97,108 @@ def test_keys_come_in_order_under_a_prefix_and_after_a_key(
 
 
 @settings(max_examples=60, deadline=None)
-@given(STATES, st.lists(KEYS, min_size=1, max_size=4))
+@given(STATES, st.lists(KEYS, max_size=4))
 def test_a_proof_shows_what_the_tree_holds_and_what_it_does_not(state: dict[bytes, bytes], keys: list[bytes]) -> None:
     tree = MemoryTree(state)
-    proof = tree.prove(keys)
-    for key in keys:
-        assert verify_proof(tree.root_hash, key, proof) == state.get(key)
+    assert verify_proof(tree.root_hash, keys, tree.prove(keys)) == {key: state.get(key) for key in keys}
 
 
 @settings(max_examples=60, deadline=None)
-@given(STATES.filter(bool), st.data())
-def test_a_tampered_proof_is_refused(state: dict[bytes, bytes], data: st.DataObject) -> None:
+@given(STATES, st.lists(KEYS, min_size=1, max_size=4), STATES)
+def test_a_proof_of_other_keys_shows_nothing_that_is_not_so(
+    state: dict[bytes, bytes], keys: list[bytes], other: dict[bytes, bytes]
+) -> None:
     tree = MemoryTree(state)
-    key = data.draw(st.sampled_from(sorted(state)) | KEYS)
-    proof = tree.prove([key])
-    index = data.draw(st.integers(0, len(proof) - 1))
-    if data.draw(st.booleans()):
-        proof.pop(index)
-    else:
-        node = bytearray(proof[index])
-        position = data.draw(st.integers(0, len(node) - 1))
-        node[position] ^= data.draw(st.integers(1, 255))
-        proof[index] = bytes(node)
-    with pytest.raises(ProofError, match="expected the proof to hold node"):
-        verify_proof(tree.root_hash, key, proof)
+    for proof in (tree.prove(list(other)), MemoryTree(other).prove(keys), tree.prove(sorted(state))):
+        try:
+            shown = verify_proof(tree.root_hash, keys, proof)
+        except ProofError:
+            continue
+        assert shown == {key: state.get(key) for key in keys}
+        assert proof == tree.prove(keys)
+
+
+def tampered(proof: list[bytes], data: st.DataObject) -> list[bytes]:
+    """The proof with something done to it, or to several of its nodes."""
+    for _ in range(data.draw(st.integers(1, 3))):
+        index = data.draw(st.integers(0, max(0, len(proof) - 1)))
+        match data.draw(st.sampled_from(["cut", "flip", "truncate", "extend", "swap", "double", "add"])):
+            case "cut":
+                proof = proof[:index] + proof[index + 1 :]
+            case "flip" if proof:
+                node = bytearray(proof[index])
+                node[data.draw(st.integers(0, len(node) - 1))] ^= data.draw(st.integers(1, 255))
+                proof = [*proof[:index], bytes(node), *proof[index + 1 :]]
+            case "truncate" if proof:
+                proof = [*proof[:index], proof[index][: data.draw(st.integers(0, 40))], *proof[index + 1 :]]
+            case "extend" if proof:
+                proof = [
+                    *proof[:index],
+                    proof[index] + data.draw(st.binary(min_size=1, max_size=8)),
+                    *proof[index + 1 :],
+                ]
+            case "swap" if proof:
+                other = data.draw(st.integers(0, len(proof) - 1))
+                proof = list(proof)
+                proof[index], proof[other] = proof[other], proof[index]
+            case "double" if proof:
+                proof = [*proof[:index], proof[index], *proof[index:]]
+            case "add":
+                added = MemoryTree(data.draw(STATES)).prove(data.draw(st.lists(KEYS, max_size=2))) or [b""]
+                proof = [*proof[:index], *added, *proof[index:]]
+    return proof
+
+
+@settings(max_examples=200, deadline=None)
+@given(STATES, st.lists(KEYS, min_size=1, max_size=3), st.data())
+def test_some_keys_have_one_proof_and_any_other_is_refused(
+    state: dict[bytes, bytes], keys: list[bytes], data: st.DataObject
+) -> None:
+    tree = MemoryTree(state)
+    proof = tree.prove(keys)
+    changed = tampered(list(proof), data)
+    if changed != proof:
+        with pytest.raises(ProofError, match=r"expected (node [0-9a-f]{64} of the proof|a proof of \d+ nodes)"):
+            verify_proof(tree.root_hash, keys, changed)
 
 
 def test_a_proof_is_worth_nothing_under_another_root() -> None:
     tree = MemoryTree({b"a": b"1", b"b": b"2"})
-    with pytest.raises(ProofError):
-        verify_proof(MemoryTree({b"a": b"1"}).root_hash, b"a", tree.prove([b"a"]))
+    for other in (MemoryTree({b"a": b"1"}), MemoryTree()):
+        with pytest.raises(ProofError):
+            verify_proof(other.root_hash, [b"a"], tree.prove([b"a"]))
 
 
-def test_bytes_that_are_no_node_are_refused_even_under_their_own_hash() -> None:
-    for garbage in (b"\x00", b"\x01\xff\xff", b"\x01\x00\x00"):
-        with pytest.raises(ProofError, match="expected a tree node"):
-            verify_proof(blake2_256(garbage), b"key", [garbage])
+NO_NODES = {
+    "half a head": b"\x00\x00",
+    "an unknown kind": b"\x03\x00\x00",
+    "less path than it says": b"\x00\x04\x00\x61",
+    "a padded path": b"\x00\x01\x00\x61value",
+    "no bitmap": b"\x01\x00\x00",
+    "half a bitmap": b"\x01\x00\x00\x01",
+    "no child": b"\x01\x00\x00\x00\x00",
+    "one child and no value": b"\x01\x00\x00\x01\x00" + bytes(32),
+    "a child too few": b"\x01\x00\x00\x03\x00" + bytes(32),
+    "half a child": b"\x01\x00\x00\x03\x00" + bytes(63),
+    "a child too many": b"\x01\x00\x00\x03\x00" + bytes(96),
+    "a value and no child": b"\x02\x00\x00\x00\x00\x01\x00\x00\x00v",
+    "less value than it says": b"\x02\x00\x00\x01\x00\xff\x00\x00\x00" + bytes(33),
+    "half a length": b"\x02\x00\x00\x01\x00\xff\x00",
+}
+
+
+@pytest.mark.parametrize("what", NO_NODES)
+def test_bytes_that_are_no_node_are_refused_even_under_their_own_hash(what: str) -> None:
+    garbage = NO_NODES[what]
+    with pytest.raises(ProofError, match="expected a tree node"):
+        verify_proof(blake2_256(garbage), [b"key"], [garbage])
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=80), st.lists(KEYS, min_size=1, max_size=3))
+def test_no_bytes_under_their_own_hash_do_more_than_be_refused(garbage: bytes, keys: list[bytes]) -> None:
+    with suppress(ProofError):
+        verify_proof(blake2_256(garbage), keys, [garbage])
 
 
 def test_changing_nothing_writes_nothing() -> None:
@@ -156,7 +223,8 @@ def test_the_deepest_tree_that_keys_allow_can_be_built_read_and_emptied() -> Non
     state |= {b"\x11" * length + b"\x12": b"w" for length in range(KEY_BYTES_MAX)}
     tree = MemoryTree(state)
     assert sorted(tree.keys()) == sorted(state)
-    assert verify_proof(tree.root_hash, b"\x11" * KEY_BYTES_MAX, tree.prove([b"\x11" * KEY_BYTES_MAX])) == b"v"
+    deepest = b"\x11" * KEY_BYTES_MAX
+    assert verify_proof(tree.root_hash, [deepest], tree.prove([deepest])) == {deepest: b"v"}
     tree.apply(dict.fromkeys(state))
     assert (tree.root_hash, tree.nodes) == (EMPTY_ROOT, {})
 
