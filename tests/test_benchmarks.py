@@ -14,10 +14,13 @@ LINES = {
     "execute.py": ["20 transfers a block, ed25519", "20 transfers a block, sr25519", "decode and execute, first"],
     "metadata.py": ["metadata V14", "metadata V15"],
     "state_root.py": ["100 of 3,000 keys", "state root, accounts changed", "state root, nothing in memory"],
+    "subscribers.py": ["10 subscribers to heads", "all of them have it after", "a block comes every"],
 }
 
 
-@pytest.mark.parametrize("name", LINES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "subscribers.py" else name for name in LINES]
+)
 def test_a_benchmark_prints_its_figures(name: str) -> None:
     command = [sys.executable, "-W", "error", str(ROOT / "scripts" / "bench" / name), "--short"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
