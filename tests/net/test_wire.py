@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import tracemalloc
 from itertools import pairwise
 from typing import get_args
 
@@ -15,6 +16,7 @@ from chain.net.frames import FrameReader
 from chain.net.messages import (
     BLOCKS_BYTES_MAX,
     CONSENSUS_BYTES_MAX,
+    MIB,
     Blocks,
     Chunks,
     Consensus,
@@ -107,6 +109,47 @@ def test_a_changed_byte_gives_a_message_or_the_peers_error(which: Message, at: i
         return
     assert unpack(pack(message)[4:]) == message
     assert all(type(getattr(message, field.name)) is not list for field in dataclasses.fields(message))
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"\x92\x04\xdd\x00\x40\x00\x00" + b"\x90" * (4 * MIB),
+        b"\x92\x05\xdd\x00\x10\x00\x00" + b"\x90" * MIB,
+        b"\x93\x0a\x01" + b"\x91" * (4 * MIB),
+        b"\x92\x04" + b"\xdd\x00\x10\x00\x00" * (MIB // 4),
+        b"\x92\x04\xdf\x00\x10\x00\x00" + b"\x00\x90" * MIB,
+    ],
+    ids=["lists for bytes", "lists in a list", "a list in a list", "lists that claim more than there is", "a map"],
+)
+def test_what_a_message_has_no_place_for_is_never_built(payload: bytes) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(PeerError):
+            unpack(payload)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 3 * len(payload)  # The library holds a copy, in a buffer of up to twice the size.
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"\x92\x02\xcc\x07",
+        b"\x92\x02\xcd\x00\x07",
+        b"\x92\x02\xcf\x00\x00\x00\x00\x00\x00\x00\x07",
+        b"\x92\x02\xd3\x00\x00\x00\x00\x00\x00\x00\x07",
+        b"\x92\x04\xc5\x00\x01a",
+        b"\x92\x04\xc6\x00\x00\x00\x01a",
+        b"\x93\x01\x02\xd9\x01a",
+        b"\x92\x05\xdc\x00\x01\xc4\x01a",
+        b"\x92\x02\x07\x07",
+    ],
+)
+def test_a_message_has_one_spelling(payload: bytes) -> None:
+    with pytest.raises(PeerError):
+        unpack(payload)
 
 
 def test_a_frame_is_refused_from_its_head_before_its_body_comes() -> None:
