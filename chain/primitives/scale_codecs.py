@@ -13,6 +13,8 @@ T = TypeVar("T")
 
 # Elements that take no bytes are bounded by nothing in the input: more of them than this is an attack.
 ZERO_SIZED_ITEMS_MAX = 1024
+# What parity-scale-codec counts to; the bytes that there are bound a vector long before.
+COUNT_MAX = 2**32 - 1
 # parity-scale-codec's widest compact: four bytes and six bits of extra length.
 COMPACT_BYTES_MAX = 67
 
@@ -224,17 +226,28 @@ class FixedBytes(Codec[bytes]):
 
 
 class Vec(Codec[Any]):
-    """Items with a compact count; decodes to a list, or to a tuple where the annotation is `tuple[T, ...]`."""
+    """Items with a compact count; decodes to a list, or to a tuple where the annotation is `tuple[T, ...]`.
+
+    `count_max` bounds the count where strangers choose it: an object takes up to eighty times its bytes.
+    """
 
     size_min = 1
 
-    def __init__(self, inner: Codec[Any], container: type[list[Any]] | type[tuple[Any, ...]] = list) -> None:
+    def __init__(
+        self,
+        inner: Codec[Any],
+        container: type[list[Any]] | type[tuple[Any, ...]] = list,
+        count_max: int = COUNT_MAX,
+    ) -> None:
         self.inner = inner
         self.container = container
+        self.count_max = count_max
 
     def encode(self, value: Sequence[Any]) -> bytes:
         if not isinstance(value, list | tuple):
             raise ScaleError(f"expected a list, got {value!r}")
+        if len(value) > self.count_max:
+            raise ScaleError(f"expected at most {self.count_max} items, got {len(value)}")
         return compact_encode(len(value)) + b"".join(map(self.inner.encode, value))
 
     def decode_at(self, data: bytes, offset: int) -> tuple[Any, int]:
@@ -242,6 +255,8 @@ class Vec(Codec[Any]):
         size_min = self.inner.size_min
         if count * size_min > len(data) - end or (size_min == 0 and count > ZERO_SIZED_ITEMS_MAX):
             raise ScaleError(f"the vector at byte {offset} claims {count} items in {len(data) - end} bytes")
+        if count > self.count_max:
+            raise ScaleError(f"expected at most {self.count_max} items at byte {offset}, got {count}")
         decode_at = self.inner.decode_at
         items = []
         for _ in range(count):

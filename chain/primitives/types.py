@@ -21,6 +21,7 @@ from chain.primitives.scale import (
     FixedBytes,
     ScaleError,
     Struct,
+    Vec,
     codec_of,
     compact32,
     compact128,
@@ -36,6 +37,11 @@ EXTRINSIC_VERSION = 4
 SIGNED_BIT = 0x80
 # A signed payload longer than this is hashed first (Substrate's SignedPayload::using_encoded).
 SIGNED_PAYLOAD_BYTES_MAX = 256
+
+# This chain's headers have one item; Substrate's have up to four.
+DIGEST_ITEMS_MAX = 64
+# A full block holds four thousand of the smallest transactions.
+EXTRINSICS_MAX = 16384
 
 EngineId = Annotated[bytes, FixedBytes(4)]
 
@@ -84,12 +90,17 @@ DigestItem = Annotated[
 ]
 
 
+# Headers and blocks are read before it is known whether anybody sealed them: a count without a bound would let any peer
+# hold the event loop for seconds with one block of empty items.
+DigestItems = Annotated[list[DigestItem], Vec(codec_of(DigestItem), count_max=DIGEST_ITEMS_MAX)]
+
+
 @scale_path("sp_runtime::generic::digest::Digest")
 @dataclass(frozen=True, slots=True)
 class Digest:
     """A header's digest as a storage value."""
 
-    logs: list[DigestItem]
+    logs: DigestItems
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +135,7 @@ class Header:
     height: compact32
     state_root: H256
     extrinsics_root: H256
-    digest: list[DigestItem]
+    digest: DigestItems
 
     @property
     def hash(self) -> Hash:
@@ -165,7 +176,7 @@ class Block:
     """A header and the full wire bytes of its extrinsics."""
 
     header: Header
-    extrinsics: list[Annotated[bytes, WireExtrinsic()]]
+    extrinsics: Annotated[list[bytes], Vec(WireExtrinsic(), count_max=EXTRINSICS_MAX)]
 
     @property
     def hash(self) -> Hash:

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from chain.primitives.hashing import blake2_256
 from chain.primitives.keys import Keypair, Scheme, verify
-from chain.primitives.scale import U8, ScaleError, Tuple, codec_of
+from chain.primitives.scale import U8, ScaleError, Tuple, codec_of, compact_encode
 from chain.primitives.types import (
     ERA,
+    EXTRINSICS_MAX,
     HEADER,
     Address32,
     Block,
@@ -38,6 +39,7 @@ from chain.primitives.types import (
     sign_extrinsic,
     signing_payload,
 )
+from runtime.limits import BLOCK_WEIGHT_MAX, EXTRINSIC_WEIGHT
 
 ALICE = Keypair.from_uri("//Alice")
 BOB = Keypair.from_uri("//Bob", Scheme.SR25519)
@@ -75,6 +77,20 @@ def test_a_header_without_exactly_one_consensus_item_has_no_consensus_digest(dig
     assert HEADER.decode(HEADER.encode(header)) == header
     with pytest.raises(ScaleError):
         _ = header.consensus
+
+
+def test_items_and_extrinsics_are_counted_before_they_are_read() -> None:
+    roots = bytes(32) + b"\0" + bytes(64)
+    many = compact_encode(4_000_000)
+    for data in (roots + many + b"\0\0" * 4_000_000, roots + b"\0" + many + b"\4\4" * 4_000_000):
+        with pytest.raises(ScaleError, match="expected at most"):
+            Block.decode(data)
+    with pytest.raises(ScaleError, match="expected at most 16384 items, got 16385"):
+        Block(HEADER_7, [b"\0"] * (EXTRINSICS_MAX + 1)).encode()
+
+
+def test_the_count_of_extrinsics_bounds_no_block_that_has_room_for_them() -> None:
+    assert BLOCK_WEIGHT_MAX // EXTRINSIC_WEIGHT < EXTRINSICS_MAX
 
 
 def test_a_block_is_its_header_and_its_extrinsics_as_they_came() -> None:
