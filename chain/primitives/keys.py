@@ -62,6 +62,10 @@ class Keypair:
 
         Without a phrase it is the development phrase: `//Alice` is Substrate's Alice. KeyUriError if it names no key.
         """
+        try:
+            uri.encode()  # A command line may hold what is no text.
+        except UnicodeEncodeError as error:
+            raise KeyUriError(f"a secret URI is UTF-8 text; character {error.start + 1} of this one is not") from None
         match = _URI.fullmatch(uri)
         if match is None:
             raise KeyUriError("a secret URI is [phrase or 0x seed][//junction]…[///password]; this one is not")

@@ -61,6 +61,12 @@ def test_a_uri_that_names_no_key_is_refused_without_repeating_the_secret(uri: st
     assert "bottom" not in str(caught.value)
 
 
+@pytest.mark.parametrize("uri", ["//\udcff", "\udcff", "///\udcff"])
+def test_a_uri_that_is_no_text_is_refused_as_any_other(uri: str) -> None:
+    with pytest.raises(KeyUriError, match="is UTF-8 text; character"):
+        Keypair.from_uri(uri)
+
+
 @pytest.mark.parametrize("scheme", Scheme)
 @given(message=st.binary(max_size=300), position=st.integers(0, 511))
 @settings(max_examples=20, deadline=None)
