@@ -84,9 +84,11 @@ def from_json(value: Mapping[str, Mapping[str, int]]) -> Optimizer:
         if kind == "adam":
             names = ("learningRate", "beta1", "beta2", "epsilon")
             return checked(Adam(*(int(numbers[name]) for name in names)))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise OptimizerError(f"expected sgd or adam with its hyperparameters, got {value!r} ({error})") from None
-    raise OptimizerError(f"expected sgd or adam, got {kind!r}")
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise OptimizerError(
+            f"expected sgd or adam with its hyperparameters, got {repr(value)[:200]} ({error})"
+        ) from None
+    raise OptimizerError(f"expected sgd or adam, got {kind[:80]!r}")
 
 
 def step(

@@ -16,6 +16,8 @@ from trainer.audit import Tolerance
 from trainer.optimizers import Optimizer
 
 ZERO_HASH = bytes(32)
+# What reading JSON of another shape raises: no such field, no container, no text, no number, a number without end.
+WRONG_SHAPE = (LookupError, TypeError, ValueError, AttributeError, OverflowError)
 
 
 class ViewError(ValueError):
@@ -105,7 +107,7 @@ def task_of(value: Any) -> TaskView:
         )
     except optimizers.OptimizerError:
         raise
-    except (KeyError, TypeError, ValueError) as error:
+    except WRONG_SHAPE as error:
         raise _unknown("training_task", error) from None
 
 
@@ -136,7 +138,7 @@ def round_of(value: Any) -> RoundView:
             attestations=tuple(_attestation(attestation) for attestation in value["attestations"]),
             aggregate=None if aggregate is None else AggregateView(*_roots(aggregate)),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except WRONG_SHAPE as error:
         raise _unknown("training_round", error) from None
 
 
