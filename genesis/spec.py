@@ -7,6 +7,7 @@ executes it, and the configuration from which the runtime builds its first state
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,10 @@ from runtime.types import GenesisError
 
 FILE_BYTES_MAX = 16 * 1024 * 1024  # far above any real file: ten thousand endowed accounts take 1 MB
 TEXT_BYTES_MAX = 256  # names, symbols, paths and secret phrases are shorter
+PORT_MAX = 65535
 CHAIN_TYPES = ("Development", "Local", "Live")  # Substrate's
+
+_PORT = re.compile(r"[1-9][0-9]{0,4}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,13 +114,21 @@ def load(path: Path) -> GenesisSpec:
 
 def _parse(raw: bytes) -> object:
     try:
-        return json.loads(raw, object_pairs_hook=_no_duplicates)
+        value: object = json.loads(raw, object_pairs_hook=_no_duplicates)
+        json.dumps(value, ensure_ascii=False).encode()
     except UnicodeDecodeError as error:
         raise GenesisError(f"not UTF-8 text: bad byte at offset {error.start}") from None
     except json.JSONDecodeError as error:
         raise GenesisError(f"not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
     except RecursionError:
         raise GenesisError("nested too deeply") from None
+    except UnicodeEncodeError:
+        raise GenesisError(r"not text: an escape such as \ud800 is half of a character") from None
+    except GenesisError:
+        raise
+    except ValueError as error:  # A number of more digits than Python reads.
+        raise GenesisError(f"not JSON that can be read: {error}") from None
+    return value
 
 
 def _spec(path: Path, section: Section) -> GenesisSpec:
@@ -178,10 +190,11 @@ def _development(section: Section) -> Development:
         aggregators=tuple(_key(where, value) for where, value in section.items("aggregators")),
     )
     section.finish()
-    names = [key.name for key in (*development.validators, *development.workers, *development.aggregators)]
-    if len(set(names)) != len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise GenesisError(f"{section.path}: two keys are called {twice!r}; give each process a name of its own")
+    names: set[str] = set()
+    for key in (*development.validators, *development.workers, *development.aggregators):
+        if key.name in names:
+            raise GenesisError(f"{section.path}: two keys are called {key.name!r}; give each process a name of its own")
+        names.add(key.name)
     return development
 
 
@@ -222,7 +235,7 @@ def _identifier(section: Section, field: str) -> str:
 
 def _address(where: str, value: object) -> Address:
     host, colon, port = value.rpartition(":") if isinstance(value, str) else ("", "", "")
-    if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
+    if not colon or not host or not _PORT.fullmatch(port) or int(port) > PORT_MAX:
         raise GenesisError(f"{where}: expected HOST:PORT, got {show(value)}")
     return Address(host, int(port))
 
@@ -233,8 +246,9 @@ def parse_address(text: str) -> Address:
 
 
 def _no_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    names = [name for name, _ in pairs]
-    if len(set(names)) != len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise GenesisError(f"{twice}: given twice in one object; keep one")
-    return dict(pairs)
+    found: dict[str, object] = {}
+    for name, value in pairs:
+        if name in found:
+            raise GenesisError(f"{name[:TEXT_BYTES_MAX]}: given twice in one object; keep one")
+        found[name] = value
+    return found

@@ -67,6 +67,8 @@ def test_the_testnet_file_is_good() -> None:
         (("consensus", "timeoutMs"), 10, "consensus.timeoutMs: expected 1000 to 600000, got 10"),
         (("bootnodes",), {}, "bootnodes: expected a list, got {}"),
         (("bootnodes",), ["here"], "bootnodes[0]: expected HOST:PORT, got 'here'"),
+        (("bootnodes",), ["here:٣٠"], "bootnodes[0]: expected HOST:PORT, got 'here:٣٠'"),
+        (("bootnodes",), ["here:" + "9" * 5000], "bootnodes[0]: expected HOST:PORT, got 'here:999"),
         (("development", "workers"), [{"name": "alice", "key": "//A"}], "two keys are called 'alice'"),
         (("development", "workers"), [{"name": "eve"}], "development.workers[0].key: missing"),
         (("genesis", "balances"), [], "genesis.balances: expected an object, got []"),
@@ -100,6 +102,8 @@ def test_a_bad_field_is_named(tmp_path: Path, path: tuple[str, ...], value: obje
         ("{", "not JSON: Expecting property name"),
         ("[]", "the file: expected an object, got []"),
         ('{"name": "a", "name": "b"}', "name: given twice"),
+        (r'{"name": "\ud800"}', r"not text: an escape such as \ud800 is half of a character"),
+        ('{"name": ' + "9" * 5000 + "}", "not JSON that can be read: Exceeds the limit"),
         ("[" * 100_000, "nested too deeply"),
     ],
 )
