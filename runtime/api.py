@@ -18,6 +18,7 @@ from chain.primitives.scale import (
     u32,
     u128,
 )
+from runtime.framework import Call
 from runtime.metadata import VERSIONS
 from runtime.modules.transaction_payment import TransactionPayment
 from runtime.state import StateReader
@@ -97,11 +98,19 @@ def _validate_transaction(executive: Executive, state: StateReader, arguments: b
 
 
 def _query_info(executive: Executive, state: StateReader, arguments: bytes) -> bytes:
-    return encode(RuntimeDispatchInfo, executive.query_info(state, _extrinsic_and_length(arguments)))
+    return encode(RuntimeDispatchInfo, executive.query_info(state, *_extrinsic_and_length(arguments)))
 
 
 def _query_fee_details(executive: Executive, state: StateReader, arguments: bytes) -> bytes:
-    return encode(FeeDetails, executive.query_fee_details(state, _extrinsic_and_length(arguments)))
+    return encode(FeeDetails, executive.query_fee_details(state, *_extrinsic_and_length(arguments)))
+
+
+def _query_call_info(executive: Executive, state: StateReader, arguments: bytes) -> bytes:
+    return encode(RuntimeDispatchInfo, executive.query_call_info(state, *_call_and_length(executive, arguments)))
+
+
+def _query_call_fee_details(executive: Executive, state: StateReader, arguments: bytes) -> bytes:
+    return encode(FeeDetails, executive.query_call_fee_details(state, *_call_and_length(executive, arguments)))
 
 
 def _query_weight_to_fee(executive: Executive, state: StateReader, arguments: bytes) -> bytes:
@@ -126,14 +135,25 @@ ANSWERS: Final[dict[str, Answer]] = {
     "TransactionPaymentApi_query_fee_details": _query_fee_details,
     "TransactionPaymentApi_query_weight_to_fee": _query_weight_to_fee,
     "TransactionPaymentApi_query_length_to_fee": _query_length_to_fee,
+    "TransactionPaymentCallApi_query_call_info": _query_call_info,
+    "TransactionPaymentCallApi_query_call_fee_details": _query_call_fee_details,
+    "TransactionPaymentCallApi_query_weight_to_fee": _query_weight_to_fee,
+    "TransactionPaymentCallApi_query_length_to_fee": _query_length_to_fee,
 }
 
 
-def _extrinsic_and_length(arguments: bytes) -> bytes:
+def _extrinsic_and_length(arguments: bytes) -> tuple[bytes, int]:
     raw, offset = _extrinsic(arguments, 0)
-    _, offset = U32.decode_at(arguments, offset)
+    length, offset = U32.decode_at(arguments, offset)
     _none_left(arguments, offset)
-    return raw
+    return raw, length
+
+
+def _call_and_length(executive: Executive, arguments: bytes) -> tuple[Call, int]:
+    call, offset = executive.runtime.call_codec.decode_at(arguments, 0)
+    length, offset = U32.decode_at(arguments, offset)
+    _none_left(arguments, offset)
+    return call, length
 
 
 def _extrinsic(data: bytes, offset: int) -> tuple[bytes, int]:

@@ -142,10 +142,13 @@ class BlockBuilder(Generic[V]):
                 f" got a block of {len(self.extrinsics)} extrinsics"
             )
         self.log.at(Finalization())
-        for module in self.modules.modules:
-            remaining = max(0, BLOCK_WEIGHT_MAX - self.meter.total)
-            self.meter.add_mandatory(module.on_idle(Weight(remaining)))
-        for module in self.modules.modules:
+        modules = self.modules.modules
+        first = self.height % len(modules)
+        for module in modules[first:] + modules[:first]:
+            remaining = BLOCK_WEIGHT_MAX - self.meter.total
+            if remaining > 0:
+                self.meter.add_mandatory(module.on_idle(Weight(remaining)))
+        for module in modules:
             module.on_finalize()
         self._system.end_block(self.log, self.meter.by_class())
         return Executed(self.overlay.changes(), self.log.records, self.extrinsics, self.meter.total)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from enum import IntEnum
 from hashlib import blake2b
 from typing import Any, Final, Generic, TypeVar
 from weakref import ref
@@ -16,7 +17,7 @@ from chain.primitives.types import Id, MultiAddress
 from runtime.faults import DispatchFault, FaultModule, ModuleError
 from runtime.framework import Call, CallInfo, ErrorInfo, EventInfo, EventLog, Module, ModuleInfo, describe, with_calls
 from runtime.state import Snapshot, State, StateReader
-from runtime.storage import snake_case
+from runtime.storage import pascal_case, snake_case
 from runtime.types import Dispatched, DispatchError, EventPhase, EventRecord, Origin, Pays, RuntimeVersion, Weight
 
 V = TypeVar("V", bound="View", covariant=True)
@@ -29,6 +30,7 @@ APIS: Final = (
     ("TaggedTransactionQueue", 3),
     ("AccountNonceApi", 1),
     ("TransactionPaymentApi", 4),
+    ("TransactionPaymentCallApi", 3),
 )
 
 # How deep calls may lie in calls. A level takes up to four of Python's frames to decode and as many to dispatch, so
@@ -166,31 +168,19 @@ class EventCodec(Codec[object]):
 
 
 class EventRecordCodec(Struct[EventRecord]):
-    """`frame_system::EventRecord`: phase, event, and topics, of which this chain has none."""
+    """`frame_system::EventRecord`: phase, event, topics."""
 
     def __init__(self, event: EventCodec) -> None:
         self.cls = EventRecord
         self.path = ("frame_system", "EventRecord")
         self.docs = ("Record of an event happening.",)
         self.unnamed = False
-        self._phase = codec_of(EventPhase)
-        self._event = event
         topic = codec_of(H256)
-        self.fields = (("phase", self._phase), ("event", event), ("topics", Vec(topic)))
+        self.fields = (("phase", codec_of(EventPhase)), ("event", event), ("topics", Vec(topic, tuple)))
         self.params = (("E", event), ("T", topic))
         self.size_min = 4
-
-    def encode(self, value: EventRecord) -> bytes:
-        return self._phase.encode(value.phase) + self._event.encode(value.event) + b"\0"
-
-    def decode_at(self, data: bytes, offset: int) -> tuple[EventRecord, int]:
-        phase, offset = self._phase.decode_at(data, offset)
-        event, offset = self._event.decode_at(data, offset)
-        if data[offset : offset + 1] != b"\0":
-            raise ScaleError(
-                f"expected an event without topics at byte {offset}, got 0x{data[offset : offset + 1].hex()}"
-            )
-        return EventRecord(phase, event), offset + 1
+        self._encoders = tuple((name, codec.encode) for name, codec in self.fields)
+        self._decoders = tuple(codec.decode_at for _, codec in self.fields)
 
 
 class Runtime(Generic[V]):
@@ -226,6 +216,7 @@ class Runtime(Generic[V]):
         self.event_encoders: dict[type, tuple[bytes, Callable[[Any], bytes]]] = {
             item.cls: (item.prefix, item.codec.encode) for module in self.modules for item in module.events.values()
         }
+        self._refuse_shared_classes()
         for module in self.modules:
             module.bind_storage()
         self._calls = {call.path: call for module in self.modules for call in module.calls.values()}
@@ -297,7 +288,9 @@ class Runtime(Generic[V]):
                 if (info.module.index, info.index) == (fault.error.index, fault.error.error[0]):
                     return f"{info.module.attribute}.{info.name}: {' '.join(info.docs)}"
             return f"error {fault.error.error[0]} of module {fault.error.index}, which this runtime does not know"
-        return (type(fault).__doc__ or type(fault).__name__).strip()
+        words = (type(fault).__doc__ or type(fault).__name__).strip()
+        detail = getattr(fault, "error", None)
+        return f"{words} {pascal_case(detail.name.lower())}." if isinstance(detail, IntEnum) else words
 
     def metadata(self, version: int) -> bytes:
         """The runtime's description for clients, as metadata of this version (14 or 15)."""
@@ -307,6 +300,16 @@ class Runtime(Generic[V]):
 
             found = self._metadata[version] = build(self, version)
         return found
+
+    def _refuse_shared_classes(self) -> None:
+        """TypeError where modules inherit the same event or error: what one of them emits would be the other's."""
+        owners: dict[type, str] = {}
+        for module in self.modules:
+            items: list[EventInfo | ErrorInfo] = [*module.events.values(), *module.errors.values()]
+            for item in items:
+                if item.cls in owners:
+                    raise TypeError(f"{owners[item.cls]} and {module.name} share {item.name}: each declares its own")
+                owners[item.cls] = module.name
 
     def _neighbours(self, cls: type[Module]) -> tuple[tuple[str, str], ...]:
         """The attributes of a module that are annotated with another module's class."""

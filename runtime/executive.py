@@ -129,22 +129,22 @@ class Executive:
             weight=call.dispatch_info.weight,
         )
 
-    def query_info(self, state: StateReader, raw: bytes) -> RuntimeDispatchInfo:
-        """What including an extrinsic would cost; a wallet asks with a signature of any bytes.
+    def query_info(self, state: StateReader, raw: bytes, length: int | None = None) -> RuntimeDispatchInfo:
+        """What including an extrinsic would cost; a wallet asks with a signature of any bytes, or with another length.
 
         It is what is taken when the call begins, and so the most that it costs: part of it may be returned.
         """
         extrinsic = decode_transaction(self.runtime, raw)
         if extrinsic.signature is None:
             return RuntimeDispatchInfo(extrinsic.call.dispatch_info.weight, extrinsic.call.dispatch_info.class_, 0)
-        return self.query_call_info(state, extrinsic.call, len(raw))
+        return self.query_call_info(state, extrinsic.call, len(raw) if length is None else length)
 
-    def query_fee_details(self, state: StateReader, raw: bytes) -> FeeDetails:
+    def query_fee_details(self, state: StateReader, raw: bytes, length: int | None = None) -> FeeDetails:
         """The same by its parts."""
         extrinsic = decode_transaction(self.runtime, raw)
         if extrinsic.signature is None:
             return FeeDetails(None)
-        return self.query_call_fee_details(state, extrinsic.call, len(raw))
+        return self.query_call_fee_details(state, extrinsic.call, len(raw) if length is None else length)
 
     def query_call_info(self, state: StateReader, call: Call, length: int) -> RuntimeDispatchInfo:
         """What including a call in a signed extrinsic of `length` bytes would cost."""

@@ -13,7 +13,19 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Final, Generic, Self, TypeVar, dataclass_transform, overload
 from weakref import ref
 
-from chain.primitives.scale import Codec, Enum, Option, Struct, Tuple, Vec, codec_of, split_docs, variant, variant_of
+from chain.primitives.scale import (
+    H256,
+    Codec,
+    Enum,
+    Option,
+    Struct,
+    Tuple,
+    Vec,
+    codec_of,
+    split_docs,
+    variant,
+    variant_of,
+)
 from runtime.faults import OK, DispatchFailed, DispatchResult
 from runtime.state import State
 from runtime.storage import StorageInfo, StorageItem, pascal_case, snake_case
@@ -292,6 +304,7 @@ class ModuleInfo:
 
 
 _PHASE: Final = codec_of(EventPhase)
+_TOPICS: Final = codec_of(tuple[H256, ...])
 
 
 class EventLog:
@@ -332,12 +345,17 @@ class Module:
         # Weak, so that a block's state goes with its last user and not when the garbage collector finds the circle.
         self._view = view
 
-    def emit(self, occurrence: object) -> None:
-        """Deposit an event: an instance of one of this module's event classes."""
+    def emit(self, occurrence: object, *, topics: tuple[bytes, ...] = ()) -> None:
+        """Deposit an event: an instance of one of this module's event classes.
+
+        Each topic is a hash under which `System.EventTopics` lets a client find the block's events about it.
+        """
         log = self._log
         prefix, encode = self.info.runtime.event_encoders[occurrence.__class__]
-        log.encoded.append(log.phase_bytes + prefix + encode(occurrence) + b"\0")  # no topics
-        log.records.append(EventRecord(log.phase, occurrence))
+        log.encoded.append(
+            log.phase_bytes + prefix + encode(occurrence) + (_TOPICS.encode(topics) if topics else b"\0")
+        )
+        log.records.append(EventRecord(log.phase, occurrence, topics))
 
     def dispatch(self, call: Call, origin: Origin) -> Dispatched:
         """Make another call inside the one that is running, with an origin of its own, in a transaction of its own.
@@ -361,16 +379,22 @@ class Module:
             raise GenesisError(f"{self.info.attribute}.{name}: unknown field; this module has no genesis config")
 
     def on_initialize(self) -> Weight | None:
-        """Called when a block begins, before its extrinsics; returns the weight used beyond the declared limits."""
+        """Called when a block begins, before its extrinsics, in the order of the modules' indexes.
+
+        Returns the weight that it used and that this module's `on_finalize` will use: a block holds as much less.
+        """
         return None
 
     def on_idle(self, remaining: Weight) -> Weight | None:
-        """Called after the extrinsics with the weight that is left; returns what it used."""
+        """Called after the extrinsics if the block has weight left; returns what it used, at most `remaining`.
+
+        Each block another module is asked first, so that none of them takes what is left every time.
+        """
         del remaining
         return None
 
     def on_finalize(self) -> None:
-        """Called when a block ends."""
+        """Called when a block ends, in the order of the modules' indexes."""
 
     def inherent_required(self) -> bool:
         """Whether the block being built or checked must open with this module's inherent."""

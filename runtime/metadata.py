@@ -257,7 +257,7 @@ def _v15(runtime: Runtime[Any]) -> MetadataV15:
         _extensions(registry),
     )
     runtime_type = _runtime_type(registry, runtime)
-    apis = _apis(registry, uxt)
+    apis = _apis(registry, runtime, uxt)
     outer = OuterEnums(
         registry.id(runtime.call_codec), registry.id(runtime.event_codec), registry.runtime_error(runtime)
     )
@@ -305,7 +305,7 @@ def _runtime_type(registry: RuntimeRegistry, runtime: Runtime[Any]) -> int:
     return registry.add(path, lambda: Type(path, (), Composite(()), ()))
 
 
-def _apis(registry: RuntimeRegistry, uxt: int) -> tuple[RuntimeApi, ...]:
+def _apis(registry: RuntimeRegistry, runtime: Runtime[Any], uxt: int) -> tuple[RuntimeApi, ...]:
     """The runtime APIs that `call_api` answers."""
 
     def method(name: str, output: int, *inputs: tuple[str, int], docs: str) -> RuntimeApiMethod:
@@ -314,7 +314,13 @@ def _apis(registry: RuntimeRegistry, uxt: int) -> tuple[RuntimeApi, ...]:
     opaque = scale.Opaque("sp_core::OpaqueMetadata")
     source = registry.fieldless((*_VALIDITY, "TransactionSource"), "InBlock", "Local", "External")
     u32, block_hash, account = registry.id(U32), registry.id(HASH256), registry.id(scale.ACCOUNT_ID)
-    size = ("len", u32)
+    size, call = ("len", u32), ("call", registry.id(runtime.call_codec))
+    dispatch_info, fee_details = registry.id(codec_of(RuntimeDispatchInfo)), registry.id(codec_of(FeeDetails))
+    weight = ("weight", registry.id(codec_of(Weight)))
+    fees = (
+        method("query_weight_to_fee", registry.id(U128), weight, docs="What a call's weight costs."),
+        method("query_length_to_fee", registry.id(U128), ("length", u32), docs="What an extrinsic's bytes cost."),
+    )
     return (
         RuntimeApi(
             "Core",
@@ -357,30 +363,19 @@ def _apis(registry: RuntimeRegistry, uxt: int) -> tuple[RuntimeApi, ...]:
         RuntimeApi(
             "TransactionPaymentApi",
             (
-                method(
-                    "query_info",
-                    registry.id(codec_of(RuntimeDispatchInfo)),
-                    ("uxt", uxt),
-                    size,
-                    docs="An extrinsic's weight and fee.",
-                ),
-                method(
-                    "query_fee_details",
-                    registry.id(codec_of(FeeDetails)),
-                    ("uxt", uxt),
-                    size,
-                    docs="An extrinsic's fee by its parts.",
-                ),
-                method(
-                    "query_weight_to_fee",
-                    registry.id(U128),
-                    ("weight", registry.id(codec_of(Weight))),
-                    docs="What a call's weight costs.",
-                ),
-                method(
-                    "query_length_to_fee", registry.id(U128), ("length", u32), docs="What an extrinsic's bytes cost."
-                ),
+                method("query_info", dispatch_info, ("uxt", uxt), size, docs="An extrinsic's weight and fee."),
+                method("query_fee_details", fee_details, ("uxt", uxt), size, docs="An extrinsic's fee by its parts."),
+                *fees,
             ),
             ("Fees.",),
+        ),
+        RuntimeApi(
+            "TransactionPaymentCallApi",
+            (
+                method("query_call_info", dispatch_info, call, size, docs="A call's weight and fee."),
+                method("query_call_fee_details", fee_details, call, size, docs="A call's fee by its parts."),
+                *fees,
+            ),
+            ("Fees of calls that are not signed yet.",),
         ),
     )

@@ -263,6 +263,7 @@ class EventRecord:
 
     phase: ApplyExtrinsic | Finalization | Initialization
     event: object
+    topics: tuple[bytes, ...] = ()  # hashes under which System.EventTopics names the event
 
 
 # --- origin --------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from chain.primitives.hashing import blake2_128_concat, twox_64_concat, twox_128
 from chain.primitives.scale import AccountId, Balance, ScaleError, u8, u16, u32
 from chain.primitives.types import Id
 from runtime.composition import Runtime, View
-from runtime.faults import FaultBadOrigin, FaultModule, ModuleError
+from runtime.faults import FaultBadOrigin, FaultModule, FaultToken, ModuleError, TokenFault
 from runtime.framework import Constant, EventLog, Module, call, event
 from runtime.potchain import RUNTIME
 from runtime.state import DictState, Overlay
@@ -192,6 +192,7 @@ def test_errors_have_codes_on_the_wire_and_words_off_it() -> None:
     assert fault == FaultModule(ModuleError(3, b"\0\0\0\0"))
     assert COUNTERS.explain(fault) == "counter.TooMuch: There is no room for more."
     assert COUNTERS.explain(FaultModule(ModuleError(3, b"\1\0\0\0"))).startswith("error 1 of module 3")
+    assert COUNTERS.explain(FaultToken(TokenFault.FUNDS_UNAVAILABLE)) == "Money cannot move. FundsUnavailable."
     assert COUNTERS.explain(FaultBadOrigin()) == "The signer may not make this call."
     assert (str(Counter.TooMuch()), str(Counter.TooMuch("why"))) == ("There is no room for more.", "why")
 
@@ -238,6 +239,12 @@ def test_composing_what_does_not_fit_is_refused() -> None:
         @call(index=0, weight=Weight(1))
         def go(self, by: u32) -> None:
             """Go."""
+
+    class Heir(Counter):
+        """Inherits the counter's event and error."""
+
+    with pytest.raises(TypeError, match=r"Counter and Heir share Counted: each declares its own"):
+        Runtime(view=View, spec_name="x", spec_version=1, transaction_version=1, modules={0: Counter, 1: Heir})
 
     def compose(module: type[Module]) -> None:
         Runtime(view=View, spec_name="x", spec_version=1, transaction_version=1, modules={0: module})

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from runtime.potchain import RUNTIME
 from runtime.state import DictState, Overlay
+
+Layer = tuple[dict[bytes, bytes | None], list[tuple[bool, Any, dict[bytes, bytes | None]]]]
 
 KEYS = st.binary(min_size=1, max_size=2)
 BASE = st.dictionaries(KEYS, st.binary(max_size=2), max_size=6)
@@ -59,6 +63,58 @@ def test_an_overlay_is_a_copied_dictionary(
     assert list(changes) == sorted(changes)
     assert all(base.get(key) != value for key, value in changes.items())
     assert {key: value for key, value in {**base, **changes}.items() if value is not None} == stack[0]
+
+
+WRITES = st.dictionaries(KEYS, st.none() | st.binary(max_size=2), max_size=3)
+# A transaction: what it writes, the transactions inside it with whether each is kept, and what it writes after each.
+LAYER: st.SearchStrategy[Layer] = st.deferred(
+    lambda: st.tuples(WRITES, st.lists(st.tuples(st.booleans(), LAYER, WRITES), max_size=2))
+)
+
+
+def write(overlay: Overlay, dumb: dict[bytes, bytes], writes: dict[bytes, bytes | None]) -> None:
+    for key, value in writes.items():
+        if value is None:
+            overlay.remove(key)
+            dumb.pop(key, None)
+        else:
+            overlay.put(key, value)
+            dumb[key] = value
+
+
+def play(overlay: Overlay, dumb: dict[bytes, bytes], layer: Layer) -> dict[bytes, bytes]:
+    """Run a transaction's parts on the overlay; return what the dumb version has then."""
+    writes, inner = layer
+    write(overlay, dumb, writes)
+    for keep, child, after in inner:
+        overlay.begin()
+        copied = play(overlay, dict(dumb), child)
+        if keep:
+            overlay.commit()
+            dumb = copied
+        else:
+            overlay.rollback()
+        write(overlay, dumb, after)
+        assert {key: overlay.get(key) for key in overlay.keys(b"")} == dumb
+    return dumb
+
+
+@settings(max_examples=150, deadline=None)
+@given(BASE, LAYER)
+@example(
+    {b"a": b"0"},
+    ({b"a": b"1"}, [(True, ({b"a": b"2"}, [(False, ({b"a": None}, [(True, ({b"b": b"3"}, []), {})]), {})]), {})]),
+)
+@example(
+    {b"a": b"0"}, ({}, [(False, ({b"a": b"2"}, [(True, ({b"a": None}, [(True, ({b"b": b"3"}, []), {})]), {})]), {})])
+)
+def test_transactions_nest_three_deep_and_deeper(base: dict[bytes, bytes], layer: Layer) -> None:
+    overlay = Overlay(DictState(dict(base)))
+    overlay.begin()
+    dumb = play(overlay, dict(base), layer)
+    overlay.commit()
+    changes = overlay.changes()
+    assert {key: value for key, value in {**base, **changes}.items() if value is not None} == dumb
 
 
 def test_a_value_written_as_it_was_is_no_change() -> None:

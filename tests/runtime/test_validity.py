@@ -83,6 +83,13 @@ def test_a_valid_transaction_says_what_the_pool_orders_by(chain: TestChain) -> N
     )
 
 
+def test_an_operational_transaction_counts_as_tipped_with_five_times_its_fee(chain: TestChain) -> None:
+    raw = chain.sign(ALICE, "system.kill_storage", keys=[b"key"], nonce=1, tip=5)
+    valid = validate(chain, raw)
+    weight = RUNTIME.call("system.kill_storage", keys=[b"key"]).dispatch_info.weight.ref_time
+    assert valid.priority == (6 + 5 * (valid.fee + 5)) * (800_000_000_000 // (weight + 200_000_000))
+
+
 def test_the_state_of_a_block_knows_which_block_it_is(chain: TestChain) -> None:
     raw = chain.sign(ALICE, "system.remark", remark=b"", nonce=1, era=Mortal.at(64, 5), era_hash=chain.header.hash)
     state = Committed(chain.tree, chain.header)
@@ -178,6 +185,31 @@ def test_fees_are_quoted_as_they_are_charged(chain: TestChain) -> None:
     ]
 
 
+def test_calls_are_quoted_before_they_are_signed(chain: TestChain) -> None:
+    raw = chain.sign(ALICE, "balances.transfer_keep_alive", dest=BOB, value=POT, nonce=1)
+    call = decode_extrinsic(raw, RUNTIME.call_codec).call_bytes
+    for by_call, by_extrinsic in (
+        ("TransactionPaymentCallApi_query_call_info", "TransactionPaymentApi_query_info"),
+        ("TransactionPaymentCallApi_query_call_fee_details", "TransactionPaymentApi_query_fee_details"),
+    ):
+        for length in (len(raw), 77):
+            arguments = U32.encode(length)
+            assert api(chain, by_call, call + arguments) == api(chain, by_extrinsic, raw + arguments)
+    for name, arguments in (
+        ("query_weight_to_fee", encode(Weight, Weight(5))),
+        ("query_length_to_fee", U32.encode(9)),
+    ):
+        expected = api(chain, f"TransactionPaymentApi_{name}", arguments)
+        assert api(chain, f"TransactionPaymentCallApi_{name}", arguments) == expected
+
+
+def test_an_unsigned_extrinsic_costs_nothing(chain: TestChain) -> None:
+    raw = encode_extrinsic(RUNTIME.encode_call(RUNTIME.call("timestamp.set", now=5)))
+    weight = RUNTIME.call_info("timestamp.set").weight
+    assert chain.executive.query_info(chain.tree, raw) == RuntimeDispatchInfo(weight, DispatchClass.MANDATORY, 0)
+    assert chain.executive.query_fee_details(chain.tree, raw) == FeeDetails(None)
+
+
 def test_clients_validate_at_the_block_they_name(chain: TestChain) -> None:
     def ask(raw: bytes) -> bytes:
         return api(chain, "TaggedTransactionQueue_validate_transaction", b"\2" + raw + chain.header.hash)
@@ -203,6 +235,9 @@ def test_an_unknown_api_and_arguments_that_do_not_fit_are_named(chain: TestChain
         ("TaggedTransactionQueue_validate_transaction", b"\3"),
         ("TransactionPaymentApi_query_info", b"\xff" * 9),
         ("TransactionPaymentApi_query_info", b"\x04\0" + bytes(5)),
+        ("TransactionPaymentCallApi_query_call_info", b"\0\0\0"),
+        ("TransactionPaymentCallApi_query_call_info", b"\0\0\0" + bytes(5)),
+        ("TransactionPaymentCallApi_query_call_fee_details", b"\xff\xff" + bytes(4)),
     ):
         with pytest.raises(ScaleError):
             api(chain, name, arguments)
