@@ -21,6 +21,7 @@ import trio
 from chain.author import Author
 from chain.blob_keeper import BlobKeeper
 from chain.blobs import BlobChunks, BlobStore
+from chain.departures import Departures
 from chain.display import say, short_hash, states_line, waiting_line
 from chain.importer import Imported, Importer
 from chain.intake import Intake
@@ -188,7 +189,8 @@ class Node:
         self._config = config
         self.executive = executive
         self.ledger = ledger
-        self.pool = Pool()
+        self.departures = Departures()
+        self.pool = Pool(on_removed=self.departures.note)
         self.blobs = BlobStore(config.data_path / "blobs", BLOB_STORE_BYTES_MAX)
         self._keep_genesis_blobs()
         self._importer = Importer(ledger, self._validators_after, self._on_imported)

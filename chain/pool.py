@@ -64,6 +64,15 @@ class Fate(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Departure:
+    """A transaction that left the pool."""
+
+    hash: Hash
+    fate: Fate
+    usurper: Hash | None = None  # what took its place
+
+
+@dataclass(frozen=True, slots=True)
 class PoolLimits:
     """What the pool holds at most."""
 
@@ -123,14 +132,14 @@ class _Queue:
         return (is_ready, *self.by_nonce[nonce].rank)
 
 
-def _ignore(_hash: Hash, _fate: Fate) -> None:
+def _ignore(_departure: Departure) -> None:
     """Nobody wants to know what leaves the pool."""
 
 
 class Pool:
     """See the module. Not thread-safe: one task owns it; `ready` and `due` return copies for other threads."""
 
-    def __init__(self, limits: PoolLimits | None = None, on_removed: Callable[[Hash, Fate], None] = _ignore) -> None:
+    def __init__(self, limits: PoolLimits | None = None, on_removed: Callable[[Departure], None] = _ignore) -> None:
         self.limits = limits or PoolLimits()
         self.height = 0
         self.bytes_used = 0
@@ -186,7 +195,7 @@ class Pool:
         for victim in victims:
             self._remove(victim, Fate.DROPPED)
         if rival is not None:
-            self._remove(rival, Fate.USURPED)
+            self._remove(rival, Fate.USURPED, found)
         self._queues.setdefault(valid.sender, queue).put(newcomer)
         self._note_tail(valid.sender)
         self._by_hash[found] = newcomer
@@ -383,7 +392,7 @@ class Pool:
 
     # --- inside ---
 
-    def _remove(self, transaction: PoolTransaction, fate: Fate) -> None:
+    def _remove(self, transaction: PoolTransaction, fate: Fate, usurper: Hash | None = None) -> None:
         del self._by_hash[transaction.hash]
         self.bytes_used -= len(transaction.raw)
         queue = self._queues[transaction.valid.sender]
@@ -391,7 +400,7 @@ class Pool:
         if not queue.nonces:
             del self._queues[transaction.valid.sender]
         self._note_tail(transaction.valid.sender)
-        self._on_removed(transaction.hash, fate)
+        self._on_removed(Departure(transaction.hash, fate, usurper))
 
     def _advance_sender(self, sender: bytes, next_nonce: int) -> None:
         queue = self._queues.get(sender)

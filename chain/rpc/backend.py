@@ -11,6 +11,7 @@ from chain.rpc.broadcast import Broadcast
 
 if TYPE_CHECKING:
     from chain.blobs import BlobStore
+    from chain.departures import Departures
     from chain.ledger import Ledger
     from chain.pool import Pool
     from runtime.executive import Executive
@@ -54,6 +55,10 @@ class Backend(Protocol):
     @property
     def pool(self) -> Pool:
         """Transactions that wait for a block; only looked at here."""
+
+    @property
+    def departures(self) -> Departures:
+        """What leaves the pool, before the header of the block that made it leave is published."""
 
     @property
     def blobs(self) -> BlobStore:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Generic, TypeVar
 
@@ -23,14 +23,15 @@ class Receiver(Generic[T]):
     """One subscriber's view: `async for value in receiver`; raises `Lagged` once values were lost to it. One that cares
     for the `newest` value alone loses the others and never lags."""
 
-    def __init__(self, backlog: int, newest: bool) -> None:
+    def __init__(self, backlog: int = BACKLOG, *, newest: bool = False) -> None:
         self._values: deque[T] = deque()
         self._backlog = backlog
         self._newest = newest
         self._lagged = False
         self._wake = trio.Event()
 
-    def _put(self, value: T) -> None:
+    def put(self, value: T) -> None:
+        """Queue one value; never waits."""
         if self._newest:
             self._values.clear()
         if len(self._values) >= self._backlog:
@@ -56,19 +57,25 @@ class Broadcast(Generic[T]):
     """Publishes values (sealed headers) to whoever subscribes, on one event loop."""
 
     def __init__(self) -> None:
-        self._receivers: set[Receiver[T]] = set()
+        self._listeners: set[Callable[[T], None]] = set()
 
     def publish(self, value: T) -> None:
         """Hand `value` to every subscriber; never waits."""
-        for receiver in tuple(self._receivers):
-            receiver._put(value)
+        for tell in tuple(self._listeners):
+            tell(value)
 
     @contextmanager
     def subscribe(self, backlog: int = BACKLOG, *, newest: bool = False) -> Iterator[Receiver[T]]:
         """The values published from now on; with `newest`, of those that wait only the last."""
-        receiver: Receiver[T] = Receiver(backlog, newest)
-        self._receivers.add(receiver)
-        try:
+        receiver: Receiver[T] = Receiver(backlog, newest=newest)
+        with self.listen(receiver.put):
             yield receiver
+
+    @contextmanager
+    def listen(self, tell: Callable[[T], None]) -> Iterator[None]:
+        """Call `tell`, which must not wait, with each value that is published from now on."""
+        self._listeners.add(tell)
+        try:
+            yield
         finally:
-            self._receivers.discard(receiver)
+            self._listeners.discard(tell)

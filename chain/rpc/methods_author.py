@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from chain.pool import PoolError, PoolTransaction
+from chain.pool import Departure, Fate, PoolError, PoolTransaction
 from chain.primitives.hashing import Hash, blake2_256
 from chain.primitives.types import Header
 from chain.rpc.broadcast import Receiver
@@ -18,6 +18,8 @@ from chain.rpc.registry import Registry
 from runtime.types import InvalidReason, InvalidTransaction, UnknownTransaction
 
 registry = Registry()
+
+News = Header | Departure
 
 # A block is final when it is known, but wallets look its events up on `inBlock` and forget that when `finalized` comes
 # meanwhile: scripts that wait for `isInBlock` would wait for ever. Two requests over a slow line take this long.
@@ -92,52 +94,43 @@ async def author_submit_and_watch_extrinsic(
     context: Context, extrinsic: HexBytes
 ) -> AsyncIterator[AsyncGenerator[object]]:
     """ready or future, inBlock, finalized; or usurped, dropped, invalid."""
-    with context.backend.heads.subscribe() as receiver:  # Before it can be included.
-        found = await submit(context, extrinsic)
-        yield _watch(context, found, extrinsic, receiver)
+    news: Receiver[News] = Receiver()
+    found, backend = blake2_256(extrinsic), context.backend
+    with backend.heads.listen(news.put), backend.departures.watch(found, news.put):  # Before it can be included.
+        await submit(context, extrinsic)
+        yield _watch(context, found, news)
 
 
-async def _watch(context: Context, found: Hash, raw: bytes, receiver: Receiver[Header]) -> AsyncGenerator[object]:
-    """What becomes of a pooled transaction; after each block it is in the block, in the pool, or gone."""
-    pool = context.backend.pool
-    own = pool.get(found)
+async def _watch(context: Context, found: Hash, news: Receiver[News]) -> AsyncGenerator[object]:
+    """What becomes of a transaction that was pooled after `news` of it had begun to come in."""
+    own = context.backend.pool.get(found)
     is_ready = own is None or _is_ready(context, own)
     yield "ready" if is_ready else "future"
-    async for header in receiver:
-        block = await context.in_thread(context.block, header.hash)
-        if block is not None and raw in block.extrinsics:
+    is_included = False
+    async for item in news:
+        if isinstance(item, Departure):
+            is_included = item.fate is Fate.INCLUDED  # The block's header comes next.
+            if not is_included:
+                yield _farewell(item)
+                return
+        elif is_included:
             if not is_ready:
                 yield "ready"
-            at = hexed(header.hash)
+            at = hexed(item.hash)
             yield {"inBlock": at}
             await trio.sleep(FINALIZED_SECONDS)
             yield {"finalized": at}
             return
-        if found in pool:
-            if not is_ready and own is not None and _is_ready(context, own):
-                is_ready = True
-                yield "ready"
-        elif header.height == context.backend.ledger.head.height:  # Else a newer block may have it.
-            yield await _loss(context, raw, own)
-            return
+        elif not is_ready and own is not None and _is_ready(context, own):
+            is_ready = True
+            yield "ready"
 
 
-async def _loss(context: Context, raw: bytes, own: PoolTransaction | None) -> object:
-    """Why a transaction is neither in a block nor in the pool."""
-    if own is not None:
-        for waiting in context.backend.pool.ready():
-            if (waiting.valid.sender, waiting.valid.nonce) == (own.valid.sender, own.valid.nonce):
-                return {"usurped": hexed(waiting.hash)}
-    return "dropped" if await context.in_thread(_is_valid, context, raw) else "invalid"
-
-
-def _is_valid(context: Context, raw: bytes) -> bool:
-    with context.state(None) as state:
-        try:
-            context.backend.executive.validate_transaction(state, raw)
-        except InvalidTransaction:
-            return False
-        return True
+def _farewell(departure: Departure) -> object:
+    """The last word about a transaction that is in no block."""
+    if departure.usurper is not None:
+        return {"usurped": hexed(departure.usurper)}
+    return departure.fate.value
 
 
 def _is_ready(context: Context, own: PoolTransaction) -> bool:

@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from chain.net.messages import TRANSACTION_BYTES_MAX, Transactions, pack, unpack
 from chain.pool import (
     AlreadyImported,
+    Departure,
     Fate,
     ImmediatelyDropped,
     Pool,
@@ -66,8 +67,9 @@ def order(pool: Pool) -> list[tuple[bytes, int]]:
 
 
 class Removals(list[tuple[Hash, Fate]]):
-    def __call__(self, found: Hash, fate: Fate) -> None:
-        self.append((found, fate))
+    def __call__(self, departure: Departure) -> None:
+        assert (departure.usurper is None) == (departure.fate is not Fate.USURPED)
+        self.append((departure.hash, departure.fate))
 
 
 def test_ready_transactions_come_by_priority_and_each_senders_by_nonce() -> None:
@@ -101,12 +103,12 @@ def test_the_ready_order_is_a_copy_that_later_changes_do_not_disturb() -> None:
 
 
 def test_a_higher_priority_replaces_at_the_same_nonce() -> None:
-    removals = Removals()
-    pool = Pool(on_removed=removals)
+    departures: list[Departure] = []
+    pool = Pool(on_removed=departures.append)
     old = submit(pool, ALICE, 0, priority=5)
     new = submit(pool, ALICE, 0, priority=6)
     assert [item.raw for item in pool.ready()] == [new]
-    assert removals == [(blake2_256(old), Fate.USURPED)]
+    assert departures == [Departure(blake2_256(old), Fate.USURPED, blake2_256(new))]
     assert pool.bytes_used == len(new)
 
 
@@ -345,7 +347,7 @@ class AnyHistory(RuleBasedStateMachine):
     @initialize()
     def start(self) -> None:
         self.held: dict[Hash, ValidTransaction] = {}
-        self.pool = Pool(self.limits, lambda found, _: self.held.__delitem__(found))
+        self.pool = Pool(self.limits, lambda departure: self.held.__delitem__(departure.hash))
         self.nonces = dict.fromkeys((ALICE, BOB, CHARLIE), 0)
         self.height = 0
 

@@ -12,6 +12,7 @@ from typing import Any
 import trio
 
 from chain.blobs import BlobStore
+from chain.departures import Departures
 from chain.ledger import HISTORY, ExecutedBlock, Ledger
 from chain.pool import Pool
 from chain.primitives import bls, ss58
@@ -109,7 +110,8 @@ class MiniNode:
     peer_blobs: dict[Hash, bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.pool = Pool()
+        self.departures = Departures()
+        self.pool = Pool(on_removed=self.departures.note)
         self._wake = trio.Event()
         self._turn = trio.Lock()
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import socket
-from functools import partial
-from itertools import islice
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
+from chain.primitives.hashing import blake2_256
 from chain.primitives.keys import Keypair
 from chain.primitives.types import Mortal, sign_extrinsic
 from chain.rpc import link, transactions
@@ -160,13 +160,29 @@ async def test_a_replaced_transaction_is_usurped_and_its_sender_told(tmp_path: P
             client.subscribe(watch, transfer_raw(it, 1)) as second,
         ):
             assert [await anext(first), await anext(second)] == ["ready", "ready"]
-            better = await client.request("author_submitExtrinsic", transfer_raw(it, 1, tip=POT))
             with trio.fail_after(10):
-                it.node.pool.ready = partial(islice, list(it.node.pool.ready()), 1)  # type: ignore[method-assign]
+                better = await client.request("author_submitExtrinsic", transfer_raw(it, 1, tip=POT))
+                assert await anext(second) == {"usurped": better}, "at once: no block has to come first"
                 await it.node.seal()
-                del it.node.pool.ready
                 assert "inBlock" in await anext(first)
-                assert await anext(second) == {"usurped": better}
+
+
+async def test_what_leaves_the_pool_without_a_block_is_told_with_the_reason(tmp_path: Path) -> None:
+    async with served(tmp_path) as it, Client.connect(it.url) as client:
+        it.node.seals_at_once = False
+        watch, pool = "author_submitAndWatchExtrinsic", it.node.pool
+        ends: list[tuple[str, Callable[[bytes], object]]] = [
+            ("dropped", pool.remove),
+            ("invalid", lambda found: pool.ban(found, 0)),
+        ]
+        for nonce, (word, end) in enumerate(ends):
+            raw = transfer_raw(it, nonce)
+            async with client.subscribe(watch, raw) as updates:
+                with trio.fail_after(10):
+                    assert await anext(updates) == "ready"
+                    end(blake2_256(bytes.fromhex(raw[2:])))
+                    assert await anext(updates) == word
+            await client.request("author_submitExtrinsic", transfer_raw(it, nonce, value=7))
 
 
 async def test_a_transaction_that_expires_is_reported_and_not_waited_for(
