@@ -66,43 +66,64 @@ def root_hash(root: Root | None) -> Hash:
     return EMPTY_ROOT if root is None else root.hash
 
 
-class _Node:
-    """A node in memory, being changed.
+class _Children:
+    """The children of a branch in memory: the bits of `bitmap`, with their hashes and ids in the order of nibbles, as
+    the tree has stored them.
 
-    Its children are the bits of `bitmap`, and `hashes` and `ids` are theirs as the tree has stored them, in the order
-    of nibbles. `loaded` are those that somebody has looked into, or that are new: `write` brings their bytes up to
-    date. Few of the sixteen are ever looked into, so the others are never taken apart.
+    `loaded` are those that somebody has looked into, or that are new: `write` brings their bytes up to date. Few of the
+    sixteen are ever looked into, so the others are never taken apart.
     """
 
-    __slots__ = ("bitmap", "dirty", "hashes", "ids", "loaded", "path", "stored_id", "value")
+    __slots__ = ("bitmap", "hashes", "ids", "loaded")
 
-    def __init__(self, path: str, value: bytes | None, stored_id: int | None) -> None:
-        self.path = path
-        self.value = value
-        self.bitmap = 0
-        self.hashes = bytearray()
-        self.ids = bytearray()
+    def __init__(self, bitmap: int, hashes: bytes, ids: bytes) -> None:
+        self.bitmap = bitmap
+        self.hashes = bytearray(hashes)
+        self.ids = bytearray(ids)
         self.loaded: dict[int, _Node] = {}
-        self.stored_id = stored_id
-        self.dirty = stored_id is None
 
     def rank(self, number: int) -> int:
         """How many children come before the one of a nibble."""
         return (self.bitmap & (1 << number) - 1).bit_count()
 
-    def adopt(self, number: int, child: _Node) -> None:
-        """Take a child where there was none."""
+    def add(self, number: int, child: _Node) -> None:
+        """Take in a child where there was none."""
         rank = self.rank(number)
         self.hashes[32 * rank : 32 * rank] = bytes(32)
         self.ids[8 * rank : 8 * rank] = bytes(8)
         self.bitmap |= 1 << number
         self.loaded[number] = child
 
-    def drop(self, number: int) -> None:
-        """Be without a child."""
+    def remove(self, number: int) -> None:
+        """Be without a child that was loaded."""
         rank = self.rank(number)
         del self.hashes[32 * rank : 32 * rank + 32], self.ids[8 * rank : 8 * rank + 8], self.loaded[number]
         self.bitmap &= ~(1 << number)
+
+    def place(self, number: int, place: Root) -> None:
+        """Note where a child is now."""
+        rank = self.rank(number)
+        self.hashes[32 * rank : 32 * rank + 32] = place[1]
+        self.ids[8 * rank : 8 * rank + 8] = place[0].to_bytes(8, "little")
+
+
+class _Node:
+    """A node in memory, being changed; `stored_id` is None for one that the tree has never stored."""
+
+    __slots__ = ("children", "dirty", "path", "stored_id", "value")
+
+    def __init__(self, path: str, value: bytes | None, stored_id: int | None) -> None:
+        self.path = path
+        self.value = value
+        self.children: _Children | None = None
+        self.stored_id = stored_id
+        self.dirty = stored_id is None
+
+    def add(self, number: int, child: _Node) -> None:
+        """Take in a child where there was none."""
+        if self.children is None:
+            self.children = _Children(0, b"", b"")
+        self.children.add(number, child)
 
 
 @lru_cache(maxsize=65536)  # One entry a possible bitmap.
@@ -140,9 +161,7 @@ def _load(reader: NodeReader, node_id: int) -> _Node:
     loaded = _Node(path, value, node_id)
     if bitmap:
         ids = hashes + 32 * bitmap.bit_count()
-        loaded.bitmap = bitmap
-        loaded.hashes += node[hashes:ids]
-        loaded.ids += node[ids:]
+        loaded.children = _Children(bitmap, node[hashes:ids], node[ids:])
     return loaded
 
 
@@ -214,7 +233,7 @@ class _Writer:
             at += 1
             child = self._child(node, number)
             if child is None:
-                node.adopt(number, _Node(path[at:], value, None))
+                node.add(number, _Node(path[at:], value, None))
                 break
             node = child
         _soil(above)
@@ -239,50 +258,49 @@ class _Writer:
 
     def reduce(self, node: _Node) -> _Node | None:
         """Drop nodes that hold nothing, and join a branch that holds one child with that child."""
-        for number, child in list(node.loaded.items()):
-            if child.dirty:
-                reduced = self.reduce(child)
-                if reduced is None:
-                    node.drop(number)
-                else:
-                    node.loaded[number] = reduced
+        children = node.children
+        if children is not None:
+            for number, child in list(children.loaded.items()):
+                if child.dirty:
+                    reduced = self.reduce(child)
+                    if reduced is None:
+                        children.remove(number)
+                    else:
+                        children.loaded[number] = reduced
+            if node.value is None and children.bitmap.bit_count() == 1:
+                number = children.bitmap.bit_length() - 1
+                only = self._child(node, number)
+                assert only is not None
+                only.path = node.path + _NIBBLES[number] + only.path
+                only.dirty = True
+                self._forget(node)
+                return only
+            if children.bitmap:
+                return node
+            node.children = None
         if node.value is not None:
             return node
-        if node.bitmap & node.bitmap - 1:  # two children or more
-            return node
         self._forget(node)
-        if not node.bitmap:
-            return None
-        number = node.bitmap.bit_length() - 1
-        only = self._child(node, number)
-        assert only is not None
-        only.path = node.path + _NIBBLES[number] + only.path
-        only.dirty = True
-        return only
+        return None
 
     def write(self, node: _Node) -> Root:
         """Encode a changed node after its changed children, and return where it will be."""
         length = len(node.path)
         path = length.to_bytes(2, "little") + bytes.fromhex(node.path if length % 2 == 0 else node.path + "0")
-        value = node.value
-        if not node.bitmap:
+        value, children = node.value, node.children
+        if children is None:
             assert value is not None
             encoded = stored = b"\x00" + path + value
         else:
-            hashes, ids = node.hashes, node.ids
-            for number, child in node.loaded.items():
+            for number, child in children.loaded.items():
                 if child.dirty:
-                    child_id, child_hash = self.write(child)
-                    rank = node.rank(number)
-                    hashes[32 * rank : 32 * rank + 32] = child_hash
-                    ids[8 * rank : 8 * rank + 8] = child_id.to_bytes(8, "little")
+                    children.place(number, self.write(child))
+            bitmap = children.bitmap.to_bytes(2, "little")
             if value is None:
-                encoded = b"\x01" + path + node.bitmap.to_bytes(2, "little") + hashes
+                encoded = b"".join((b"\x01", path, bitmap, children.hashes))
             else:
-                encoded = b"".join(
-                    (b"\x02", path, node.bitmap.to_bytes(2, "little"), len(value).to_bytes(4, "little"), value, hashes)
-                )
-            stored = encoded + ids
+                encoded = b"".join((b"\x02", path, bitmap, len(value).to_bytes(4, "little"), value, children.hashes))
+            stored = encoded + children.ids
         self._forget(node)
         node_id = self.next_id
         self.next_id += 1
@@ -290,17 +308,23 @@ class _Writer:
         return Root(node_id, blake2_256(encoded))
 
     def _child(self, node: _Node, number: int) -> _Node | None:
-        child = node.loaded.get(number)
-        if child is None and node.bitmap >> number & 1:
-            at = 8 * node.rank(number)
-            child = node.loaded[number] = _load(self.reader, int.from_bytes(node.ids[at : at + 8], "little"))
+        children = node.children
+        if children is None:
+            return None
+        child = children.loaded.get(number)
+        if child is None and children.bitmap >> number & 1:
+            at = 8 * children.rank(number)
+            child = _load(self.reader, int.from_bytes(children.ids[at : at + 8], "little"))
+            children.loaded[number] = child
         return child
 
     def _replace(self, above: list[_Node], path: str, at: int, node: _Node) -> None:
         if not above:
             self.top = node
             return
-        above[-1].loaded[_NUMBER[path[at - 1]]] = node
+        siblings = above[-1].children
+        assert siblings is not None
+        siblings.loaded[_NUMBER[path[at - 1]]] = node
 
     def _forget(self, node: _Node) -> None:
         if node.stored_id is not None:
@@ -314,13 +338,13 @@ def _split(node: _Node, rest: str, value: bytes) -> _Node:
     while shared < len(rest) and own[shared] == rest[shared]:
         shared += 1
     branch = _Node(own[:shared], None, None)
-    branch.adopt(_NUMBER[own[shared]], node)
+    branch.add(_NUMBER[own[shared]], node)
     node.path = own[shared + 1 :]
     node.dirty = True
     if shared == len(rest):
         branch.value = value
     else:
-        branch.adopt(_NUMBER[rest[shared]], _Node(rest[shared + 1 :], value, None))
+        branch.add(_NUMBER[rest[shared]], _Node(rest[shared + 1 :], value, None))
     return branch
 
 
