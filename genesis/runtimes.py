@@ -1,7 +1,7 @@
 """Finds the runtime that a genesis file names as `module:NAME`: this project's own, or one that somebody else wrote.
 
 A module of another's is looked for wherever Python finds packages, then beside the genesis file. It runs with the
-node's rights: whoever runs a chain trusts its runtime.
+node's rights: whoever runs a chain trusts its runtime. The determinism guard looks for its mistakes.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from genesis.guard.files import Report, check_runtime
 from runtime.composition import Runtime, View
 from runtime.framework import Module
 from runtime.modules.balances import Balances
@@ -26,7 +27,25 @@ REQUIRED: Final[tuple[type[Module], ...]] = (System, Timestamp, Balances, Transa
 
 
 def load_runtime(reference: str, folder: Path) -> Runtime[View]:
-    """The runtime under `reference`; GenesisError says what is wrong with it."""
+    """The runtime under `reference`, which the guard finds deterministic; GenesisError says what is wrong with it."""
+    found = import_runtime(reference, folder)
+    findings = check(reference, found).findings
+    if findings:
+        more = f" (the first of {len(findings)}; see: potchain module check {reference})" if findings[1:] else ""
+        raise GenesisError(f"{reference} may give each validator another result: {findings[0]}{more}")
+    return found
+
+
+def check(reference: str, runtime: Runtime[View]) -> Report:
+    """What the guard says of an imported runtime."""
+    try:
+        return check_runtime(reference.partition(":")[0], runtime)
+    except OSError as error:
+        raise GenesisError(f"{reference} cannot be examined: {error}") from None
+
+
+def import_runtime(reference: str, folder: Path) -> Runtime[View]:
+    """The runtime under `reference`, whatever the guard says of it; GenesisError if it is none that a node can run."""
     module_name, colon, name = reference.partition(":")
     if not colon or not name.isidentifier() or not all(part.isidentifier() for part in module_name.split(".")):
         raise GenesisError(f"expected MODULE:NAME, such as {DEFAULT}, got {reference!r}")

@@ -24,11 +24,10 @@ class Section:
             raise GenesisError(f"{path or 'the file'}: expected an object, got {show(value)}")
         self.path = path
         self._fields: Mapping[str, object] = value
-        self._read: set[str] = set()
-        self._known: set[str] = set()
+        self._known: dict[str, bool] = {}  # the fields that were asked for, and whether they were read
 
     def __contains__(self, name: str) -> bool:
-        self._known.add(name)
+        self._known.setdefault(name, False)
         return name in self._fields
 
     @property
@@ -42,7 +41,7 @@ class Section:
 
     def value(self, name: str, default: object = _REQUIRED) -> object:
         """A field as it is; GenesisError if it is missing and has no default."""
-        self._read.add(name)
+        self._known[name] = True
         if name not in self._fields:
             if default is _REQUIRED:
                 raise GenesisError(f"{self.at(name)}: missing")
@@ -83,8 +82,8 @@ class Section:
     def finish(self) -> None:
         """Refuse the first field that was not read."""
         for name in self.names:
-            if name not in self._read:
-                known = ", ".join(sorted(self._read | self._known)) or "no fields"
+            if not self._known.get(name, False):
+                known = ", ".join(sorted(self._known)) or "no fields"
                 raise GenesisError(f"{self.at(name)}: unknown field; expected {known}")
 
 

@@ -71,7 +71,7 @@ def pause(training: TrainingSchema, accounts: Iterable[bytes], task: int, round_
     if len(paused) + len(news) > WORKERS_MAX:
         paused = {account for account in paused if training.workers[account].bond}
     if news:
-        _put_paused(training, task, (*paused, *news))
+        _put_paused(training, task, sorted(paused.union(news)))
     for account in news:
         training.emit(training.WorkerPaused(account, task, round_))
 
