@@ -22,7 +22,7 @@ from chain.primitives.types import (
     signing_payload,
 )
 from runtime.composition import Runtime
-from runtime.framework import Call
+from runtime.framework import Call, CallsTooHeavy
 from runtime.limits import BLOCK_WEIGHT_MAX, BYTES_MAX, EXTRINSIC_WEIGHT, WEIGHT_MAX, WeightPerClass
 from runtime.modules.system import System
 from runtime.types import (
@@ -74,9 +74,11 @@ class SignatureMemo:
 
 
 def decode_transaction(runtime: Runtime[Any], raw: bytes) -> Extrinsic:
-    """The extrinsic in `raw`; InvalidTransaction says what is malformed."""
+    """The extrinsic in `raw`; InvalidTransaction says what is malformed, or that it would fill more than a block."""
     try:
         return decode_extrinsic(raw, runtime.call_codec)
+    except CallsTooHeavy as error:
+        raise InvalidTransaction(InvalidReason.EXHAUSTS_RESOURCES, str(error)) from error
     except ScaleError as error:
         raise InvalidTransaction(InvalidReason.CALL, f"malformed transaction: {error}") from error
 

@@ -18,6 +18,7 @@ from chain.primitives.scale import (
     Codec,
     Enum,
     Option,
+    ScaleError,
     Struct,
     Tuple,
     Vec,
@@ -27,6 +28,7 @@ from chain.primitives.scale import (
     variant_of,
 )
 from runtime.faults import OK, DispatchFailed, DispatchResult
+from runtime.limits import BLOCK_WEIGHT_MAX, MICROSECOND
 from runtime.state import State
 from runtime.storage import StorageInfo, StorageItem, pascal_case, snake_case
 from runtime.types import (
@@ -219,8 +221,38 @@ class _AnyCall(Codec[Call]):
 
 _ANY_CALL: Final = _AnyCall()
 
+# What a call inside of another costs at the least, whatever its module says: that of decoding it.
+CALL_WEIGHT_MIN: Final = 10 * MICROSECOND
+
 # The annotation of an argument that is a call itself: `call: RuntimeCall`, `calls: list[RuntimeCall]`.
 RuntimeCall = Annotated[Call, _ANY_CALL]
+
+
+class CallsTooHeavy(ScaleError):
+    """Calls in a call weigh more than a block has room for: no block will have it."""
+
+
+class _Calls(Vec):
+    """Several calls: decoding stops where they weigh more than a block.
+
+    A call takes two bytes and microseconds: a transaction of a megabyte full of them would take seconds, from whoever
+    sends it, before anybody looked at its signature.
+    """
+
+    def decode_at(self, data: bytes, offset: int) -> tuple[Any, int]:
+        count, end = self.count_at(data, offset)
+        calls: list[Call] = []
+        weight = 0
+        for _ in range(count):
+            item, end = self.inner.decode_at(data, end)
+            calls.append(item)
+            weight += CALL_WEIGHT_MIN + item.dispatch_info.weight.ref_time
+            if weight > BLOCK_WEIGHT_MAX:
+                raise CallsTooHeavy(
+                    f"the first {len(calls)} of {count} calls at byte {offset} weigh {weight}, and a block's limit is"
+                    f" {BLOCK_WEIGHT_MAX}: send them in several transactions"
+                )
+        return self.container(calls), end
 
 
 def with_calls(codec: Codec[Any], calls: Codec[Call], instead_of: Codec[Call] = _ANY_CALL) -> Codec[Any]:
@@ -230,7 +262,9 @@ def with_calls(codec: Codec[Any], calls: Codec[Call], instead_of: Codec[Call] = 
             inner = with_calls(codec.inner, calls, instead_of)
             if inner is codec.inner:
                 return codec
-            return Vec(inner, codec.container) if isinstance(codec, Vec) else Option(inner)
+            if isinstance(codec, Option):
+                return Option(inner)
+            return (_Calls if inner is calls else Vec)(inner, codec.container, codec.count_max)
         case Tuple():
             items = tuple(with_calls(item, calls, instead_of) for item in codec.inner)
             return codec if items == codec.inner else Tuple(*items)

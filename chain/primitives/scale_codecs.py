@@ -250,13 +250,18 @@ class Vec(Codec[Any]):
             raise ScaleError(f"expected at most {self.count_max} items, got {len(value)}")
         return compact_encode(len(value)) + b"".join(map(self.inner.encode, value))
 
-    def decode_at(self, data: bytes, offset: int) -> tuple[Any, int]:
+    def count_at(self, data: bytes, offset: int) -> tuple[int, int]:
+        """How many items the vector at `offset` may hold, and where they begin."""
         count, end = compact_decode(data, offset)
         size_min = self.inner.size_min
         if count * size_min > len(data) - end or (size_min == 0 and count > ZERO_SIZED_ITEMS_MAX):
             raise ScaleError(f"the vector at byte {offset} claims {count} items in {len(data) - end} bytes")
         if count > self.count_max:
             raise ScaleError(f"expected at most {self.count_max} items at byte {offset}, got {count}")
+        return count, end
+
+    def decode_at(self, data: bytes, offset: int) -> tuple[Any, int]:
+        count, end = self.count_at(data, offset)
         decode_at = self.inner.decode_at
         items = []
         for _ in range(count):

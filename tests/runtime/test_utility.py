@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tracemalloc
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from chain.primitives import ss58
 from chain.primitives.merkle import MemoryTree
-from chain.primitives.scale import ScaleError
+from chain.primitives.scale import ScaleError, compact_encode
 from chain.primitives.types import decode_extrinsic, encode_extrinsic
 from runtime.composition import CALL_DEPTH_MAX
 from runtime.faults import OK, DispatchFailed, FaultBadOrigin, FaultModule, ModuleError
@@ -321,6 +322,29 @@ def test_a_batch_heavier_than_a_block_is_never_valid(chain: TestChain) -> None:
         with pytest.raises(InvalidTransaction, match=r"utility\.batch weighs") as refused:
             attempt(raw)
         assert refused.value.reason is InvalidReason.EXHAUSTS_RESOURCES
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        b"\7\0\0" * 300_000,
+        (b"\7\0" + compact_encode(15_000) + b"\7\0\0" * 15_000) * 20,
+        (b"\7\0\4" * 30 + b"\7\0\0") * 10_000,
+    ],
+    ids=["empty batches", "batches of them", "deep ones"],
+)
+def test_calls_that_no_block_has_room_for_are_not_even_decoded(chain: TestChain, inner: bytes) -> None:
+    signed = decode_extrinsic(chain.sign(ALICE, "system.remark", remark=b""), RUNTIME.call_codec).signature
+    raw = encode_extrinsic(b"\7\0" + compact_encode(300_000) + inner, signed)
+    tracemalloc.start()
+    try:
+        with pytest.raises(InvalidTransaction, match=r"calls at byte \d+ weigh") as refused:
+            chain.apply(raw)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert refused.value.reason is InvalidReason.EXHAUSTS_RESOURCES
+    assert peak < 20_000_000
 
 
 def test_executing_nested_calls_gives_what_building_gave(chain: TestChain) -> None:
