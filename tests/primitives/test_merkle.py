@@ -125,7 +125,7 @@ def tampered(proof: list[bytes], data: st.DataObject) -> list[bytes]:
         match data.draw(st.sampled_from(["cut", "flip", "truncate", "extend", "swap", "double", "add"])):
             case "cut":
                 proof = proof[:index] + proof[index + 1 :]
-            case "flip" if proof:
+            case "flip" if proof and proof[index]:
                 node = bytearray(proof[index])
                 node[data.draw(st.integers(0, len(node) - 1))] ^= data.draw(st.integers(1, 255))
                 proof = [*proof[:index], bytes(node), *proof[index + 1 :]]
