@@ -136,10 +136,3 @@ def _farewell(departure: Departure) -> object:
 def _is_ready(context: Context, own: PoolTransaction) -> bool:
     """Whether no nonce is missing before a pooled transaction's."""
     return context.backend.pool.next_nonce(own.valid.sender, 0) > own.valid.nonce
-
-
-@registry.sync("author_extrinsicHash")
-def author_extrinsic_hash(context: Context, extrinsic: HexBytes) -> str:
-    """The hash that an extrinsic is known by."""
-    del context
-    return hexed(blake2_256(extrinsic))

@@ -1,0 +1,37 @@
+"""One node and one installation for all tests of this folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.clients.kit import ROOT, RunningNode, install, running_node
+
+
+def genesis() -> dict[str, Any]:
+    """The testnet's chain with one validator, which needs nobody else, and two blocks a second."""
+    spec: dict[str, Any] = json.loads((ROOT / "genesis" / "testnet.json").read_text())
+    spec["consensus"]["blockTimeMs"] = 500
+    spec["bootnodes"] = []
+    spec["blobs"] = str(ROOT / "genesis" / "blobs")
+    spec["development"].update(validators=spec["development"]["validators"][:1], workers=[], aggregators=[])
+    spec["genesis"]["validators"]["authorities"] = spec["genesis"]["validators"]["authorities"][:1]
+    spec["genesis"]["training"]["tasks"][0]["policy"]["auditorsPerSlot"] = 1
+    return spec
+
+
+@pytest.fixture(scope="session")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningNode]:
+    base = tmp_path_factory.mktemp("clients")
+    file = base / "genesis.json"
+    file.write_text(json.dumps(genesis()))
+    with running_node(file, base / "data") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def npm() -> None:
+    install()

@@ -1,0 +1,60 @@
+// What every script does alike: connect, send and wait until it is final, print one JSON value.
+import { ApiPromise, Keyring, WsProvider } from '@polkadot/api';
+import { cryptoWaitReady } from '@polkadot/util-crypto';
+
+export const [url, ...args] = process.argv.slice(2);
+
+// Runs `story` with a connected API; what it returns is what the script prints, big integers as decimal text.
+export async function tell(story, options = {}) {
+  await cryptoWaitReady();
+  const api = await ApiPromise.create({ provider: new WsProvider(url), noInitWarn: true, throwOnConnect: true, ...options });
+  const told = await story(api);
+  await api.disconnect();
+  console.log(JSON.stringify(told, (_, value) => (typeof value === 'bigint' ? value.toString() : value)));
+  process.exit(); // Timers of the library run on for seconds.
+}
+
+export const key = (secret, type = 'sr25519') => new Keyring({ type }).addFromUri(secret);
+
+// Signs and sends; resolves once final to all that a wallet shows of it, and rejects when the node refuses it.
+export function send(tx, signer, options = {}) {
+  return new Promise((resolve, reject) => {
+    const statuses = [];
+    tx.signAndSend(signer, options, ({ status, events, dispatchError, txIndex }) => {
+      statuses.push(status.type);
+      if (!status.isFinalized) return;
+      resolve({
+        statuses,
+        block: status.asFinalized.toHex(),
+        index: txIndex,
+        events: events.map(({ event }) => [event.section, event.method, event.data.toJSON()]),
+        error: dispatchError ? errorOf(dispatchError) : null,
+      });
+    }).catch(reject);
+  });
+}
+
+// An error as a wallet names it: of a module by what the metadata says, any other by its kind.
+function errorOf(error) {
+  if (!error.isModule) return error.type;
+  const { section, name, docs } = error.registry.findMetaError(error.asModule);
+  return `${section}.${name}: ${docs.join(' ')}`;
+}
+
+export async function free(api, address, at = undefined) {
+  const { query } = at ? await api.at(at) : api;
+  return (await query.system.account(address)).data.free.toBigInt();
+}
+
+// The first `count` values of a subscription, which is ended then.
+export function first(count, subscribe) {
+  return new Promise((resolve, reject) => {
+    const seen = [];
+    const ended = subscribe((value) => {
+      if (seen.length === count) return;
+      seen.push(value);
+      if (seen.length === count) ended.then((end) => end()).then(() => resolve(seen), reject);
+    });
+    ended.catch(reject);
+  });
+}

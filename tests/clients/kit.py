@@ -1,0 +1,137 @@
+"""A node as its users run it, and their JavaScript libraries as they install them: real processes, no stand-ins."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+NODE_MAJOR_MIN = 18  # the oldest that @polkadot/api runs on
+START_SECONDS_MAX = 60  # a start takes one; machines that run the tests may be busy
+INSTALL_SECONDS_MAX = 300
+SCRIPT_SECONDS_MAX = 60
+
+
+@dataclass(frozen=True)
+class RunningNode:
+    """A node that answers."""
+
+    genesis: Path
+    base: Path
+    rpc_port: int
+
+    @property
+    def url(self) -> str:
+        return f"ws://127.0.0.1:{self.rpc_port}"
+
+
+@contextmanager
+def running_node(genesis: Path, base: Path, *arguments: str) -> Iterator[RunningNode]:
+    """The chain's only validator, from its "ready" line on; it ends with this process, however that ends."""
+    rpc_port = free_port()
+    command = [sys.executable, "-m", "chain", f"--genesis={genesis}", f"--base-path={base}", "--validator=alice"]
+    ports = [f"--rpc-port={rpc_port}", f"--port={free_port()}"]
+    process = subprocess.Popen(
+        [*command, *ports, "--supervised", *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=ROOT,
+    )
+    ready, lines = threading.Event(), list[str]()
+
+    def read_on() -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            lines.append(line)
+            if "  ready  " in line:
+                ready.set()
+        ready.set()  # it has ended
+
+    reader = threading.Thread(target=read_on)
+    reader.start()
+    try:
+        ready.wait(START_SECONDS_MAX)
+        assert process.poll() is None, f"the node did not start:\n{''.join(lines)}"
+        assert ready.is_set(), f"the node was not ready after {START_SECONDS_MAX} s:\n{''.join(lines)}"
+        yield RunningNode(genesis, base, rpc_port)
+        assert process.poll() is None, f"the node stopped by itself:\n{''.join(lines)}"
+    finally:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.close()
+        process.wait(START_SECONDS_MAX)
+        reader.join()
+        process.stdout.close()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def install() -> None:
+    """Lay the packages that the lock file names beside it, unless they lie there.
+
+    Without Node.js a person's run skips what needs it, with the reason; continuous integration fails.
+    """
+    lock = hashlib.sha256((HERE / "package-lock.json").read_bytes()).hexdigest()
+    stamp = HERE / "node_modules" / ".lock-hash"
+    missing = _what_is_missing()
+    if missing is not None:
+        reason = f"{missing}: the tests with JavaScript libraries need Node.js {NODE_MAJOR_MIN} or newer, with npm"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason, pytrace=False)
+        pytest.skip(reason)
+    if stamp.exists() and stamp.read_text() == lock:
+        return
+    done = subprocess.run(
+        ["npm", "ci", "--ignore-scripts"],
+        cwd=HERE,
+        capture_output=True,
+        text=True,
+        timeout=INSTALL_SECONDS_MAX,
+        check=False,
+    )
+    assert done.returncode == 0, f"npm ci failed in {HERE}:\n{done.stdout}{done.stderr}"
+    stamp.write_text(lock)
+
+
+def _what_is_missing() -> str | None:
+    for name in ("node", "npm"):
+        if shutil.which(name) is None:
+            return f"no {name} on the PATH"
+    version = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout.strip()
+    if int(version.removeprefix("v").partition(".")[0]) < NODE_MAJOR_MIN:
+        return f"node is {version}"
+    return None
+
+
+def run(script: str, *arguments: str) -> Any:
+    """What a script of this folder tells; it must end well, and the library must have warned of nothing."""
+    done = subprocess.run(
+        ["node", HERE / script, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=SCRIPT_SECONDS_MAX,
+        check=False,
+        env={**os.environ, "NODE_NO_WARNINGS": "1"},  # of Node.js itself, which ages; the libraries' own stay
+    )
+    assert (done.returncode, done.stderr) == (0, ""), f"{script}:\n{done.stdout}{done.stderr}"
+    return json.loads(done.stdout)

@@ -1,0 +1,200 @@
+"""@polkadot/api, unmodified, against a node: what wallets, scripts and explorers do. Each script is one story."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from chain import __version__
+from chain.primitives import ss58
+from chain.primitives.hashing import blake2_256
+from chain.primitives.keys import Keypair, Scheme
+from chain.primitives.scale import codec_of
+from runtime.types import AccountInfo
+from tests.clients.kit import RunningNode, run
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("npm")]
+
+POT = 10**12
+ACCOUNT = codec_of(AccountInfo)
+
+
+def address(uri: str, scheme: Scheme = Scheme.SR25519) -> str:
+    return ss58.encode(Keypair.from_uri(uri, scheme).public)
+
+
+def named(events: list[Any]) -> list[str]:
+    return [f"{section}.{method}" for section, method, _ in events]
+
+
+# What a node may have beyond the methods that the library knows: its own, and the newer specification's.
+BEYOND = {"training", "consensus", "archive", "chainHead", "chainSpec", "transaction", "transactionWatch"}
+
+
+def test_a_connection_learns_the_chain_and_is_warned_of_nothing_but_methods_beyond_the_library(
+    node: RunningNode,
+) -> None:
+    told = run("connect.mjs", node.url)
+    (warning,) = told.pop("warnings")
+    prefix, _, methods = warning.strip().partition(": RPC methods not decorated: ")
+    assert prefix == "API/INIT"
+    assert {method.partition("_")[0] for method in methods.split(", ")} <= BEYOND
+    assert told == {
+        "chain": "Potchain Testnet",
+        "node": ["potchain", __version__],
+        "runtime": ["potchain", 1],
+        "metadata": [14, 15],
+        "prefix": 42,
+        "tokens": ["POT"],
+        "decimals": [12],
+        "extensions": [
+            *("CheckSpecVersion", "CheckTxVersion", "CheckGenesis", "CheckMortality"),
+            *("CheckNonce", "CheckWeight", "ChargeTransactionPayment"),
+        ],
+        "genesisIsBlock0": True,
+        "existentialDeposit": str(POT // 1000),
+        "workerBond": str(100 * POT),
+        "ownMethod": "digits",
+    }
+
+
+def test_state_is_read_by_key_in_pages_whole_raw_and_as_it_was(node: RunningNode) -> None:
+    told = run("storage.mjs", node.url)
+    storage, alice = address("//Storage"), address("//Alice")
+    assert told["atBlocks"] == ["0", str(POT)]
+    assert told["multi"] == [str(POT), "0"]
+    assert told["none"] is True
+    assert told["unknown"] == {
+        "nonce": 0,
+        "consumers": 0,
+        "providers": 0,
+        "sufficients": 0,
+        "data": {"free": 0, "reserved": 0, "frozen": 0, "flags": 0},
+    }
+    assert (told["nonceAt"], told["nonceNow"]) == (told["nonceNow"] - 1, told["nonceAt"] + 1)
+    assert told["paged"] == told["entries"]
+    assert [account for account, _ in told["entries"]] == told["keys"]
+    balances = dict(told["entries"])
+    assert balances[storage] == str(POT)
+    assert 0 < int(balances[alice]) < 1_000_000 * POT
+    task = told["task"]
+    assert (task["name"], task["status"], task["rounds"]) == ("digits", "Active", "200")
+    assert task["optimizer"]["Adam"]["beta1"] == "900,000,000,000"
+    raw = bytes.fromhex(told["raw"][2:])
+    account = ACCOUNT.decode(raw)
+    assert (account.nonce, account.data.free) == (0, POT)
+    assert (told["size"], told["hash"]) == (len(raw), "0x" + blake2_256(raw).hex())
+
+
+@pytest.mark.parametrize(("scheme", "era"), [(Scheme.ED25519, 0), (Scheme.SR25519, 64)], ids=["ed25519", "sr25519"])
+def test_a_transfer_is_final_for_the_fee_that_was_quoted_and_found_in_its_block(
+    node: RunningNode, scheme: Scheme, era: int
+) -> None:
+    told = run("transfer.mjs", node.url, scheme.name.lower(), str(era))
+    sender, recipient = address("//Bob", scheme), address(f"//Transfer//{scheme.name.lower()}")
+    fee, tip, value = int(told["quoted"]), 7, 3 * POT
+    assert told["statuses"] == ["Ready", "InBlock", "Finalized"]
+    assert told["error"] is None
+    assert int(told["paid"]) == fee + tip + value
+    assert int(told["got"]) == value
+    assert int(told["queried"]) == fee == sum(told["parts"].values())
+    assert ["balances", "Transfer", [sender, recipient, value]] in told["events"]
+    assert ["transactionPayment", "TransactionFeePaid", [sender, fee + tip, tip]] in told["events"]
+    assert named(told["events"])[-1] == "system.ExtrinsicSuccess"
+    assert told["isHashOfHeader"]
+    assert told["isHashOfExtrinsic"]
+    assert told["isParentBefore"]
+    assert told["digest"] == [["PreRuntime", "PBFT"]]
+    assert told["methods"][:2] == ["timestamp.set", "validators.noteSeal"]
+    assert told["methods"][told["index"]] == "balances.transferKeepAlive"
+    assert told["extrinsic"] == {
+        "signer": sender,
+        "args": [recipient, str(value)],
+        "isMortal": era > 0,
+        "tip": str(tip),
+        "nonce": 0,
+    }
+
+
+def test_a_call_that_fails_names_its_error_and_a_transaction_that_is_refused_its_reason(node: RunningNode) -> None:
+    told = run("refusal.mjs", node.url)
+    failed, refused = told["failed"], told["refused"]
+    assert failed["statuses"] == ["Ready", "InBlock", "Finalized"]
+    assert failed["error"] == "balances.InsufficientBalance: Balance too low to send value."
+    assert named(failed["events"])[-1] == "system.ExtrinsicFailed"
+    fees = [data[1] for _, method, data in failed["events"] if method == "TransactionFeePaid"]
+    assert [int(told["paid"])] == fees
+    assert refused.pop("waiting") == "accepted"
+    for name, words in {
+        "forged": "1010: Invalid Transaction: Transaction has a bad signature: ",
+        "elsewhere": "1010: Invalid Transaction: Transaction has a bad signature: ",
+        "expired": "1010: Invalid Transaction: Transaction has a bad signature: ",
+        "stale": "1010: Invalid Transaction: Transaction is outdated: nonce 0 was already used",
+        "unaffordable": "1010: Invalid Transaction: Inability to pay some fees , e.g. account balance too low: ",
+        "again": "1013: Transaction Already Imported: ",
+        "cheaper": "1014: Priority is too low: (",
+    }.items():
+        assert refused.pop(name).startswith(words)
+    assert refused == {}
+
+
+def test_the_calls_of_this_chain_are_made_from_its_metadata_alone(node: RunningNode) -> None:
+    told = run("training.mjs", node.url)
+    worker, owner = address("//Dave"), address("//Eve")
+    assert told["args"] == [
+        *(["name", "Bytes"], ["programRoot", "H256"], ["datasetRoot", "H256"], ["paramsRoot", "H256"]),
+        *(["optimizer", "PotchainTrainingOptimizer"], ["policy", "PotchainTrainingPolicy"]),
+        *(["rounds", "u32"], ["pricePerSlot", "u128"]),
+    ]
+    assert told["docs"] == [
+        "Have a model trained: `rounds` rounds from `params_root`. Reserves price, times slots, times rounds."
+    ]
+    assert ["training", "WorkerRegistered", [worker, 100 * POT]] in told["registered"]
+    assert (told["worker"]["bond"], told["worker"]["active"]) == ("100,000,000,000,000", True)
+    assert told["again"] == "training.AlreadyRegistered: The signer is registered already."
+    assert ["training", "TaskCreated", [1, owner, 6 * POT]] in told["created"]
+    task = told["task"]
+    assert (task["name"], task["owner"], task["escrow"]) == ("a task from a wallet", owner, "6,000,000,000,000")
+    assert task["optimizer"] == {"Sgd": {"learningRate": "10,000,000,000", "momentum": "900,000,000,000"}}
+    assert task["policy"]["slots"] == "2"
+    assert told["notOwner"] == "training.NotOwner: Only its owner cancels a task."
+    assert ["training", "TaskCancelled", [1, 0]] in told["cancelled"]
+
+
+def test_an_explorer_finds_heads_blocks_events_accounts_and_the_state_of_the_node(node: RunningNode) -> None:
+    told = run("explorer.mjs", node.url)
+    for heads in ("heads", "finalized", "all", "derived"):
+        assert told[heads] == list(range(told[heads][0], told[heads][0] + len(told[heads])))
+    assert told["watched"] == ["0", str(POT)]
+    assert [height for height, _ in told["blocks"]] == told["derived"]
+    assert all(events >= 2 for _, events in told["blocks"])
+    (now, height, free), (later, next_height, still_free) = told["together"]
+    assert (next_height, still_free) == (height + 1, free)
+    assert later - now >= 500
+    assert told["lag"] == 0
+    assert told["extrinsics"] == [
+        ["timestamp.set", "Mandatory", None, ["system.ExtrinsicSuccess"]],
+        ["validators.noteSeal", "Mandatory", None, ["system.ExtrinsicSuccess"]],
+        [
+            *("balances.transferKeepAlive", "Normal", None),
+            [
+                *("balances.Withdraw", "system.NewAccount", "balances.Endowed", "balances.Transfer"),
+                *("transactionPayment.TransactionFeePaid", "system.ExtrinsicSuccess"),
+            ],
+        ],
+    ]
+    assert told["balances"] == [str(POT), "0"]
+    assert told["missing"] == []
+    identity = told["system"].pop("identity")
+    assert len(bytes.fromhex(identity)) == 32
+    (listens,) = told["system"].pop("addresses")
+    assert listens.startswith("127.0.0.1:")
+    assert told["system"] == {
+        "chainType": "Local",
+        "health": {"peers": 0, "isSyncing": False, "shouldHavePeers": True},
+        "peers": 0,
+        "roles": [{"authority": None}],
+        "isSynced": True,
+        "pending": 0,
+    }
