@@ -1,14 +1,16 @@
 """Runs a validator whose heads 500 clients follow, and prints how long after a block each of them has it.
 
-    .venv/bin/python scripts/bench/subscribers.py [--subscribers 500] [--blocks 20]
+    .venv/bin/python scripts/bench/subscribers.py [--subscribers 500] [--blocks 20] [--transfers 300]
 
-The node is a whole one, in a process and on a core of its own, that seals a block a second. A block is there when the
-node says so on its terminal; a client has it when the head's bytes are in the clients' process.
+The node is a whole one, in a process and on a core of its own, that seals a block a second: first empty ones, then ones
+full of transfers that are submitted meanwhile. A block is there when the node says so on its terminal; a client has it
+when the head's bytes are in the clients' process.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import re
@@ -21,27 +23,38 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from itertools import pairwise
 from math import inf
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 from figures import machine, verdict
+
+from chain.primitives import ss58
+from chain.primitives.keys import Keypair
+from chain.primitives.types import sign_extrinsic
+from runtime.potchain import RUNTIME
+from runtime.testing import ENDOWMENT
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 GOAL_MS = 250.0
 # A block comes each second, and 500 clients connect within a few.
 WAIT_SECONDS_MAX = 30.0
 STOP_SECONDS_MAX = 20.0
-ALONE_BLOCKS_MAX = 5
+ALONE_BLOCKS = 2
+# As many as a client may send at once.
+BATCH = 50
 FILES_BESIDE_CLIENTS = 100
 HANDSHAKE = (
     b"GET / HTTP/1.1\r\nhost: bench\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
     b"sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n\r\n"
 )
 SUBSCRIBE = b'{"jsonrpc":"2.0","id":1,"method":"chain_subscribeFinalizedHeads","params":[]}'
-BLOCK_LINE = re.compile(rb"  block +(\d+)  ")
+BLOCK_LINE = re.compile(rb"  block +(\d+)  .*?  (\d+) transactions?\b")
 HEAD = re.compile(rb'"number":"0x([0-9a-f]+)"')
 
 
@@ -50,54 +63,61 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--subscribers", type=int, default=500, help="how many clients, each with its own WebSocket")
     parser.add_argument("--blocks", type=int, default=20, help="for how many blocks they follow")
+    parser.add_argument("--transfers", type=int, default=300, help="how many are submitted after each block")
     parser.add_argument("--short", action="store_true", help="few clients and blocks, to see that the benchmark works")
     options = parser.parse_args()
     if options.short:
-        options.subscribers, options.blocks = 10, 1
+        options.subscribers, options.blocks, options.transfers = 10, 1, 5
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (options.subscribers + FILES_BESIDE_CLIENTS, most))
     print(machine())
+    senders = [Keypair.from_seed(hashlib.sha256(b"sender %d" % each).digest()) for each in range(options.transfers)]
     with (
         tempfile.TemporaryDirectory(prefix="potchain-bench-") as folder,
-        running_node(Path(folder), options.subscribers) as (node, rpc_port),
+        running_node(Path(folder), options.subscribers, senders) as (node, rpc_port),
         closing(Crowd(node, rpc_port)) as crowd,
     ):
-        measure(crowd, node.pid, options.subscribers, options.blocks)
+        crowd.follow_to(2)  # the first block finds caches empty
+        cpu = _cpu_seconds(node.pid)
+        crowd.follow_to(2 + ALONE_BLOCKS)
+        cpu = (_cpu_seconds(node.pid) - cpu) / ALONE_BLOCKS
+        print(f"an empty block that nobody follows costs the node {1000 * cpu:.1f} ms of processor time")
+        for _ in range(options.subscribers):
+            crowd.join()
+        crowd.read_until(lambda: all(client.heads for client in crowd.clients))
+        measure(crowd, node.pid, options.blocks, lambda: None)
+        with submitting(rpc_port, senders, options.blocks + 3) as submit_more:
+            submit_more()
+            measure(crowd, node.pid, options.blocks, submit_more)
 
 
-def measure(crowd: Crowd, pid: int, subscribers: int, blocks: int) -> None:
-    """Follow the node alone, then with all the clients, and print how they compare."""
-    crowd.read_until(lambda: crowd.height >= 2)  # the first block finds caches empty
-    alone = _cpu_of_blocks(crowd, pid, min(blocks, ALONE_BLOCKS_MAX))
-    for _ in range(subscribers):
-        crowd.join()
-    crowd.read_until(lambda: all(client.heads for client in crowd.clients))
+def measure(crowd: Crowd, pid: int, blocks: int, at_block: Callable[[], None]) -> None:
+    """Follow so many blocks, with `at_block` called at each, and print when the clients had them."""
     first = crowd.height + 1
-    crowd.read_until(lambda: crowd.height >= first)
-    together = _cpu_of_blocks(crowd, pid, blocks)
+    crowd.follow_to(first)
+    cpu = _cpu_seconds(pid)
+    for height in range(first + 1, first + blocks + 1):
+        at_block()
+        crowd.follow_to(height)
+    cpu = (_cpu_seconds(pid) - cpu) / blocks
 
-    times = [crowd.block_times[height] for height in range(first, first + blocks + 1)]
+    seen = [crowd.blocks[height] for height in range(first, first + blocks + 1)]
     delays = [
-        [1000 * (client.heads.get(height, inf) - at) for client in crowd.clients]
-        for height, at in enumerate(times[:-1], start=first)
+        [1000 * (client.heads.get(height, inf) - block.time) for client in crowd.clients]
+        for height, block in enumerate(seen[:-1], start=first)
     ]
     last = [max(each) for each in delays]
-    print(f"{subscribers} subscribers to heads, each on a connection of its own, {blocks} blocks:")
+    transactions = statistics.median(block.transactions for block in seen[:-1])
+    intervals = [1000 * (after.time - before.time) for before, after in pairwise(seen)]
+    print(f"{len(crowd.clients)} subscribers to heads, {blocks} blocks of {transactions:g} transactions:")
     print(f"  half of them have a head after {_spread([statistics.median(each) for each in delays])}")
     print(f"  all of them have it after      {_spread(last)}   goal {GOAL_MS:g} ms: {verdict(GOAL_MS / max(last))}")
-    print(f"  a block comes every            {_spread([1000 * (after - before) for before, after in pairwise(times)])}")
-    print(f"  processor time of a block      {1000 * together:.0f} ms, with nobody to tell of it {1000 * alone:.0f} ms")
+    print(f"  a block comes every            {_spread(intervals)}")
+    print(f"  and costs the node             {1000 * cpu:7.1f} ms of processor time", flush=True)
 
 
 def _spread(samples: list[float]) -> str:
     return f"{statistics.median(samples):7.1f} ms  ({min(samples):.1f} to {max(samples):.1f})"
-
-
-def _cpu_of_blocks(crowd: Crowd, pid: int, blocks: int) -> float:
-    """Seconds that the node computes for each of the next blocks."""
-    before, end = _cpu_seconds(pid), crowd.height + blocks
-    crowd.read_until(lambda: crowd.height >= end)
-    return (_cpu_seconds(pid) - before) / blocks
 
 
 def _cpu_seconds(pid: int) -> float:
@@ -106,6 +126,14 @@ def _cpu_seconds(pid: int) -> float:
 
 
 # --- the clients ---
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A block as the node's terminal tells of it."""
+
+    time: float
+    transactions: int
 
 
 class Client:
@@ -142,7 +170,7 @@ class Crowd:
         assert node.stdout is not None
         self._rpc_port = rpc_port
         self.clients: list[Client] = []
-        self.block_times: dict[int, float] = {}
+        self.blocks: dict[int, Block] = {}
         self._terminal = node.stdout.fileno()
         self._printed = b""
         self._selector = selectors.DefaultSelector()
@@ -151,7 +179,7 @@ class Crowd:
     @property
     def height(self) -> int:
         """The newest block's."""
-        return max(self.block_times, default=0)
+        return max(self.blocks, default=0)
 
     def close(self) -> None:
         """Have all clients go."""
@@ -164,6 +192,10 @@ class Crowd:
         client = Client(self._rpc_port)
         self.clients.append(client)
         self._selector.register(client.socket, selectors.EVENT_READ, client.read)
+
+    def follow_to(self, height: int) -> None:
+        """Read until the node tells of a block of this height."""
+        self.read_until(lambda: self.height >= height)
 
     def read_until(self, done: Callable[[], bool]) -> None:
         """Read until this is so; TimeoutError when nothing comes."""
@@ -179,22 +211,71 @@ class Crowd:
         now = time.monotonic()
         self._printed += data
         for match in BLOCK_LINE.finditer(self._printed):
-            self.block_times.setdefault(int(match[1]), now)
+            self.blocks.setdefault(int(match[1]), Block(now, int(match[2])))
         if not data:
             raise RuntimeError(f"the node stopped: {self._printed.decode()}")
+
+
+# --- transfers ---
+
+
+@contextmanager
+def submitting(rpc_port: int, senders: Sequence[Keypair], rounds: int) -> Iterator[Callable[[], None]]:
+    """Whoever calls what this gives has one more transfer of each sender submitted, by a thread; `rounds` at most."""
+    genesis_hash = bytes.fromhex(_post(rpc_port, [("chain_getBlockHash", 0)])[0][2:])
+    call = RUNTIME.encode_call(RUNTIME.call("balances.transfer_keep_alive", dest=senders[0].public, value=1))
+    waiting = [[_signed(sender, call, nonce, genesis_hash) for sender in senders] for nonce in reversed(range(rounds))]
+    sent: list[Future[None]] = []
+
+    def send(transactions: list[str]) -> None:
+        for first in range(0, len(transactions), BATCH):
+            _post(rpc_port, [("author_submitExtrinsic", each) for each in transactions[first : first + BATCH]])
+
+    with ThreadPoolExecutor(1) as thread:
+        yield lambda: sent.append(thread.submit(send, waiting.pop()))
+    for each in sent:
+        each.result()
+
+
+def _signed(sender: Keypair, call: bytes, nonce: int, genesis_hash: bytes) -> str:
+    versions = RUNTIME.version
+    signed = sign_extrinsic(
+        sender,
+        call,
+        nonce=nonce,
+        spec_version=versions.spec_version,
+        transaction_version=versions.transaction_version,
+        genesis_hash=genesis_hash,
+    )
+    return "0x" + signed.hex()
+
+
+def _post(rpc_port: int, calls: Sequence[tuple[str, object]]) -> list[str]:
+    """The results of calls that all succeed."""
+    batch = [{"jsonrpc": "2.0", "id": 1, "method": method, "params": [argument]} for method, argument in calls]
+    request = Request(f"http://127.0.0.1:{rpc_port}/", json.dumps(batch).encode(), {"content-type": "application/json"})
+    with urlopen(request, timeout=WAIT_SECONDS_MAX) as answer:
+        answers = json.load(answer)
+    for each in answers:
+        if "error" in each:
+            raise RuntimeError(f"the node refused a call of the benchmark: {each['error']}")
+    return [each["result"] for each in answers]
 
 
 # --- the node ---
 
 
 @contextmanager
-def running_node(folder: Path, subscribers: int) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+def running_node(
+    folder: Path, subscribers: int, rich: Sequence[Keypair]
+) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """The testnet's first validator as the only one, on the last core, and its RPC port. The other cores are ours."""
     spec = json.loads((ROOT / "genesis" / "testnet.json").read_text())
     del spec["blobs"], spec["genesis"]["training"]
     spec["bootnodes"] = []
     spec["development"] = {"validators": spec["development"]["validators"][:1], "workers": [], "aggregators": []}
     spec["genesis"]["validators"]["authorities"] = spec["genesis"]["validators"]["authorities"][:1]
+    spec["genesis"]["balances"]["balances"] += [[ss58.encode(each.public), ENDOWMENT] for each in rich]
     (folder / "genesis.json").write_text(json.dumps(spec))
     rpc_port, port = _free_ports(2)
     options = (
