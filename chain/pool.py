@@ -20,6 +20,8 @@ from runtime.types import InvalidTransaction, ValidTransaction
 
 # Whether it is ready, and its rank.
 Worth = tuple[bool, int, int]
+# Senders of the last blocks whose nonces are remembered: four full blocks', and no verdict is as old as that.
+RECENT_SENDERS_MAX = 8192
 # How many outdated entries the order of evictions may carry besides two a sender.
 STALE_TAILS_MAX = 1024
 
@@ -148,6 +150,7 @@ class Pool:
         self._by_hash: dict[Hash, PoolTransaction] = {}  # the longest unvalidated first
         self._banned: dict[Hash, int] = {}  # until when, the earliest first
         self._arrivals = 0
+        self._recent: dict[bytes, int] = {}  # the next nonce of those who sent something in the last blocks
         # The worth of each sender's last transaction, the least first, with entries that are no longer true among them.
         self._tails: list[tuple[Worth, bytes]] = []
 
@@ -173,8 +176,10 @@ class Pool:
     def submit(self, raw: bytes, valid: ValidTransaction, now_ms: int) -> Hash:
         """Take a transaction that the runtime found valid at the best block; PoolError if there is no place for it."""
         found = self.precheck(raw, now_ms)
-        queue = self._queues.get(valid.sender) or _Queue(valid.account_nonce)
-        self._advance(queue, valid.account_nonce, Fate.INVALID)
+        # A block may have come since the verdict: a nonce that it used must not come back.
+        account_nonce = max(valid.account_nonce, self._recent.get(valid.sender, 0))
+        queue = self._queues.get(valid.sender) or _Queue(account_nonce)
+        self._advance(queue, account_nonce, Fate.INVALID)
         if valid.nonce < queue.next_nonce:
             raise ImmediatelyDropped(f"nonce {valid.nonce} is used, the account's next is {queue.next_nonce}")
         self._arrivals += 1
@@ -403,6 +408,10 @@ class Pool:
         self._on_removed(Departure(transaction.hash, fate, usurper))
 
     def _advance_sender(self, sender: bytes, next_nonce: int) -> None:
+        self._recent.pop(sender, None)
+        self._recent[sender] = next_nonce
+        if len(self._recent) > RECENT_SENDERS_MAX:
+            del self._recent[next(iter(self._recent))]
         queue = self._queues.get(sender)
         if queue is not None:
             self._advance(queue, next_nonce, Fate.INVALID)

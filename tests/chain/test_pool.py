@@ -266,6 +266,16 @@ def test_a_used_nonce_is_refused_and_the_accounts_nonce_never_moves_back() -> No
     assert order(pool) == [(ALICE, 8)]
 
 
+def test_a_verdict_from_before_a_block_does_not_bring_back_a_nonce_that_it_used() -> None:
+    pool = Pool()
+    pool.on_block(1, [transaction(ALICE, 0), transaction(ALICE, 1), transaction(BOB, 0)])
+    for sender, nonce in ((ALICE, 0), (ALICE, 1), (BOB, 0)):
+        with pytest.raises(ImmediatelyDropped, match=rf"nonce {nonce} is used"):
+            submit(pool, sender, nonce, priority=5)
+    submit(pool, ALICE, 2)
+    assert order(pool) == [(ALICE, 2)]
+
+
 def test_the_next_nonce_is_behind_the_ready_ones() -> None:
     pool = Pool()
     assert pool.next_nonce(ALICE, 3) == 3
