@@ -32,7 +32,7 @@ _NO_HASH: Final = bytes(32)
 _BODY: Final = codec_of(list[Annotated[bytes, WireExtrinsic()]])
 _SEAL: Final = codec_of(Seal)
 # A transaction that comes too early or does not fit now may be valid in a later block.
-_LATER: Final = frozenset({InvalidReason.FUTURE, InvalidReason.EXHAUSTS_RESOURCES})
+LATER: Final = frozenset({InvalidReason.FUTURE, InvalidReason.EXHAUSTS_RESOURCES})
 
 
 class UnknownBlock(Exception):
@@ -117,6 +117,10 @@ class LedgerState:
     def prove(self, keys: Iterable[bytes]) -> list[bytes]:
         """Return the tree nodes that prove each key's value, or absence, under the header's state root."""
         return merkle.prove(self._snapshot, self._root, keys)
+
+    def closest_hash(self, prefix: bytes) -> Hash | None:
+        """Return a hash of all that is stored under a prefix, None if nothing is; it changes when any of it does."""
+        return merkle.closest_hash(self._snapshot, self._root, prefix)
 
     def _past_value(self, key: bytes) -> bytes | None:
         return merkle.get(self._snapshot, self._root, key)
@@ -324,7 +328,7 @@ class Ledger:
                 try:
                     builder.apply(extrinsic)
                 except InvalidTransaction as error:
-                    if error.reason not in _LATER:
+                    if error.reason not in LATER:
                         rejected.append(Rejected(extrinsic, error))
             executed = builder.finish()
             update = merkle.update(snapshot, snapshot.root_at(place.height), executed.changes, place.next_node)

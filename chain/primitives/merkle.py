@@ -410,6 +410,27 @@ def iterate(reader: NodeReader, root: Root | None, prefix: bytes = b"", after: b
         )
 
 
+def closest_hash(reader: NodeReader, root: Root | None, prefix: bytes) -> Hash | None:
+    """Return the hash of the topmost node at or below a prefix: of all keys that start with it. None if none does.
+
+    It changes when any of them does, and may when a neighbour comes or goes: a node's hash covers the path to it from
+    the branch above.
+    """
+    wanted, at, place = prefix.hex(), 0, root
+    while place is not None:
+        node = reader.node(place.id)
+        own, _, bitmap, hashes = _parse(node)
+        rest = wanted[at:]
+        if own.startswith(rest):
+            return place.hash
+        at += len(own)
+        if not rest.startswith(own) or not bitmap >> _NUMBER[wanted[at]] & 1:
+            return None
+        place = _place(node, bitmap, hashes, (bitmap & (1 << _NUMBER[wanted[at]]) - 1).bit_count())
+        at += 1
+    return None
+
+
 def prove(reader: NodeReader, root: Root | None, keys: Iterable[bytes]) -> list[bytes]:
     """Return the nodes that show, to who knows the root's hash, what each key's value is or that it has none."""
     proof: dict[bytes, None] = {}

@@ -38,6 +38,23 @@ class Receiver(Generic[T]):
             self._lagged = True
         else:
             self._values.append(value)
+        self.wake()
+
+    def take(self) -> T | None:
+        """The next value if one is here; raises `Lagged` once those before the lost ones were taken."""
+        if self._values:
+            return self._values.popleft()
+        if self._lagged:
+            raise Lagged(f"more than {self._backlog} values behind")
+        return None
+
+    async def wait(self) -> None:
+        """Wait for the next value, or for `wake`; who waits looks again at everything that it waits for."""
+        self._wake = trio.Event()
+        await self._wake.wait()
+
+    def wake(self) -> None:
+        """Let who waits for a value look around: there is something else for it."""
         self._wake.set()
 
     def __aiter__(self) -> Receiver[T]:
@@ -45,12 +62,9 @@ class Receiver(Generic[T]):
 
     async def __anext__(self) -> T:
         await trio.lowlevel.checkpoint()
-        while not self._values:
-            if self._lagged:
-                raise Lagged(f"more than {self._backlog} values behind")
-            self._wake = trio.Event()
-            await self._wake.wait()
-        return self._values.popleft()
+        while (value := self.take()) is None:
+            await self.wait()
+        return value
 
 
 class Broadcast(Generic[T]):
@@ -58,6 +72,11 @@ class Broadcast(Generic[T]):
 
     def __init__(self) -> None:
         self._listeners: set[Callable[[T], None]] = set()
+
+    @property
+    def subscribers(self) -> int:
+        """How many take the values."""
+        return len(self._listeners)
 
     def publish(self, value: T) -> None:
         """Hand `value` to every subscriber; never waits."""

@@ -19,7 +19,7 @@ from chain.rpc.context import Context
 from chain.rpc.errors import Code, RpcError
 from chain.rpc.params import bind, quote
 from chain.rpc.protocol import Limits, Malformed, Message, Request
-from chain.rpc.registry import Async, Registry, Subscription, Sync, Threaded, Unsubscribe
+from chain.rpc.registry import Async, Registry, Subscription, Sync, Threaded, Unsubscribe, Within
 from chain.rpc.session import Session
 
 log = logging.getLogger("potchain.rpc")
@@ -103,11 +103,16 @@ class Dispatcher:
                 return await method.call(self._context, *bind(method.parameters, request.params))
             case Subscription():
                 return await _session(session, request).subscribe(
-                    method.notification, partial(method.open, self._context, *bind(method.parameters, request.params))
+                    method.terms, partial(method.open, self._context, *bind(method.parameters, request.params))
                 )
             case Unsubscribe():
                 given = request.params if isinstance(request.params, list) else list(request.params.values())
-                return _session(session, request).unsubscribe(given[0] if given else None)
+                found = _session(session, request).unsubscribe(method.notification, given[0] if given else None)
+                return method.answer(found)
+            case Within():
+                await trio.lowlevel.checkpoint()
+                number, *arguments = bind(method.parameters, request.params)
+                return method.call(_session(session, request).dialogue(method.of, str(number)), *arguments)
             case _:
                 assert_never(method)
 

@@ -9,7 +9,8 @@ from enum import IntEnum
 
 
 class Code(IntEnum):
-    """JSON-RPC 2.0's codes, jsonrpsee's limits, and Substrate's `author`, `system`, `chain` and `state` codes."""
+    """JSON-RPC 2.0's codes, jsonrpsee's limits, Substrate's `author`, `system`, `chain` and `state` codes, and those of
+    the JSON-RPC interface specification's `chainHead`."""
 
     PARSE_ERROR = -32700
     INVALID_REQUEST = -32600
@@ -21,6 +22,12 @@ class Code(IntEnum):
     OVERSIZED_RESPONSE = -32008
     SERVER_BUSY = -32009
     BATCH_TOO_LARGE = -32010
+
+    TOO_MANY_FOLLOWS = -32800
+    NOT_PINNED = -32801
+    FOLLOWS_NO_RUNTIME = -32802
+    NOT_WAITING = -32803
+    DUPLICATE_HASHES = -32804
 
     AUTHOR_CLIENT = 1000
     BAD_FORMAT = 1001

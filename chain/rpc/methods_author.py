@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
+from typing import assert_never
 
 import trio
 
-from chain.pool import Departure, Fate, PoolError, PoolTransaction
+from chain.pool import Departure, PoolError, PoolTransaction
 from chain.primitives.hashing import Hash, blake2_256
-from chain.primitives.types import Header
 from chain.rpc.broadcast import Receiver
 from chain.rpc.context import Context, hexed
 from chain.rpc.errors import Code, RpcError
 from chain.rpc.params import HexBytes
 from chain.rpc.registry import Registry
+from chain.rpc.watch import Included, Pooled, Told, listening, watch
 from runtime.types import InvalidReason, InvalidTransaction, UnknownTransaction
 
 registry = Registry()
-
-News = Header | Departure
 
 # A block is final when it is known, but wallets look its events up on `inBlock` and forget that when `finalized` comes
 # meanwhile: scripts that wait for `isInBlock` would wait for ever. Two requests over a slow line take this long.
@@ -94,45 +93,30 @@ async def author_submit_and_watch_extrinsic(
     context: Context, extrinsic: HexBytes
 ) -> AsyncIterator[AsyncGenerator[object]]:
     """ready or future, inBlock, finalized; or usurped, dropped, invalid."""
-    news: Receiver[News] = Receiver()
-    found, backend = blake2_256(extrinsic), context.backend
-    with backend.heads.listen(news.put), backend.departures.watch(found, news.put):  # Before it can be included.
+    found = blake2_256(extrinsic)
+    with listening(context, found) as told:
         await submit(context, extrinsic)
-        yield _watch(context, found, news)
+        yield _statuses(context, found, told)
 
 
-async def _watch(context: Context, found: Hash, news: Receiver[News]) -> AsyncGenerator[object]:
-    """What becomes of a transaction that was pooled after `news` of it had begun to come in."""
-    own = context.backend.pool.get(found)
-    is_ready = own is None or _is_ready(context, own)
-    yield "ready" if is_ready else "future"
-    is_included = False
-    async for item in news:
-        if isinstance(item, Departure):
-            is_included = item.fate is Fate.INCLUDED  # The block's header comes next.
-            if not is_included:
-                yield _farewell(item)
-                return
-        elif is_included:
-            if not is_ready:
-                yield "ready"
-            at = hexed(item.hash)
-            yield {"inBlock": at}
-            await trio.sleep(FINALIZED_SECONDS)
-            yield {"finalized": at}
-            return
-        elif not is_ready and own is not None and _is_ready(context, own):
-            is_ready = True
-            yield "ready"
+async def _statuses(context: Context, found: Hash, told: Receiver[Told]) -> AsyncGenerator[object]:
+    async with aclosing(watch(context, found, told)) as watched:
+        async for news in watched:
+            match news:
+                case Pooled(is_ready):
+                    yield "ready" if is_ready else "future"
+                case Included(block):
+                    yield {"inBlock": hexed(block)}
+                    await trio.sleep(FINALIZED_SECONDS)
+                    yield {"finalized": hexed(block)}
+                case Departure():
+                    yield news.fate.value if news.usurper is None else {"usurped": hexed(news.usurper)}
+                case _:
+                    assert_never(news)
 
 
-def _farewell(departure: Departure) -> object:
-    """The last word about a transaction that is in no block."""
-    if departure.usurper is not None:
-        return {"usurped": hexed(departure.usurper)}
-    return departure.fate.value
-
-
-def _is_ready(context: Context, own: PoolTransaction) -> bool:
-    """Whether no nonce is missing before a pooled transaction's."""
-    return context.backend.pool.next_nonce(own.valid.sender, 0) > own.valid.nonce
+@registry.sync("author_extrinsicHash")
+def author_extrinsic_hash(context: Context, extrinsic: HexBytes) -> str:
+    """The hash that an extrinsic is known by."""
+    del context
+    return hexed(blake2_256(extrinsic))

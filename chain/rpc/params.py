@@ -103,7 +103,27 @@ class Keys:
         return keys
 
 
+def decode_arguments(value: object) -> bytes:
+    """Arguments of a runtime call as 0x-hex; some clients write none at all as nothing at all."""
+    return b"" if value == "" else Hex()(value)
+
+
+@dataclass(frozen=True, slots=True)
+class OneOrMore:
+    """A block hash, or a list of at most `most`."""
+
+    most: int
+
+    def __call__(self, value: object) -> list[bytes]:
+        if not isinstance(value, list):
+            return [Hex(32)(value)]
+        if len(value) > self.most:
+            raise WrongParameter(f"at most {self.most} block hashes")
+        return [Hex(32)(entry) for entry in value]
+
+
 HexBytes = Annotated[bytes, Hex()]
+CallArguments = Annotated[bytes, decode_arguments]
 BlockHash = Annotated[bytes, Hex(32)]
 StorageKey = Annotated[bytes, Hex()]
 # polkadot.js subscribes to a few dozen keys at once; each is read at every block.
@@ -124,9 +144,15 @@ class Parameter:
     decode: Decoder
     optional: bool
 
+    @property
+    def wire_name(self) -> str:
+        """As JSON spells it; Substrate's nodes take it in either spelling."""
+        first, *others = self.name.split("_")
+        return first + "".join(word.capitalize() for word in others)
+
 
 def parameters_of(handler: Callable[..., object]) -> tuple[Parameter, ...]:
-    """The parameters of a handler after its first (the backend), with the decoders that their annotations name."""
+    """The parameters of a handler after its first, with the decoders that their annotations name."""
     hints = get_type_hints(handler, include_extras=True)
     found = []
     for name, parameter in list(inspect.signature(handler).parameters.items())[1:]:
@@ -137,11 +163,11 @@ def parameters_of(handler: Callable[..., object]) -> tuple[Parameter, ...]:
 def bind(parameters: tuple[Parameter, ...], given: list[object] | dict[str, object]) -> list[object]:
     """The handler's arguments; raises `RpcError` naming the parameter that is wrong. Null means absent."""
     if isinstance(given, dict):
-        names = {parameter.name for parameter in parameters}
+        names = {parameter.name for parameter in parameters} | {parameter.wire_name for parameter in parameters}
         unknown = next((name for name in given if name not in names), None)
         if unknown is not None:
             raise _invalid(f"no parameter is called {quote(unknown)}")
-        given = [given.get(parameter.name) for parameter in parameters]
+        given = [given.get(parameter.wire_name, given.get(parameter.name)) for parameter in parameters]
     if len(given) > len(parameters):
         raise _invalid(f"expected at most {len(parameters)} parameters, got {len(given)}")
     arguments: list[object] = []
@@ -201,3 +227,6 @@ def _flag(value: object) -> bool:
     if not isinstance(value, bool):
         raise WrongParameter("true or false")
     return value
+
+
+SUBSCRIPTION_ID = Parameter("follow_subscription", _text, optional=False)

@@ -7,15 +7,38 @@ are answered only where `Access` says so.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from chain.rpc.params import Parameter, parameters_of
+from chain.rpc.errors import RpcError
+from chain.rpc.params import SUBSCRIPTION_ID, Parameter, parameters_of
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
-Items = AsyncGenerator[object]
+
+
+class Dialogue(ABC):
+    """The items of a subscription that methods of the same connection act on."""
+
+    def __aiter__(self) -> Dialogue:
+        return self
+
+    @abstractmethod
+    async def __anext__(self) -> object:
+        """The next item to send; StopAsyncIteration after the last."""
+
+    @abstractmethod
+    def answered(self) -> None:
+        """The answer to a method that acted on this is on its way: what follows from it may be sent."""
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Nobody asks for items any more."""
+
+
+Items = AsyncGenerator[object] | Dialogue
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,20 +69,47 @@ class Async:
 
 
 @dataclass(frozen=True, slots=True)
+class Terms:
+    """On which a connection has subscriptions of one kind; `notification` is the method name that items go out under.
+
+    It may have `most` of them (None: as many as of all kinds together), and is answered `full`, an error or null, when
+    it wants one more. A `patient` one waits for a slow reader, any other costs it the connection: what is patient must
+    be able to wait.
+    """
+
+    notification: str
+    most: int | None = None
+    full: RpcError | None = None
+    patient: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Subscription:
-    """Opens a subscription: entering may refuse, then items go out under the method name `notification`."""
+    """Opens a subscription: entering may refuse."""
 
     open: Callable[..., AbstractAsyncContextManager[Items]]
     parameters: tuple[Parameter, ...]
-    notification: str
+    terms: Terms
 
 
 @dataclass(frozen=True, slots=True)
 class Unsubscribe:
-    """Ends a subscription of the same connection."""
+    """Ends a subscription of the same connection; `answer` is what to say if there was one, and if there was not."""
+
+    notification: str
+    answer: Callable[[bool], object]
 
 
-Method = Sync | Threaded | Async | Subscription | Unsubscribe
+@dataclass(frozen=True, slots=True)
+class Within:
+    """Acts on a `Dialogue` of the same connection, None if there is none of the id given first; from memory."""
+
+    of: type[Dialogue]
+    call: Callable[..., object]
+    parameters: tuple[Parameter, ...]
+
+
+Method = Sync | Threaded | Async | Subscription | Unsubscribe | Within
 
 
 class Registry:
@@ -80,13 +130,31 @@ class Registry:
         """Register an async handler."""
         return lambda handler: self._add(names, Async(handler, parameters_of(handler), unsafe), handler)
 
-    def subscription(self, *names: str, ends: tuple[str, ...], notification: str) -> Callable[[Handler], Handler]:
+    def subscription(
+        self,
+        *names: str,
+        ends: tuple[str, ...],
+        notification: str,
+        most: int | None = None,
+        full: RpcError | None = None,
+        patient: bool = False,
+        ended: Callable[[bool], object] = bool,
+    ) -> Callable[[Handler], Handler]:
         """Register an async context manager whose value is the items, with the methods that end it."""
+        terms = Terms(notification, most, full, patient)
 
         def register(handler: Handler) -> Handler:
             for name in ends:
-                self._add((name,), Unsubscribe(), handler)
-            return self._add(names, Subscription(handler, parameters_of(handler), notification), handler)
+                self._add((name,), Unsubscribe(notification, ended), handler)
+            return self._add(names, Subscription(handler, parameters_of(handler), terms), handler)
+
+        return register
+
+    def within(self, of: type[Dialogue], *names: str) -> Callable[[Handler], Handler]:
+        """Register a handler whose first argument is the subscription that the request names, None for an unknown."""
+
+        def register(handler: Handler) -> Handler:
+            return self._add(names, Within(of, handler, (SUBSCRIPTION_ID, *parameters_of(handler))), handler)
 
         return register
 

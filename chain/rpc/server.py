@@ -102,6 +102,11 @@ class RpcServer:
         """How many clients are connected."""
         return self._acceptor.connections
 
+    @property
+    def waiting_bytes(self) -> int:
+        """How much waits in memory for clients to read it."""
+        return self._pile.bytes
+
     async def run(self, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; started with the port (chosen by the system for port 0). Raises `PortInUse`."""
         listener = await open_listener(self._access.host, self.port, self._limits)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import secrets
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, aclosing
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 import trio
 
@@ -16,8 +18,10 @@ from chain.rpc.broadcast import Lagged
 from chain.rpc.errors import Code, RpcError
 from chain.rpc.params import quote
 from chain.rpc.protocol import Limits
+from chain.rpc.registry import Dialogue, Items, Terms
 
-Opener = Callable[[], AbstractAsyncContextManager[AsyncGenerator[object]]]
+Opener = Callable[[], AbstractAsyncContextManager[Items]]
+D = TypeVar("D", bound=Dialogue)
 
 
 class SlowClient(Exception):
@@ -54,7 +58,8 @@ class Outbox:
         while len(self._texts) >= self._limits.outbox_messages_max // 2 or (
             self._texts and self._bytes + len(text) > self._limits.outbox_bytes_max // 2
         ):
-            self._room = trio.Event()
+            if self._room.is_set():
+                self._room = trio.Event()
             await self._room.wait()
         self.push(text)
 
@@ -80,6 +85,15 @@ class Places:
         self.taken = 0
 
 
+@dataclass(slots=True)
+class _Open:
+    """One subscription."""
+
+    terms: Terms
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    items: Items | None = None
+
+
 class Session:
     """The subscriptions of one connection; each is a task that pushes into the connection's outbox."""
 
@@ -88,26 +102,29 @@ class Session:
         self._outbox = outbox
         self._limits = limits
         self._places = places
-        self._scopes: dict[str, trio.CancelScope] = {}
-        self._answered = trio.Event()
+        self._open: dict[str, _Open] = {}
+        self._after_answer: list[Callable[[], None]] = []
         self.slow: str | None = None
 
     def answered(self) -> None:
-        """The answer that carries the new subscriptions' ids is on its way: their items may follow."""
-        self._answered.set()
-        self._answered = trio.Event()
+        """The answer that carries new ids is on its way: what is sent under them may follow."""
+        waiting, self._after_answer = self._after_answer, []
+        for follow_up in waiting:
+            follow_up()
 
     def cut_off(self) -> None:
         """End the connection: of all that waits for clients to read, most waits for this one."""
         self.slow = "too much waits unread here while others wait for memory"
         self._nursery.cancel_scope.cancel()
 
-    async def subscribe(self, notification: str, opener: Opener) -> str:
-        """Open a subscription; its id. Raises `RpcError` when it is refused."""
-        if len(self._scopes) >= self._limits.subscriptions_max:
-            reason = (
-                f"this connection has {len(self._scopes)}, at most {self._limits.subscriptions_max}: end some first"
-            )
+    async def subscribe(self, terms: Terms, opener: Opener) -> str | None:
+        """Open a subscription; its id, or None where the terms say so. Raises `RpcError` when it is refused."""
+        if terms.most is not None and self._count(terms) >= terms.most:
+            if terms.full is None:
+                return None
+            raise terms.full
+        if len(self._open) >= self._limits.subscriptions_max:
+            reason = f"this connection has {len(self._open)}, at most {self._limits.subscriptions_max}: end some first"
             raise RpcError(Code.TOO_MANY_SUBSCRIPTIONS, "Too many subscriptions on the connection", reason)
         if self._places.taken >= self._limits.subscriptions_total_max:
             reason = (
@@ -115,42 +132,59 @@ class Session:
             )
             raise RpcError(Code.TOO_MANY_SUBSCRIPTIONS, "Too many subscriptions", reason)
         number = secrets.token_urlsafe(12)
-        scope = self._scopes[number] = trio.CancelScope()
-        refused = await self._nursery.start(self._run, number, scope, notification, opener)
+        refused = await self._nursery.start(self._run, number, terms, opener)
         if refused is not None:
             raise refused
         return number
 
-    def unsubscribe(self, number: object) -> bool:
-        """End a subscription; whether there was one."""
+    def _count(self, terms: Terms) -> int:
+        return sum(each.terms is terms for each in self._open.values())
+
+    def unsubscribe(self, notification: str, number: object) -> bool:
+        """End a subscription whose items go out under `notification`; whether there was one."""
         if not isinstance(number, str | int):
             raise RpcError(Code.INVALID_PARAMS, "Invalid params", f"expected a subscription id, got {quote(number)}")
-        scope = self._scopes.pop(str(number), None)
-        if scope is None:
+        found = self._open.get(str(number))
+        if found is None or found.terms.notification != notification:
             return False
-        scope.cancel()
+        del self._open[str(number)]
+        found.scope.cancel()
         return True
+
+    def dialogue(self, of: type[D], number: str) -> D | None:
+        """The open subscription of this id and kind, for a method to act on; it will hear when that is answered."""
+        found = self._open.get(number)
+        if found is None or not isinstance(found.items, of):
+            return None
+        self._after_answer.append(found.items.answered)
+        return found.items
 
     async def _run(
         self,
         number: str,
-        scope: trio.CancelScope,
-        notification: str,
+        terms: Terms,
         opener: Opener,
         task_status: trio.TaskStatus[RpcError | None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         started = False
+        here = self._open[number] = _Open(terms)
         self._places.taken += 1
         try:
-            with scope:
+            with here.scope:
                 async with opener() as items, aclosing(items):
-                    answered = self._answered
+                    here.items = items
+                    answered = trio.Event()
+                    self._after_answer.append(answered.set)
                     task_status.started(None)
                     started = True
                     await answered.wait()
                     async for item in items:
                         await self._places.turns.take()
-                        self._outbox.push(protocol.notification(notification, number, item))
+                        text = protocol.notification(terms.notification, number, item)
+                        if terms.patient:
+                            await self._outbox.put(text)
+                        else:
+                            self._outbox.push(text)
         except RpcError as error:
             if not started:
                 task_status.started(error)
@@ -159,4 +193,4 @@ class Session:
             self._nursery.cancel_scope.cancel()
         finally:
             self._places.taken -= 1
-            self._scopes.pop(number, None)
+            self._open.pop(number, None)

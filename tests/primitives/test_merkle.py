@@ -14,6 +14,7 @@ from chain.primitives.merkle import (
     KEY_BYTES_MAX,
     MemoryTree,
     ProofError,
+    closest_hash,
     get,
     ordered_root,
     update,
@@ -238,3 +239,19 @@ def test_the_root_of_a_list_depends_on_its_order_and_length() -> None:
     roots = [ordered_root(items) for items in ([], [b""], [b"a", b"b"], [b"b", b"a"], [b"a", b"b", b""])]
     assert len(set(roots)) == 5
     assert roots[0] == EMPTY_ROOT
+
+
+@settings(max_examples=80, deadline=None)
+@given(STATES, KEYS)
+def test_the_hash_at_a_prefix_is_of_all_keys_that_start_with_it(state: dict[bytes, bytes], prefix: bytes) -> None:
+    tree = MemoryTree(state)
+    found = closest_hash(tree, tree.root, prefix)
+    below = {key: value for key, value in state.items() if key.startswith(prefix)}
+    assert (found is None) == (not below)
+    for key in below:
+        changed = MemoryTree({**state, key: state[key] + b"\x01"})
+        assert closest_hash(changed, changed.root, prefix) != found
+    for key in set(state) - set(below):
+        changed = MemoryTree({**state, key: state[key] + b"\x01"})
+        assert closest_hash(changed, changed.root, prefix) == found
+    assert closest_hash(tree, tree.root, b"") == (tree.root_hash if state else None)

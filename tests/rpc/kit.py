@@ -16,7 +16,7 @@ from chain.departures import Departures
 from chain.ledger import HISTORY, ExecutedBlock, Ledger
 from chain.pool import Pool
 from chain.primitives import bls, ss58
-from chain.primitives.hashing import Hash
+from chain.primitives.hashing import Hash, blake2_256
 from chain.primitives.keys import Keypair, Scheme
 from chain.primitives.seal import Phase, Seal, beacon_message, bitmap, vote_message
 from chain.primitives.types import Header
@@ -62,14 +62,15 @@ TASK: dict[str, object] = {
 }
 
 
-def genesis_config() -> dict[str, Mapping[str, object]]:
-    """One validator, three rich accounts, one task."""
+def genesis_config(others: int = 0) -> dict[str, Mapping[str, object]]:
+    """One validator, three rich accounts and `others` that nobody has the key of, one task."""
     authority = {
         "account": ss58.encode(KEYS.account.public),
         "bls": "0x" + bls.public_key(KEYS.bls_secret).hex(),
         "proof": "0x" + bls.prove_possession(KEYS.bls_secret).hex(),
     }
     rich = [[ss58.encode(key.public), 10_000 * POT] for key in (ALICE, ALICE_SR, BOB)]
+    rich += [[ss58.encode(blake2_256(number.to_bytes(4))), POT] for number in range(others)]
     return {
         "balances": {"balances": rich},
         "validators": {"authorities": [authority]},
@@ -198,10 +199,10 @@ class Served:
         return f"http://127.0.0.1:{self.server.port}"
 
 
-def open_ledger(path: Path, history: int = HISTORY) -> tuple[Ledger, Executive]:
+def open_ledger(path: Path, history: int = HISTORY, others: int = 0) -> tuple[Ledger, Executive]:
     """A chain of its own in an empty folder."""
     executive = Executive(RUNTIME)
-    state = executive.genesis(genesis_config())
+    state = executive.genesis(genesis_config(others))
     ledger = Ledger.open(path, executive=executive, genesis_state=state, genesis_name="test", history=history)
     return ledger, executive
 
@@ -214,9 +215,10 @@ async def served(
     limits: Limits | None = None,
     port: int = 0,
     history: int = HISTORY,
+    others: int = 0,
 ) -> AsyncIterator[Served]:
     """A node that serves on a port of its own for as long as the scope lasts."""
-    ledger, executive = open_ledger(path / "db", history)
+    ledger, executive = open_ledger(path / "db", history, others)
     node = MiniNode(ledger, executive, BlobStore(path / "blobs", 256 * 1024 * 1024))
     server = RpcServer(node, port, access=access, limits=limits)
     try:

@@ -1,0 +1,117 @@
+"""`archive_v1_*`: blocks and states of any age, as the JSON-RPC interface specification has it.
+
+Every block stays; a state that this node has pruned is an error that says so, where the specification counts on an
+archive: an operator who wants to serve them all keeps them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
+
+from chain.primitives.hashing import Hash
+from chain.primitives.types import HEADER
+from chain.rpc.context import Context, hexed
+from chain.rpc.errors import Code, RpcError
+from chain.rpc.methods_state import runtime_call
+from chain.rpc.params import BlockHash, CallArguments, HexBytes, Index32
+from chain.rpc.protocol import Encoded, encode
+from chain.rpc.queries import Queries, QueriesDecoder, Query, read_page
+from chain.rpc.registry import Registry
+
+registry = Registry()
+
+# Of one connection at a time: each takes its turns for a reading thread.
+STORAGES_MAX = 16
+FULL = RpcError(
+    Code.TOO_MANY_SUBSCRIPTIONS,
+    "Too many archive_v1_storage on the connection",
+    f"this connection has {STORAGES_MAX}, the most that it may have: wait for one to end",
+)
+# Reading them takes a few milliseconds of the loop.
+StorageQueries = Annotated[Queries, QueriesDecoder(1000, starts=True)]
+
+
+@registry.sync("archive_v1_genesisHash")
+def archive_v1_genesis_hash(context: Context) -> str:
+    return hexed(context.backend.ledger.genesis_hash)
+
+
+@registry.sync("archive_v1_finalizedHeight")
+def archive_v1_finalized_height(context: Context) -> int:
+    return context.backend.ledger.head.height
+
+
+@registry.thread("archive_v1_hashByHeight")
+def archive_v1_hash_by_height(context: Context, height: Index32) -> list[str]:
+    """The block at a height: one, as there are no forks, or none yet."""
+    found = context.backend.ledger.hash_at(height)
+    return [] if found is None else [hexed(found)]
+
+
+@registry.thread("archive_v1_header")
+def archive_v1_header(context: Context, hash: BlockHash) -> str | None:
+    header = context.header(hash)
+    return None if header is None else hexed(HEADER.encode(header))
+
+
+@registry.thread("archive_v1_body")
+def archive_v1_body(context: Context, hash: BlockHash) -> list[str] | None:
+    block = context.block(hash)
+    return None if block is None else [hexed(raw) for raw in block.extrinsics]
+
+
+@registry.thread("archive_v1_call")
+def archive_v1_call(
+    context: Context, hash: BlockHash, function: str, call_parameters: CallArguments
+) -> dict[str, Any] | None:
+    """Call a runtime API on a block's state; null for an unknown block."""
+    if context.header(hash) is None:
+        return None
+    try:
+        with context.state(hash) as state:
+            return {"success": True, "value": hexed(runtime_call(context, state, function, call_parameters))}
+    except RpcError as error:
+        return {"success": False, "error": str(error)}
+
+
+def _nothing(ended: bool) -> None:
+    del ended
+
+
+@registry.subscription(
+    "archive_v1_storage",
+    ends=("archive_v1_stopStorage",),
+    notification="archive_v1_storageEvent",
+    most=STORAGES_MAX,
+    full=FULL,
+    patient=True,
+    ended=_nothing,
+)
+@asynccontextmanager
+async def archive_v1_storage(
+    context: Context, hash: BlockHash, items: StorageQueries, child_trie: HexBytes | None = None
+) -> AsyncIterator[AsyncGenerator[object]]:
+    """Look up storage, one event an item. There are no child tries: they hold nothing."""
+    yield _items(context, hash, list(items.asked) if child_trie is None else [])
+
+
+async def _items(context: Context, block: Hash, queries: list[Query]) -> AsyncGenerator[object]:
+    while True:
+        try:
+            found, queries = await context.in_thread(_page, context, block, queries)
+        except RpcError as error:
+            yield {"event": "storageError", "error": str(error)}
+            return
+        for item in found:
+            yield item
+        if not queries:
+            yield {"event": "storageDone"}
+            return
+
+
+def _page(context: Context, block: Hash, queries: list[Query]) -> tuple[list[Encoded], list[Query]]:
+    with context.state(block) as state:
+        items, left = read_page(state, queries)
+    return [Encoded(encode({"event": "storage", **item})) for item in items], left

@@ -1,0 +1,64 @@
+"""`childstate_*`: this chain has no child tries, so every one of them is empty, at every block that there is."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from chain.rpc.context import Context
+from chain.rpc.params import BlockHash, Hex, HexBytes, PageSize, StorageKey, StorageKeys, WrongParameter
+from chain.rpc.registry import Registry
+
+registry = Registry()
+
+PREFIX = b":child_storage:default:"
+
+
+def decode_child(value: object) -> bytes:
+    """The storage key of a child trie."""
+    found = Hex()(value)
+    if not found.startswith(PREFIX):
+        raise WrongParameter(f"a child storage key, which begins with 0x{PREFIX.hex()}")
+    return found
+
+
+ChildKey = Annotated[bytes, decode_child]
+
+
+@registry.thread("childstate_getKeys")
+def childstate_get_keys(
+    context: Context, child_storage_key: ChildKey, prefix: HexBytes | None = None, hash: BlockHash | None = None
+) -> list[str]:
+    del child_storage_key, prefix
+    context.ensure_known(hash)
+    return []
+
+
+@registry.thread("childstate_getKeysPaged", "childstate_getKeysPagedAt")
+def childstate_get_keys_paged(
+    context: Context,
+    child_storage_key: ChildKey,
+    prefix: HexBytes | None,
+    count: PageSize,
+    start_key: HexBytes | None = None,
+    hash: BlockHash | None = None,
+) -> list[str]:
+    del child_storage_key, prefix, count, start_key
+    context.ensure_known(hash)
+    return []
+
+
+@registry.thread("childstate_getStorage", "childstate_getStorageHash", "childstate_getStorageSize")
+def childstate_get_storage(
+    context: Context, child_storage_key: ChildKey, key: StorageKey, hash: BlockHash | None = None
+) -> None:
+    del child_storage_key, key
+    context.ensure_known(hash)
+
+
+@registry.thread("childstate_getStorageEntries")
+def childstate_get_storage_entries(
+    context: Context, child_storage_key: ChildKey, keys: StorageKeys, hash: BlockHash | None = None
+) -> list[None]:
+    del child_storage_key
+    context.ensure_known(hash)
+    return [None] * len(keys)

@@ -1,0 +1,532 @@
+"""`chainHead_v1`: whole sequences of events over real WebSockets, and clients that do what they should not."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import trio
+
+from chain.primitives.hashing import blake2_256, storage_prefix
+from chain.primitives.types import HEADER, Header
+from chain.rpc.broadcast import BACKLOG
+from chain.rpc.errors import Code
+from chain.rpc.follow import OPERATIONS_MAX, PINNED_MAX
+from chain.rpc.methods_chainhead import FOLLOWS_MAX
+from chain.rpc.protocol import Limits
+from chain.rpc.queries import PAGE_ITEMS_MAX
+from runtime.potchain import RUNTIME
+from tests.rpc.kit import ALICE, Served, served
+from tests.rpc.line import Line, line
+
+LIMIT_REACHED = {"result": "limitReached"}
+UNKNOWN = "0x" + "ab" * 32
+NUMBER = "0x" + storage_prefix("System", "Number").hex()
+ACCOUNTS = "0x" + storage_prefix("System", "Account").hex()
+ABSENT = "0x" + "ff" * 32
+EVERYTHING = {"key": "0x", "type": "descendantsValues"}
+
+
+def hexed(data: bytes) -> str:
+    return "0x" + data.hex()
+
+
+def new_block(header: Header) -> list[dict[str, Any]]:
+    """What a follow with the runtime says of a block."""
+    block = hexed(header.hash)
+    return [
+        {"event": "newBlock", "blockHash": block, "parentBlockHash": hexed(header.parent_hash), "newRuntime": None},
+        {"event": "bestBlockChanged", "bestBlockHash": block},
+        {"event": "finalized", "finalizedBlockHashes": [block], "prunedBlockHashes": []},
+    ]
+
+
+async def follow(one: Line, blocks: list[str]) -> str:
+    """Start to follow a chain whose newest blocks are these."""
+    number = str(await one.ask("chainHead_v1_follow", True))
+    initialized, best = await one.notes(number, 2)
+    assert (initialized["event"], initialized["finalizedBlockHashes"]) == ("initialized", blocks)
+    assert best == {"event": "bestBlockChanged", "bestBlockHash": blocks[-1]}
+    return number
+
+
+def started(number: int, **more: int) -> dict[str, Any]:
+    return {"result": "started", "operationId": str(number), **more}
+
+
+async def state(it: Served, prefix: str, at: str) -> list[dict[str, str]]:
+    """The keys and values under a prefix, as the older methods tell them."""
+    found: list[dict[str, str]] = []
+    async with line(it) as one:
+        while keys := await one.ask("state_getKeysPaged", prefix, 500, found[-1]["key"] if found else None, at):
+            (answer,) = await one.ask("state_queryStorageAt", keys[:256], at)
+            found += [{"key": key, "value": value} for key, value in answer["changes"]]
+    return found
+
+
+# --- what a client sees
+
+
+async def test_a_follow_reports_the_newest_blocks_and_then_each_as_new_best_and_finalized(tmp_path: Path) -> None:
+    async with served(tmp_path) as it, line(it) as one:
+        headers = [await it.node.seal() for _ in range(2)]
+        number = await one.ask("chainHead_v1_follow", True)
+        version = RUNTIME.version
+        blocks = [hexed(it.node.ledger.genesis_hash), *(hexed(header.hash) for header in headers)]
+        assert await one.notes(number, 2) == [
+            {
+                "event": "initialized",
+                "finalizedBlockHashes": blocks,
+                "finalizedBlockRuntime": {
+                    "type": "valid",
+                    "spec": {
+                        "specName": "potchain",
+                        "implName": version.impl_name,
+                        "specVersion": version.spec_version,
+                        "implVersion": version.impl_version,
+                        "transactionVersion": version.transaction_version,
+                        "apis": {hexed(name): api for name, api in version.apis},
+                    },
+                },
+            },
+            {"event": "bestBlockChanged", "bestBlockHash": blocks[-1]},
+        ]
+        for _ in range(3):
+            header = await it.node.seal()
+            assert await one.notes(number, 3) == new_block(header)
+        assert await one.ask("chainHead_v1_header", number, hexed(header.hash)) == hexed(HEADER.encode(header))
+        assert await one.ask("chainHead_v1_unfollow", number) is None
+        await it.node.seal()
+        assert await one.is_quiet()
+        assert await one.ask("chainHead_v1_unfollow", number) is None
+
+
+async def test_without_the_runtime_no_event_mentions_it_and_calls_are_refused(tmp_path: Path) -> None:
+    async with served(tmp_path) as it, line(it) as one:
+        number = await one.ask("chainHead_v1_follow", False)
+        genesis = hexed(it.node.ledger.genesis_hash)
+        assert await one.notes(number, 2) == [
+            {"event": "initialized", "finalizedBlockHashes": [genesis]},
+            {"event": "bestBlockChanged", "bestBlockHash": genesis},
+        ]
+        header = await it.node.seal()
+        new, *_ = new_block(header)
+        del new["newRuntime"]
+        assert await one.notes(number, 3) == [new, *new_block(header)[1:]]
+        call = ("chainHead_v1_call", number, genesis, "Core_version", "0x")
+        assert await one.ask(*call) == Code.FOLLOWS_NO_RUNTIME
+        assert await one.ask("chainHead_v1_body", number, genesis) == started(1)
+
+
+async def test_a_long_chain_is_reported_from_its_newest_sixteen_blocks(tmp_path: Path) -> None:
+    async with served(tmp_path) as it, line(it) as one:
+        headers = [await it.node.seal() for _ in range(20)]
+        await follow(one, [hexed(header.hash) for header in headers[-16:]])
+
+
+async def test_operations_answer_on_the_follow_after_their_ids(tmp_path: Path) -> None:
+    async with served(tmp_path) as it, line(it) as one:
+        first, second = await it.node.seal(), await it.node.seal()
+        at = hexed(first.hash)
+        number = await follow(one, [hexed(it.node.ledger.genesis_hash), at, hexed(second.hash)])
+        assert await one.ask("chainHead_v1_body", number, at) == started(1)
+        block = it.node.ledger.block(first.hash)
+        assert block is not None
+        body = [hexed(raw) for raw in block.extrinsics]
+        assert await one.note(number) == {"event": "operationBodyDone", "operationId": "1", "value": body}
+
+        arguments = hexed(ALICE.public)
+        assert await one.ask("chainHead_v1_call", number, at, "AccountNonceApi_account_nonce", arguments) == started(2)
+        assert await one.note(number) == {"event": "operationCallDone", "operationId": "2", "output": "0x00000000"}
+        # As polkadot-api writes no arguments.
+        assert await one.ask("chainHead_v1_call", number, at, "Metadata_metadata_versions", "") == started(3)
+        done = {"event": "operationCallDone", "operationId": "3", "output": "0x080e0000000f000000"}
+        assert await one.note(number) == done
+
+        queries = [{"key": NUMBER, "type": "value"}, {"key": NUMBER, "type": "hash"}, {"key": ABSENT, "type": "value"}]
+        assert await one.ask("chainHead_v1_storage", number, at, queries, None) == started(4, discardedItems=0)
+        height = bytes.fromhex("01000000")
+        assert await one.notes(number, 2) == [
+            {
+                "event": "operationStorageItems",
+                "operationId": "4",
+                "items": [{"key": NUMBER, "value": hexed(height)}, {"key": NUMBER, "hash": hexed(blake2_256(height))}],
+            },
+            {"event": "operationStorageDone", "operationId": "4"},
+        ]
+        assert await one.is_quiet()
+
+
+async def test_storage_is_read_of_the_block_named_and_the_merkle_values_tell_what_changed(tmp_path: Path) -> None:
+    async with served(tmp_path) as it, line(it) as one:
+        headers = [await it.node.seal() for _ in range(2)]
+        blocks = [hexed(it.node.ledger.genesis_hash), *(hexed(header.hash) for header in headers)]
+        number = await follow(one, blocks)
+
+        async def read(block: str, *queries: dict[str, str]) -> list[dict[str, str]]:
+            await one.ask("chainHead_v1_storage", number, block, queries)
+            found: list[dict[str, str]] = []
+            while (event := await one.note(number))["event"] == "operationStorageItems":
+                found += event["items"]
+            assert event["event"] == "operationStorageDone"
+            return found
+
+        for block in blocks:
+            values = await state(it, ACCOUNTS, block)
+            hashes = [{"key": x["key"], "hash": hexed(blake2_256(bytes.fromhex(x["value"][2:])))} for x in values]
+            assert len(values) == 3
+            assert await read(block, {"key": ACCOUNTS, "type": "descendantsValues"}) == values
+            assert await read(block, {"key": ACCOUNTS, "type": "descendantsHashes"}) == hashes
+            assert await read(block, {"key": ABSENT, "type": "descendantsValues"}) == []
+
+        kind = "closestDescendantMerkleValue"
+        seen = [await read(block, *({"key": key, "type": kind} for key in (ACCOUNTS, NUMBER))) for block in blocks[1:]]
+        assert [list(item) for items in seen for item in items] == 4 * [["key", kind]]
+        assert seen[0][0] == seen[1][0]
+        assert seen[0][1] != seen[1][1]
+        assert await read(blocks[1], {"key": "0x", "type": kind}) == [{"key": "0x", kind: hexed(headers[0].state_root)}]
+        assert await read(blocks[1], {"key": ABSENT, "type": kind}) == []
+
+
+async def test_a_large_prefix_comes_in_pages_that_the_client_asks_for(tmp_path: Path) -> None:
+    async with served(tmp_path, others=2 * PAGE_ITEMS_MAX) as it, line(it) as one:
+        header = await it.node.seal()
+        blocks = [hexed(it.node.ledger.genesis_hash), hexed(header.hash)]
+        number = await follow(one, blocks)
+        for operation, block in enumerate(blocks, 1):  # An older state is read from the tree.
+            name = {"operationId": str(operation)}
+            query = {"key": ACCOUNTS, "type": "descendantsValues"}
+            answer = await one.ask("chainHead_v1_storage", number, block, [query])
+            assert answer == started(operation, discardedItems=0)
+            values = await state(it, ACCOUNTS, block)
+            for page in (values[:PAGE_ITEMS_MAX], values[PAGE_ITEMS_MAX : 2 * PAGE_ITEMS_MAX]):
+                assert await one.notes(number, 2) == [
+                    {"event": "operationStorageItems", **name, "items": page},
+                    {"event": "operationWaitingForContinue", **name},
+                ]
+                assert await one.is_quiet()
+                assert await one.ask("chainHead_v1_continue", number, str(operation)) is None
+            assert await one.notes(number, 2) == [
+                {"event": "operationStorageItems", **name, "items": values[2 * PAGE_ITEMS_MAX :]},
+                {"event": "operationStorageDone", **name},
+            ]
+            # It is over: there is nothing to continue.
+            assert await one.ask("chainHead_v1_continue", number, str(operation)) is None
+        assert await one.is_quiet()
+
+
+async def test_a_child_trie_holds_nothing(tmp_path: Path) -> None:
+    async with served(tmp_path) as it, line(it) as one:
+        at = hexed(it.node.ledger.genesis_hash)
+        number = await follow(one, [at])
+        child = hexed(b":child_storage:default:x")
+        query = [{"key": NUMBER, "type": "value"}]
+        assert await one.ask("chainHead_v1_storage", number, at, query, child) == started(1, discardedItems=0)
+        assert await one.note(number) == {"event": "operationStorageDone", "operationId": "1"}
+
+
+async def test_parameters_are_taken_by_their_names_in_the_specification(tmp_path: Path) -> None:
+    async with served(tmp_path) as it, line(it) as one:
+        at = hexed(it.node.ledger.genesis_hash)
+        number = await one.ask("chainHead_v1_follow", withRuntime=True)
+        await one.notes(number, 2)
+        call = {"followSubscription": number, "hash": at, "function": "Core_version", "callParameters": "0x"}
+        assert await one.ask("chainHead_v1_call", **call) == started(1)
+        assert (await one.note(number))["event"] == "operationCallDone"
+        assert await one.ask("chainHead_v1_stopOperation", followSubscription=number, operationId="1") is None
+        assert await one.ask("chainHead_v1_unpin", followSubscription=number, hashOrHashes=at) is None
+        assert await one.ask("chainHead_v1_unpin", followSubscription=number, hash=at) == Code.INVALID_PARAMS
+
+
+# --- what a client should not do
+
+
+async def test_a_block_is_unpinned_once_and_a_list_of_blocks_wholly_or_not_at_all(tmp_path: Path) -> None:
+    async with served(tmp_path) as it, line(it) as one:
+        headers = [await it.node.seal() for _ in range(3)]
+        blocks = [hexed(it.node.ledger.genesis_hash), *(hexed(header.hash) for header in headers)]
+        number = await follow(one, blocks)
+        assert await one.ask("chainHead_v1_unpin", number, blocks[0]) is None
+        assert await one.ask("chainHead_v1_unpin", number, blocks[0]) == Code.NOT_PINNED
+        assert await one.ask("chainHead_v1_unpin", number, [blocks[1], blocks[0]]) == Code.NOT_PINNED
+        assert await one.ask("chainHead_v1_unpin", number, [blocks[1], UNKNOWN]) == Code.NOT_PINNED
+        assert await one.ask("chainHead_v1_unpin", number, [blocks[1], blocks[1]]) == Code.DUPLICATE_HASHES
+        assert await one.ask("chainHead_v1_unpin", number, [UNKNOWN] * (PINNED_MAX + 1)) == Code.INVALID_PARAMS
+        assert await one.ask("chainHead_v1_header", number, blocks[1]) == hexed(HEADER.encode(headers[0]))
+        assert await one.ask("chainHead_v1_unpin", number, []) is None
+        assert await one.ask("chainHead_v1_unpin", number, blocks[1:]) is None
+        for block in (*blocks, UNKNOWN):
+            assert await one.ask("chainHead_v1_header", number, block) == Code.NOT_PINNED
+            assert await one.ask("chainHead_v1_body", number, block) == Code.NOT_PINNED
+            assert await one.ask("chainHead_v1_call", number, block, "Core_version", "0x") == Code.NOT_PINNED
+            assert await one.ask("chainHead_v1_storage", number, block, []) == Code.NOT_PINNED
+        header = await it.node.seal()  # The follow itself goes on.
+        assert await one.notes(number, 3) == new_block(header)
+
+
+async def test_an_operation_outlives_the_pin_of_its_block_and_ends_with_its_state(tmp_path: Path) -> None:
+    async with served(tmp_path, others=3 * PAGE_ITEMS_MAX, history=4) as it, line(it) as one:
+        header = await it.node.seal()
+        at = hexed(header.hash)
+        number = await follow(one, [hexed(it.node.ledger.genesis_hash), at])
+        query = {"key": ACCOUNTS, "type": "descendantsHashes"}
+        await one.ask("chainHead_v1_storage", number, at, [query])
+        await one.ask("chainHead_v1_unpin", number, [hexed(it.node.ledger.genesis_hash), at])
+        values = await state(it, ACCOUNTS, at)
+        for page in (values[:PAGE_ITEMS_MAX], values[PAGE_ITEMS_MAX : 2 * PAGE_ITEMS_MAX]):
+            items, waiting = await one.notes(number, 2)
+            assert [item["key"] for item in items["items"]] == [item["key"] for item in page]
+            assert waiting == {"event": "operationWaitingForContinue", "operationId": "1"}
+            await one.ask("chainHead_v1_continue", number, "1")
+        await one.notes(number, 2)
+        for _ in range(4):  # Now the state after the block is pruned.
+            await one.ask("chainHead_v1_unpin", number, hexed((await it.node.seal()).hash))
+        assert [event["event"] for event in await one.notes(number, 12)].count("newBlock") == 4
+        await one.ask("chainHead_v1_continue", number, "1")
+        assert await one.note(number) == {"event": "operationInaccessible", "operationId": "1"}
+        assert await one.ask("chainHead_v1_continue", number, "1") is None
+        assert await one.is_quiet()
+
+
+async def test_a_follow_that_pins_a_block_whose_state_is_pruned_is_stopped(tmp_path: Path) -> None:
+    async with served(tmp_path, history=4) as it, line(it) as one:
+        pinned = await it.node.seal()
+        at = hexed(pinned.hash)
+        number = await follow(one, [hexed(it.node.ledger.genesis_hash), at])
+        await one.ask("chainHead_v1_unpin", number, hexed(it.node.ledger.genesis_hash))
+        for _ in range(3):  # Four states are kept: of the pinned block and three more.
+            header = await it.node.seal()
+            assert await one.notes(number, 3) == new_block(header)
+            await one.ask("chainHead_v1_unpin", number, hexed(header.hash))
+        assert await one.ask("chainHead_v1_storage", number, at, []) == started(1, discardedItems=0)
+        await one.note(number)
+        await it.node.seal()
+        assert await one.note(number) == {"event": "stop"}
+        await it.node.seal()
+        # It is as if it had never been.
+        assert await one.ask("chainHead_v1_header", number, at) is None
+        assert await one.ask("chainHead_v1_unpin", number, at) is None
+        assert await one.ask("chainHead_v1_body", number, at) == LIMIT_REACHED
+        assert await one.ask("chainHead_v1_storage", number, at, []) == LIMIT_REACHED
+        assert await one.ask("chainHead_v1_unfollow", number) is None
+        assert await one.is_quiet()
+        # And another starts with blocks whose states are kept for some blocks more.
+        head = it.node.ledger.head
+        await follow(one, [hexed(head.parent_hash), hexed(head.hash)])
+
+
+async def test_an_unknown_follow_is_a_stale_one_and_that_of_another_connection_is_unknown(tmp_path: Path) -> None:
+    async with served(tmp_path) as it, line(it) as one, line(it) as other:
+        at = hexed(it.node.ledger.genesis_hash)
+        theirs = await follow(other, [at])
+        heads = await one.ask("chain_subscribeNewHeads")
+        await one.note(heads)
+        for number in ("", "nothing", theirs, heads):
+            assert await one.batch(
+                ("chainHead_v1_header", number, at),
+                ("chainHead_v1_body", number, at),
+                ("chainHead_v1_call", number, at, "Core_version", "0x"),
+                ("chainHead_v1_storage", number, at, [{"key": NUMBER, "type": "value"}], None),
+                ("chainHead_v1_unpin", number, at),
+                ("chainHead_v1_continue", number, "1"),
+                ("chainHead_v1_stopOperation", number, "1"),
+                ("chainHead_v1_unfollow", number),
+            ) == [None, LIMIT_REACHED, LIMIT_REACHED, LIMIT_REACHED, None, None, None, None]
+        header = await it.node.seal()
+        assert await other.notes(theirs, 3) == new_block(header)
+        assert (await one.note(heads))["number"] == "0x1"
+
+
+async def test_a_connection_has_four_follows_and_may_have_another_for_each_that_it_ends(tmp_path: Path) -> None:
+    async with served(tmp_path) as it, line(it) as one:
+        at = hexed(it.node.ledger.genesis_hash)
+        numbers = [await follow(one, [at]) for _ in range(FOLLOWS_MAX)]
+        for _ in range(3):
+            assert await one.ask("chainHead_v1_follow", True) == Code.TOO_MANY_FOLLOWS
+        # Each has its own pins.
+        assert await one.ask("chainHead_v1_unpin", numbers[0], at) is None
+        assert await one.ask("chainHead_v1_unpin", numbers[1], at) is None
+        await one.ask("chainHead_v1_unfollow", numbers[2])
+        await follow(one, [at])
+        assert await one.ask("chainHead_v1_follow", True) == Code.TOO_MANY_FOLLOWS
+
+
+async def test_what_is_more_than_a_follow_may_ask_at_once_is_discarded_or_refused(tmp_path: Path) -> None:
+    async with served(tmp_path) as it, line(it) as one:
+        at = hexed(it.node.ledger.genesis_hash)
+        number = await follow(one, [at])
+        queries = [{"key": ACCOUNTS, "type": "hash"}] * (OPERATIONS_MAX - 1)
+        assert await one.batch(
+            ("chainHead_v1_storage", number, at, queries),
+            ("chainHead_v1_storage", number, at, queries),
+            ("chainHead_v1_storage", number, at, queries),
+            ("chainHead_v1_body", number, at),
+            ("chainHead_v1_call", number, at, "Core_version", "0x"),
+            ("chainHead_v1_body", number, UNKNOWN),
+        ) == [
+            started(1, discardedItems=0),
+            started(2, discardedItems=OPERATIONS_MAX - 2),
+            LIMIT_REACHED,
+            LIMIT_REACHED,
+            LIMIT_REACHED,
+            Code.NOT_PINNED,
+        ]
+        assert await one.notes(number, 2) == [
+            {"event": "operationStorageDone", "operationId": "1"},
+            {"event": "operationStorageDone", "operationId": "2"},
+        ]
+        answer = await one.ask("chainHead_v1_storage", number, at, queries + queries)
+        assert answer == started(3, discardedItems=OPERATIONS_MAX - 2)
+
+
+async def test_an_operation_that_is_stopped_says_nothing_more_and_makes_room(tmp_path: Path) -> None:
+    async with served(tmp_path, others=PAGE_ITEMS_MAX) as it, line(it) as one:
+        at = hexed(it.node.ledger.genesis_hash)
+        number = await follow(one, [at])
+        queries = [{"key": ACCOUNTS, "type": "descendantsValues"}] * OPERATIONS_MAX
+        await one.ask("chainHead_v1_storage", number, at, queries)
+        _, waiting = await one.notes(number, 2)
+        assert waiting == {"event": "operationWaitingForContinue", "operationId": "1"}
+        assert await one.ask("chainHead_v1_body", number, at) == LIMIT_REACHED
+        assert await one.ask("chainHead_v1_stopOperation", number, "1") is None
+        assert await one.ask("chainHead_v1_stopOperation", number, "1") is None
+        assert await one.ask("chainHead_v1_continue", number, "1") is None
+        assert await one.ask("chainHead_v1_body", number, at) == started(2)
+        assert await one.note(number) == {"event": "operationBodyDone", "operationId": "2", "value": []}
+        # One that is stopped before its client can know that it began.
+        body = ("chainHead_v1_body", number, at)
+        assert await one.batch(body, ("chainHead_v1_stopOperation", number, "3"), body) == [
+            started(3),
+            None,
+            started(4),
+        ]
+        assert await one.note(number) == {"event": "operationBodyDone", "operationId": "4", "value": []}
+        assert await one.is_quiet()
+
+
+async def test_only_an_operation_that_waits_is_continued(tmp_path: Path) -> None:
+    async with served(tmp_path) as it, line(it) as one:
+        at = hexed(it.node.ledger.genesis_hash)
+        number = await follow(one, [at])
+        answers = await one.batch(("chainHead_v1_body", number, at), ("chainHead_v1_continue", number, "1"))
+        assert answers == [started(1), Code.NOT_WAITING]
+        assert (await one.note(number))["event"] == "operationBodyDone"
+        assert await one.ask("chainHead_v1_continue", number, "1") is None
+        assert await one.ask("chainHead_v1_continue", number, "nothing") is None
+
+
+async def test_a_call_that_the_runtime_cannot_answer_is_an_error_of_the_operation(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with served(tmp_path) as it, line(it) as one:
+        at = hexed(it.node.ledger.genesis_hash)
+        number = await follow(one, [at])
+        for operation, (function, arguments, reason) in enumerate(
+            [
+                ("Nothing_at_all", "0x", "no API function Nothing_at_all"),
+                ("", "0x", "no API function"),
+                ("AccountNonceApi_account_nonce", "0x00", "32 bytes"),
+                ("TaggedTransactionQueue_validate_transaction", "0x02", ""),
+                ("TransactionPaymentApi_query_info", "0x00", ""),
+            ],
+            1,
+        ):
+            answer = await one.ask("chainHead_v1_call", number, at, function, arguments)
+            assert answer == started(operation)
+            event = await one.note(number)
+            assert (event["event"], event["operationId"]) == ("operationError", str(operation))
+            assert reason in event["error"]
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def test_parameters_of_another_form_are_refused(tmp_path: Path) -> None:
+    async with served(tmp_path) as it, line(it) as one:
+        at = hexed(it.node.ledger.genesis_hash)
+        number = await follow(one, [at])
+        hashes: list[Any] = [None, 1, "", "0x", at[:-2], at + "00", at[2:], "0x" + "zz" * 32, {}]
+        keys: list[Any] = [None, 1, "", "zz", "0x0", "0x" + "00" * 300]
+        for bad in hashes:
+            for method in ("header", "body", "unpin"):
+                assert await one.ask(f"chainHead_v1_{method}", number, bad) == Code.INVALID_PARAMS
+        lists: list[Any] = [None, 1, {}, [1], [{}], [[]], [{"key": NUMBER}]]
+        lists += [[{"key": key, "type": "value"}] for key in keys]
+        kinds: list[Any] = [None, 1, [], "", "values", "closest-descendant-merkle-value"]
+        lists += [[{"key": NUMBER, "type": kind}] for kind in kinds]
+        for items in lists:
+            assert await one.ask("chainHead_v1_storage", number, at, items) == Code.INVALID_PARAMS
+        calls: list[tuple[Any, ...]] = [
+            *(("chainHead_v1_follow",), ("chainHead_v1_follow", 1), ("chainHead_v1_follow", True, 1)),
+            *(("chainHead_v1_call", number, at), ("chainHead_v1_call", number, at, 1, "0x")),
+            *(("chainHead_v1_call", number, at, "Core_version", "00"), ("chainHead_v1_unpin", number, [at, 1])),
+            *(("chainHead_v1_storage", number, at, [], 1), ("chainHead_v1_header", 1, at)),
+            *(("chainHead_v1_unfollow",), ("chainHead_v1_unfollow", [])),
+            *(("chainHead_v1_continue", number), ("chainHead_v1_stopOperation", number, 1)),
+        ]
+        assert await one.batch(*calls) == [Code.INVALID_PARAMS] * len(calls)
+        assert await one.is_quiet()
+
+
+async def test_a_follow_needs_a_connection(tmp_path: Path) -> None:
+    async with served(tmp_path) as it, httpx.AsyncClient(verify=False, trust_env=False) as http:
+        for method, params in (("chainHead_v1_follow", [True]), ("chainHead_v1_unpin", ["", UNKNOWN])):
+            asked = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+            error = (await http.post(it.http, json=asked)).json()["error"]
+            assert (error["code"], "WebSocket" in error["data"]) == (Code.METHOD_NOT_FOUND, True)
+
+
+async def test_a_client_that_leaves_in_the_middle_of_everything_leaves_nothing_behind(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with served(tmp_path, others=2 * PAGE_ITEMS_MAX) as it, line(it) as other:
+        at = hexed(it.node.ledger.genesis_hash)
+        theirs = await follow(other, [at])
+        for _ in range(5):
+            async with line(it) as one:
+                numbers = [await follow(one, [at]) for _ in range(FOLLOWS_MAX)]
+                calls: list[tuple[str, list[Any]]] = []
+                for number in numbers:
+                    calls += 8 * [("chainHead_v1_storage", [number, at, [EVERYTHING]])]
+                    calls += 4 * [("chainHead_v1_call", [number, at, "Metadata_metadata", "0x"])]
+                await one.send(*calls)
+                await one.hang_up()
+        with trio.fail_after(10):
+            while it.server.connections > 1:
+                await it.node.seal()
+        assert it.node.heads.subscribers == 1
+        headers = it.node.ledger.head.height
+        assert len(await other.notes(theirs, 3 * headers)) == 3 * headers
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def test_a_client_that_does_not_read_is_told_to_start_over_and_costs_little_memory(tmp_path: Path) -> None:
+    limits = Limits(outbox_bytes_max=512 * 1024)
+    async with served(tmp_path, others=PAGE_ITEMS_MAX, limits=limits) as it, line(it) as one, line(it) as other:
+        at = hexed(it.node.ledger.genesis_hash)
+        theirs = await follow(other, [at])
+        follows = [await follow(one, [at]) for _ in range(FOLLOWS_MAX)]
+        # Some twenty megabytes: far more than the kernel's buffers take.
+        storage = [("chainHead_v1_storage", [number, at, [EVERYTHING]]) for number in follows]
+        for _ in range(OPERATIONS_MAX // 8):
+            await one.send(*8 * storage)
+        most = 0
+        with trio.fail_after(30):
+            for _ in range(BACKLOG + 8):
+                header = await it.node.seal()
+                assert await other.notes(theirs, 3) == new_block(header)
+                most = max(most, it.server.waiting_bytes)
+        assert most < 1024 * 1024
+        for batch in range(OPERATIONS_MAX // 8):
+            numbers = range(8 * batch + 1, 8 * batch + 9)
+            assert await one.answers() == [started(number, discardedItems=0) for number in numbers for _ in follows]
+        seen: dict[str, list[str]] = {number: [] for number in follows}
+        while not all(events and events[-1] == "stop" for events in seen.values()):
+            number, event = await one.any_note()
+            seen[number].append(event["event"])
+        for events in seen.values():
+            assert events.count("newBlock") == events.count("finalized") < BACKLOG + 8  # It missed some.
+            assert 0 < events.count("operationStorageItems") < OPERATIONS_MAX
+        assert await one.is_quiet()
+        assert isinstance(await one.ask("chainHead_v1_follow", True), str)
