@@ -16,7 +16,6 @@ from weakref import ref
 from chain.primitives.scale import (
     H256,
     Codec,
-    Enum,
     Option,
     ScaleError,
     Struct,
@@ -322,7 +321,6 @@ class ModuleInfo:
     events: dict[int, EventInfo] = field(default_factory=dict)
     errors: dict[int, ErrorInfo] = field(default_factory=dict)
     constants: dict[str, ConstantInfo] = field(default_factory=dict)  # by attribute
-    event_enum: Enum | None = None
 
     def bind_storage(self) -> None:
         """Resolve the storage items; their types may depend on every module's events."""
@@ -467,9 +465,6 @@ def describe(cls: type[Module], index: int, runtime: Runtime[Any]) -> ModuleInfo
     # substrate-interface looks an error up by its position among the module's errors, not by its index.
     if list(info.errors) != list(range(len(errors))):
         raise TypeError(f"{name}: errors are numbered from 0 without holes, got {', '.join(map(str, info.errors))}")
-    if info.events:
-        path = f"{cls.__module__.replace('.', '::')}::Event"
-        info.event_enum = Enum(path, *(item.cls for item in info.events.values()))
     return info
 
 

@@ -29,6 +29,7 @@ from runtime.faults import (
     FaultArithmetic,
     FaultBadOrigin,
     FaultCannotLookup,
+    FaultConsumerRemaining,
     FaultOther,
 )
 
@@ -132,6 +133,12 @@ class CannotLookup(DispatchError):
     fault = FaultCannotLookup()
 
 
+class ConsumerRemaining(DispatchError):
+    """The account is still needed, so that it cannot be removed: it has reserved or locked money."""
+
+    fault = FaultConsumerRemaining()
+
+
 class ArithmeticOverflow(DispatchError):
     """A number left its range."""
 
@@ -208,7 +215,10 @@ class ValidTransaction:
 @scale_path("pallet_balances::types::AccountData", Balance=Balance)
 @dataclass(frozen=True, slots=True)
 class AccountData:
-    """An account's money: `free` to spend, `reserved` for a module's purpose; `frozen` and `flags` are unused."""
+    """An account's money: `free` to spend, `reserved` for a module's purpose; `flags` are unused.
+
+    `frozen` is what free and reserved together do not fall below at the owner's will: the greatest of its locks.
+    """
 
     free: Balance = 0
     reserved: Balance = 0

@@ -1,7 +1,10 @@
 """Balances: who has how much. Total issuance is the sum of all balances after every block.
 
 An account lives while its free balance is at least the existential deposit; what would fall below it is burned as dust,
-and an account with reserved money never falls below it. Every check comes before the first write.
+and an account with reserved or locked money never falls below it. Every check comes before the first write.
+
+Locks overlap and reserves add up, as in Substrate: of what is locked, the owner neither sends, burns, reserves nor pays
+fees, while a slash takes it like any other. What is reserved counts towards a lock.
 """
 
 from __future__ import annotations
@@ -9,129 +12,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from chain.primitives.scale import AccountId, Balance, compact128
+from chain.primitives.scale import Balance, compact128
 from chain.primitives.types import Id, MultiAddress
-from runtime.framework import Constant, Module, call, event
+from runtime.framework import call
 from runtime.genesis import U128_MAX, Section, account, integer, show
 from runtime.limits import MICROSECOND
-from runtime.modules.system import System
-from runtime.storage import StorageValue
+from runtime.modules.balances_schema import POT as POT
+from runtime.modules.balances_schema import BalanceLock, BalancesSchema, Reasons
 from runtime.types import (
     AccountData,
     AccountInfo,
     ArithmeticOverflow,
     CannotLookup,
-    DispatchError,
+    ConsumerRemaining,
     GenesisError,
     Origin,
     Weight,
 )
 
-# Token POT has 12 decimals: one POT in planck, the unit of every amount.
-POT: Final = 10**12
 TRANSFER: Final = Weight(150 * MICROSECOND)
 
 
-class Balances(Module):
+class Balances(BalancesSchema):
     """Accounts' balances, and the ways in which they change."""
-
-    system: System
-
-    total_issuance = StorageValue[Balance](default=0, doc="The total units issued in the system.")
-
-    existential_deposit = Constant[Balance](POT // 1000, doc="The least free balance that keeps an account alive.")
-
-    class InsufficientBalance(DispatchError):
-        """Balance too low to send value."""
-
-        index = 0
-
-    class ExistentialDeposit(DispatchError):
-        """Value too low to create account due to existential deposit."""
-
-        index = 1
-
-    class Expendability(DispatchError):
-        """Transfer/payment would kill account."""
-
-        index = 2
-
-    @event(index=0)
-    class Endowed:
-        """An account was created with some free balance."""
-
-        account: AccountId
-        free_balance: Balance
-
-    @event(index=1)
-    class DustLost:
-        """An account was removed whose balance was non-zero but below the existential deposit."""
-
-        account: AccountId
-        amount: Balance
-
-    @event(index=2)
-    class Transfer:
-        """Transfer succeeded."""
-
-        from_: AccountId
-        to: AccountId
-        amount: Balance
-
-    @event(index=4)
-    class Reserved:
-        """Some balance was reserved (moved from free to reserved)."""
-
-        who: AccountId
-        amount: Balance
-
-    @event(index=5)
-    class Unreserved:
-        """Some balance was unreserved (moved from reserved to free)."""
-
-        who: AccountId
-        amount: Balance
-
-    @event(index=7)
-    class Deposit:
-        """Some amount was deposited (for example for transaction fees)."""
-
-        who: AccountId
-        amount: Balance
-
-    @event(index=8)
-    class Withdraw:
-        """Some amount was withdrawn from the account (for example for transaction fees)."""
-
-        who: AccountId
-        amount: Balance
-
-    @event(index=9)
-    class Slashed:
-        """Some amount was removed from the account (for example for misbehaviour)."""
-
-        who: AccountId
-        amount: Balance
-
-    @event(index=10)
-    class Minted:
-        """Some amount was minted into an account."""
-
-        who: AccountId
-        amount: Balance
-
-    @event(index=11)
-    class Burned:
-        """Some amount was burned from an account."""
-
-        who: AccountId
-        amount: Balance
-
-    @event(index=16)
-    class Rescinded:
-        """Total issuance was decreased by an amount that no account held."""
-
-        amount: Balance
 
     # --- calls ---
 
@@ -160,6 +63,39 @@ class Balances(Module):
         source = origin.ensure_signed()
         self._transfer(source, look_up(dest), self.transferable(source, keep_alive=keep_alive), keep_alive=keep_alive)
 
+    @call(index=5, weight=TRANSFER)
+    def force_unreserve(self, origin: Origin, who: MultiAddress, amount: Balance) -> None:
+        """Unreserve some balance from a user by force: root only."""
+        origin.ensure_root()
+        self.unreserve(look_up(who), amount)
+
+    @call(index=8, weight=TRANSFER)
+    def force_set_balance(self, origin: Origin, who: MultiAddress, new_free: compact128) -> None:
+        """Set the free balance of an account and change the issuance by as much: root only.
+
+        Less than the existential deposit removes the account, which fails while it has reserved or locked money.
+        """
+        origin.ensure_root()
+        account = look_up(who)
+        info = self.system.account[account]
+        free = new_free if new_free >= self.existential_deposit else 0
+        if not free and info.consumers:
+            raise ConsumerRemaining
+        self._issue(free - info.data.free)
+        self._store(account, info, free, info.data.reserved)
+        self.emit(self.BalanceSet(account, free))
+
+    @call(index=10, weight=TRANSFER)
+    def burn(self, origin: Origin, value: compact128, keep_alive: bool) -> None:
+        """Burn some liquid free balance of the signer: unlike what is sent to an address without a key, it is gone.
+
+        Without `keep_alive` the account is removed if less than the existential deposit would remain.
+        """
+        who = origin.ensure_signed()
+        self._debit(who, value, keep_alive=keep_alive)
+        self._issue(-value)
+        self.emit(self.Burned(who, value))
+
     # --- what other modules ask ---
 
     def free(self, who: bytes) -> int:
@@ -178,24 +114,61 @@ class Balances(Module):
     def transferable(self, who: bytes, *, keep_alive: bool = True) -> int:
         """How much of the free balance can leave the account."""
         info = self.system.account[who]
-        kept = self.existential_deposit if keep_alive or info.data.reserved else 0
-        return max(0, info.data.free - kept)
+        return max(0, info.data.free - self.kept(info, keep_alive=keep_alive))
+
+    def kept(self, info: AccountInfo, *, keep_alive: bool = True) -> int:
+        """How much of the free balance cannot leave the account: what is locked and not reserved, or its life."""
+        frozen = max(0, info.data.frozen - info.data.reserved)
+        return max(frozen, self.existential_deposit) if keep_alive or info.consumers else frozen
 
     # --- what other modules do; each raises a DispatchError before it writes anything ---
 
     def mint(self, who: bytes, amount: int) -> None:
         """Create `amount` in an account's free balance; ExistentialDeposit if that does not keep it alive."""
-        issuance = self.total_issuance.get() + amount
-        if issuance > U128_MAX:
-            raise ArithmeticOverflow(f"issuance would be {issuance}, the most is {U128_MAX}")
-        self._credit(who, amount)
-        self.total_issuance.put(issuance)
+        info = self.system.account[who]
+        self._ensure_creditable(info, amount)
+        self._issue(amount)
+        self._store(who, info, info.data.free + amount, info.data.reserved)
         self.emit(self.Minted(who, amount))
 
+    def slash(self, who: bytes, amount: int) -> int:
+        """Destroy up to `amount` of the free balance as a penalty, locked or not; return how much was destroyed.
+
+        An account that something needs keeps its existential deposit.
+        """
+        info = self.system.account[who]
+        kept = self.existential_deposit if info.consumers else 0
+        slashed = min(amount, max(0, info.data.free - kept))
+        if slashed:
+            self._issue(-slashed)
+            self._store(who, info, info.data.free - slashed, info.data.reserved)
+            self.emit(self.Slashed(who, slashed))
+        return slashed
+
+    def set_lock(self, who: bytes, lock_id: bytes, amount: int) -> None:
+        """Lock `amount` of an account, in place of the lock that has this id; nothing for an amount of 0.
+
+        DeadAccount for an account that does not exist, TooManyLocks for one more than there may be.
+        """
+        if amount:
+            self._put_lock(who, lock_id, amount)
+
+    def extend_lock(self, who: bytes, lock_id: bytes, amount: int) -> None:
+        """`set_lock` of the greater of `amount` and what the lock of this id is."""
+        before = [lock.amount for lock in self.locks[who] if lock.id == lock_id]
+        self.set_lock(who, lock_id, max(amount, *before, 0))
+
+    def remove_lock(self, who: bytes, lock_id: bytes) -> None:
+        """Forget the lock that has this id, if there is one."""
+        self._update_locks(who, [lock for lock in self.locks[who] if lock.id != lock_id])
+
     def reserve(self, who: bytes, amount: int) -> None:
-        """Move `amount` from free to reserved; the existential deposit stays free."""
+        """Move `amount` from free to reserved; what is locked stays free, and so does the existential deposit."""
         info = self.system.account[who]
         self._ensure_withdrawable(info, amount, keep_alive=True)
+        left, frozen = info.data.free - amount, info.data.frozen
+        if left < frozen:
+            raise self.LiquidityRestrictions(f"{left} would be left free of a balance of which {frozen} are locked")
         self._store(who, info, info.data.free - amount, info.data.reserved + amount)
         self.emit(self.Reserved(who, amount))
 
@@ -234,7 +207,7 @@ class Balances(Module):
 
     def rescind(self, amount: int) -> None:
         """Destroy what was withdrawn and finds no taker."""
-        self.total_issuance.put(self.total_issuance.get() - amount)
+        self._issue(-amount)
         self.emit(self.Rescinded(amount))
 
     # --- genesis and invariants ---
@@ -264,9 +237,14 @@ class Balances(Module):
             data = info.data
             total += data.free + data.reserved
             assert data.free >= self.existential_deposit, f"{who.hex()} lives on {data.free}"
-            assert info.consumers == (data.reserved > 0), f"{who.hex()}: {info}"
+            assert info.consumers == (data.reserved > 0 or data.frozen > 0), f"{who.hex()}: {info}"
+            assert data.frozen == max((lock.amount for lock in self.locks[who]), default=0), f"{who.hex()}: {info}"
         issuance = self.total_issuance.get()
         assert issuance == total, f"issuance is {issuance}, the balances sum to {total}"
+        for who, locks in self.locks.items():
+            assert who in self.system.account, f"{who.hex()} has locks and does not exist"
+            assert 0 < len(locks) <= self.max_locks, f"{who.hex()} has {len(locks)} locks"
+            assert len({lock.id for lock in locks}) == len(locks), f"{who.hex()} has a lock twice: {locks}"
 
     # --- how balances change ---
 
@@ -297,7 +275,10 @@ class Balances(Module):
         left = free - amount
         if left < 0:
             raise self.InsufficientBalance(f"balance {free} cannot pay {amount}: need {-left} more")
-        if left < self.existential_deposit and (keep_alive or info.data.reserved):
+        locked = max(0, info.data.frozen - info.data.reserved)
+        if left < locked:
+            raise self.LiquidityRestrictions(f"balance {free} less {amount} leaves {left}: {locked} of it are locked")
+        if left < self.existential_deposit and (keep_alive or info.consumers):
             raise self.Expendability(
                 f"balance {free} less {amount} leaves {left}: the account keeps at least {self.existential_deposit}"
             )
@@ -311,26 +292,66 @@ class Balances(Module):
         destroyed = min(amount, info.data.reserved)
         if destroyed:
             self._store(who, info, info.data.free, info.data.reserved - destroyed)
-            self.total_issuance.put(self.total_issuance.get() - destroyed)
+            self._issue(-destroyed)
         return destroyed
 
-    def _store(self, who: bytes, before: AccountInfo, free: int, reserved: int) -> None:
+    def _issue(self, change: int) -> None:
+        """Change the issuance by what is created or, if negative, destroyed."""
+        issuance = self.total_issuance.get() + change
+        if issuance > U128_MAX:
+            raise ArithmeticOverflow(f"issuance would be {issuance}, the most is {U128_MAX}")
+        self.total_issuance.put(issuance)
+
+    def _put_lock(self, who: bytes, lock_id: bytes, amount: int) -> None:
+        if who not in self.system.account:
+            raise self.DeadAccount(f"0x{who.hex()} does not exist: it has nothing to lock")
+        lock, locks = BalanceLock(lock_id, amount, Reasons.ALL), self.locks[who]
+        ids = [item.id for item in locks]
+        if lock_id in ids:
+            locks[ids.index(lock_id)] = lock
+        elif len(locks) < self.max_locks:
+            locks.append(lock)
+        else:
+            raise self.TooManyLocks(f"0x{who.hex()} has {len(locks)} locks")
+        self._update_locks(who, locks)
+
+    def _update_locks(self, who: bytes, locks: list[BalanceLock]) -> None:
+        info = self.system.account[who]
+        before, frozen = info.data.frozen, max((lock.amount for lock in locks), default=0)
+        if locks:
+            self.locks[who] = locks
+        else:
+            self.locks.remove(who)
+        if frozen != before:
+            self._store(who, info, info.data.free, info.data.reserved, frozen)
+            kind = self.Locked if frozen > before else self.Unlocked
+            self.emit(kind(who, abs(frozen - before)))
+
+    def _store(self, who: bytes, before: AccountInfo, free: int, reserved: int, frozen: int | None = None) -> None:
         """Write an account's balances; create it, or remove it with its dust, as they demand."""
         accounts = self.system.account
+        if frozen is None:
+            frozen = before.data.frozen
         if free < self.existential_deposit:
-            assert not reserved, f"{who.hex()} would die with {reserved} reserved"
+            assert not reserved | frozen, f"{who.hex()} would die with {reserved} reserved and {frozen} locked"
             accounts.remove(who)
             if before.providers:
                 self.emit(self.system.KilledAccount(who))
             if free:
-                self.total_issuance.put(self.total_issuance.get() - free)
+                self._issue(-free)
                 self.emit(self.DustLost(who, free))
             return
-        consumers = before.consumers + (reserved > 0) - (before.data.reserved > 0)
-        accounts[who] = AccountInfo(before.nonce, consumers, 1, before.sufficients, AccountData(free, reserved))
+        data = AccountData(free, reserved, frozen)
+        consumers = before.consumers + _consumes(data) - _consumes(before.data)
+        accounts[who] = AccountInfo(before.nonce, consumers, 1, before.sufficients, data)
         if not before.providers:
             self.emit(self.system.NewAccount(who))
             self.emit(self.Endowed(who, free))
+
+
+def _consumes(data: AccountData) -> bool:
+    """Whether an account is needed by its own balances: it cannot be removed while money in it is bound."""
+    return data.reserved > 0 or data.frozen > 0
 
 
 def look_up(address: MultiAddress) -> bytes:

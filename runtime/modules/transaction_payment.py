@@ -78,7 +78,7 @@ class TransactionPayment(Module):
 
     def ensure_payable(self, account: AccountInfo, amount: int) -> None:
         """InvalidTransaction unless the account exists, can pay, and stays alive."""
-        free, kept = account.data.free, self.balances.existential_deposit
+        free, kept = account.data.free, self.balances.kept(account)
         if free - amount < kept:
             raise InvalidTransaction(
                 InvalidReason.PAYMENT,
