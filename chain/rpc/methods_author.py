@@ -113,10 +113,3 @@ async def _statuses(context: Context, found: Hash, told: Receiver[Told]) -> Asyn
                     yield news.fate.value if news.usurper is None else {"usurped": hexed(news.usurper)}
                 case _:
                     assert_never(news)
-
-
-@registry.sync("author_extrinsicHash")
-def author_extrinsic_hash(context: Context, extrinsic: HexBytes) -> str:
-    """The hash that an extrinsic is known by."""
-    del context
-    return hexed(blake2_256(extrinsic))
