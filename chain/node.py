@@ -31,6 +31,7 @@ from chain.net.messages import Role
 from chain.net.network import Network
 from chain.net.peer import PeerInfo
 from chain.pool import Pool
+from chain.pool_keeper import PoolKeeper
 from chain.primitives import ss58
 from chain.primitives.blob import blob_root
 from chain.primitives.hashing import Hash
@@ -214,6 +215,9 @@ class Node:
         )
         self._gadget = self._make_gadget(config.role.keys)
         self._intake = Intake(ledger, executive, self.pool, self._network)
+        self._pool_keeper = PoolKeeper(
+            config.data_path / "pool.dat", ledger.genesis_hash, self.pool, self._intake.restore
+        )
         self._reporter = Reporter(config.spec, ledger, self._why_stalled)
         self._rpc = RpcServer(self, config.rpc_port, access=config.access, limits=config.limits)
 
@@ -238,6 +242,8 @@ class Node:
         await nursery.start(self._network.run)
         if self._gadget is not None:
             await nursery.start(self._gadget.run)
+        await self._pool_keeper.restore()  # Before clients ask for their next nonce, which counts what waits.
+        nursery.start_soon(self._pool_keeper.run)
         await nursery.start(self._rpc.run)
         nursery.start_soon(self._sync.run)
         nursery.start_soon(self._intake.run, self.heads)

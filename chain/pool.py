@@ -384,6 +384,10 @@ class Pool:
         """Of everything here, ready or future."""
         return list(self._by_hash)
 
+    def everything(self) -> list[PoolTransaction]:
+        """All that is here, ready or future; a copy as of this call."""
+        return list(self._by_hash.values())
+
     def counts(self) -> tuple[int, int]:
         """How many are ready, and how many wait as future."""
         ready = sum(len(queue.ready()) for queue in self._queues.values())
