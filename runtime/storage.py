@@ -61,6 +61,7 @@ class StorageInfo:
     hashers: tuple[Hasher, ...]
     value: Codec[Any]
     default: Any  # of a value that is absent, if `optional` is False
+    fresh_default: bool  # whether each caller needs a default of its own, lest it spoils the next one's
     optional: bool
     docs: tuple[str, ...]
 
@@ -103,6 +104,7 @@ class StorageItem:
             hashers=hashers,
             value=self._codec(runtime) if self._codec else codec_of(self.arguments[-1]),
             default=None if self.default is _MISSING else self.default,
+            fresh_default=not _is_immutable(self.default),
             optional=self.default is _MISSING,
             docs=tuple(line.strip() for line in self.doc.strip().splitlines()),
         )
@@ -169,7 +171,7 @@ class StorageMap(StorageItem, Generic[K, V]):
 class _Access:
     """What both kinds of accessor share: the state, and a default that a caller cannot spoil for the next one."""
 
-    __slots__ = ("_decode", "_default", "_encode", "_fresh_default", "_prefix", "_state", "info")
+    __slots__ = ("_decode", "_default", "_encode", "_prefix", "_state", "info")
 
     def __init__(self, info: StorageInfo, state: State) -> None:
         self.info = info
@@ -178,12 +180,11 @@ class _Access:
         self._decode: Callable[[bytes], Any] = info.value.decode
         self._encode: Callable[[Any], bytes] = info.value.encode
         self._default: Any = _MISSING if info.optional else info.default
-        self._fresh_default = not _is_immutable(self._default)
 
     def _absent(self, key: object) -> Any:
         if self._default is _MISSING:
             raise KeyError(f"{self.info.name} has no value{'' if key is None else f' for {key!r}'}")
-        return self._decode(self.info.default_bytes) if self._fresh_default else self._default
+        return self._decode(self.info.default_bytes) if self.info.fresh_default else self._default
 
 
 class Value(_Access, Generic[T]):
