@@ -27,11 +27,17 @@ export function send(tx, signer, options = {}) {
         statuses,
         block: status.asFinalized.toHex(),
         index: txIndex,
-        events: events.map(({ event }) => [event.section, event.method, event.data.toJSON()]),
+        events: events.map(({ event }) => [event.section, event.method, event.data.map(plain)]),
         error: dispatchError ? errorOf(dispatchError) : null,
       });
     }).catch(reject);
   });
+}
+
+// A field of an event, with the errors in it named.
+function plain(value) {
+  if (value.isErr) return errorOf(value.asErr);
+  return value.isModule === undefined ? value.toJSON() : errorOf(value);
 }
 
 // An error as a wallet names it: of a module by what the metadata says, any other by its kind.

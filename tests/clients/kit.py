@@ -20,6 +20,7 @@ import pytest
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
+POT = 10**12
 NODE_MAJOR_MIN = 18  # the oldest that @polkadot/api runs on
 START_SECONDS_MAX = 60  # a start takes one; machines that run the tests may be busy
 INSTALL_SECONDS_MAX = 300

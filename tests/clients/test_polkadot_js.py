@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,11 +13,10 @@ from chain.primitives.hashing import blake2_256
 from chain.primitives.keys import Keypair, Scheme
 from chain.primitives.scale import codec_of
 from runtime.types import AccountInfo
-from tests.clients.kit import RunningNode, run
+from tests.clients.kit import POT, ROOT, RunningNode, run, running_node
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("npm")]
 
-POT = 10**12
 ACCOUNT = codec_of(AccountInfo)
 
 
@@ -197,4 +197,59 @@ def test_an_explorer_finds_heads_blocks_events_accounts_and_the_state_of_the_nod
         "roles": [{"authority": None}],
         "isSynced": True,
         "pending": 0,
+    }
+
+
+def test_a_batch_does_all_up_to_a_failure_all_or_nothing_or_each_for_itself(node: RunningNode) -> None:
+    told = run("batch.mjs", node.url)
+    failure = "balances.InsufficientBalance: Balance too low to send value."
+    assert {name: (batch["error"], batch["got"]) for name, batch in told.items()} == {
+        "all": (None, [str(POT), str(POT)]),
+        "interrupted": (None, [str(POT), "0"]),
+        "undone": (failure, ["0", "0"]),
+        "forced": (None, [str(POT), str(POT)]),
+    }
+    assert told["all"]["calls"] == ["balances.transferKeepAlive"] * 2
+    assert named(told["all"]["events"]).count("utility.ItemCompleted") == 2
+    assert ["utility", "BatchInterrupted", [1, failure]] in told["interrupted"]["events"]
+    assert ["utility", "ItemFailed", [failure]] in told["forced"]["events"]
+    for name, batch in told.items():  # The calls that a batch did not come to are not charged.
+        ran_all = name in ("all", "forced")
+        assert batch["fee"] == batch["quoted"] if ran_all else int(batch["fee"]) < int(batch["quoted"]), name
+
+
+def test_the_sudo_key_calls_as_root_and_nobody_else_does(node: RunningNode) -> None:
+    told = run("sudo.mjs", node.url)
+    assert told.pop("key") == address("//Alice", Scheme.ED25519)
+    moved, failed = told.pop("moved"), told.pop("failed")
+    assert ["balances", "Transfer", [address("//Ferdie"), address("//Sudo"), POT]] in moved
+    assert ["sudo", "Sudid", [{"ok": None}]] in moved
+    assert ["sudo", "Sudid", ["balances.InsufficientBalance: Balance too low to send value."]] in failed
+    assert told == {
+        "isSudo": True,
+        "direct": "BadOrigin",
+        "stranger": "sudo.RequireSudo: Sender must be the Sudo account.",
+        "got": str(POT),
+    }
+
+
+def test_a_module_of_a_third_party_is_used_on_a_chain_of_its_own(tmp_path: Path) -> None:
+    with running_node(ROOT / "tests" / "third_party" / "genesis.json", tmp_path) as node:
+        told = run("names.mjs", node.url)
+    bob, charlie = address("//Bob"), address("//Charlie")
+    claimed, held = told.pop("claimed"), told.pop("held")
+    name = "0x" + b"from-a-wallet".hex()
+    assert ["names", "Claimed", [name, bob, held["expiresAt"]]] in claimed
+    assert (held["owner"], held["payer"], held["deposit"]) == (bob, bob, 2 * POT)
+    assert told == {
+        "chain": ["names", "Names"],
+        "modules": ["system", "timestamp", "balances", "validators", "names"],
+        "constants": [str(2 * POT), 32],
+        "names": ["charlie", "alice"],
+        "taken": "names.Taken: Somebody holds the name.",
+        "bad": "names.BadName: A name has 3 to 32 lower-case letters, digits and hyphens.",
+        "given": None,
+        "owner": charlie,
+        "released": None,
+        "isFree": True,
     }
