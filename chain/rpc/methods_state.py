@@ -87,7 +87,7 @@ def state_query_storage_at(context: Context, keys: StorageKeys, at: BlockHash | 
 @registry.thread("state_getKeysPaged", "state_getKeysPagedAt")
 def state_get_keys_paged(
     context: Context,
-    prefix: HexBytes,
+    prefix: HexBytes | None,
     count: PageSize,
     start_key: HexBytes | None = None,
     at: BlockHash | None = None,

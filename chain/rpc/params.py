@@ -156,7 +156,8 @@ def parameters_of(handler: Callable[..., object]) -> tuple[Parameter, ...]:
     hints = get_type_hints(handler, include_extras=True)
     found = []
     for name, parameter in list(inspect.signature(handler).parameters.items())[1:]:
-        found.append(Parameter(name, _decoder(hints[name]), parameter.default is not inspect.Parameter.empty))
+        optional = parameter.default is not inspect.Parameter.empty or types.NoneType in get_args(hints[name])
+        found.append(Parameter(name, _decoder(hints[name]), optional))
     return tuple(found)
 
 
