@@ -17,6 +17,7 @@ from chain.ledger import ExecutedBlock, Ledger
 from chain.primitives.hashing import Hash
 from chain.primitives.seal import Seal, ValidatorSet
 from chain.primitives.types import Block, Header
+from chain.rpc.backend import Sealing
 from chain.rpc.broadcast import Broadcast
 
 # One height sees a proposal a view; the next heights start afresh. More are executed again when they are needed.
@@ -48,6 +49,7 @@ class Importer:
         """
         self.ledger = ledger
         self.heads: Broadcast[Header] = Broadcast()
+        self.seals: Broadcast[Sealing] = Broadcast()
         self._validators_after = validators_after
         self._on_imported = on_imported
         self._turn = trio.Lock()
@@ -94,6 +96,7 @@ class Importer:
             self._validators.pop(executed.height - SETS_KEPT, None)
         self._executed = OrderedDict((k, v) for k, v in self._executed.items() if v.height > executed.height)
         self._on_imported(Imported(executed, sealed_by))
+        self.seals.publish(Sealing(seal, sealed_by))
         self.heads.publish(block.header)
 
     def _commit(self, executed: ExecutedBlock, seal: Seal) -> ValidatorSet:

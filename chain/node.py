@@ -32,7 +32,6 @@ from chain.net.network import Network
 from chain.net.peer import PeerInfo
 from chain.pool import Pool
 from chain.pool_keeper import PoolKeeper
-from chain.primitives import ss58
 from chain.primitives.blob import blob_root
 from chain.primitives.hashing import Hash
 from chain.primitives.keys import Keypair, Scheme
@@ -40,6 +39,7 @@ from chain.primitives.seal import Seal, ValidatorSet
 from chain.primitives.types import Block, Header
 from chain.reporter import Reporter
 from chain.rpc.access import Access
+from chain.rpc.backend import Sealing
 from chain.rpc.broadcast import Broadcast
 from chain.rpc.protocol import Limits
 from chain.rpc.server import RpcServer
@@ -47,7 +47,7 @@ from chain.supervisor import cancel_when_told
 from chain.sync import Synchroniser
 from chain.validator_keys import KeyFileError, ValidatorKeys, read_secret, write_secret
 from consensus.gadget import Gadget, run_in_thread
-from consensus.host import Timing
+from consensus.host import GadgetState, Timing
 from consensus.tally import Equivocation
 from consensus.voice import BlsSigner
 from genesis.spec import Address, GenesisSpec
@@ -323,6 +323,10 @@ class Node:
         return self._importer.heads
 
     @property
+    def seals(self) -> Broadcast[Sealing]:
+        return self._importer.seals
+
+    @property
     def chain_name(self) -> str:
         return self._config.spec.name
 
@@ -368,20 +372,13 @@ class Node:
         if data is not None:
             await trio.to_thread.run_sync(self.blobs.put, data)
 
-    def consensus_state(self) -> Mapping[str, object] | None:
-        """Where consensus stands; validators are named by address."""
-        if self._gadget is None:
-            return None
-        state = self._gadget.state
-        address = partial(ss58.encode, prefix=self._config.spec.properties.ss58_format)
-        return {
-            "height": state.height,
-            "view": state.view,
-            "phase": state.phase,
-            "primary": address(state.primary),
-            "voted": [address(account) for account in state.voted],
-            "missing": [address(account) for account in state.missing],
-        }
+    def consensus_state(self) -> GadgetState | None:
+        """Where consensus stands."""
+        return None if self._gadget is None else self._gadget.state
+
+    def validators(self, height: int) -> ValidatorSet:
+        """Who decides a height."""
+        return self._importer.validators(height)
 
     # --- blobs of the genesis file ---
 

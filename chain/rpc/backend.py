@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from chain.primitives.hashing import Hash
+from chain.primitives.seal import Seal, ValidatorSet
 from chain.primitives.types import Header
 from chain.rpc.broadcast import Broadcast
 
@@ -14,7 +16,16 @@ if TYPE_CHECKING:
     from chain.departures import Departures
     from chain.ledger import Ledger
     from chain.pool import Pool
+    from consensus.host import GadgetState
     from runtime.executive import Executive
+
+
+@dataclass(frozen=True, slots=True)
+class Sealing:
+    """A block's seal and the set whose validators made it."""
+
+    seal: Seal
+    validators: ValidatorSet
 
 
 class Peer(Protocol):
@@ -69,6 +80,10 @@ class Backend(Protocol):
         """Every sealed header, published once the ledger holds its block."""
 
     @property
+    def seals(self) -> Broadcast[Sealing]:
+        """The seal of each of these headers, published before it."""
+
+    @property
     def chain_name(self) -> str:
         """As in the genesis file, such as `potchain testnet`."""
 
@@ -105,5 +120,8 @@ class Backend(Protocol):
     async def fetch_blob(self, root: Hash) -> None:
         """Look for a blob at the peers and put it into `blobs`. Raises `BlobStoreFull`, or OSError from the disk."""
 
-    def consensus_state(self) -> Mapping[str, object] | None:
-        """Height, view, phase and who is missing, as JSON values; None where no gadget runs."""
+    def consensus_state(self) -> GadgetState | None:
+        """Where agreement on the next block stands; None where no gadget runs."""
+
+    def validators(self, height: int) -> ValidatorSet:
+        """Who decides a height, the next or one of the last few; LookupError for any other."""

@@ -117,10 +117,3 @@ def nonce_at_head(context: Context, account: bytes) -> int:
     """The nonce that the head's state expects of an account."""
     with context.state(None) as state:
         return U32.decode(context.backend.executive.call_api(state, "AccountNonceApi_account_nonce", account))
-
-
-@registry.sync("consensus_state")
-def consensus_state(context: Context) -> dict[str, object] | None:
-    """Height, view, phase and the validators that are missing; null where no consensus runs."""
-    state = context.backend.consensus_state()
-    return None if state is None else dict(state)

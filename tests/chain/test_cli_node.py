@@ -67,6 +67,7 @@ def test_a_node_on_every_interface_answers_safe_methods_and_says_so(tmp_path: Pa
         assert f"RPC on every interface of this machine, port {port} (safe methods)," in lines[-1]
         assert ask(port, "system_peers").json()["error"]["message"] == "RPC call is unsafe to be called externally"
         assert ask(port, "system_name", origin="https://wallet.example").json()["result"] == "potchain"
+        assert ask(port, "consensus_state").json()["result"] is None
         assert ask(port, "system_name", origin="http://localhost:3000").status_code == 403
 
 
@@ -120,8 +121,11 @@ def test_a_launcher_passes_the_flags_to_its_nodes_and_to_nobody_else() -> None:
 
 def test_development_validators_may_be_reached_from_elsewhere(tmp_path: Path) -> None:
     """Their keys are known to all; only unsafe methods are kept from others."""
-    with running_node(tmp_path, "--validator=alice", "--unsafe-rpc-external") as lines:
+    port = free_port()
+    with running_node(tmp_path, "--validator=alice", "--unsafe-rpc-external", f"--rpc-port={port}") as lines:
         assert "(safe methods)" in lines[-1]
+        state = ask(port, "consensus_state").json()["result"]
+        assert (state["height"], state["validators"], state["quorum"]) == (1, 4, 3)
     assert NodeFlags(rpc_external=True).access(is_validator=False).host == EVERY_INTERFACE
     assert NodeFlags().access(is_validator=True).host == LOOPBACK
     assert NodeFlags(rpc_external=True, rpc_methods=RpcMethods.UNSAFE).access(is_validator=True).serves_unsafe

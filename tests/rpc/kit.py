@@ -18,14 +18,15 @@ from chain.pool import Pool
 from chain.primitives import bls, ss58
 from chain.primitives.hashing import Hash, blake2_256
 from chain.primitives.keys import Keypair, Scheme
-from chain.primitives.seal import Phase, Seal, beacon_message, bitmap, vote_message
+from chain.primitives.seal import Phase, Seal, ValidatorSet, beacon_message, bitmap, vote_message
 from chain.primitives.types import Header
 from chain.rpc.access import Access
-from chain.rpc.backend import Peer
+from chain.rpc.backend import Peer, Sealing
 from chain.rpc.broadcast import Broadcast
 from chain.rpc.protocol import Limits
 from chain.rpc.server import RpcServer
 from chain.validator_keys import ValidatorKeys
+from consensus.host import GadgetState
 from runtime.executive import Executive
 from runtime.potchain import RUNTIME
 from runtime.types import InherentData
@@ -97,6 +98,7 @@ class MiniNode:
     executive: Executive
     blobs: BlobStore
     heads: Broadcast[Header] = field(default_factory=Broadcast)
+    seals: Broadcast[Sealing] = field(default_factory=Broadcast)
     chain_name: str = "potchain test"
     chain_type: str = "Development"
     properties: Mapping[str, object] = field(
@@ -119,8 +121,13 @@ class MiniNode:
     def peers(self) -> Sequence[Peer]:
         return self.peer_list
 
-    def consensus_state(self) -> Mapping[str, object] | None:
-        return {"height": self.ledger.head.height + 1, "view": 0, "phase": "prepare", "missing": []}
+    def consensus_state(self) -> GadgetState | None:
+        primary = self.validators(self.ledger.head.height + 1).primary(0, 0).account
+        return GadgetState(self.ledger.head.height + 1, 0, "prepare", primary, voted=(), missing=(primary,))
+
+    def validators(self, height: int) -> ValidatorSet:
+        with self.ledger.state() as state:
+            return RUNTIME.at(state).validators.validator_set()
 
     async def fetch_blob(self, root: Hash) -> None:
         data = self.peer_blobs.get(root)
@@ -148,6 +155,9 @@ class MiniNode:
             waiting = [transaction.raw for transaction in self.pool.ready()]
             executed = await trio.to_thread.run_sync(partial(self._commit, height, waiting))
             self.pool.on_block(height, executed.block.extrinsics)
+            sealed = self.ledger.seal(executed.hash)
+            assert sealed is not None
+            self.seals.publish(Sealing(sealed, self.validators(height)))
             self.heads.publish(executed.block.header)
             return executed.block.header
 
