@@ -131,8 +131,10 @@ async def test_who_makes_the_server_hold_most_goes_when_memory_is_short(tmp_path
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(raw))
         await stream.send_all(
             b"GET / HTTP/1.1\r\nhost: a\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
-            b"sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n\r\n" + frame * 50
+            b"sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n\r\n"
         )
+        assert (await stream.receive_some(1000)).startswith(b"HTTP/1.1 101 ")
+        await stream.send_all(frame * 50)
         with trio.fail_after(10):
             while it.server.connections > 1:
                 assert (await call(reader, "system_name"))["result"] == "potchain"
