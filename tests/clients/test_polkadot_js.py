@@ -233,6 +233,15 @@ def test_the_sudo_key_calls_as_root_and_nobody_else_does(node: RunningNode) -> N
     }
 
 
+def test_a_page_signs_through_a_wallet_extension_where_its_origin_is_trusted(node: RunningNode) -> None:
+    ferdie = address("//Ferdie")
+    assert run("browser.mjs", node.url, "https://polkadot.js.org", "https://elsewhere.example") == {
+        "refused": "Unexpected server response: 403",
+        "remarked": ferdie,
+        "signed": [[ferdie, True, 1]],
+    }
+
+
 def test_a_module_of_a_third_party_is_used_on_a_chain_of_its_own(tmp_path: Path) -> None:
     with running_node(ROOT / "tests" / "third_party" / "genesis.json", tmp_path) as node:
         told = run("names.mjs", node.url)
