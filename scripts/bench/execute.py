@@ -58,19 +58,19 @@ def measure(scheme: Scheme, blocks: int, transfers: int, accounts: int, profile:
         author = _open(Path(folder) / "author", Executive(RUNTIME), genesis)
         importer = _open(Path(folder) / "importer", executive, genesis)
         try:
-            for number in range(blocks + 1):  # the first one warms up
+            for number in range(blocks + 1 + profile):
                 first = number * transfers % len(others)
                 receivers = (others[first:] + others)[:transfers]
                 raws = [
                     _transfer(author.genesis_hash, sender, receiver, number)
                     for sender, receiver in zip(senders, receivers, strict=True)
                 ]
-                _measure_block(figures if number else Figures(), author, importer, executive, raws)
-            if profile:
-                raws = [_transfer(author.genesis_hash, sender, others[0], blocks + 1) for sender in senders]
-                executed = _propose(author, raws)
-                with profiled(f"executing {transfers} transfers, {scheme.name.lower()}, not verified before"):
-                    importer.execute(executed.block)
+                if number > blocks:
+                    executed = _propose(author, raws)
+                    with profiled(f"executing {transfers} transfers, {scheme.name.lower()}, not verified before"):
+                        importer.execute(executed.block)
+                else:  # the first one warms up
+                    _measure_block(figures if number else Figures(), author, importer, executive, raws)
         finally:
             author.close()
             importer.close()

@@ -27,10 +27,10 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from http.client import HTTPConnection
 from itertools import pairwise
 from math import inf
 from pathlib import Path
-from urllib.request import Request, urlopen
 
 from figures import machine, verdict
 
@@ -253,9 +253,9 @@ def _signed(sender: Keypair, call: bytes, nonce: int, genesis_hash: bytes) -> st
 def _post(rpc_port: int, calls: Sequence[tuple[str, object]]) -> list[str]:
     """The results of calls that all succeed."""
     batch = [{"jsonrpc": "2.0", "id": 1, "method": method, "params": [argument]} for method, argument in calls]
-    request = Request(f"http://127.0.0.1:{rpc_port}/", json.dumps(batch).encode(), {"content-type": "application/json"})
-    with urlopen(request, timeout=WAIT_SECONDS_MAX) as answer:
-        answers = json.load(answer)
+    with closing(HTTPConnection("127.0.0.1", rpc_port, timeout=WAIT_SECONDS_MAX)) as connection:
+        connection.request("POST", "/", json.dumps(batch), {"content-type": "application/json"})
+        answers = json.load(connection.getresponse())
     for each in answers:
         if "error" in each:
             raise RuntimeError(f"the node refused a call of the benchmark: {each['error']}")
