@@ -18,7 +18,7 @@ from pathlib import Path
 
 import trio
 
-from chain.author import Author
+from chain.author import Author, now_ms
 from chain.blob_keeper import BlobKeeper
 from chain.blobs import BlobChunks, BlobStore
 from chain.departures import Departures
@@ -32,6 +32,7 @@ from chain.net.network import Network
 from chain.net.peer import PeerInfo
 from chain.pool import Pool
 from chain.pool_keeper import PoolKeeper
+from chain.primitives import bls
 from chain.primitives.blob import blob_root
 from chain.primitives.hashing import Hash
 from chain.primitives.keys import Keypair, Scheme
@@ -39,7 +40,7 @@ from chain.primitives.seal import Seal, ValidatorSet
 from chain.primitives.types import Block, Header
 from chain.reporter import Reporter
 from chain.rpc.access import Access
-from chain.rpc.backend import Sealing
+from chain.rpc.backend import KeyType, Sealing
 from chain.rpc.broadcast import Broadcast
 from chain.rpc.protocol import Limits
 from chain.rpc.server import RpcServer
@@ -365,6 +366,20 @@ class Node:
     async def submit(self, raw: bytes) -> Hash:
         """Pool and gossip a client's extrinsic."""
         return await self._intake.submit(raw)
+
+    def forget(self, found: Hash) -> bool:
+        """Take a transaction out of the pool and refuse it for a while."""
+        if found not in self.pool:
+            return False
+        self.pool.ban(found, now_ms())
+        return True
+
+    def has_key(self, public: bytes, kind: KeyType) -> bool:
+        """Whether this is one of the validator's keys."""
+        keys = self._config.role.keys
+        if keys is None:
+            return False
+        return public == (keys.account.public if kind is KeyType.ACCOUNT else bls.public_key(keys.bls_secret))
 
     async def fetch_blob(self, root: Hash) -> None:
         """Keep a blob that a peer has."""

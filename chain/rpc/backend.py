@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
 from chain.primitives.hashing import Hash
@@ -18,6 +19,13 @@ if TYPE_CHECKING:
     from chain.pool import Pool
     from consensus.host import GadgetState
     from runtime.executive import Executive
+
+
+class KeyType(StrEnum):
+    """What one of a validator's keys is for."""
+
+    ACCOUNT = "acco"
+    PBFT = "pbft"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +124,12 @@ class Backend(Protocol):
 
     async def submit(self, raw: bytes) -> Hash:
         """Pool and gossip an extrinsic; its hash. Raises InvalidTransaction, UnknownTransaction or PoolError."""
+
+    def forget(self, found: Hash) -> bool:
+        """Take a transaction out of the pool and refuse it for a while; whether it was there."""
+
+    def has_key(self, public: bytes, kind: KeyType) -> bool:
+        """Whether this node acts with a key."""
 
     async def fetch_blob(self, root: Hash) -> None:
         """Look for a blob at the peers and put it into `blobs`. Raises `BlobStoreFull`, or OSError from the disk."""

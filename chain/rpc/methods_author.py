@@ -1,19 +1,24 @@
-"""`author_*`: transactions into the pool, and what becomes of them. A refusal names the reason and its values."""
+"""`author_*`: transactions into the pool, and what becomes of them. A refusal names the reason and its values.
+
+Of Substrate's methods for keys there are those that look. There is no key store that others could be put into: a
+validator's keys come from the key file that it is started with, and the chain knows no others of its.
+"""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager
-from typing import assert_never
+from typing import Annotated, assert_never
 
 import trio
 
 from chain.pool import Departure, PoolError, PoolTransaction
 from chain.primitives.hashing import Hash, blake2_256
+from chain.rpc.backend import KeyType
 from chain.rpc.broadcast import Receiver
 from chain.rpc.context import Context, hexed
 from chain.rpc.errors import Code, RpcError
-from chain.rpc.params import HexBytes
+from chain.rpc.params import Hex, HexBytes, WrongParameter
 from chain.rpc.registry import Registry
 from chain.rpc.watch import Included, Pooled, Told, listening, watch
 from runtime.types import InvalidReason, InvalidTransaction, UnknownTransaction
@@ -40,6 +45,35 @@ REASONS = {
     InvalidReason.MANDATORY_VALIDATION: "Transaction dispatch is mandatory; transactions must not be validated.",
     InvalidReason.BAD_SIGNER: "Invalid signing address",
 }
+# What an operator types or pastes; a pool of thousands is emptied by a program, in several calls.
+REMOVED_MAX = 256
+
+
+def decode_extrinsic_hashes(value: object) -> list[Hash]:
+    """Substrate's `ExtrinsicOrHash`: a list of `{"hash": …}` and `{"extrinsic": …}`, as hashes."""
+    if not isinstance(value, list) or len(value) > REMOVED_MAX:
+        raise WrongParameter(f"a list of at most {REMOVED_MAX} transactions")
+    found = []
+    for entry in value:
+        match entry:
+            case {"hash": given, **rest} if not rest:
+                found.append(Hex(32)(given))
+            case {"extrinsic": given, **rest} if not rest:
+                found.append(blake2_256(Hex()(given)))
+            case _:
+                raise WrongParameter('{"hash": "0x…"} or {"extrinsic": "0x…"} for each transaction')
+    return found
+
+
+def decode_key_type(value: object) -> KeyType:
+    """What a key is for, in four letters as Substrate has it."""
+    if not isinstance(value, str) or value not in list(KeyType):
+        raise WrongParameter(f"a key type: {' or '.join(KeyType)}")
+    return KeyType(value)
+
+
+ExtrinsicHashes = Annotated[list[bytes], decode_extrinsic_hashes]
+KeyTypeParam = Annotated[KeyType, decode_key_type]
 POOL_MESSAGES = {
     1012: "Transaction is temporarily banned",
     1013: "Transaction Already Imported",
@@ -71,6 +105,24 @@ async def author_submit_extrinsic(context: Context, extrinsic: HexBytes) -> str:
 async def author_pending_extrinsics(context: Context) -> list[str]:
     """What is ready, the best first: as much of it as an answer takes."""
     return await context.in_thread(_pending, context.backend.pool.ready())
+
+
+@registry.sync("author_removeExtrinsic", unsafe=True)
+def author_remove_extrinsic(context: Context, bytes_or_hash: ExtrinsicHashes) -> list[str]:
+    """Take transactions out of this node's pool and refuse them for a while; the hashes of those that were in it."""
+    return [hexed(found) for found in bytes_or_hash if context.backend.forget(found)]
+
+
+@registry.sync("author_hasKey", unsafe=True)
+def author_has_key(context: Context, public_key: HexBytes, key_type: KeyTypeParam) -> bool:
+    """Whether this node acts with the key: `acco` signs for the validator's account, `pbft` votes."""
+    return context.backend.has_key(public_key, key_type)
+
+
+@registry.sync("author_hasSessionKeys", unsafe=True)
+def author_has_session_keys(context: Context, session_keys: HexBytes) -> bool:
+    """The same of all that a validator has on chain besides its account: the key that it votes with."""
+    return context.backend.has_key(session_keys, KeyType.PBFT)
 
 
 def _pending(ready: Iterator[PoolTransaction]) -> list[str]:

@@ -106,8 +106,8 @@ def _serve_heads(names: tuple[str, ...], ends: tuple[str, ...], notification: st
 
 
 _serve_heads(
-    ("chain_subscribeNewHeads", "chain_subscribeNewHead"),
-    ("chain_unsubscribeNewHeads", "chain_unsubscribeNewHead"),
+    ("chain_subscribeNewHeads", "chain_subscribeNewHead", "subscribe_newHead"),
+    ("chain_unsubscribeNewHeads", "chain_unsubscribeNewHead", "unsubscribe_newHead"),
     "chain_newHead",
 )
 _serve_heads(("chain_subscribeAllHeads",), ("chain_unsubscribeAllHeads",), "chain_allHead")

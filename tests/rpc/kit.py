@@ -21,7 +21,7 @@ from chain.primitives.keys import Keypair, Scheme
 from chain.primitives.seal import Phase, Seal, ValidatorSet, beacon_message, bitmap, vote_message
 from chain.primitives.types import Header
 from chain.rpc.access import Access
-from chain.rpc.backend import Peer, Sealing
+from chain.rpc.backend import KeyType, Peer, Sealing
 from chain.rpc.broadcast import Broadcast
 from chain.rpc.protocol import Limits
 from chain.rpc.server import RpcServer
@@ -128,6 +128,14 @@ class MiniNode:
     def validators(self, height: int) -> ValidatorSet:
         with self.ledger.state() as state:
             return RUNTIME.at(state).validators.validator_set()
+
+    def forget(self, found: Hash) -> bool:
+        known = found in self.pool
+        self.pool.ban(found, GENESIS_MS)
+        return known
+
+    def has_key(self, public: bytes, kind: KeyType) -> bool:
+        return public == (KEYS.account.public if kind is KeyType.ACCOUNT else bls.public_key(KEYS.bls_secret))
 
     async def fetch_blob(self, root: Hash) -> None:
         data = self.peer_blobs.get(root)
