@@ -193,46 +193,65 @@ Message = (
 )
 Answer = Blocks | Chunks
 
-# Reads one value of exactly the type that a field has, so that nothing else is ever built from a peer's bytes: a frame
-# of empty lists, decoded first and checked then, took eighty times its eight megabytes and seconds of the event loop.
-_Read = Callable[[msgpack.Unpacker], Any]
+
+class _Payload:
+    """A payload that is read value by value, each in its shortest form.
+
+    Nothing is built that a field has no place for: a frame of empty lists, decoded first and checked then, took eighty
+    times its eight megabytes and seconds of the event loop.
+    """
+
+    __slots__ = ("_data", "_unpacker")
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._unpacker = msgpack.Unpacker(
+            raw=False, max_buffer_size=len(data), max_array_len=0, max_map_len=0, max_ext_len=0
+        )
+        self._unpacker.feed(data)
+
+    @property
+    def position(self) -> int:
+        """How many bytes were read."""
+        return int(self._unpacker.tell())
+
+    def scalar(self) -> Any:
+        """Whatever is no container."""
+        start = self.position
+        value = self._unpacker.unpack()
+        size = self.position - start
+        match value:
+            case int():  # Signed and unsigned forms are of the same sizes.
+                is_shortest = msgpack.packb(value) == self._data[start : start + size]
+            case bytes():
+                is_shortest = size - len(value) == (2 if len(value) < 1 << 8 else 3 if len(value) < 1 << 16 else 5)
+            case str():
+                length = len(value.encode())
+                head = 1 if length < 1 << 5 else 2 if length < 1 << 8 else 3 if length < 1 << 16 else 5
+                is_shortest = size - length == head
+            case _:
+                is_shortest = True
+        if not is_shortest:
+            raise PeerError(f"expected the shortest form, got {_shown(value)} in {size} bytes")
+        return value
+
+    def count(self, low: int, high: int) -> int:
+        """How many items the list has that begins here."""
+        start = self.position
+        count: int = self._unpacker.read_array_header()
+        size = self.position - start
+        if not low <= count <= high or size != (1 if count < 16 else 3):
+            raise PeerError(f"expected a list of {low} to {high} items, got one of {count} with a head of {size} bytes")
+        return count
+
+
+_Read = Callable[[_Payload], Any]
 _E = TypeVar("_E", bound=enum.IntEnum)
 
 
-def _scalar(unpacker: msgpack.Unpacker) -> Any:
-    """Whatever is no container, in its shortest form."""
-    start = unpacker.tell()
-    value = unpacker.unpack()
-    size = unpacker.tell() - start
-    match value:
-        case int():
-            shortest = 1 if value < 1 << 7 else 2 if value < 1 << 8 else 3 if value < 1 << 16 else 5
-            shortest = shortest if value < 1 << 32 else 9
-        case bytes():
-            shortest = len(value) + (2 if len(value) < 1 << 8 else 3 if len(value) < 1 << 16 else 5)
-        case str():
-            length = len(value.encode())
-            shortest = length + (1 if length < 32 else 2 if length < 1 << 8 else 3 if length < 1 << 16 else 5)
-        case _:
-            shortest = size
-    if size > shortest:
-        raise PeerError(f"expected {_shown(value)} to take {shortest} bytes, got it in {size}")
-    return value
-
-
-def _count(unpacker: msgpack.Unpacker, low: int, high: int) -> int:
-    """How many items the list that begins here has, in the shortest form."""
-    start = unpacker.tell()
-    count: int = unpacker.read_array_header()
-    size = unpacker.tell() - start
-    if not low <= count <= high or size != (1 if count < 16 else 3):
-        raise PeerError(f"expected a list of {low} to {high} items, got one of {count} with a head of {size} bytes")
-    return count
-
-
 def _between(low: int, high: int) -> _Read:
-    def read(unpacker: msgpack.Unpacker) -> int:
-        value = _scalar(unpacker)
+    def read(payload: _Payload) -> int:
+        value = payload.scalar()
         if type(value) is not int or not low <= value <= high:
             raise PeerError(f"expected an integer from {low} to {high}, got {_shown(value)}")
         return value
@@ -241,8 +260,8 @@ def _between(low: int, high: int) -> _Read:
 
 
 def _bytes(low: int, high: int) -> _Read:
-    def read(unpacker: msgpack.Unpacker) -> bytes:
-        value = _scalar(unpacker)
+    def read(payload: _Payload) -> bytes:
+        value = payload.scalar()
         if type(value) is not bytes or not low <= len(value) <= high:
             raise PeerError(f"expected {low} to {high} bytes, got {_shown(value)}")
         return value
@@ -251,8 +270,8 @@ def _bytes(low: int, high: int) -> _Read:
 
 
 def _text(chars_max: int) -> _Read:
-    def read(unpacker: msgpack.Unpacker) -> str:
-        value = _scalar(unpacker)
+    def read(payload: _Payload) -> str:
+        value = payload.scalar()
         if type(value) is not str or len(value) > chars_max or not value.isprintable():
             raise PeerError(f"expected a printable text of at most {chars_max} characters, got {_shown(value)}")
         return value
@@ -261,8 +280,8 @@ def _text(chars_max: int) -> _Read:
 
 
 def _one_of(kind: type[_E]) -> _Read:
-    def read(unpacker: msgpack.Unpacker) -> _E:
-        value = _scalar(unpacker)
+    def read(payload: _Payload) -> _E:
+        value = payload.scalar()
         if type(value) is not int or value not in kind.__members__.values():
             raise PeerError(f"expected a {kind.__name__}, got {_shown(value)}")
         return kind(value)
@@ -271,16 +290,16 @@ def _one_of(kind: type[_E]) -> _Read:
 
 
 def _many(read_item: _Read, low: int, high: int) -> _Read:
-    def read(unpacker: msgpack.Unpacker) -> tuple[Any, ...]:
-        return tuple([read_item(unpacker) for _ in range(_count(unpacker, low, high))])
+    def read(payload: _Payload) -> tuple[Any, ...]:
+        return tuple([read_item(payload) for _ in range(payload.count(low, high))])
 
     return read
 
 
 def _all(*reads: _Read) -> _Read:
-    def read(unpacker: msgpack.Unpacker) -> tuple[Any, ...]:
-        _count(unpacker, len(reads), len(reads))
-        return tuple([read_item(unpacker) for read_item in reads])
+    def read(payload: _Payload) -> tuple[Any, ...]:
+        payload.count(len(reads), len(reads))
+        return tuple([read_item(payload) for read_item in reads])
 
     return read
 
@@ -374,13 +393,12 @@ def unpack(payload: bytes) -> Message:
     kind = _BY_NUMBER.get(payload[1]) if len(payload) >= 2 else None
     if kind is None or len(payload) > kind.bytes_max:
         raise PeerError(f"a payload of {len(payload)} bytes is no message")
-    unpacker = msgpack.Unpacker(raw=False, max_buffer_size=len(payload), max_array_len=0, max_map_len=0, max_ext_len=0)
-    unpacker.feed(payload)
+    read = _Payload(payload)
     try:
-        _, *values = kind.fields(unpacker)
+        _, *values = kind.fields(read)
     except (ValueError, msgpack.UnpackException) as error:
         raise PeerError(f"malformed msgpack: {type(error).__name__}") from error
-    if unpacker.tell() != len(payload):
-        raise PeerError(f"a {kind.type.__name__} ends at byte {unpacker.tell()}, got {len(payload)} bytes")
+    if read.position != len(payload):
+        raise PeerError(f"a {kind.type.__name__} ends at byte {read.position}, got {len(payload)} bytes")
     message: Message = kind.type(*values)
     return message
