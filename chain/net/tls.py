@@ -103,7 +103,7 @@ def identity_of(certificate: bytes | None) -> bytes:
         raise PeerError("the peer showed no certificate")
     try:
         key = x509.load_der_x509_certificate(certificate).public_key()
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise PeerError("the peer's certificate cannot be read") from error
     if not isinstance(key, Ed25519PublicKey):
         raise PeerError("the peer's certificate does not hold an ed25519 key")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 import trio
@@ -20,6 +21,21 @@ GENESIS = bytes.fromhex("67" * 32)
 OTHER_GENESIS = bytes.fromhex("68" * 32)
 ALICE, BOB, CHARLIE, DAVE = (Keypair.from_uri(f"//{name}") for name in ("Alice", "Bob", "Charlie", "Dave"))
 HOST = "127.0.0.1"
+
+
+def certificates(listening: Keypair, dialling: Keypair) -> tuple[bytes, bytes]:
+    """What both sides of a handshake show each other, the listening one's first."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    server = make_context(listening.secret_seed, server_side=True).wrap_bio(to_server, to_client, server_side=True)
+    client = make_context(dialling.secret_seed, server_side=False).wrap_bio(to_client, to_server)
+    for side in (client, server, client, server):
+        with suppress(ssl.SSLWantReadError):
+            side.do_handshake()
+    assert client.version() == server.version() == "TLSv1.3"
+    shown = client.getpeercert(binary_form=True), server.getpeercert(binary_form=True)
+    assert shown[0] is not None
+    assert shown[1] is not None
+    return shown[0], shown[1]
 
 
 @dataclass

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import ssl
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -19,7 +18,7 @@ from chain.net.outbox import BATCH_BYTES, BYTES_MAX, FRAMES_MAX, Lane, Outbox
 from chain.net.reputation import BAN_S_FIRST, RECORDS_MAX, STRANGERS_PER_ADDRESS_MAX, Reputation, is_loopback
 from chain.net.tls import identity_of, make_context
 from chain.primitives.hashing import blake2_256
-from tests.net.kit import ALICE, BOB, CHARLIE
+from tests.net.kit import ALICE, BOB, CHARLIE, certificates
 
 TRANSFER = b"transfer"
 
@@ -212,19 +211,9 @@ def test_reputation_remembers_a_bounded_number() -> None:
 
 
 def test_both_sides_of_a_handshake_prove_their_keys() -> None:
-    server_context = make_context(ALICE.secret_seed, server_side=True)
-    client_context = make_context(BOB.secret_seed, server_side=False)
-    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
-    server = server_context.wrap_bio(to_server, to_client, server_side=True)
-    client = client_context.wrap_bio(to_client, to_server)
-    for side in (client, server, client, server):
-        try:
-            side.do_handshake()
-        except ssl.SSLWantReadError:
-            continue
-    assert client.version() == server.version() == "TLSv1.3"
-    assert identity_of(client.getpeercert(binary_form=True)) == ALICE.public
-    assert identity_of(server.getpeercert(binary_form=True)) == BOB.public
+    shown_by_server, shown_by_client = certificates(ALICE, BOB)
+    assert identity_of(shown_by_server) == ALICE.public
+    assert identity_of(shown_by_client) == BOB.public
 
 
 def test_no_key_stays_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,6 +223,10 @@ def test_no_key_stays_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_certificate_that_cannot_be_read_is_the_peers_error() -> None:
-    for certificate in (None, b"", b"\x30\x03\x02\x01\x01", bytes(500)):
+    good, _ = certificates(ALICE, BOB)
+    version = b"\xa0\x03\x02\x01"
+    assert good.count(version + b"\x02") == 1
+    unheard_of = good.replace(version + b"\x02", version + b"\x7e")
+    for certificate in (None, b"", b"\x30\x03\x02\x01\x01", bytes(500), unheard_of):
         with pytest.raises(PeerError):
             identity_of(certificate)
