@@ -163,7 +163,8 @@ class Executive:
     def call_api(self, state: StateReader, name: str, arguments: bytes) -> bytes:
         """Answer one of Substrate's runtime APIs: `Core_version`, `Metadata_metadata`, …
 
-        UnknownApi for a name that there is none of, ScaleError for arguments that do not decode.
+        UnknownApi for a name that there is none of, ScaleError for arguments that do not decode, InvalidTransaction for
+        an extrinsic among them whose inside does not.
         """
         return api.answer(self, state, name, arguments)
 

@@ -1,8 +1,16 @@
-"""Fast tests first: a mistake shows within seconds, before anything starts a network."""
+"""Fast tests first: a mistake shows within seconds, before anything starts a network.
+
+Hypothesis draws the same examples every time, without a deadline: a test fails because of the code, and not because of
+the day or the machine. `--hypothesis-profile=default` draws new ones; scripts/fuzz.py looks further.
+"""
 
 from __future__ import annotations
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("stable", derandomize=True, deadline=None)
+settings.load_profile("stable")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

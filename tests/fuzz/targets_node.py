@@ -1,0 +1,183 @@
+"""Fuzz targets of the node: what peers, validators, RPC clients and genesis files send it."""
+
+from __future__ import annotations
+
+import copy
+import json
+import struct
+import tempfile
+import zlib
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import msgpack
+
+import genesis
+from chain.blob_keeper import manifest_roots
+from chain.ledger import SEALED_BLOCK, SealedBlock
+from chain.net.errors import PeerError
+from chain.net.frames import FrameReader, frame
+from chain.net.messages import bytes_max, pack, unpack
+from chain.net.tls import identity_of
+from chain.primitives.scale import ScaleError
+from chain.rpc import protocol
+from chain.rpc.errors import RpcError
+from chain.rpc.methods import all_methods
+from chain.rpc.params import bind
+from chain.rpc.protocol import Limits, Malformed
+from consensus import messages as consensus
+from consensus.records import RECORD
+from consensus.wal import Wal, WalCorrupt, WalForeign
+from genesis import spec
+from runtime.executive import Executive
+from runtime.potchain import RUNTIME
+from runtime.types import GenesisError
+from tests.fuzz.samples import ODD_VALUES, as_json, changed, dense_json, dense_msgpack, mutated, pick, sample
+from tests.fuzz.target import Target, scale_target, whole_target
+from tests.net.kit import ALICE, BOB, certificates
+from tests.net.test_wire import ONE_OF_EACH
+
+# --- the network ---------------------------------------------------------------------------------------------------
+
+
+def _frames(data: bytes) -> list[Any]:
+    """All messages of a stream, which ends with one."""
+    reader = FrameReader(bytes_max)
+    reader.feed(data)
+    found = []
+    while (payload := reader.next()) is not None:
+        found.append(unpack(payload))
+    if reader.buffered:
+        raise PeerError("more bytes are on their way")
+    return found
+
+
+def _dense_messages(size: int) -> Iterator[bytes]:
+    for message in ONE_OF_EACH:
+        prefix = pack(message)[4:6]  # The array's head and the kind.
+        for value in dense_msgpack(min(size, (bytes_max(prefix[1]) or 0) - 16)):
+            yield frame(prefix + value)
+
+
+_CERTIFICATE, _ = certificates(ALICE, BOB)
+
+
+# --- consensus -----------------------------------------------------------------------------------------------------
+
+_IDENTITY = bytes(range(32))
+_FRAME = struct.Struct("<III")
+
+
+def _log(data: bytes) -> list[Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "votes.wal"
+        path.write_bytes(data)
+        with Wal.open(path, _IDENTITY) as wal:
+            return wal.records
+
+
+def _some_log(rng: Random) -> bytes:
+    """A log whose checksums are right, whatever its records say: what is read behind them is fuzzed too."""
+    head = b"PCWAL\0\0\1" + _IDENTITY
+    out = head + zlib.crc32(head).to_bytes(4, "little")
+    for _ in range(rng.randint(1, 3)):
+        body = RECORD.encode(sample(RECORD, rng))
+        if rng.random() < 0.3:
+            body = mutated(rng, body, body)
+        out += _FRAME.pack(len(body), zlib.crc32(len(body).to_bytes(4, "little")), zlib.crc32(body)) + body
+    return out
+
+
+# --- RPC -----------------------------------------------------------------------------------------------------------
+
+_METHODS = all_methods(RUNTIME).methods
+_LIMITS = Limits()
+
+
+def _requests(data: bytes) -> list[str]:
+    """Parse a message, bind the parameters of its calls, and write every refusal, as a server does."""
+    refused = []
+    for entry in protocol.parse(data, _LIMITS).entries:
+        if isinstance(entry, Malformed):
+            error = entry.error
+        else:
+            method = _METHODS.get(entry.method)
+            try:
+                bind(getattr(method, "parameters", ()), entry.params)
+                continue
+            except RpcError as found:
+                error = found
+        text = protocol.failure(entry.id, error)
+        assert len(text) < 6000, text  # The id is the client's own, 4,300 digits at most.
+        assert json.loads(text)["error"]["code"] == error.code
+        refused.append(text)
+    return refused
+
+
+def _some_request(rng: Random) -> bytes:
+    values = (*ODD_VALUES, "0x" + rng.randbytes(32).hex(), "5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY", 7)
+    name, method = pick(rng, sorted(_METHODS.items(), key=lambda item: item[0]))
+    params: Any = [pick(rng, values) for _ in getattr(method, "parameters", ())]
+    if rng.random() < 0.2:
+        params = {parameter.name: pick(rng, values) for parameter in getattr(method, "parameters", ())}
+    call = {"jsonrpc": "2.0", "id": pick(rng, (1, "a", None, 1.5)), "method": name, "params": params}
+    return as_json(changed(rng, call) if rng.random() < 0.3 else pick(rng, (call, [call], [call, call])))
+
+
+# --- genesis -------------------------------------------------------------------------------------------------------
+
+_FILE = Path(genesis.__file__).parent / "testnet.json"
+_TESTNET: dict[str, Any] = json.loads(_FILE.read_text())
+
+
+def _genesis_file(data: bytes) -> None:
+    """Read the file and build its first state. Which Python module it names is the operator's word, not parsed here."""
+    section = spec._parse(data)
+    if isinstance(section, dict):
+        section.pop("runtime", None)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "genesis.json"
+        path.write_bytes(data if not isinstance(section, dict) else json.dumps(section).encode())
+        found = spec.load(path)
+    Executive(RUNTIME).genesis(found.genesis)
+
+
+def _some_genesis(rng: Random) -> bytes:
+    value = copy.deepcopy(_TESTNET)
+    for _ in range(rng.randint(0, 2)):
+        part = pick(rng, ("genesis", "consensus", "properties", "development", "bootnodes"))
+        value[part] = changed(rng, value[part])
+    return as_json(value)
+
+
+def _some_manifest(rng: Random) -> bytes:
+    split = {"x": rng.randbytes(32), "y": rng.randbytes(32), "count": 7}
+    value = {"version": 1, "train": split, "held_out": split}
+    packed: bytes = msgpack.packb(value)
+    with suppress(ValueError, OverflowError):  # Msgpack has not all that JSON has.
+        packed = msgpack.packb(changed(rng, value))
+    return packed
+
+
+TARGETS = (
+    Target(
+        "frames",
+        _frames,
+        (PeerError,),
+        lambda rng: b"".join(pack(pick(rng, ONE_OF_EACH)) for _ in range(rng.randint(1, 3))),
+        lambda found: b"".join(map(pack, found)),
+        _dense_messages,
+        growth=8,
+    ),
+    Target("certificate", identity_of, (PeerError,), lambda _: _CERTIFICATE),
+    whole_target("vote", consensus._MESSAGE, consensus.decode, (consensus.MalformedFrame,)),
+    scale_target("record", RECORD),
+    Target("vote-log", _log, (WalCorrupt, WalForeign), _some_log, slow=True),
+    whole_target("sealed-block", SEALED_BLOCK, SealedBlock.decode, (ScaleError,)),
+    Target("request", _requests, (), _some_request, dense=dense_json),
+    Target("genesis", _genesis_file, (GenesisError,), _some_genesis, dense=dense_json, slow=True),
+    Target("manifest-roots", manifest_roots, (), _some_manifest, dense=lambda size: dense_msgpack(min(size, 4000))),
+)
