@@ -122,6 +122,10 @@ class LedgerState:
         """Return a hash of all that is stored under a prefix, None if nothing is; it changes when any of it does."""
         return merkle.closest_hash(self._snapshot, self._root, prefix)
 
+    def changes_since(self, other: LedgerState, prefix: bytes, after: bytes | None) -> Iterator[merkle.Change]:
+        """Yield in ascending order what differs from another state: of the keys with a prefix, those after `after`."""
+        return merkle.differences((other._snapshot, other._root), (self._snapshot, self._root), prefix, after)
+
     def _past_value(self, key: bytes) -> bytes | None:
         return merkle.get(self._snapshot, self._root, key)
 

@@ -410,6 +410,89 @@ def iterate(reader: NodeReader, root: Root | None, prefix: bytes = b"", after: b
         )
 
 
+class _Subtree(NamedTuple):
+    """A node of a tree, and the path of the place where it hangs."""
+
+    reader: NodeReader
+    place: Root
+    above: str
+
+
+class _Opened(NamedTuple):
+    """What a subtree turns out to be: the full path of its topmost node, its value, and what hangs below by nibble."""
+
+    path: str
+    value: bytes | None
+    children: dict[str, _Subtree]
+
+
+def _open(subtree: _Subtree) -> _Opened:
+    node = subtree.reader.node(subtree.place.id)
+    own, value, bitmap, hashes = _parse(node)
+    path = subtree.above + own
+    children = {
+        _NIBBLES[member]: _Subtree(subtree.reader, _place(node, bitmap, hashes, rank), path + _NIBBLES[member])
+        for rank, member in enumerate(_members(bitmap))
+    }
+    return _Opened(path, value, children)
+
+
+class Change(NamedTuple):
+    """A key whose value in one tree is not that in another; None is no value."""
+
+    key: bytes
+    old: bytes | None
+    new: bytes | None
+
+
+def differences(
+    old: tuple[NodeReader, Root | None],
+    new: tuple[NodeReader, Root | None],
+    prefix: bytes = b"",
+    after: bytes | None = None,
+) -> Iterator[Change]:
+    """Yield in ascending order the keys whose values differ between two trees, of those that `iterate` would yield.
+
+    What the trees share is not looked at: the work grows with what differs.
+    """
+    wanted = prefix.hex()
+    beyond = "" if after is None else after.hex()
+    roots = [None if root is None else _Subtree(reader, root, "") for reader, root in (old, new)]
+    pending: list[list[_Subtree | None]] = [roots]
+    while pending:
+        pair = pending.pop()
+        left, right = pair
+        if left is not None and right is not None and (left.place.hash, left.above) == (right.place.hash, right.above):
+            continue
+        sides = [None if subtree is None else _open(subtree) for subtree in pair]
+        for number, side in enumerate(sides):
+            if side is not None:
+                reach = len(side.path)
+                if not side.path.startswith(wanted[:reach]) or side.path < beyond[:reach]:
+                    sides[number] = None
+        path = min((side.path for side in sides if side is not None), default=None)
+        if path is None:
+            continue
+        values: list[bytes | None] = [None, None]
+        below: dict[str, list[_Subtree | None]] = {}
+        for number, side in enumerate(sides):
+            if side is None:
+                continue
+            if side.path == path:
+                values[number] = side.value
+                for nibble, child in side.children.items():
+                    below.setdefault(nibble, [None, None])[number] = child
+            elif side.path.startswith(path):  # One tree branches where the other goes straight on.
+                below.setdefault(side.path[len(path)], [None, None])[number] = pair[number]
+            else:
+                alone: list[_Subtree | None] = [None, None]
+                alone[number] = pair[number]
+                pending.append(alone)
+        pending.extend(below[nibble] for nibble in sorted(below, reverse=True))
+        if values[0] != values[1] and path.startswith(wanted) and (after is None or path > beyond):
+            yield Change(bytes.fromhex(path), values[0], values[1])
+
+
 def closest_hash(reader: NodeReader, root: Root | None, prefix: bytes) -> Hash | None:
     """Return the hash of the topmost node at or below a prefix: of all keys that start with it. None if none does.
 

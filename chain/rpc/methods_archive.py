@@ -6,18 +6,27 @@ archive: an operator who wants to serve them all keeps them all.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
-from chain.primitives.hashing import Hash
 from chain.primitives.types import HEADER
 from chain.rpc.context import Context, hexed
 from chain.rpc.errors import Code, RpcError
 from chain.rpc.methods_state import runtime_call
 from chain.rpc.params import BlockHash, CallArguments, HexBytes, Index32
 from chain.rpc.protocol import Encoded, encode
-from chain.rpc.queries import Queries, QueriesDecoder, Query, read_page
+from chain.rpc.queries import (
+    ALL_CHANGES,
+    ChangesDecoder,
+    Item,
+    Queries,
+    QueriesDecoder,
+    Query,
+    between_states,
+    in_state,
+    read_page,
+)
 from chain.rpc.registry import Registry
 
 registry = Registry()
@@ -26,11 +35,13 @@ registry = Registry()
 STORAGES_MAX = 16
 FULL = RpcError(
     Code.TOO_MANY_SUBSCRIPTIONS,
-    "Too many archive_v1_storage on the connection",
+    "Too many subscriptions of this kind on the connection",
     f"this connection has {STORAGES_MAX}, the most that it may have: wait for one to end",
 )
 # Reading them takes a few milliseconds of the loop.
-StorageQueries = Annotated[Queries, QueriesDecoder(1000, starts=True)]
+QUERIES_MAX = 1000
+StorageQueries = Annotated[Queries, QueriesDecoder(QUERIES_MAX, starts=True)]
+ChangeQueries = Annotated[tuple[Query, ...], ChangesDecoder(QUERIES_MAX)]
 
 
 @registry.sync("archive_v1_genesisHash")
@@ -94,24 +105,58 @@ async def archive_v1_storage(
     context: Context, hash: BlockHash, items: StorageQueries, child_trie: HexBytes | None = None
 ) -> AsyncIterator[AsyncGenerator[object]]:
     """Look up storage, one event an item. There are no child tries: they hold nothing."""
-    yield _items(context, hash, list(items.asked) if child_trie is None else [])
+
+    def page(queries: list[Query]) -> tuple[list[Item], list[Query]]:
+        with context.state(hash) as state:
+            return read_page(in_state(state), queries)
+
+    yield _events(context, "storage", page, items.asked if child_trie is None else ())
 
 
-async def _items(context: Context, block: Hash, queries: list[Query]) -> AsyncGenerator[object]:
+@registry.subscription(
+    "archive_v1_storageDiff",
+    ends=("archive_v1_stopStorageDiff",),
+    notification="archive_v1_storageDiffEvent",
+    most=STORAGES_MAX,
+    full=FULL,
+    patient=True,
+    ended=_nothing,
+)
+@asynccontextmanager
+async def archive_v1_storage_diff(
+    context: Context, hash: BlockHash, items: ChangeQueries | None = None, previous_hash: BlockHash | None = None
+) -> AsyncIterator[AsyncGenerator[object]]:
+    """What a block changed, or all blocks since an earlier one did, one event a key."""
+
+    def page(queries: list[Query]) -> tuple[list[Item], list[Query]]:
+        with context.state(hash) as new, context.state(previous_hash or new.header.parent_hash) as old:
+            if old.header.height >= new.header.height:
+                reason = f"expected a previousHash at a height below {new.header.height}, got {old.header.height}"
+                raise RpcError(Code.INVALID_PARAMS, "Invalid params", reason)
+            return read_page(between_states(old, new), queries)
+
+    yield _events(context, "storageDiff", page, ALL_CHANGES if items is None else items)
+
+
+Page = Callable[[list[Query]], tuple[list[Item], list[Query]]]
+
+
+async def _events(context: Context, name: str, page: Page, asked: Sequence[Query]) -> AsyncGenerator[object]:
+    """One event for each item of all pages, and one for their end."""
+    queries = list(asked)
     while True:
         try:
-            found, queries = await context.in_thread(_page, context, block, queries)
+            found, queries = await context.in_thread(_encoded, name, page, queries)
         except RpcError as error:
-            yield {"event": "storageError", "error": str(error)}
+            yield {"event": f"{name}Error", "error": str(error)}
             return
         for item in found:
             yield item
         if not queries:
-            yield {"event": "storageDone"}
+            yield {"event": f"{name}Done"}
             return
 
 
-def _page(context: Context, block: Hash, queries: list[Query]) -> tuple[list[Encoded], list[Query]]:
-    with context.state(block) as state:
-        items, left = read_page(state, queries)
-    return [Encoded(encode({"event": "storage", **item})) for item in items], left
+def _encoded(name: str, page: Page, queries: list[Query]) -> tuple[list[Encoded], list[Query]]:
+    items, left = page(queries)
+    return [Encoded(encode({"event": name, **item})) for item in items], left

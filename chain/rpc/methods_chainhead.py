@@ -34,7 +34,7 @@ from chain.rpc.follow import (
 from chain.rpc.methods_state import runtime_call, version_json
 from chain.rpc.params import BlockHash, CallArguments, HexBytes, OneOrMore
 from chain.rpc.protocol import Encoded, encode
-from chain.rpc.queries import Queries, QueriesDecoder, Query, read_page
+from chain.rpc.queries import Queries, QueriesDecoder, Query, in_state, read_page
 from chain.rpc.registry import Dialogue, Registry
 from runtime.composition import Runtime, View
 
@@ -126,7 +126,7 @@ def _results(context: Context, operation: Operation) -> tuple[list[Event], tuple
             return [operation.event("operationCallDone", output=hexed(output))], ()
         case Storage(queries):
             with ledger.state(operation.block) as state:
-                items, left = read_page(state, queries)
+                items, left = read_page(in_state(state), queries)
             said = [operation.event("operationStorageItems", items=items)] if items else []
             if not left:
                 said.append(operation.event("operationStorageDone"))

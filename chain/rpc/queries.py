@@ -5,7 +5,7 @@ A page is bounded in items and bytes, so that no query, whatever it asks for, ho
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -17,8 +17,8 @@ from chain.rpc.params import Hex, WrongParameter
 
 # Reading one key of an older state climbs a tree: a page takes some ten milliseconds of a thread.
 PAGE_ITEMS_MAX = 256
-# As hex and JSON about half a megabyte: less than a page of keys of the older methods. One item alone always fits.
-PAGE_BYTES_MAX = 256 * 1024
+# Characters of hex: some large values, or a page of small ones. One item alone always fits.
+PAGE_BYTES_MAX = 512 * 1024
 
 Item = dict[str, str]
 
@@ -50,34 +50,67 @@ class Query:
         """Whether it may give more than one item."""
         return self.kind in ITERATING
 
+    def told(self, value: bytes) -> Item:
+        """What it wants to know of a value: that itself, or its hash."""
+        if self.kind in (Kind.HASH, Kind.DESCENDANTS_HASHES):
+            return {"hash": hexed(blake2_256(value))}
+        return {"value": hexed(value)}
 
-def read_page(state: LedgerState, queries: Sequence[Query]) -> tuple[list[Item], list[Query]]:
+
+Answers = Callable[[Query], Iterator[tuple[bytes, Item]]]
+
+
+def read_page(answers: Answers, queries: Sequence[Query]) -> tuple[list[Item], list[Query]]:
     """As many items as a page takes, and the queries, or parts of them, that are left for the next; for threads."""
     items: list[Item] = []
     size = 0
     for position, query in enumerate(queries):
         after = query.after
-        for key, field, data in _answers(state, query):
-            size += len(key) + len(data)
+        for key, item in answers(query):
+            size += sum(map(len, item.values()))
             if items and (len(items) >= PAGE_ITEMS_MAX or size > PAGE_BYTES_MAX):
                 return items, [replace(query, after=after), *queries[position + 1 :]]
-            items.append({"key": hexed(key), field: hexed(data)})
+            items.append(item)
             after = key
     return items, []
 
 
-def _answers(state: LedgerState, query: Query) -> Iterator[tuple[bytes, str, bytes]]:
-    """Keys, each with the name and the bytes of what is said about it."""
-    if query.kind is Kind.CLOSEST_DESCENDANT_MERKLE_VALUE:
-        found = state.closest_hash(query.key)
-        if found is not None:
-            yield query.key, query.kind, found
-        return
-    hashes = query.kind in (Kind.HASH, Kind.DESCENDANTS_HASHES)
-    for key in state.keys(query.key, query.after) if query.iterates else (query.key,):
-        value = state.get(key)
-        if value is not None:
-            yield key, "hash" if hashes else "value", blake2_256(value) if hashes else value
+def in_state(state: LedgerState) -> Answers:
+    """What is found in a state: keys, each with what is said about it."""
+
+    def answers(query: Query) -> Iterator[tuple[bytes, Item]]:
+        if query.kind is Kind.CLOSEST_DESCENDANT_MERKLE_VALUE:
+            found = state.closest_hash(query.key)
+            if found is not None:
+                yield query.key, {"key": hexed(query.key), query.kind: hexed(found)}
+            return
+        for key in state.keys(query.key, query.after) if query.iterates else (query.key,):
+            value = state.get(key)
+            if value is not None:
+                yield key, {"key": hexed(key), **query.told(value)}
+
+    return answers
+
+
+def between_states(old: LedgerState, new: LedgerState) -> Answers:
+    """What differs between two states; of a value that is gone, what it was."""
+
+    def answers(query: Query) -> Iterator[tuple[bytes, Item]]:
+        for key, before, now in new.changes_since(old, query.key, query.after):
+            value = before if now is None else now
+            assert value is not None, "a key that is in neither state does not differ"
+            how = "deleted" if now is None else "added" if before is None else "modified"
+            yield key, {"key": hexed(key), **query.told(value), "type": how}
+
+    return answers
+
+
+@dataclass(frozen=True, slots=True)
+class Queries:
+    """What was asked for: the queries that are looked at, and how many there were."""
+
+    asked: tuple[Query, ...]
+    count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,24 +128,50 @@ class QueriesDecoder:
         return Queries(tuple(self._query(entry) for entry in value[: self.most]), len(value))
 
     def _query(self, entry: object) -> Query:
-        if not isinstance(entry, dict):
-            raise WrongParameter("objects with a key and a type as storage queries")
-        name = entry.get("type")
-        kind = KINDS.get(name) if isinstance(name, str) else None
-        if kind is None:
-            raise WrongParameter(f"storage queries of a type among {', '.join(KINDS)}")
-        start = entry.get("paginationStartKey") if self.starts else None
-        if start is not None and kind not in ITERATING:
-            raise WrongParameter("paginationStartKey only in storage queries of descendants")
-        query = Query(Hex()(entry.get("key")), kind, None if start is None else Hex()(start))
-        if len(query.key) > KEY_BYTES_MAX or len(query.after or b"") > KEY_BYTES_MAX:
-            raise WrongParameter(f"storage keys of at most {KEY_BYTES_MAX} bytes")
+        kind = _choice(entry, "type", KINDS)
+        query = Query(_key(entry, "key"), kind)
+        if self.starts and isinstance(entry, dict) and entry.get("paginationStartKey") is not None:
+            if not query.iterates:
+                raise WrongParameter("paginationStartKey only in storage queries of descendants")
+            return replace(query, after=_key(entry, "paginationStartKey"))
         return query
 
 
-@dataclass(frozen=True, slots=True)
-class Queries:
-    """What was asked for: the queries that are looked at, and how many there were."""
+# How the items of `archive_v1_storageDiff` name what they want, and what is wanted where there are none.
+RETURN_TYPES = {"value": Kind.DESCENDANTS_VALUES, "hash": Kind.DESCENDANTS_HASHES}
+ALL_CHANGES = (Query(b"", Kind.DESCENDANTS_HASHES),)
 
-    asked: tuple[Query, ...]
-    count: int
+
+@dataclass(frozen=True, slots=True)
+class ChangesDecoder:
+    """A list of at most `most` items of `archive_v1_storageDiff`; those of child tries, which are empty, drop out."""
+
+    most: int
+
+    def __call__(self, value: object) -> tuple[Query, ...]:
+        if not isinstance(value, list) or len(value) > self.most:
+            raise WrongParameter(f"a list of at most {self.most} objects with a returnType")
+        queries = []
+        for entry in value:
+            kind = _choice(entry, "returnType", RETURN_TYPES)
+            assert isinstance(entry, dict)
+            prefix = b"" if entry.get("key") is None else _key(entry, "key")
+            if entry.get("childTrieKey") is None:
+                queries.append(Query(prefix, kind))
+            else:
+                _key(entry, "childTrieKey")
+        return tuple(queries)
+
+
+def _choice(entry: object, field: str, choices: Mapping[str, Kind]) -> Kind:
+    name = entry.get(field) if isinstance(entry, dict) else None
+    if not isinstance(name, str) or name not in choices:
+        raise WrongParameter(f"objects whose {field} is one of {', '.join(choices)}")
+    return choices[name]
+
+
+def _key(entry: object, field: str) -> bytes:
+    key = Hex()(entry.get(field) if isinstance(entry, dict) else None)
+    if len(key) > KEY_BYTES_MAX:
+        raise WrongParameter(f"storage keys of at most {KEY_BYTES_MAX} bytes")
+    return key

@@ -15,6 +15,7 @@ from chain.primitives.merkle import (
     MemoryTree,
     ProofError,
     closest_hash,
+    differences,
     get,
     ordered_root,
     update,
@@ -255,3 +256,47 @@ def test_the_hash_at_a_prefix_is_of_all_keys_that_start_with_it(state: dict[byte
         changed = MemoryTree({**state, key: state[key] + b"\x01"})
         assert closest_hash(changed, changed.root, prefix) == found
     assert closest_hash(tree, tree.root, b"") == (tree.root_hash if state else None)
+
+
+@settings(max_examples=200, deadline=None)
+@given(STATES, CHANGES, KEYS, st.none() | KEYS)
+def test_two_trees_differ_in_the_keys_whose_values_differ(
+    state: dict[bytes, bytes], changes: list[dict[bytes, bytes | None]], prefix: bytes, after: bytes | None
+) -> None:
+    old, new, later = MemoryTree(state), MemoryTree(state), {**state}
+    for change in changes:
+        new.apply(change)
+        for key, value in change.items():
+            if value is None:
+                later.pop(key, None)
+            else:
+                later[key] = value
+    expected = [
+        (key, state.get(key), later.get(key))
+        for key in sorted({*state, *later})
+        if state.get(key) != later.get(key) and key.startswith(prefix) and (after is None or key > after)
+    ]
+    assert list(differences((old, old.root), (new, new.root), prefix, after)) == expected
+    backward = [(key, new_value, old_value) for key, old_value, new_value in expected]
+    assert list(differences((new, new.root), (old, old.root), prefix, after)) == backward
+
+
+def test_what_two_trees_share_is_not_read_to_find_where_they_differ() -> None:
+    state = {blake2_256(number.to_bytes(4)): b"x" for number in range(4096)}
+    old, new = MemoryTree(state), MemoryTree(state)
+    changed = [blake2_256(number.to_bytes(4)) for number in range(3)]
+    new.apply({changed[0]: b"y", changed[1]: None, b"\xff" * 32: b"z"})
+    read = 0
+
+    class Counting:
+        def __init__(self, tree: MemoryTree) -> None:
+            self.tree = tree
+
+        def node(self, node_id: int) -> bytes:
+            nonlocal read
+            read += 1
+            return self.tree.node(node_id)
+
+    found = list(differences((Counting(old), old.root), (Counting(new), new.root)))
+    assert {change.key for change in found} == {changed[0], changed[1], b"\xff" * 32}
+    assert read < 50

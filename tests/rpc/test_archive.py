@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 import trio
 
-from chain.primitives.hashing import blake2_256, storage_prefix
-from chain.primitives.types import HEADER
+from chain.primitives.hashing import blake2_128_concat, blake2_256, storage_prefix
+from chain.primitives.keys import Keypair
+from chain.primitives.types import HEADER, sign_extrinsic
 from chain.rpc.errors import Code
 from chain.rpc.methods_archive import STORAGES_MAX
 from chain.rpc.protocol import Limits
 from chain.rpc.queries import PAGE_ITEMS_MAX
-from tests.rpc.kit import ALICE, served
+from runtime.potchain import RUNTIME
+from tests.rpc.kit import ALICE, BOB, CHARLIE, POT, Served, served
 from tests.rpc.line import Line, line
 
 UNKNOWN = "0x" + "ab" * 32
@@ -30,6 +32,7 @@ METHODS = {
     *("transactionWatch_v1_submitAndWatch", "transactionWatch_v1_unwatch"),
     *("archive_v1_body", "archive_v1_call", "archive_v1_finalizedHeight", "archive_v1_genesisHash"),
     *("archive_v1_hashByHeight", "archive_v1_header", "archive_v1_storage", "archive_v1_stopStorage"),
+    *("archive_v1_storageDiff", "archive_v1_stopStorageDiff"),
     *("childstate_getKeys", "childstate_getKeysPaged", "childstate_getKeysPagedAt", "childstate_getStorage"),
     *("childstate_getStorageEntries", "childstate_getStorageHash", "childstate_getStorageSize"),
 }
@@ -193,6 +196,106 @@ async def test_storage_queries_are_limited_stopped_and_end_with_their_connection
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
+async def state(one: Line, at: str) -> dict[str, str]:
+    """All keys and values of a small state, as the older methods tell them."""
+    keys = await one.ask("state_getKeysPaged", "0x", 256, None, at)
+    (answer,) = await one.ask("state_queryStorageAt", keys, at)
+    assert len(keys) < 256
+    return dict(answer["changes"])
+
+
+async def include(it: Served, one: Line, sender: Keypair, call: str, **arguments: object) -> str:
+    """Send the first transaction of an account; the block that it is in."""
+    raw = sign_extrinsic(
+        sender,
+        RUNTIME.encode_call(RUNTIME.call(call, **arguments)),
+        nonce=0,
+        spec_version=RUNTIME.spec_version,
+        transaction_version=RUNTIME.transaction_version,
+        genesis_hash=it.node.ledger.genesis_hash,
+    )
+    *_, final = await one.notes(await one.ask("transactionWatch_v1_submitAndWatch", hexed(raw)), 3)
+    return str(final["block"]["hash"])
+
+
+async def differences(one: Line, *params: Any) -> list[dict[str, str]]:
+    """The events of a difference, but for its end."""
+    number = await one.ask("archive_v1_storageDiff", *params)
+    events = [await one.note(number)]
+    while events[-1]["event"] == "storageDiff":
+        events.append(await one.note(number))
+    assert events.pop() == {"event": "storageDiffDone"}
+    return events
+
+
+async def test_what_blocks_changed_is_told_by_key(tmp_path: Path) -> None:
+    async with served(tmp_path) as it, line(it) as one:
+        blocks = [hexed(it.node.ledger.genesis_hash), hexed((await it.node.seal()).hash)]
+        blocks.append(await include(it, one, BOB, "balances.transfer_all", dest=CHARLIE.public, keep_alive=False))
+        blocks.append(hexed((await it.node.seal()).hash))
+        states = [await state(one, at) for at in blocks]
+
+        def dumb(old: dict[str, str], new: dict[str, str], prefix: str = "0x") -> list[dict[str, str]]:
+            found = []
+            for key in sorted({*old, *new}):
+                if old.get(key) != new.get(key) and key.startswith(prefix):
+                    kind = "deleted" if key not in new else "modified" if key in old else "added"
+                    value = new.get(key, old.get(key, ""))
+                    found.append({"event": "storageDiff", "key": key, "value": value, "type": kind})
+            return found
+
+        values = [{"returnType": "value"}]
+        kinds = set()
+        for number in range(1, 4):
+            expected = dumb(states[number - 1], states[number])
+            kinds |= {event["type"] for event in expected}
+            assert await differences(one, blocks[number], values) == expected
+            for before in range(number):
+                expected = dumb(states[before], states[number])
+                assert await differences(one, blocks[number], values, blocks[before]) == expected
+                hashes = []
+                for event in expected:
+                    value = event.pop("value")
+                    hashes.append({**event, "hash": hexed(blake2_256(bytes.fromhex(value[2:])))})
+                assert await differences(one, blocks[number], None, blocks[before]) == hashes
+        assert kinds == {"added", "modified", "deleted"}
+        system = hexed(storage_prefix("System", "Number")[:16])
+        items = [{"key": system, "returnType": "value"}, {"key": ACCOUNTS, "returnType": "hash"}]
+        assert await differences(one, blocks[3], items) == dumb(states[2], states[3], system)
+        assert await differences(one, blocks[3], [{"returnType": "value", "childTrieKey": CHILD}]) == []
+        assert await differences(one, blocks[3], []) == []
+        assert await one.is_quiet()
+
+
+async def test_a_difference_is_of_a_block_and_an_earlier_one(tmp_path: Path) -> None:
+    async with served(tmp_path, history=3) as it, line(it) as one:
+        blocks = [hexed(it.node.ledger.genesis_hash), *[hexed((await it.node.seal()).hash) for _ in range(4)]]
+        for params, reason in (
+            ((UNKNOWN,), UNKNOWN),
+            ((blocks[4], None, UNKNOWN), UNKNOWN),
+            ((blocks[4], None, blocks[4]), "a height below 4, got 4"),
+            ((blocks[3], None, blocks[4]), "a height below 3, got 4"),
+            ((blocks[4], None, blocks[1]), "the state at height 1 was pruned"),
+            ((blocks[2],), "the state at height 1 was pruned"),
+        ):
+            number = await one.ask("archive_v1_storageDiff", *params)
+            event = await one.note(number)
+            assert (event["event"], reason in event["error"]) == ("storageDiffError", True)
+        assert await one.is_quiet()
+
+
+async def test_a_large_difference_comes_whole_and_in_order(tmp_path: Path) -> None:
+    count = 2 * PAGE_ITEMS_MAX + 1
+    newcomers = [blake2_256(number.to_bytes(4)) for number in range(count)]
+    async with served(tmp_path) as it, line(it) as one:
+        calls = [RUNTIME.call("balances.transfer_keep_alive", dest=account, value=POT) for account in newcomers]
+        at = await include(it, one, ALICE, "utility.batch_all", calls=calls)
+        events = await differences(one, at, [{"key": ACCOUNTS, "returnType": "hash"}])
+        keys = [event["key"] for event in events if event["type"] == "added"]
+        assert keys == sorted(ACCOUNTS + hexed(blake2_128_concat(account))[2:] for account in newcomers)
+        assert {event["type"] for event in events} == {"added", "modified"}  # Alice paid.
+
+
 async def test_archive_parameters_of_another_form_are_refused(tmp_path: Path) -> None:
     async with served(tmp_path) as it, line(it) as one:
         at = hexed(it.node.ledger.genesis_hash)
@@ -203,6 +306,12 @@ async def test_archive_parameters_of_another_form_are_refused(tmp_path: Path) ->
         for items in lists:
             assert await one.ask("archive_v1_storage", at, items) == Code.INVALID_PARAMS
         assert await one.ask("archive_v1_storage", at, [value], 1) == Code.INVALID_PARAMS
+        change = {"returnType": "value"}
+        lists = [1, {}, [1], [{}], [{"returnType": "values"}], [{**change, "key": 1}], [change] * 1001]
+        lists.append([{**change, "childTrieKey": "zz"}])
+        for items in lists:
+            assert await one.ask("archive_v1_storageDiff", at, items) == Code.INVALID_PARAMS
+        assert await one.ask("archive_v1_storageDiff", at, [], "0x") == Code.INVALID_PARAMS
         assert await one.is_quiet()
 
 
