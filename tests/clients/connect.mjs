@@ -1,8 +1,14 @@
 // A first connection, with nothing configured: what the library learns, and every word of warning that it prints.
-import { tell } from './kit.mjs';
+import { ApiPromise, HttpProvider } from '@polkadot/api';
+import { tell, url } from './kit.mjs';
 
 const warnings = [];
-console.warn = console.error = (...words) => warnings.push(words.slice(1).join(' '));
+console.warn = console.error = (...words) => warnings.push(words.slice(1).join(' ').trim());
+
+async function overHttp() {
+  const api = await ApiPromise.create({ provider: new HttpProvider(url.replace('ws:', 'http:')), noInitWarn: true });
+  return [api.runtimeChain.toString(), (await api.query.system.number()).toNumber() > 0];
+}
 
 await tell(async (api) => ({
   warnings,
@@ -17,5 +23,6 @@ await tell(async (api) => ({
   genesisIsBlock0: api.genesisHash.toHex() === (await api.rpc.chain.getBlockHash(0)).toHex(),
   existentialDeposit: api.consts.balances.existentialDeposit.toBigInt(),
   workerBond: api.consts.training.workerBond.toBigInt(),
+  overHttp: await overHttp(),
   ownMethod: (await api.rpc('training_task', 0)).name,
 }), { noInitWarn: false });

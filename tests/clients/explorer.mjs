@@ -1,6 +1,8 @@
 // What a block explorer asks: heads as they come, blocks with what became of each extrinsic, accounts, the node itself.
 import { first, key, send, tell } from './kit.mjs';
 
+const warned = [];
+console.warn = (...words) => warned.push(words.slice(1).join(' ').trim());
 const numbers = (heads) => heads.map(({ number }) => number.toNumber());
 
 await tell(async (api) => {
@@ -19,7 +21,7 @@ await tell(async (api) => {
   ]);
   const block = await derive.chain.getBlock(sent.block);
   const header = await derive.chain.getHeader(sent.block);
-  const balances = await derive.balances.account(visited);
+  const balances = await derive.balances.all(key('//Alice', 'ed25519').address); // the owner of task 0
   const { nonce, mortalLength } = await derive.tx.signingInfo(alice.address);
   return {
     watched: (await watched).map(({ data }) => data.free.toBigInt()),
@@ -46,7 +48,11 @@ await tell(async (api) => {
       `${method.section}.${method.method}`, dispatchInfo.class.toString(), dispatchError ?? null,
       events.map(({ section, method }) => `${section}.${method}`),
     ]),
-    balances: [balances.freeBalance.toBigInt(), balances.reservedBalance.toBigInt()],
+    balances: {
+      reserved: balances.reservedBalance.toBigInt(),
+      transferable: (balances.freeBalance.eq(balances.availableBalance)),
+    },
+    warned,
     system: {
       chainType: (await rpc.system.chainType()).toString(),
       health: (await rpc.system.health()).toJSON(),

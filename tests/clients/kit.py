@@ -41,13 +41,13 @@ class RunningNode:
 
 
 @contextmanager
-def running_node(genesis: Path, base: Path, *arguments: str) -> Iterator[RunningNode]:
+def running_node(genesis: Path, base: Path, rpc_port: int | None = None) -> Iterator[RunningNode]:
     """The chain's only validator, from its "ready" line on; it ends with this process, however that ends."""
-    rpc_port = free_port()
+    rpc_port = rpc_port or free_port()
     command = [sys.executable, "-m", "chain", f"--genesis={genesis}", f"--base-path={base}", "--validator=alice"]
     ports = [f"--rpc-port={rpc_port}", f"--port={free_port()}"]
     process = subprocess.Popen(
-        [*command, *ports, "--supervised", *arguments],
+        [*command, *ports, "--supervised"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -126,13 +126,25 @@ def _what_is_missing() -> str | None:
 
 def run(script: str, *arguments: str) -> Any:
     """What a script of this folder tells; it must end well, and the library must have warned of nothing."""
-    done = subprocess.run(
+    return finished(started(script, *arguments))
+
+
+def started(script: str, *arguments: str) -> subprocess.Popen[str]:
+    """A script of this folder, on its way."""
+    return subprocess.Popen(
         ["node", HERE / script, *arguments],
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=SCRIPT_SECONDS_MAX,
-        check=False,
         env={**os.environ, "NODE_NO_WARNINGS": "1"},  # of Node.js itself, which ages; the libraries' own stay
     )
-    assert (done.returncode, done.stderr) == (0, ""), f"{script}:\n{done.stdout}{done.stderr}"
-    return json.loads(done.stdout)
+
+
+def finished(script: subprocess.Popen[str]) -> Any:
+    """What a script tells at its end."""
+    try:
+        told, warned = script.communicate(timeout=SCRIPT_SECONDS_MAX)
+    finally:
+        script.kill()
+    assert (script.returncode, warned) == (0, ""), f"{script.args!r}:\n{told}{warned}"
+    return json.loads(told)

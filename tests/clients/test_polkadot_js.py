@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from chain.primitives.hashing import blake2_256
 from chain.primitives.keys import Keypair, Scheme
 from chain.primitives.scale import codec_of
 from runtime.types import AccountInfo
-from tests.clients.kit import POT, ROOT, RunningNode, run, running_node
+from tests.clients.kit import POT, ROOT, RunningNode, finished, run, running_node, started
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("npm")]
 
@@ -37,7 +38,7 @@ def test_a_connection_learns_the_chain_and_is_warned_of_nothing_but_methods_beyo
 ) -> None:
     told = run("connect.mjs", node.url)
     (warning,) = told.pop("warnings")
-    prefix, _, methods = warning.strip().partition(": RPC methods not decorated: ")
+    prefix, _, methods = warning.partition(": RPC methods not decorated: ")
     assert prefix == "API/INIT"
     assert {method.partition("_")[0] for method in methods.split(", ")} <= BEYOND
     assert told == {
@@ -55,6 +56,7 @@ def test_a_connection_learns_the_chain_and_is_warned_of_nothing_but_methods_beyo
         "genesisIsBlock0": True,
         "existentialDeposit": str(POT // 1000),
         "workerBond": str(100 * POT),
+        "overHttp": ["Potchain Testnet", True],
         "ownMethod": "digits",
     }
 
@@ -184,7 +186,12 @@ def test_an_explorer_finds_heads_blocks_events_accounts_and_the_state_of_the_nod
             ],
         ],
     ]
-    assert told["balances"] == [str(POT), "0"]
+    escrow = 200 * 4 * POT
+    assert told["balances"] == {"reserved": str(escrow), "transferable": True}
+    # The library asks every chain for reserves by name, and says so where there are none.
+    assert told["warned"] == [
+        "REGISTRY: Unable to resolve type PalletBalancesReserveData, it will fail on construction"
+    ]
     assert told["missing"] == []
     identity = told["system"].pop("identity")
     assert len(bytes.fromhex(identity)) == 32
@@ -240,6 +247,19 @@ def test_a_page_signs_through_a_wallet_extension_where_its_origin_is_trusted(nod
         "remarked": ferdie,
         "signed": [[ferdie, True, 1]],
     }
+
+
+def test_a_wallet_goes_on_by_itself_when_its_node_is_started_again(node: RunningNode, tmp_path: Path) -> None:
+    with running_node(node.genesis, tmp_path) as first:
+        wallet = started("reconnect.mjs", first.url)
+        assert wallet.stdout is not None
+        before = json.loads(wallet.stdout.readline())
+    with running_node(node.genesis, tmp_path, first.rpc_port):
+        after = finished(wallet)
+    assert before == {"height": before["height"], "free": str(POT)}
+    assert after["heights"] == list(range(after["heights"][0], after["heights"][0] + 3))
+    assert after["heights"][0] >= before["height"]
+    assert after["free"] == str(2 * POT)
 
 
 def test_a_module_of_a_third_party_is_used_on_a_chain_of_its_own(tmp_path: Path) -> None:
