@@ -26,6 +26,7 @@ from chain.display import say, short_hash, states_line, waiting_line
 from chain.importer import Imported, Importer
 from chain.intake import Intake
 from chain.ledger import HISTORY, Ledger
+from chain.net.dialer import Bootnode
 from chain.net.errors import PeerError
 from chain.net.messages import Role
 from chain.net.network import Network
@@ -353,8 +354,8 @@ class Node:
         return self._network.id
 
     @property
-    def listen_addresses(self) -> Sequence[str]:
-        return [f"127.0.0.1:{self._config.port}"]
+    def listen_addresses(self) -> Sequence[tuple[str, int]]:
+        return [("127.0.0.1", self._config.port)]
 
     @property
     def is_syncing(self) -> bool:
@@ -362,6 +363,17 @@ class Node:
 
     def peers(self) -> Sequence[PeerInfo]:
         return self._network.peers()
+
+    def reserve_peer(self, host: str, port: int, identity: bytes) -> None:
+        """Stay connected to a node."""
+        self._network.reserve(Bootnode(host, port, identity))
+
+    def release_peer(self, identity: bytes) -> bool:
+        """Stay connected to a node no longer for its own sake."""
+        return self._network.release(identity)
+
+    def reserved_peers(self) -> Sequence[bytes]:
+        return self._network.reserved()
 
     async def submit(self, raw: bytes) -> Hash:
         """Pool and gossip a client's extrinsic."""

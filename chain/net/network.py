@@ -47,6 +47,7 @@ from chain.net.messages import (
 from chain.net.outbox import Lane
 from chain.net.peer import Peer, PeerInfo
 from chain.net.reputation import FAILED_HANDSHAKE_POINTS, Reputation, is_address, is_loopback
+from chain.net.reserved import Reserved
 from chain.net.tls import make_context
 from chain.pace import Turns
 from chain.pile import Pile
@@ -114,6 +115,7 @@ class Network:
         self._unfinished = Pile(UNFINISHED_BYTES_MAX)
         self._nursery: trio.Nursery | None = None
         self._dialer = Dialer(self._converse_dialled, self._peers.get, self._banned_for, self._rng)
+        self._reserved = Reserved(self._dialer.keep)
 
     # ------------------------------------------------------------------ what the node calls
 
@@ -220,6 +222,20 @@ class Network:
         if (connected := self._peers.get(peer)) is not None:
             connected.helped = True
 
+    def reserve(self, node: Bootnode) -> None:
+        """Stay connected to a node whose identity is known, until it is released; raises `TooManyReserved`."""
+        assert node.identity is not None
+        assert self._nursery is not None
+        self._reserved.add(node, node.identity, self._nursery)
+
+    def release(self, identity: bytes) -> bool:
+        """Reserve a node no longer; whether it was. It may stay connected for other reasons."""
+        return self._reserved.remove(identity)
+
+    def reserved(self) -> list[bytes]:
+        """Who is reserved, connected or not."""
+        return self._reserved.identities
+
     # ------------------------------------------------------------------ connections
 
     def _hello(self) -> Hello:
@@ -287,7 +303,7 @@ class Network:
             if other is not None:
                 if not self._supersedes(dialled, hello, other):
                     return Refusal.DUPLICATE, "connected already"
-            elif len(self._peers) >= (PEERS_MAX if dialled else PEERS_MAX - PEERS_DIALLED_RESERVED):
+            elif len(self._peers) >= self._places(dialled, identity):
                 if (useless := self._most_useless()) is None:
                     return Refusal.FULL, f"{len(self._peers)} peers are connected already: try again later"
                 useless.drop("it made room for another peer")
@@ -307,9 +323,15 @@ class Network:
         useless = [peer for peer in self._peers.values() if not self._is_of_use(peer) and peer.connected_since < since]
         return min(useless, key=lambda peer: peer.connected_since, default=None)
 
+    def _places(self, dialled: bool, identity: bytes) -> int:
+        return PEERS_MAX - PEERS_DIALLED_RESERVED if self._is_stranger(dialled, identity) else PEERS_MAX
+
+    def _is_stranger(self, dialled: bool, identity: bytes) -> bool:
+        return not dialled and identity not in self._reserved
+
     def _is_of_use(self, peer: Peer) -> bool:
         """Whether we chose it, it has helped us, or it speaks for a validator."""
-        return peer.dialled or peer.helped or self._handler.is_voter(peer.id)
+        return not self._is_stranger(peer.dialled, peer.id) or peer.helped or self._handler.is_voter(peer.id)
 
     def _supersedes(self, dialled: bool, hello: Hello, other: Peer) -> bool:
         """Whether a new connection to a connected peer takes the old one's place. Both sides decide alike: of two that

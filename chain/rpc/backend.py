@@ -112,8 +112,8 @@ class Backend(Protocol):
         """This node's ed25519 public key."""
 
     @property
-    def listen_addresses(self) -> Sequence[str]:
-        """Where this node listens for peers, host:port."""
+    def listen_addresses(self) -> Sequence[tuple[str, int]]:
+        """Where this node listens for peers: host and port."""
 
     @property
     def is_syncing(self) -> bool:
@@ -121,6 +121,15 @@ class Backend(Protocol):
 
     def peers(self) -> Sequence[Peer]:
         """The nodes that are connected now."""
+
+    def reserve_peer(self, host: str, port: int, identity: bytes) -> None:
+        """Stay connected to a node until it is released; raises `TooManyReserved`."""
+
+    def release_peer(self, identity: bytes) -> bool:
+        """Reserve a node no longer; whether it was."""
+
+    def reserved_peers(self) -> Sequence[bytes]:
+        """Whom the operator wants to stay connected to."""
 
     async def submit(self, raw: bytes) -> Hash:
         """Pool and gossip an extrinsic; its hash. Raises InvalidTransaction, UnknownTransaction or PoolError."""

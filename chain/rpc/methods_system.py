@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Annotated, Any
 
+from chain.net.reserved import TooManyReserved
 from chain.primitives.scale import U32
+from chain.rpc import log_filter
 from chain.rpc.backend import Backend
 from chain.rpc.context import Context, hexed
-from chain.rpc.params import AccountParam
+from chain.rpc.errors import Code, RpcError
+from chain.rpc.multiaddr import NodeAddress
+from chain.rpc.params import AccountParam, Hex, WrongParameter
 from chain.rpc.registry import Registry
 
 registry = Registry()
@@ -17,6 +21,34 @@ try:
     VERSION = version("potchain")
 except PackageNotFoundError:  # Run from a checkout that was never installed.
     VERSION = "0.0.0"
+
+
+def decode_node_address(value: object) -> NodeAddress:
+    """A node's address with its peer id."""
+    try:
+        return NodeAddress.parse(value if isinstance(value, str) else "")
+    except ValueError as error:
+        raise WrongParameter(str(error)) from None
+
+
+def decode_peer_id(value: object) -> bytes:
+    """A peer's id, as `peer_id` writes it."""
+    if not isinstance(value, str):
+        raise WrongParameter("a peer's id, 64 hex digits")
+    return Hex(32)(f"0x{value.removeprefix('0x')}")
+
+
+def decode_log_directives(value: object) -> dict[str, int]:
+    """Levels by log."""
+    try:
+        return log_filter.parse(value if isinstance(value, str) else "")
+    except ValueError as error:
+        raise WrongParameter(str(error)) from None
+
+
+NodeAddressParam = Annotated[NodeAddress, decode_node_address]
+PeerIdParam = Annotated[bytes, decode_peer_id]
+LogDirectives = Annotated[dict[str, int], decode_log_directives]
 
 
 def health(backend: Backend) -> dict[str, Any]:
@@ -77,7 +109,9 @@ def system_local_peer_id(context: Context) -> str:
 
 @registry.sync("system_localListenAddresses")
 def system_local_listen_addresses(context: Context) -> list[str]:
-    return list(context.backend.listen_addresses)
+    """Each as another node's `system_addReservedPeer` takes it."""
+    backend = context.backend
+    return [str(NodeAddress(host, port, backend.local_identity)) for host, port in backend.listen_addresses]
 
 
 @registry.sync("system_peers", unsafe=True)
@@ -92,6 +126,45 @@ def system_peers(context: Context) -> list[dict[str, Any]]:
         }
         for peer in context.backend.peers()
     ]
+
+
+@registry.sync("system_addReservedPeer", unsafe=True)
+def system_add_reserved_peer(context: Context, peer: NodeAddressParam) -> None:
+    """Stay connected to a node, and let it go for no other, until it is removed or this node stops."""
+    if peer.identity == context.backend.local_identity:
+        raise RpcError(Code.INVALID_PARAMS, "Invalid params", "expected another node's address, got this one's own")
+    try:
+        context.backend.reserve_peer(peer.host, peer.port, peer.identity)
+    except TooManyReserved as error:
+        raise RpcError(Code.UNAVAILABLE, "Too many reserved peers", str(error)) from None
+
+
+@registry.sync("system_removeReservedPeer", unsafe=True)
+def system_remove_reserved_peer(context: Context, peer_id: PeerIdParam) -> None:
+    """Let go of a reserved node, as if it had never been one."""
+    if not context.backend.release_peer(peer_id):
+        raise RpcError(
+            Code.INVALID_PARAMS, "Invalid params", "no such peer is reserved: system_reservedPeers lists them"
+        )
+
+
+@registry.sync("system_reservedPeers")
+def system_reserved_peers(context: Context) -> list[str]:
+    return [peer_id(identity) for identity in context.backend.reserved_peers()]
+
+
+@registry.sync("system_addLogFilter", unsafe=True)
+def system_add_log_filter(context: Context, directives: LogDirectives) -> None:
+    """Log more or less from now on, such as `potchain.net=debug`."""
+    del context
+    log_filter.apply(directives)
+
+
+@registry.sync("system_resetLogFilter", unsafe=True)
+def system_reset_log_filter(context: Context) -> None:
+    """Log as at the start."""
+    del context
+    log_filter.reset()
 
 
 @registry.sync("system_syncState")

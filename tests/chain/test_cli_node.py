@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,13 @@ from chain.cli_node import NodeFlags
 from chain.launcher import Launch, _children
 from chain.rpc.access import EVERY_INTERFACE, LOOPBACK, RpcMethods
 from genesis.spec import load
-from tests.chain.test_cli import TESTNET, free_port, potchain, refusal, running_node
+from tests.chain.test_cli import SECONDS_MAX, TESTNET, free_port, potchain, refusal, running_node
 
 NODE = ("--genesis", TESTNET, "--full-node")
 
 
-def ask(port: int, method: str, **headers: str) -> Any:
-    call = {"jsonrpc": "2.0", "id": 1, "method": method, "params": []}
+def ask(port: int, method: str, *params: object, **headers: str) -> Any:
+    call = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
     return httpx.post(f"http://127.0.0.1:{port}", json=call, headers=headers, trust_env=False)
 
 
@@ -145,3 +146,19 @@ def test_a_node_says_which_states_it_keeps_and_may_be_told_otherwise_at_each_sta
     ):
         with running_node(tmp_path, "--full-node", *words) as lines:
             assert [line.partition("states")[2].strip() for line in lines if "states" in line] == [expected]
+
+
+def test_nodes_that_know_nobody_are_brought_together_by_their_operator(tmp_path: Path) -> None:
+    ports = free_port(), free_port()
+    nobody = "--bootnode=127.0.0.1:1"
+    with (
+        running_node(tmp_path, "--validator=alice", f"--rpc-port={ports[0]}", nobody),
+        running_node(tmp_path, "--full-node", f"--rpc-port={ports[1]}", nobody),
+    ):
+        (address,) = ask(ports[0], "system_localListenAddresses").json()["result"]
+        peer = ask(ports[0], "system_localPeerId").json()["result"]
+        assert ask(ports[1], "system_addReservedPeer", address).json()["result"] is None
+        deadline = time.monotonic() + SECONDS_MAX
+        while not (found := ask(ports[1], "system_peers").json()["result"]):
+            assert time.monotonic() < deadline
+        assert [each["peerId"] for each in found] == ask(ports[1], "system_reservedPeers").json()["result"] == [peer]

@@ -7,9 +7,11 @@ import logging
 import pytest
 import trio
 
+from chain.net.dialer import Bootnode
 from chain.net.errors import PeerUnavailable, PortInUse
-from chain.net.messages import GetBlocks, Role
+from chain.net.messages import GetBlocks, Refusal, Refused, Role
 from chain.net.network import Network
+from chain.net.reserved import RESERVED_MAX, TooManyReserved
 from tests.net.kit import (
     ALICE,
     BOB,
@@ -245,3 +247,53 @@ async def test_a_fault_in_the_handler_costs_one_connection_and_no_more(caplog: p
         await alice.until(lambda: alice.frames == [(CHARLIE.public, b"vote")])
         assert "our own mistake" in caplog.text
         await bob.until(lambda: bob.connected.count(ALICE.public) == 2)
+
+
+async def test_a_reserved_node_is_found_again_after_it_was_away_until_it_is_released() -> None:
+    alice, bob = Node(), Node()
+    async with arena() as nursery:
+        first, second = await start(nursery, ALICE, alice), await start(nursery, BOB, bob)
+        first.network.reserve(Bootnode(HOST, second.port, BOB.public))
+        assert first.network.reserved() == [BOB.public]
+        await until_peers(first, 1)
+        second.scope.cancel()
+        await until_peers(first, 0)
+        again = await start(nursery, BOB, Node(), port=second.port)
+        await until_peers(first, 1)
+        assert first.network.release(BOB.public)
+        assert not first.network.release(BOB.public)
+        assert first.network.reserved() == []
+        await until_peers(first, 0)
+        await until_peers(again, 0)
+
+
+async def test_a_node_is_reserved_once_and_not_without_bound() -> None:
+    async with arena() as nursery:
+        node = (await start(nursery, ALICE, Node())).network
+        for number in range(RESERVED_MAX):
+            node.reserve(Bootnode(HOST, 1, bytes([number]) * 32))
+        node.reserve(Bootnode(HOST, 2, bytes(32)))
+        with pytest.raises(TooManyReserved, match=f"{RESERVED_MAX} nodes are reserved"):
+            node.reserve(Bootnode(HOST, 1, b"\xff" * 32))
+        assert len(node.reserved()) == RESERVED_MAX
+
+
+async def test_a_reserved_node_that_dials_us_has_a_place_that_strangers_cannot_take(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("chain.net.network.PEERS_MAX", 2)
+    monkeypatch.setattr("chain.net.network.PEERS_DIALLED_RESERVED", 1)
+    async with arena() as nursery:
+        first = await start(nursery, ALICE, Node())
+        first.network.reserve(Bootnode(HOST, 1, BOB.public))
+        stranger = await dial(DAVE, first.port)
+        await until_peers(first, 1)
+        other = await dial(CHARLIE, first.port)
+        message = await receive(other)
+        assert isinstance(message, Refused)
+        assert message.code is Refusal.FULL
+        reserved = await dial(BOB, first.port)
+        await until_peers(first, 2)
+        assert {peer.id for peer in first.network.peers()} == {DAVE.public, BOB.public}
+        for connection in (stranger, other, reserved):
+            await trio.aclose_forcefully(connection.stream)

@@ -14,6 +14,7 @@ import trio
 from chain.blobs import BlobStore
 from chain.departures import Departures
 from chain.ledger import HISTORY, ExecutedBlock, Ledger
+from chain.net.reserved import RESERVED_MAX, TooManyReserved
 from chain.pool import Pool
 from chain.primitives import bls, ss58
 from chain.primitives.hashing import Hash, blake2_256
@@ -106,11 +107,12 @@ class MiniNode:
     )
     node_roles: Sequence[str] = ("Authority",)
     local_identity: bytes = KEYS.node.public
-    listen_addresses: Sequence[str] = ("127.0.0.1:30333",)
+    listen_addresses: Sequence[tuple[str, int]] = (("127.0.0.1", 30333),)
     is_syncing: bool = False
     seals_at_once: bool = True
     peer_list: list[Peer] = field(default_factory=list)
     peer_blobs: dict[Hash, bytes] = field(default_factory=dict)
+    reserved: dict[bytes, tuple[str, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.departures = Departures()
@@ -120,6 +122,17 @@ class MiniNode:
 
     def peers(self) -> Sequence[Peer]:
         return self.peer_list
+
+    def reserve_peer(self, host: str, port: int, identity: bytes) -> None:
+        if len(self.reserved) >= RESERVED_MAX:
+            raise TooManyReserved("too many")
+        self.reserved[identity] = host, port
+
+    def release_peer(self, identity: bytes) -> bool:
+        return self.reserved.pop(identity, None) is not None
+
+    def reserved_peers(self) -> Sequence[bytes]:
+        return sorted(self.reserved)
 
     def consensus_state(self) -> GadgetState | None:
         primary = self.validators(self.ledger.head.height + 1).primary(0, 0).account

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,14 @@ import httpx
 import pytest
 import trio
 
+from chain.net.reserved import RESERVED_MAX
 from chain.primitives import bls
 from chain.primitives.hashing import blake2_256, storage_prefix
 from chain.rpc import methods_state
 from chain.rpc.access import Access, RpcMethods
 from chain.rpc.client import Client
 from chain.rpc.errors import Code
+from chain.rpc.multiaddr import NodeAddress
 from tests.rpc.kit import ALICE, KEYS, served
 from tests.rpc.test_client import transfer_raw
 from tests.rpc.test_server import ask, call, refusal, websocket
@@ -24,7 +27,8 @@ NUMBER = "0x" + storage_prefix("System", "Number").hex()
 UNSAFE = (
     *("author_hasKey", "author_hasSessionKeys", "author_removeExtrinsic"),
     *("state_getPairs", "state_queryStorage"),
-    "system_peers",
+    *("system_peers", "system_addReservedPeer", "system_removeReservedPeer"),
+    *("system_addLogFilter", "system_resetLogFilter"),
 )
 
 
@@ -173,3 +177,55 @@ async def test_state_calls_run_against_the_block_asked_for_and_say_when_they_can
         )
         unknown = await refusal(it, method, *given, "0x" + "ab" * 32)
         assert (unknown["code"], unknown["message"]) == (Code.STATE_CLIENT, "Client error: UnknownBlock")
+
+
+async def test_a_peer_is_reserved_by_the_address_that_its_own_node_tells(tmp_path: Path) -> None:
+    async with served(tmp_path) as it:
+        (own,) = await ask(it, "system_localListenAddresses")
+        assert own == f"/ip4/127.0.0.1/tcp/30333/p2p/{await ask(it, 'system_localPeerId')}"
+        assert "another node's" in (await refusal(it, "system_addReservedPeer", own))["data"]
+        peer = "ab" * 32
+        for address in (f"/ip6/2001:db8::1/tcp/30333/p2p/{peer}", f"/dns/node-1.example.org/tcp/1/p2p/{peer}"):
+            assert await ask(it, "system_addReservedPeer", address) is None
+            assert await ask(it, "system_reservedPeers") == [peer]
+        assert it.node.reserved == {b"\xab" * 32: ("node-1.example.org", 1)}
+        assert await ask(it, "system_removeReservedPeer", peer) is None
+        assert "system_reservedPeers" in (await refusal(it, "system_removeReservedPeer", peer))["data"]
+        for number in range(RESERVED_MAX):
+            await ask(it, "system_addReservedPeer", f"/ip4/192.0.2.1/tcp/1/p2p/{number:064x}")
+        error = await refusal(it, "system_addReservedPeer", f"/ip4/192.0.2.1/tcp/1/p2p/{peer}")
+        assert error["message"] == "Too many reserved peers"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "192.0.2.1:30333", "/ip4/192.0.2.1/tcp/30333", "/ip4/192.0.2.1/tcp/30333/p2p/"),
+        *(f"/ip4/192.0.2.1/tcp/30333/p2p/{'AB' * 32}", f"/ip4/192.0.2.1/tcp/30333/p2p/{'ab' * 32}/"),
+        *(f"/ip4/::1/tcp/1/p2p/{'ab' * 32}", f"/ip6/192.0.2.1/tcp/1/p2p/{'ab' * 32}"),
+        *(f"/ip4/192.0.2.1/tcp/0/p2p/{'ab' * 32}", f"/ip4/192.0.2.1/tcp/65536/p2p/{'ab' * 32}"),
+        *(f"/ip4/192.0.2.1/udp/1/p2p/{'ab' * 32}", f"/dns/-bad/tcp/1/p2p/{'ab' * 32}", f"/dns//tcp/1/p2p/{'ab' * 32}"),
+        *(f"/ip4/192.0.2.1/tcp/\u0661/p2p/{'ab' * 32}", f"/ip4/192.0.2.1/tcp/1/p2p/{'ab' * 32}\n"),
+    ],
+)
+def test_what_is_no_nodes_address_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="an address such as /ip4/"):
+        NodeAddress.parse(text)
+
+
+async def test_logs_are_turned_up_and_back_while_the_node_runs(tmp_path: Path) -> None:
+    network, rpc = logging.getLogger("potchain.net"), logging.getLogger("potchain.rpc")
+    before = [network.getEffectiveLevel(), rpc.getEffectiveLevel()]
+    async with served(tmp_path) as it:
+        try:
+            assert await ask(it, "system_addLogFilter", "potchain.net=debug, potchain.rpc=off") is None
+            assert (network.isEnabledFor(logging.DEBUG), rpc.isEnabledFor(logging.CRITICAL)) == (True, False)
+            await ask(it, "system_addLogFilter", "error,potchain.rpc=info")
+            assert (logging.getLogger("potchain").level, rpc.level) == (logging.ERROR, logging.INFO)
+            for wrong in ("", "loud", "potchain.net", "potchain.net=", "asyncio=debug", "potchain.nothing=info", ","):
+                error = await refusal(it, "system_addLogFilter", wrong)
+                assert (error["code"], "potchain.net" in error["data"]) == (Code.INVALID_PARAMS, True)
+            assert rpc.level == logging.INFO
+        finally:
+            assert await ask(it, "system_resetLogFilter") is None
+    assert [network.getEffectiveLevel(), rpc.getEffectiveLevel()] == before
