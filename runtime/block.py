@@ -82,7 +82,9 @@ class BlockBuilder(Generic[V]):
         height: int,
         parent_hash: Hash,
         digest: Sequence[DigestLog],
+        initialize: bool = True,
     ) -> None:
+        """`initialize=False` leaves out what the block itself would do and carry, which takes its proposer's keys."""
         self.overlay = Overlay(state)
         self.log = EventLog()
         self.modules: V = runtime.over(self.overlay, self.log)
@@ -97,11 +99,13 @@ class BlockBuilder(Generic[V]):
             raise InvalidBlock(f"expected block {previous + 1} on a state at height {previous}, got block {height}")
         self._system.begin_block(height, parent_hash, digest)
         self._environment = Environment(height, parent_hash, self._system.genesis_hash())
-        for module in self.modules.modules:
-            self.meter.add_mandatory(module.on_initialize())
-        self._required: tuple[Module, ...] = tuple(
-            module for module in self.modules.modules if module.inherent is not None and module.inherent_required()
-        )
+        self._required: tuple[Module, ...] = ()
+        if initialize:
+            for module in self.modules.modules:
+                self.meter.add_mandatory(module.on_initialize())
+            self._required = tuple(
+                module for module in self.modules.modules if module.inherent is not None and module.inherent_required()
+            )
 
     @property
     def height(self) -> int:

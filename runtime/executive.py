@@ -12,7 +12,7 @@ from chain.primitives.hashing import Hash
 from chain.primitives.scale import AccountId, encode, u32
 from chain.primitives.types import Header
 from runtime import api
-from runtime.block import BlockBuilder, DigestLog
+from runtime.block import Applied, BlockBuilder, DigestLog
 from runtime.block import Executed as Executed
 from runtime.composition import Runtime, View
 from runtime.extensions import (
@@ -128,6 +128,21 @@ class Executive:
             tip=signed.tip,
             weight=call.dispatch_info.weight,
         )
+
+    def dry_run(self, state: BlockState, raw: bytes) -> Applied:
+        """What would come of a transaction that is included next on this state, as Substrate's `system_dryRun` has it:
+        alone, and without what its block does at its own beginning. InvalidTransaction: it cannot be."""
+        parent = state.header
+        builder = BlockBuilder(
+            self.runtime,
+            self._memo,
+            state,
+            height=parent.height + 1,
+            parent_hash=parent.hash,
+            digest=(),
+            initialize=False,
+        )
+        return builder.apply(raw)
 
     def query_info(self, state: StateReader, raw: bytes, length: int | None = None) -> RuntimeDispatchInfo:
         """What including an extrinsic would cost; a wallet asks with a signature of any bytes, or with another length.

@@ -6,14 +6,16 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated, Any
 
 from chain.net.reserved import TooManyReserved
-from chain.primitives.scale import U32
+from chain.primitives.scale import U32, encode
 from chain.rpc import log_filter
 from chain.rpc.backend import Backend
 from chain.rpc.context import Context, hexed
 from chain.rpc.errors import Code, RpcError
 from chain.rpc.multiaddr import NodeAddress
-from chain.rpc.params import AccountParam, Hex, WrongParameter
+from chain.rpc.params import AccountParam, BlockHash, Hex, HexBytes, WrongParameter
 from chain.rpc.registry import Registry
+from runtime.faults import DispatchFault
+from runtime.types import InvalidTransaction, UnknownTransaction
 
 registry = Registry()
 
@@ -165,6 +167,21 @@ def system_reset_log_filter(context: Context) -> None:
     """Log as at the start."""
     del context
     log_filter.reset()
+
+
+@registry.thread("system_dryRun", "system_dryRunAt", unsafe=True)
+def system_dry_run(context: Context, extrinsic: HexBytes, at: BlockHash | None = None) -> str:
+    """What would come of an extrinsic after a block: Substrate's `ApplyExtrinsicResult`."""
+    with context.state(at) as state:
+        try:
+            applied = context.backend.executive.dry_run(state, extrinsic)
+        except UnknownTransaction as error:
+            return hexed(bytes((1, 1, error.reason)))
+        except InvalidTransaction as error:
+            return hexed(bytes((1, 0, error.reason)))
+    if applied.error is None:
+        return hexed(bytes((0, 0)))
+    return hexed(bytes((0, 1)) + encode(DispatchFault, context.runtime.fault_of(applied.error)))
 
 
 @registry.sync("system_syncState")

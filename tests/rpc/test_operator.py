@@ -10,16 +10,20 @@ from typing import Any
 import httpx
 import pytest
 import trio
+import trio.testing
 
 from chain.net.reserved import RESERVED_MAX
-from chain.primitives import bls
+from chain.primitives import bls, ss58
 from chain.primitives.hashing import blake2_256, storage_prefix
+from chain.primitives.scale import encode
 from chain.rpc import methods_state
 from chain.rpc.access import Access, RpcMethods
 from chain.rpc.client import Client
 from chain.rpc.errors import Code
 from chain.rpc.multiaddr import NodeAddress
-from tests.rpc.kit import ALICE, KEYS, served
+from runtime.faults import DispatchFault
+from runtime.potchain import RUNTIME
+from tests.rpc.kit import ALICE, KEYS, POT, served
 from tests.rpc.test_client import transfer_raw
 from tests.rpc.test_server import ask, call, refusal, websocket
 
@@ -28,7 +32,7 @@ UNSAFE = (
     *("author_hasKey", "author_hasSessionKeys", "author_removeExtrinsic"),
     *("state_getPairs", "state_queryStorage"),
     *("system_peers", "system_addReservedPeer", "system_removeReservedPeer"),
-    *("system_addLogFilter", "system_resetLogFilter"),
+    *("system_addLogFilter", "system_resetLogFilter", "system_dryRun", "system_dryRunAt"),
 )
 
 
@@ -152,6 +156,7 @@ STATE_CALLS: dict[str, tuple[object, ...]] = {
     "state_call": ("Core_version", "0x"),
     "payment_queryInfo": ("TRANSFER",),
     "payment_queryFeeDetails": ("TRANSFER",),
+    "system_dryRun": ("TRANSFER",),
 }
 
 
@@ -168,7 +173,7 @@ async def test_state_calls_run_against_the_block_asked_for_and_say_when_they_can
         headers.append(await it.node.seal())
         kept = {header.height: await ask(it, method, *given, "0x" + header.hash.hex()) for header in headers[1:]}
         assert await ask(it, method, *given) == kept[4]
-        if method in ("state_getStorage", "state_queryStorageAt", "state_getReadProof"):
+        if method in ("state_getStorage", "state_queryStorageAt", "state_getReadProof", "system_dryRun"):
             assert kept[3] != kept[4]
         discarded = await refusal(it, method, *given, "0x" + headers[0].hash.hex())
         assert (discarded["code"], discarded["message"]) == (
@@ -229,3 +234,26 @@ async def test_logs_are_turned_up_and_back_while_the_node_runs(tmp_path: Path) -
         finally:
             assert await ask(it, "system_resetLogFilter") is None
     assert [network.getEffectiveLevel(), rpc.getEffectiveLevel()] == before
+
+
+async def test_a_dry_run_says_what_would_come_of_a_transaction_and_changes_nothing(tmp_path: Path) -> None:
+    async with served(tmp_path) as it:
+        await it.node.seal()
+        before = (it.node.ledger.head, await ask(it, "system_accountNextIndex", ss58.encode(ALICE.public)))
+        assert await ask(it, "system_dryRun", transfer_raw(it, 0)) == "0x0000"
+        failed = await ask(it, "system_dryRun", transfer_raw(it, 0, value=10**9 * POT))
+        with it.node.ledger.state() as state:
+            error = it.node.executive.dry_run(state, bytes.fromhex(transfer_raw(it, 0, value=10**9 * POT)[2:])).error
+        assert error is not None
+        assert failed == "0x0001" + encode(DispatchFault, RUNTIME.fault_of(error)).hex()
+        assert await ask(it, "system_dryRun", transfer_raw(it, 1)) == "0x010002", "too early"
+        assert await ask(it, "system_dryRun", "0x00") == "0x010000", "no call"
+        assert (it.node.ledger.head, it.node.pool.everything()) == (before[0], [])
+        await ask(it, "author_submitExtrinsic", transfer_raw(it, 0, value=POT))
+        with trio.fail_after(5):
+            while it.node.ledger.head == before[0]:
+                await trio.testing.wait_all_tasks_blocked(0.001)
+        assert await ask(it, "system_dryRun", transfer_raw(it, 0)) == "0x010003", "its nonce is used now"
+        at = "0x" + before[0].hash.hex()
+        assert await ask(it, "system_dryRunAt", transfer_raw(it, 0), at) == "0x0000", "and was not then"
+        assert before[1] == 0
