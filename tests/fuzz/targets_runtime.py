@@ -12,7 +12,7 @@ from random import Random
 from typing import Any
 
 from chain.primitives.keys import Keypair
-from chain.primitives.scale import Codec, ScaleError, Struct, Tuple, Vec, compact_decode, compact_encode
+from chain.primitives.scale import U8, Codec, ScaleError, Struct, Tuple, Vec, compact_decode, compact_encode
 from chain.primitives.types import (
     ExtrinsicSignature,
     Id,
@@ -124,7 +124,7 @@ def _some_api_call(rng: Random) -> bytes:
 # --- calls ---------------------------------------------------------------------------------------------------------
 
 _ORIGINS: tuple[Keypair | Origin, ...] = (ALICE, BOB, EVE, Origin.root(), Origin.none())
-_CALLS = Vec(CALL)
+_CALLS = Vec(Tuple(U8, CALL))
 
 
 @cache
@@ -132,8 +132,10 @@ def _inherents() -> list[bytes]:
     return chain().begin().inherents(chain().inherent_data(chain().seal()))
 
 
-# With them root may write whatever it likes: no invariant can hold, nor any module work, after that.
+# With them root may write whatever it likes: no module can work after that.
 _UNCHECKED = ("system.set_storage", "system.kill_storage", "system.kill_prefix")
+# With this one it takes what modules have reserved: they work on, and the sums do not add up.
+_UNBALANCED = ("balances.force_unreserve",)
 
 
 def _all_calls(value: Any) -> Iterator[Call]:
@@ -149,15 +151,15 @@ def _all_calls(value: Any) -> Iterator[Call]:
 
 def _calls(data: bytes) -> None:
     """Make calls one after the other in a block of their own and end it; then the modules' invariants must hold."""
-    if not data:
-        raise ScaleError("no origin")
-    origin, calls = _ORIGINS[data[0] % len(_ORIGINS)], _CALLS.decode(data[1:])
-    if any(call.path in _UNCHECKED for call in _all_calls(calls)):
-        raise ScaleError("no invariants")
+    calls = _CALLS.decode(data)
+    paths = {call.path for call in _all_calls(calls)}
+    if not paths.isdisjoint(_UNCHECKED):
+        raise ScaleError("nothing is known of such a state")
     builder = chain().begin()
     for raw in _inherents():
         builder.apply(raw)
-    for call in calls:
+    for number, call in calls:
+        origin = _ORIGINS[number % len(_ORIGINS)]
         with suppress(DispatchError, InvalidTransaction):
             if isinstance(origin, Origin):
                 builder.modules.dispatch(call, origin)
@@ -165,8 +167,9 @@ def _calls(data: bytes) -> None:
                 nonce = builder.modules.module(System).account[origin.public].nonce
                 builder.apply(_signed(origin, CALL.encode(call), nonce))
     builder.finish()
-    for module in builder.modules.modules:
-        module.check()
+    if paths.isdisjoint(_UNBALANCED):
+        for module in builder.modules.modules:
+            module.check()
 
 
 def _alike(rng: Random, call: Any) -> Any:
@@ -183,8 +186,8 @@ def _alike(rng: Random, call: Any) -> Any:
 
 
 def _some_calls(rng: Random) -> bytes:
-    calls = [_alike(rng, sample(CALL, rng)) for _ in range(rng.randint(1, 4))]
-    return bytes((rng.randrange(len(_ORIGINS)),)) + _CALLS.encode(calls)
+    calls = [_alike(rng, sample(CALL, rng)) for _ in range(rng.randint(1, 5))]
+    return _CALLS.encode([(rng.randrange(len(_ORIGINS)), call) for call in calls])
 
 
 TARGETS = (
