@@ -102,9 +102,10 @@ class Dispatcher:
             case Async():
                 return await method.call(self._context, *bind(method.parameters, request.params))
             case Subscription():
-                return await _session(session, request).subscribe(
-                    method.terms, partial(method.open, self._context, *bind(method.parameters, request.params))
-                )
+                arguments = bind(method.parameters, request.params)
+                held_bytes = sum(len(argument) for argument in arguments if isinstance(argument, bytes))
+                opener = partial(method.open, self._context, *arguments)
+                return await _session(session, request).subscribe(method.terms, opener, held_bytes)
             case Unsubscribe():
                 given = request.params if isinstance(request.params, list) else list(request.params.values())
                 found = _session(session, request).unsubscribe(method.notification, given[0] if given else None)

@@ -27,11 +27,18 @@ PINNED_MAX: Final = 256
 INITIAL_BLOCKS_MAX: Final = 16
 # The specification wants 16 at least, where each storage query counts; a wallet asks for its accounts at once.
 OPERATIONS_MAX: Final = 64
+# A call counts once more for each of these, so that what waits for a thread is a mebibyte at most, or one larger call.
+ARGUMENT_BYTES_PER_SLOT: Final = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Body:
     """Fetch a block's extrinsics."""
+
+    @property
+    def slots(self) -> int:
+        """How many operations it counts as."""
+        return 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +48,22 @@ class Call:
     function: str
     arguments: bytes
 
+    @property
+    def slots(self) -> int:
+        """How many operations it counts as."""
+        return min(1 + len(self.arguments) // ARGUMENT_BYTES_PER_SLOT, OPERATIONS_MAX)
+
 
 @dataclass(frozen=True, slots=True)
 class Storage:
     """Look up storage; `queries` are those that are not answered yet."""
 
     queries: tuple[Query, ...]
+
+    @property
+    def slots(self) -> int:
+        """How many operations it counts as."""
+        return max(1, len(self.queries))
 
 
 Work = Body | Call | Storage
@@ -149,11 +166,10 @@ class Follow:
         if isinstance(work, Call) and self._runtime is None:
             reason = "expected a subscription that was started with withRuntime = true"
             raise RpcError(Code.FOLLOWS_NO_RUNTIME, "The subscription was started without the runtime", reason)
-        slots = max(1, len(work.queries)) if isinstance(work, Storage) else 1
-        if self.free_slots < slots:
+        if self.free_slots < work.slots:
             return None
         self._operations_started += 1
-        operation = Operation(str(self._operations_started), block, work, slots)
+        operation = Operation(str(self._operations_started), block, work, work.slots)
         self._operations[operation.id] = operation
         return operation
 

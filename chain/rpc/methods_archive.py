@@ -33,11 +33,6 @@ registry = Registry()
 
 # Of one connection at a time: each takes its turns for a reading thread.
 STORAGES_MAX = 16
-FULL = RpcError(
-    Code.TOO_MANY_SUBSCRIPTIONS,
-    "Too many subscriptions of this kind on the connection",
-    f"this connection has {STORAGES_MAX}, the most that it may have: wait for one to end",
-)
 # Reading them takes a few milliseconds of the loop.
 QUERIES_MAX = 1000
 StorageQueries = Annotated[Queries, QueriesDecoder(QUERIES_MAX, starts=True)]
@@ -87,6 +82,14 @@ def archive_v1_call(
         return {"success": False, "error": str(error)}
 
 
+def _full() -> RpcError:
+    return RpcError(
+        Code.TOO_MANY_SUBSCRIPTIONS,
+        "Too many subscriptions of this kind on the connection",
+        f"this connection has {STORAGES_MAX}, the most that it may have: wait for one to end",
+    )
+
+
 def _nothing(ended: bool) -> None:
     del ended
 
@@ -96,7 +99,7 @@ def _nothing(ended: bool) -> None:
     ends=("archive_v1_stopStorage",),
     notification="archive_v1_storageEvent",
     most=STORAGES_MAX,
-    full=FULL,
+    full=_full,
     patient=True,
     ended=_nothing,
 )
@@ -118,7 +121,7 @@ async def archive_v1_storage(
     ends=("archive_v1_stopStorageDiff",),
     notification="archive_v1_storageDiffEvent",
     most=STORAGES_MAX,
-    full=FULL,
+    full=_full,
     patient=True,
     ended=_nothing,
 )

@@ -32,7 +32,7 @@ from chain.rpc.follow import (
     Work,
 )
 from chain.rpc.methods_state import runtime_call, version_json
-from chain.rpc.params import BlockHash, CallArguments, HexBytes, OneOrMore
+from chain.rpc.params import BlockHash, CallArguments, HexBytes, OneOrMore, quote
 from chain.rpc.protocol import Encoded, encode
 from chain.rpc.queries import Queries, QueriesDecoder, Query, in_state, read_page
 from chain.rpc.registry import Dialogue, Registry
@@ -44,11 +44,6 @@ registry = Registry()
 
 # The specification wants two; Substrate grants four.
 FOLLOWS_MAX = 4
-FULL = RpcError(
-    Code.TOO_MANY_FOLLOWS,
-    "Maximum number of chainHead_follow has been reached",
-    f"this connection has {FOLLOWS_MAX}, the most that it may have: end one with chainHead_v1_unfollow",
-)
 LIMIT_REACHED = {"result": "limitReached"}
 
 PinnedHashes = Annotated[list[bytes], OneOrMore(PINNED_MAX)]
@@ -59,7 +54,9 @@ StorageQueries = Annotated[Queries, QueriesDecoder(OPERATIONS_MAX, counts_rest=T
 class Following(Dialogue):
     """One open follow: the events that go to its client."""
 
-    def __init__(self, context: Context, receiver: Receiver[Header], newest: Sequence[Header], runtime: Event | None):
+    def __init__(
+        self, context: Context, receiver: Receiver[Header], newest: Sequence[Header], runtime: Event | None
+    ) -> None:
         self.follow = Follow(runtime)
         self._context = context
         self._receiver = receiver
@@ -108,7 +105,8 @@ def _perform(context: Context, operation: Operation) -> tuple[list[Encoded], tup
     except RpcError as error:
         said = [operation.event("operationError", error=str(error.data))]
     except Exception as error:
-        log.exception("%s failed: this is a bug in the node, not in the request", operation.work)
+        what = quote(operation.work.function) if isinstance(operation.work, Call) else type(operation.work).__name__
+        log.exception("%s failed: this is a bug in the node, not in the request", what)
         said = [operation.event("operationError", error=f"{type(error).__name__}: see the node's log")]
     return [Encoded(encode(event)) for event in said], left
 
@@ -135,6 +133,14 @@ def _results(context: Context, operation: Operation) -> tuple[list[Event], tuple
             assert_never(operation.work)
 
 
+def _full() -> RpcError:
+    return RpcError(
+        Code.TOO_MANY_FOLLOWS,
+        "Maximum number of chainHead_follow has been reached",
+        f"this connection has {FOLLOWS_MAX}, the most that it may have: end one with chainHead_v1_unfollow",
+    )
+
+
 def _nothing(ended: bool) -> None:
     """What the methods that end something answer, whether there was anything to end or not."""
     del ended
@@ -145,7 +151,7 @@ def _nothing(ended: bool) -> None:
     ends=("chainHead_v1_unfollow",),
     notification="chainHead_v1_followEvent",
     most=FOLLOWS_MAX,
-    full=FULL,
+    full=_full,
     patient=True,
     ended=_nothing,
 )

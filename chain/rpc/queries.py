@@ -17,8 +17,8 @@ from chain.rpc.params import Hex, WrongParameter
 
 # Reading one key of an older state climbs a tree: a page takes some ten milliseconds of a thread.
 PAGE_ITEMS_MAX = 256
-# Characters of hex: some large values, or a page of small ones. One item alone always fits.
-PAGE_BYTES_MAX = 512 * 1024
+# Of keys and values that are read. As hex, half a megabyte; one item alone always fits.
+PAGE_BYTES_MAX = 256 * 1024
 
 Item = dict[str, str]
 
@@ -57,7 +57,8 @@ class Query:
         return {"value": hexed(value)}
 
 
-Answers = Callable[[Query], Iterator[tuple[bytes, Item]]]
+# Keys in ascending order, each with what is said about it and how many bytes were read to say it.
+Answers = Callable[[Query], Iterator[tuple[bytes, Item, int]]]
 
 
 def read_page(answers: Answers, queries: Sequence[Query]) -> tuple[list[Item], list[Query]]:
@@ -66,8 +67,8 @@ def read_page(answers: Answers, queries: Sequence[Query]) -> tuple[list[Item], l
     size = 0
     for position, query in enumerate(queries):
         after = query.after
-        for key, item in answers(query):
-            size += sum(map(len, item.values()))
+        for key, item, read in answers(query):
+            size += read
             if items and (len(items) >= PAGE_ITEMS_MAX or size > PAGE_BYTES_MAX):
                 return items, [replace(query, after=after), *queries[position + 1 :]]
             items.append(item)
@@ -76,18 +77,18 @@ def read_page(answers: Answers, queries: Sequence[Query]) -> tuple[list[Item], l
 
 
 def in_state(state: LedgerState) -> Answers:
-    """What is found in a state: keys, each with what is said about it."""
+    """What is found in a state."""
 
-    def answers(query: Query) -> Iterator[tuple[bytes, Item]]:
+    def answers(query: Query) -> Iterator[tuple[bytes, Item, int]]:
         if query.kind is Kind.CLOSEST_DESCENDANT_MERKLE_VALUE:
             found = state.closest_hash(query.key)
             if found is not None:
-                yield query.key, {"key": hexed(query.key), query.kind: hexed(found)}
+                yield query.key, {"key": hexed(query.key), query.kind: hexed(found)}, len(found)
             return
         for key in state.keys(query.key, query.after) if query.iterates else (query.key,):
             value = state.get(key)
             if value is not None:
-                yield key, {"key": hexed(key), **query.told(value)}
+                yield key, {"key": hexed(key), **query.told(value)}, len(key) + len(value)
 
     return answers
 
@@ -95,12 +96,13 @@ def in_state(state: LedgerState) -> Answers:
 def between_states(old: LedgerState, new: LedgerState) -> Answers:
     """What differs between two states; of a value that is gone, what it was."""
 
-    def answers(query: Query) -> Iterator[tuple[bytes, Item]]:
+    def answers(query: Query) -> Iterator[tuple[bytes, Item, int]]:
         for key, before, now in new.changes_since(old, query.key, query.after):
             value = before if now is None else now
             assert value is not None, "a key that is in neither state does not differ"
             how = "deleted" if now is None else "added" if before is None else "modified"
-            yield key, {"key": hexed(key), **query.told(value), "type": how}
+            read = len(key) + len(before or b"") + len(now or b"")
+            yield key, {"key": hexed(key), **query.told(value), "type": how}, read
 
     return answers
 

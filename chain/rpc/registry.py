@@ -72,14 +72,14 @@ class Async:
 class Terms:
     """On which a connection has subscriptions of one kind; `notification` is the method name that items go out under.
 
-    It may have `most` of them (None: as many as of all kinds together), and is answered `full`, an error or null, when
-    it wants one more. A `patient` one waits for a slow reader, any other costs it the connection: what is patient must
-    be able to wait.
+    It may have `most` of them (None: as many as of all kinds together), and is answered `full` when it wants one more:
+    null, or an error, made anew each time, since one that is raised again and again collects what raised it. A
+    `patient` one waits for a slow reader, any other costs it the connection: what is patient must be able to wait.
     """
 
     notification: str
     most: int | None = None
-    full: RpcError | None = None
+    full: Callable[[], RpcError] | None = None
     patient: bool = False
 
 
@@ -136,7 +136,7 @@ class Registry:
         ends: tuple[str, ...],
         notification: str,
         most: int | None = None,
-        full: RpcError | None = None,
+        full: Callable[[], RpcError] | None = None,
         patient: bool = False,
         ended: Callable[[bool], object] = bool,
     ) -> Callable[[Handler], Handler]:

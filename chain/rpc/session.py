@@ -63,6 +63,10 @@ class Outbox:
             await self._room.wait()
         self.push(text)
 
+    def hold(self, count: int) -> None:
+        """So many bytes more are in memory for the client, or fewer, beside what waits here."""
+        self._share.grow(count)
+
     async def next(self) -> str:
         """The next text to send; asking for it says that the one before was taken."""
         self._share.grow(-self._sending)
@@ -117,12 +121,15 @@ class Session:
         self.slow = "too much waits unread here while others wait for memory"
         self._nursery.cancel_scope.cancel()
 
-    async def subscribe(self, terms: Terms, opener: Opener) -> str | None:
-        """Open a subscription; its id, or None where the terms say so. Raises `RpcError` when it is refused."""
+    async def subscribe(self, terms: Terms, opener: Opener, held_bytes: int) -> str | None:
+        """Open a subscription, which holds so much of its request; its id, or None where the terms say so.
+
+        Raises `RpcError` when it is refused.
+        """
         if terms.most is not None and self._count(terms) >= terms.most:
             if terms.full is None:
                 return None
-            raise terms.full
+            raise terms.full()
         if len(self._open) >= self._limits.subscriptions_max:
             reason = f"this connection has {len(self._open)}, at most {self._limits.subscriptions_max}: end some first"
             raise RpcError(Code.TOO_MANY_SUBSCRIPTIONS, "Too many subscriptions on the connection", reason)
@@ -132,7 +139,7 @@ class Session:
             )
             raise RpcError(Code.TOO_MANY_SUBSCRIPTIONS, "Too many subscriptions", reason)
         number = secrets.token_urlsafe(12)
-        refused = await self._nursery.start(self._run, number, terms, opener)
+        refused = await self._nursery.start(self._run, number, terms, opener, held_bytes)
         if refused is not None:
             raise refused
         return number
@@ -164,11 +171,13 @@ class Session:
         number: str,
         terms: Terms,
         opener: Opener,
+        held_bytes: int,
         task_status: trio.TaskStatus[RpcError | None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         started = False
         here = self._open[number] = _Open(terms)
         self._places.taken += 1
+        self._outbox.hold(held_bytes)
         try:
             with here.scope:
                 async with opener() as items, aclosing(items):
@@ -192,5 +201,6 @@ class Session:
             self.slow = f"slow subscriber: {error}"
             self._nursery.cancel_scope.cancel()
         finally:
+            self._outbox.hold(-held_bytes)
             self._places.taken -= 1
             self._open.pop(number, None)

@@ -13,7 +13,17 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from chain.primitives.hashing import Hash
 from chain.primitives.types import Header
 from chain.rpc.errors import Code, RpcError
-from chain.rpc.follow import OPERATIONS_MAX, PINNED_MAX, Body, Call, Follow, Operation, Storage, Work
+from chain.rpc.follow import (
+    ARGUMENT_BYTES_PER_SLOT,
+    OPERATIONS_MAX,
+    PINNED_MAX,
+    Body,
+    Call,
+    Follow,
+    Operation,
+    Storage,
+    Work,
+)
 from chain.rpc.queries import Kind, Query
 
 DESCENDANTS = Query(b"", Kind.DESCENDANTS_VALUES)
@@ -59,6 +69,21 @@ def test_a_client_that_unpins_follows_for_ever_whatever_is_pruned() -> None:
         follow.unpin([old.hash])
         assert refusal(follow.unpin, [old.hash]) == Code.NOT_PINNED
     assert follow.pinned(headers[-1].hash) is headers[-1]
+
+
+def test_a_call_counts_for_the_memory_that_it_takes_until_its_turn() -> None:
+    (genesis,) = chain(1)
+    follow = Follow({})
+    follow.begin([genesis])
+    large = Call("", bytes(ARGUMENT_BYTES_PER_SLOT * OPERATIONS_MAX // 2))
+    assert follow.start(genesis.hash, large) is not None
+    assert follow.start(genesis.hash, large) is None
+    assert follow.start(genesis.hash, Call("", bytes(ARGUMENT_BYTES_PER_SLOT))) is not None
+    follow.abandon("1")
+    follow.abandon("2")
+    largest = Call("", bytes(2 * ARGUMENT_BYTES_PER_SLOT * OPERATIONS_MAX))
+    assert follow.start(genesis.hash, largest) is not None  # Alone, any that a request can carry.
+    assert follow.start(genesis.hash, Body()) is None
 
 
 def test_operations_take_turns() -> None:

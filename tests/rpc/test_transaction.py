@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 import trio
+from trio_websocket import ConnectionClosed
 
 from chain.primitives.hashing import blake2_256
 from chain.primitives.keys import Keypair
 from chain.primitives.types import Mortal, sign_extrinsic
 from chain.rpc.errors import Code
 from chain.rpc.methods_transaction import BROADCASTS_MAX
+from chain.rpc.protocol import Limits
 from runtime.potchain import RUNTIME
 from tests.rpc.kit import ALICE, BOB, CHARLIE, Served, served
 from tests.rpc.line import Line, line
@@ -231,3 +233,19 @@ async def test_invalid_broadcasts_are_silent_and_count(tmp_path: Path, caplog: p
         await until_pooled(it, raw)
         assert await one.is_quiet()
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def test_what_is_kept_of_requests_counts_as_memory_held_for_the_client(tmp_path: Path) -> None:
+    limits = Limits(waiting_bytes_max=4 * 1024 * 1024)
+    large = hexed(bytes(1024 * 1024))
+    async with served(tmp_path, limits=limits) as it, line(it) as one, line(it) as other:
+        numbers = [await one.ask("transaction_v1_broadcast", large) for _ in range(3)]
+        assert 3 * 1024 * 1024 <= it.server.waiting_bytes < 4 * 1024 * 1024
+        await one.ask("transaction_v1_stop", numbers.pop())
+        await one.ask("transaction_v1_broadcast", large)
+        await other.ask("transaction_v1_broadcast", large)
+        # That was too much for all: who holds most is cut off, and all that it had is let go.
+        with trio.fail_after(10), pytest.raises(ConnectionClosed):
+            await one.any_note()
+        assert 1024 * 1024 <= it.server.waiting_bytes < 2 * 1024 * 1024
+        assert await other.is_quiet()
