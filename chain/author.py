@@ -80,9 +80,7 @@ class Author:
         # A copy: the thread that builds takes from it, best first, as many as the block has room for.
         candidates = (transaction.raw for transaction in self._pool.ready())
         try:
-            executed, rejected = await trio.to_thread.run_sync(
-                partial(self._propose, height, view, parent_seal, candidates)
-            )
+            executed, rejected = await self._importer.run(partial(self._propose, height, view, parent_seal, candidates))
         except NotNext:
             raise Superseded from None
         for refused in rejected:
@@ -148,7 +146,7 @@ class Author:
                 f"block {height}, which a quorum decided, is {ahead_ms // 1000} s ahead of this machine's clock: set "
                 "the clock; until then this validator follows the others, and its proposals carry late times"
             )
-        elif timestamp_of(self._ledger.runtime, block) > await trio.to_thread.run_sync(self._earliest):
+        elif timestamp_of(self._ledger.runtime, block) > await self._importer.run(self._earliest):
             proposer = self.validators(height).primary(height, block.header.consensus.view)
             self._refused = _Refused(height, executed.hash, proposer.account, ahead_ms)
             raise Premature(f"its timestamp is {ahead_ms} ms ahead of this clock; at most {DRIFT_MS_MAX} allowed")

@@ -19,6 +19,8 @@ from chain.primitives.seal import Seal, ValidatorSet
 from chain.primitives.types import Block, Header
 from chain.rpc.backend import Sealing
 from chain.rpc.broadcast import Broadcast
+from consensus.gadget import run_in_thread
+from consensus.host import RunInThread
 
 # One height sees a proposal a view; the next heights start afresh. More are executed again when they are needed.
 EXECUTED_MAX = 8
@@ -42,6 +44,7 @@ class Importer:
         ledger: Ledger,
         validators_after: Callable[[Hash], ValidatorSet],
         on_imported: Callable[[Imported], None],
+        run: RunInThread = run_in_thread,
     ) -> None:
         """`validators_after(hash)` reads who decides the block after this one; called in a thread.
 
@@ -52,6 +55,7 @@ class Importer:
         self.seals: Broadcast[Sealing] = Broadcast()
         self._validators_after = validators_after
         self._on_imported = on_imported
+        self.run = run
         self._turn = trio.Lock()
         self._executed: OrderedDict[Hash, ExecutedBlock] = OrderedDict()
         self._best: tuple[int, Hash] = ledger.head.height, ledger.head_hash
@@ -73,7 +77,7 @@ class Importer:
         known = self._executed.get(block.hash)
         if known is not None:
             return known
-        executed = await trio.to_thread.run_sync(self.ledger.execute, block)
+        executed = await self.run(partial(self.ledger.execute, block))
         self.remember(executed)
         return executed
 
@@ -89,7 +93,7 @@ class Importer:
             if block.header.height <= self._best[0]:
                 return
             executed = await self.execute(block)
-            decides_next = await trio.to_thread.run_sync(partial(self._commit, executed, seal))
+            decides_next = await self.run(partial(self._commit, executed, seal))
             sealed_by = self._validators[executed.height]
             self._best = executed.height, executed.hash
             self._validators[executed.height + 1] = decides_next

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 from typing import Protocol
 
@@ -22,6 +23,8 @@ from chain.primitives.merkle import ordered_root
 from chain.primitives.scale import ScaleError
 from chain.primitives.seal import Seal, ValidatorSet, verify_seal
 from chain.primitives.types import Block
+from consensus.gadget import run_in_thread
+from consensus.host import RunInThread
 
 log = logging.getLogger("potchain.sync")
 
@@ -103,6 +106,7 @@ class Synchroniser:
         import_block: Callable[[Block, Seal], Awaitable[None]],
         patience_s: float = 0.0,
         rng: Random | None = None,
+        run: RunInThread = run_in_thread,
     ) -> None:
         self._network = network
         self._genesis_hash = genesis_hash
@@ -111,6 +115,7 @@ class Synchroniser:
         self._import_block = import_block
         self._patience_s = patience_s
         self._rng = rng if rng is not None else Random()
+        self._run = run
         self._wake = trio.Event()
         self._failed_until: dict[bytes, float] = {}
         self._delivered: set[bytes] = set()
@@ -237,7 +242,7 @@ class Synchroniser:
             except LookupError:
                 # Consensus is in the middle of committing the block below; what follows is fetched again.
                 return imported
-            if not await trio.to_thread.run_sync(_is_sealed, sealed, validators, self._genesis_hash):
+            if not await self._run(partial(_is_sealed, sealed, validators, self._genesis_hash)):
                 raise _FalseBlock(f"the seal of block {height} does not prove it")
             await self._import_block(sealed.block, sealed.seal)
             if self._best()[0] < height:

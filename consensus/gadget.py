@@ -17,6 +17,7 @@ import trio
 from chain.primitives.hashing import blake2_256
 from chain.primitives.seal import Phase, ValidatorSet
 from consensus.ballot import Ballot
+from consensus.disk import OS_DISK, Disk
 from consensus.events import (
     Build,
     Built,
@@ -123,11 +124,13 @@ class Gadget:
         on_fault: Callable[[bytes | None, str], None] = _ignore,
         on_equivocation: Callable[[Equivocation], None] = _ignore,
         run: RunInThread = run_in_thread,
+        disk: Disk = OS_DISK,
     ) -> None:
         self._host = host
         self._transport = transport
         self._signer = signer
         self._wal_path = wal_path
+        self._disk = disk
         self._timing = timing
         self._on_behind = on_behind
         self._on_fault = on_fault
@@ -200,7 +203,7 @@ class Gadget:
         """Take part until cancelled. Whatever the host or the disk raises ends it: no vote follows a failed record."""
         key = b"" if self._signer is None else self._signer.public_key
         identity = blake2_256(self._host.genesis_hash + key)
-        with await self._run_sync(partial(Wal.open, self._wal_path, identity)) as self._wal:
+        with await self._run_sync(partial(Wal.open, self._wal_path, identity, self._disk)) as self._wal:
             async with trio.open_nursery() as self._nursery:
                 await self._begin(self._at.number)
                 task_status.started()

@@ -4,7 +4,6 @@
 refused, since a log with a hole in it could let a contradicting vote be cast.
 """
 
-import os
 import struct
 import zlib
 from pathlib import Path
@@ -12,6 +11,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from chain.primitives.scale import ScaleError
+from consensus.disk import OS_DISK, Disk
 from consensus.messages import FRAME_BYTES_MAX
 from consensus.records import RECORD, Record
 
@@ -41,32 +41,36 @@ class WalFailed(Exception):
 class Wal:
     """The records of the highest height that this validator voted at; earlier heights are sealed and forgotten."""
 
-    def __init__(self, path: Path, identity: bytes, records: list[Record], size: int) -> None:
+    def __init__(self, path: Path, identity: bytes, disk: Disk, records: list[Record], size: int) -> None:
         self._path = path
         self._identity = identity
-        self._file: int | None = os.open(path, os.O_WRONLY | os.O_APPEND) if size else None
+        self._disk = disk
+        self._file: int | None = disk.open(path, fresh=False) if size else None
         self._failed = False
         self.records = records
 
     @classmethod
-    def open(cls, path: Path, identity: bytes) -> Self:
+    def open(cls, path: Path, identity: bytes, disk: Disk = OS_DISK) -> Self:
         """Read the log at `path`, or begin an empty one with the first record.
 
         `identity` is 32 bytes that name the chain and the validator. Raises WalCorrupt or WalForeign.
         """
         if len(identity) != _IDENTITY_BYTES:
             raise ValueError(f"expected an identity of {_IDENTITY_BYTES} bytes, got {len(identity)}")
-        path.with_suffix(".new").unlink(missing_ok=True)
+        disk.remove(path.with_suffix(".new"))
         try:
-            data = path.read_bytes()
+            data = disk.read(path)
         except FileNotFoundError:
-            return cls(path, identity, [], 0)
+            return cls(path, identity, disk, [], 0)
         records, end = _read(path, data, identity)
         if end < len(data):
-            with path.open("r+b") as file:
-                file.truncate(end)
-                os.fsync(file.fileno())
-        return cls(path, identity, records, end)
+            file = disk.open(path, fresh=False)
+            try:
+                disk.truncate(file, end)
+                disk.sync(file)
+            finally:
+                disk.close(file)
+        return cls(path, identity, disk, records, end)
 
     @property
     def height(self) -> int:
@@ -93,8 +97,8 @@ class Wal:
                 self._begin(framed)
                 self.records = [record]
             else:
-                _write(self._file, framed)
-                os.fsync(self._file)
+                self._write(self._file, framed)
+                self._disk.sync(self._file)
                 self.records.append(record)
         except OSError as error:
             raise WalFailed(
@@ -105,7 +109,7 @@ class Wal:
 
     def close(self) -> None:
         if self._file is not None:
-            os.close(self._file)
+            self._disk.close(self._file)
             self._file = None
         self._failed = True
 
@@ -121,28 +125,23 @@ class Wal:
         """Put a file with one record in the place of the old one: whole, or not at all."""
         new = self._path.with_suffix(".new")
         head = _MAGIC + self._identity
-        file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+        file = self._disk.open(new, fresh=True)
         try:
-            _write(file, head + zlib.crc32(head).to_bytes(4, "little") + framed)
-            os.fsync(file)
-            os.replace(new, self._path)
-            folder = os.open(self._path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            self._write(file, head + zlib.crc32(head).to_bytes(4, "little") + framed)
+            self._disk.sync(file)
+            self._disk.replace(new, self._path)
+            self._disk.sync_folder(self._path.parent)
         except BaseException:
-            os.close(file)
+            self._disk.close(file)
             raise
         if self._file is not None:
-            os.close(self._file)
+            self._disk.close(self._file)
         self._file = file
 
-
-def _write(file: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(file, view) :]
+    def _write(self, file: int, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[self._disk.write(file, view) :]
 
 
 def _read(path: Path, data: bytes, identity: bytes) -> tuple[list[Record], int]:

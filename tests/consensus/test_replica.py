@@ -9,7 +9,7 @@ from consensus.host import Timing
 from consensus.messages import Certificate, NewView, Support, ViewChange, lock_of
 from consensus.records import Accepted, Changing, Locked, Record
 from consensus.replica import Replica
-from tests.consensus.simulator import SIGNATURE, validator_set
+from tests.consensus.kit import SIGNATURE, validator_set
 
 TIMING = Timing(block_time_ms=1000, timeout_ms=2000, timeout_ms_max=5000, resend_ms=500)
 HEIGHT = 4  # Its primary in view 0 is validator 0, in view 1 validator 1, ...

@@ -3,7 +3,7 @@
 from chain.primitives.seal import Phase
 from consensus.messages import Vote
 from consensus.tally import PLACES_PER_VALIDATOR, Equivocation, Subject, Tally, subject_of
-from tests.consensus.simulator import SIGNATURE, validator_set
+from tests.consensus.kit import SIGNATURE, validator_set
 
 DIGEST, OTHER = b"\x11" * 32, b"\x22" * 32
 

@@ -1,0 +1,105 @@
+"""What must never happen in a simulated chain, and what must: checked as it happens, on what honest nodes do alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from chain.ledger import SealedBlock
+from chain.primitives.hashing import Hash
+from chain.primitives.seal import Phase, ValidatorSet, verify_seal
+from consensus.messages import Certificate, Message, PrePrepare, ViewChange, Vote
+from consensus.proof import Verifier
+from consensus.tally import Equivocation
+
+# A peer that is found out to lie loses so many points at once; those of one that is only slow come in smaller sums.
+FALSE_POINTS: Final = 100.0
+
+
+class Violation(AssertionError):
+    """A rule that the chain lives by was broken."""
+
+
+def expect(holds: bool, message: str) -> None:
+    if not holds:
+        raise Violation(message)
+
+
+@dataclass(slots=True)
+class Monitor:
+    """Knows of every validator whether it is honest, and of every honest one what it has said."""
+
+    validators: ValidatorSet
+    genesis_hash: Hash
+    liars: frozenset[int]  # By place in the set.
+    chain: dict[int, Hash] = field(default_factory=dict)
+    accused: dict[int, int] = field(default_factory=dict)  # Each liar that was accused, with the last height.
+    evidence: int = 0
+    views_max: int = 0
+    _votes: dict[tuple[int, int, int, Phase], Hash] = field(default_factory=dict)
+    _left: dict[tuple[int, int], int] = field(default_factory=dict)  # The highest view asked for.
+    _committed: dict[tuple[int, int], int] = field(default_factory=dict)  # The highest view of a commit.
+
+    def said(self, voter: int, message: Message, log: bytes, head: int) -> None:
+        """[P4, P5, P6, P8, P12] An honest validator sends something of its own, with this in its log for certain."""
+        match message:
+            case Vote():
+                self._voted(voter, message.height, message.view, message.phase, message.digest, log, head)
+            case PrePrepare():
+                self._voted(voter, message.height, message.view, Phase.PREPARE, message.digest, log, head)
+            case ViewChange():
+                self._asked(voter, message.height, message.view, message.lock, log)
+            case _:
+                pass
+
+    def _voted(self, voter: int, height: int, view: int, phase: Phase, digest: Hash, log: bytes, head: int) -> None:
+        what = f"validator {voter}'s {phase.name} at height {height}, view {view}"
+        known = self._votes.setdefault((voter, height, view, phase), digest)
+        expect(known == digest, f"{what} contradicts itself: {known.hex()} and {digest.hex()}")
+        expect(view >= self._left.get((voter, height), 0), f"{what} is of a view that it has left")
+        numbers = height.to_bytes(4, "little") + view.to_bytes(4, "little")
+        # How the log's records begin: what is looked for is what a restart would have to find.
+        record = b"\0" + numbers if phase is Phase.PREPARE else b"\1" + height.to_bytes(4, "little") + numbers
+        expect(head >= height or record + digest in log, f"{what} is not durable")
+        if phase is Phase.COMMIT:
+            self._committed[voter, height] = max(view, self._committed.get((voter, height), 0))
+        self.views_max = max(self.views_max, view)
+
+    def _asked(self, voter: int, height: int, view: int, lock: Certificate | None, log: bytes) -> None:
+        what = f"validator {voter}'s view change at height {height} to view {view}"
+        self._left[voter, height] = max(view, self._left.get((voter, height), 0))
+        committed = self._committed.get((voter, height))
+        if committed is not None and view > committed:
+            expect(lock is not None and lock.view >= committed, f"{what} does not tell of its lock in view {committed}")
+        record = b"\2" + height.to_bytes(4, "little") + view.to_bytes(4, "little")
+        expect(record in log, f"{what} is not durable")
+
+    def committed(self, who: int, sealed: SealedBlock) -> None:
+        """[P1, P9] An honest validator takes a block as final."""
+        seal, block_hash = sealed.seal, sealed.block.hash
+        height = sealed.block.header.height
+        expect(
+            (seal.height, seal.block_hash) == (height, block_hash)
+            and verify_seal(self.validators, self.genesis_hash, seal),
+            f"validator {who} took block {height} with a seal that does not prove it",
+        )
+        known = self.chain.setdefault(height, block_hash)
+        expect(known == block_hash, f"two blocks at height {height}: {known.hex()}, and {block_hash.hex()} at {who}")
+
+    def equivocated(self, who: int, evidence: Equivocation) -> None:
+        """[P16] An honest validator accuses another: of something that it did, and with proof."""
+        one, two = evidence.first, evidence.second
+        what = f"validator {who} accuses {one.voter} at height {one.height}"
+        expect(one.voter in self.liars, f"{what}, who is honest")
+        verifier = Verifier(self.genesis_hash, self.validators)
+        same = (one.voter, one.height, one.view, one.phase) == (two.voter, two.height, two.view, two.phase)
+        expect(
+            same and one.digest != two.digest and verifier.vote(one) and verifier.vote(two),
+            f"{what} without proof: {evidence}",
+        )
+        self.evidence += 1
+        self.accused[one.voter] = max(one.height, self.accused.get(one.voter, 0))
+
+    def blamed(self, who: int, other: int | None, reason: str) -> None:
+        """[P16] An honest node holds something against a peer, or finds its own proposal invalid."""
+        expect(other in self.liars, f"validator {who} blames {other}, who is honest: {reason}")

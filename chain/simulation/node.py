@@ -1,0 +1,252 @@
+"""One simulated validator: the real gadget and synchroniser over a disk, a ledger and a network that are not.
+
+It lives until its power is cut, at any step of its work, and starts again from what its disk and its ledger hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import Protocol, TypeVar
+
+import trio
+
+from chain.ledger import SealedBlock
+from chain.primitives import bls
+from chain.primitives.hashing import Hash
+from chain.primitives.seal import Seal
+from chain.primitives.types import Block
+from chain.simulation.disk import PowerCut, SimulatedDisk
+from chain.simulation.liars import Liar
+from chain.simulation.monitor import FALSE_POINTS, Monitor
+from chain.simulation.network import Network, View, peer_id
+from chain.sync import Synchroniser
+from consensus.gadget import Gadget
+from consensus.host import Host, Timing
+from consensus.messages import Message, decode, encode
+from consensus.tally import Equivocation
+from consensus.voice import BlsSigner
+from consensus.wal import WalFailed
+
+T = TypeVar("T")
+
+WAL_PATH = Path("/consensus.wal")
+SYNC_PATIENCE_S = 2.0  # as in a node
+
+
+class Ledger(Host, Protocol):
+    """A host that also serves sync: the ledger in memory, or the real one behind the real author."""
+
+    def best(self) -> tuple[int, Hash]: ...
+
+    def sealed_blocks(self, start: int, count: int) -> list[bytes]: ...
+
+    def variant(self, payload: bytes) -> bytes: ...
+
+    async def import_block(self, block: Block, seal: Seal) -> None: ...
+
+
+# How long a node is down at most.
+DOWN_MS_MAX = 3000
+
+
+class Node:
+    """`name` is its place in the network, `index` its place in the validator set: twins share the second alone."""
+
+    def __init__(
+        self,
+        name: int,
+        index: int,
+        secret: bytes,
+        network: Network,
+        monitor: Monitor,
+        timing: Timing,
+        rng: Random,
+    ) -> None:
+        self.name, self.index, self.secret = name, index, secret
+        self.network, self.monitor, self.timing, self.rng = network, monitor, timing, rng
+        self.validators = monitor.validators
+        self.crash = 0.0  # How likely its power is cut, at each step of its work.
+        self.clock_skew_ms = 0
+        self.clock: Callable[[], int]  # Set by whoever makes the node, as is the ledger.
+        self.ledger: Ledger
+        self.liar: Liar | None = None
+        self.up = False
+        self.power_cuts = 0
+        self.heard: dict[bytes, tuple[int, Hash]] = {}  # The best blocks that peers tell of.
+        self.disk = SimulatedDisk(rng, self.hazard)
+        self.gadget: Gadget | None = None
+        self.sync: Synchroniser | None = None
+        self._life = trio.CancelScope()
+        self._signer = BlsSigner(secret, self._run)
+
+    @property
+    def honest(self) -> bool:
+        return self.liar is None
+
+    @property
+    def head(self) -> int:
+        return self.ledger.best()[0]
+
+    # --- living and dying ---
+
+    async def run(self) -> None:
+        """Live, die, and start again after a while, until cancelled."""
+        while self.liar is None or not self.liar.is_silent:
+            try:
+                await self._live()
+            except* (PowerCut, WalFailed):
+                pass
+            self._down()
+            await trio.sleep(self.rng.randrange(DOWN_MS_MAX) / 1000)
+            self.disk.full = False
+
+    def kill(self) -> None:
+        """Stop it between two steps; it starts again by itself."""
+        self.power_cuts += self.up
+        self._life.cancel()
+
+    def hazard(self) -> None:
+        """Maybe stop here."""
+        if self.crash and self.up and self.rng.random() < self.crash:
+            self.power_cuts += 1
+            raise PowerCut
+
+    async def _live(self) -> None:
+        with trio.CancelScope() as self._life:
+            async with trio.open_nursery() as nursery:
+                self.sync = Synchroniser(
+                    network=View(self.network, self),
+                    genesis_hash=self.ledger.genesis_hash,
+                    best=self.ledger.best,
+                    validators=self.ledger.validators,
+                    import_block=self._import,
+                    patience_s=SYNC_PATIENCE_S,
+                    rng=self.rng,
+                    run=self._run,
+                )
+                self.gadget = Gadget(
+                    host=self.ledger,
+                    transport=self,
+                    signer=self._signer,
+                    wal_path=WAL_PATH,
+                    timing=self.timing,
+                    start_height=self.head + 1,
+                    on_behind=self.sync.on_behind,
+                    on_fault=self._on_fault,
+                    on_equivocation=self._on_equivocation,
+                    run=self._run,
+                    disk=self.disk,
+                )
+                self.up = True
+                self.network.announce(self, *self.claimed_best())
+                for other in self.network.nodes:
+                    if other is not self and self.network.connected(other, self):
+                        self.hear_of(peer_id(other.name), *other.claimed_best())
+                nursery.start_soon(self.sync.run)
+                await self.gadget.run()
+
+    def _down(self) -> None:
+        self.up = False
+        self.gadget = self.sync = None
+        self.heard.clear()
+        self.disk.cut_power()
+        if self.liar is not None:
+            self.liar.on_crash(self)
+
+    async def _run(self, work: Callable[[], T], /) -> T:
+        """Do what takes a real node a thread; the power may be cut before and after, and the disk be waited for."""
+        self.hazard()
+        result = work()
+        if self.disk.waited_ms:
+            waited, self.disk.waited_ms = self.disk.waited_ms, 0
+            await trio.sleep(waited / 1000)
+        self.hazard()
+        return result
+
+    async def _import(self, block: Block, seal: Seal) -> None:
+        await self.ledger.import_block(block, seal)
+        if self.gadget is not None:
+            self.gadget.advanced(self.head)
+
+    # --- the network, as consensus sees it (`consensus.host.Transport`) ---
+
+    def broadcast(self, frame: bytes) -> None:
+        self.hazard()
+        message = decode(frame)
+        if self.liar is None:
+            self.monitor.said(self.index, message, self.disk.durable(WAL_PATH), self.head)
+        for other in self.network.nodes:
+            if other is not self:
+                self._send(other, message, frame)
+
+    def send(self, peer: bytes, frame: bytes) -> None:
+        other = next((node for node in self.network.nodes if peer_id(node.name) == peer), None)
+        if other is not None:
+            self._send(other, decode(frame), frame)
+
+    def _send(self, receiver: Node, message: Message, frame: bytes) -> None:
+        if self.liar is None:
+            self.network.send(self, receiver, frame)
+        else:
+            for told in self.liar.tells(self, receiver, message):
+                self.network.send(self, receiver, encode(told))
+
+    # --- what others bring ---
+
+    def deliver(self, peer: bytes, frame: bytes) -> None:
+        """Take a frame of consensus."""
+        if self.up and self.gadget is not None:
+            if not self.gadget.deliver(peer, frame):
+                self._on_fault(peer, "a malformed frame")
+            if self.liar is not None:
+                self.liar.hears(self, decode(frame))
+
+    def foreign_signature(self, index: int, message: bytes) -> bytes:
+        """What another validator signed with its key elsewhere: on a test chain, or in an earlier set."""
+        return bls.sign(next(node.secret for node in self.network.nodes if node.index == index), message)
+
+    def hear_of(self, peer: bytes, height: int, block_hash: Hash) -> None:
+        """Take a peer's status."""
+        if self.up and self.sync is not None:
+            self.heard[peer] = (height, block_hash)
+            self.sync.on_status(peer, height, block_hash)
+
+    async def blocks(self, start: int, count: int) -> list[bytes] | None:
+        """What it answers who asks for blocks; None for nothing."""
+        found = self.ledger.sealed_blocks(start, count)
+        return found if self.liar is None else await self.liar.blocks(self, start, count, found)
+
+    def claimed_best(self) -> tuple[int, Hash]:
+        """The best block that it says it has."""
+        return self.ledger.best() if self.liar is None else self.liar.claims(self)
+
+    # --- what it finds out ---
+
+    def on_committed(self, sealed: SealedBlock) -> None:
+        """A block became its head."""
+        if self.liar is None:
+            self.monitor.committed(self.index, sealed)
+        self.network.announce(self, *self.claimed_best())
+
+    def on_penalty(self, peer: bytes, points: float, reason: str) -> None:
+        """Its synchroniser holds something against a peer."""
+        if points >= FALSE_POINTS:
+            self._on_fault(peer, reason)
+
+    def _on_fault(self, peer: bytes | None, reason: str) -> None:
+        if self.liar is not None:
+            return
+        if peer is None:
+            # A proposal is invalid: whose, its hash does not tell; one's own never is, and without liars nobody's.
+            own = reason.startswith("this node built")
+            if own or not self.monitor.liars:
+                self.monitor.blamed(self.index, self.index if own else None, reason)
+            return
+        other = next(node for node in self.network.nodes if peer_id(node.name) == peer)
+        self.monitor.blamed(self.index, other.index, reason)
+
+    def _on_equivocation(self, evidence: Equivocation) -> None:
+        if self.liar is None:
+            self.monitor.equivocated(self.index, evidence)

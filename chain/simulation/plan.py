@@ -1,0 +1,127 @@
+"""Simulations that anybody can repeat: a plan says all that decides how one goes, and failing ones name their plan."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from random import Random
+from typing import Final
+
+import trio
+
+from chain.simulation.clock import now_ms, run_virtually
+from chain.simulation.cluster import Cluster
+from chain.simulation.crypto import stub_signatures
+from chain.simulation.faults import FAULTS, SKEW_MS, brew
+from chain.simulation.liars import LIARS
+from chain.simulation.monitor import expect
+
+# Storms end after so long, whatever they have done to the chain: time for views to fail until time-outs reach the cap.
+STORM_MS_MAX: Final = 15_000
+# One in some storms that a partition moves through with the views lasts until an uncapped time-out would show.
+LONG_STORM_MS_MAX: Final = 60_000
+LONG_STORMS: Final = 0.1
+# The last heights are calm. Whoever equivocates in them is accused within as many.
+CALM_HEIGHTS: Final = 6
+# Each simulation has a part of the faults only: all at once hide each other.
+FAULT_CHANCE: Final = 0.6
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that decides how a simulation goes."""
+
+    seed: int
+    validators: int = 4
+    heights: int = 30
+    faults: frozenset[str] = frozenset(FAULTS)
+    real_signatures: bool = False
+
+    @property
+    def command(self) -> str:
+        """The one command that replays it."""
+        names = "all" if self.faults == frozenset(FAULTS) else ",".join(sorted(self.faults)) or "none"
+        return (
+            f"potchain simulate --seed {self.seed} --validators {self.validators} --heights {self.heights} "
+            f"--faults {names}{' --crypto real' if self.real_signatures else ''}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a simulation whose checks all held."""
+
+    heights: int
+    last_hash: bytes
+    faults: tuple[str, ...]  # Those that it was drawn to have.
+    views_max: int
+    power_cuts: int
+    evidence: int
+    messages: int
+    sent_bytes: int
+    virtual_ms: int
+
+
+def simulate(plan: Plan) -> Outcome:
+    """Run a simulation. Where a check fails, the Violation, or whatever else goes wrong, comes with the command."""
+    try:
+        with nullcontext() if plan.real_signatures else stub_signatures():
+            return run_virtually(plan.seed, partial(_simulate, plan))
+    except BaseException as error:
+        error.add_note(f"replay with: {plan.command}")
+        raise
+
+
+async def _simulate(plan: Plan) -> Outcome:
+    rng = Random(plan.seed)
+    f = (plan.validators - 1) // 3
+    kinds = [kind for kind in LIARS if kind in plan.faults]
+    liars = {index: rng.choice(kinds) for index in rng.sample(range(plan.validators), rng.choice([0, f, f])) if kinds}
+    faults = frozenset(
+        fault for fault in FAULTS if fault in plan.faults and fault not in LIARS and rng.random() < FAULT_CHANCE
+    )
+    cluster = Cluster(plan.validators, plan.seed, liars)
+    if "clock-skew" in faults:
+        # Whoever's clock is wrong may count as faulty: its proposals are refused where they are too late.
+        for node in rng.sample(cluster.honest, f - len(liars)):
+            node.clock_skew_ms = rng.choice([-SKEW_MS, SKEW_MS])
+    async with trio.open_nursery() as nursery:
+        cluster.start(nursery)
+        await _storm(plan, cluster, faults, rng)
+        cluster.calm()
+        healed = cluster.head
+        await cluster.reach(healed + 1, cluster.recovery_ms, "recovery")
+        last = max(plan.heights, healed + CALM_HEIGHTS)
+        await cluster.reach(last, cluster.height_ms * (last - healed))
+        _check_evidence(cluster, healed)
+        nursery.cancel_scope.cancel()
+    return Outcome(
+        heights=last,
+        last_hash=cluster.monitor.chain[last],
+        faults=(*sorted(faults), *sorted(liars.values())),
+        views_max=cluster.monitor.views_max,
+        power_cuts=sum(node.power_cuts for node in cluster.nodes),
+        evidence=cluster.monitor.evidence,
+        messages=cluster.network.messages,
+        sent_bytes=cluster.network.bytes,
+        virtual_ms=now_ms(),
+    )
+
+
+async def _storm(plan: Plan, cluster: Cluster, faults: frozenset[str], rng: Random) -> None:
+    if not faults:
+        return
+    long = "moving" in faults and rng.random() < LONG_STORMS
+    end = now_ms() + (LONG_STORM_MS_MAX if long else STORM_MS_MAX)
+    while now_ms() < end and cluster.head < plan.heights - CALM_HEIGHTS:
+        brew(frozenset({"moving"}) if long else faults, cluster, rng)
+        await trio.sleep(rng.randrange(200, 3000) / 1000)
+
+
+def _check_evidence(cluster: Cluster, healed: int) -> None:
+    """Who equivocated while all was calm was accused while it was."""
+    for index, kind in cluster.liars.items():
+        if kind == "equivocation":
+            last = cluster.monitor.accused.get(index, 0)
+            expect(last >= healed, f"validator {index} equivocated from height {healed} on; last accused at {last}")

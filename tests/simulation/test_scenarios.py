@@ -1,0 +1,122 @@
+"""What a cluster of validators does in calms, without some of them, and in storms with a plot."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import pytest
+import trio
+
+from chain.simulation.cluster import TIMING, Cluster
+from chain.simulation.faults import AwayFromPrimary
+from chain.simulation.monitor import Violation
+from tests.simulation.kit import play
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 7])
+def test_in_calm_weather_every_height_is_sealed_in_view_0(n: int) -> None:
+    async def scenario(cluster: Cluster, nursery: trio.Nursery) -> None:
+        cluster.start(nursery)
+        await cluster.reach(20, within_ms=20 * 300)
+
+    cluster = play(scenario, n)
+    assert cluster.monitor.views_max == 0
+    assert len(cluster.monitor.chain) >= 20
+
+
+@pytest.mark.parametrize("n", [4, 5, 7])
+def test_p14_f_silent_validators_do_not_stop_the_chain(n: int) -> None:
+    async def scenario(cluster: Cluster, nursery: trio.Nursery) -> None:
+        cluster.start(nursery)
+        await cluster.reach(2 * n, within_ms=60_000)
+
+    for silent in combinations(range(n), (n - 1) // 3):
+        play(scenario, n, liars=dict.fromkeys(silent, "silence"))
+
+
+@pytest.mark.parametrize("n", [4, 5, 7])
+def test_p7_primaries_whose_proposals_are_invalid_are_passed_over(n: int) -> None:
+    async def scenario(cluster: Cluster, nursery: trio.Nursery) -> None:
+        cluster.start(nursery)
+        await cluster.reach(2 * n, within_ms=60_000)
+
+    liars = dict.fromkeys(range((n - 1) // 3), "invalid-proposals")
+    assert any(play(scenario, n, seed, liars).monitor.views_max > 0 for seed in range(3))
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 5, 7])
+def test_one_silent_validator_too_many_stops_the_chain_until_it_comes_back(n: int) -> None:
+    missing = range((n - 1) // 3 + 1)
+
+    async def scenario(cluster: Cluster, nursery: trio.Nursery) -> None:
+        cluster.start(nursery, but=missing)
+        await trio.sleep(60)
+        assert cluster.monitor.chain == {}
+        for name in missing:
+            nursery.start_soon(cluster.nodes[name].run)
+        await cluster.reach(3, within_ms=15_000)
+
+    play(scenario, n)
+
+
+@pytest.mark.parametrize("n", [4, 5, 7])
+def test_p13_validators_that_start_one_by_one_find_a_common_view(n: int) -> None:
+    async def scenario(cluster: Cluster, nursery: trio.Nursery) -> None:
+        cluster.start(nursery, but=range(1, n))
+        for node in cluster.nodes[1:]:
+            await trio.sleep(7)
+            nursery.start_soon(node.run)
+        await cluster.reach(3, within_ms=15_000)
+
+    play(scenario, n)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_p5_killing_all_validators_at_once_again_and_again_loses_nothing(seed: int) -> None:
+    async def scenario(cluster: Cluster, nursery: trio.Nursery) -> None:
+        cluster.start(nursery)
+        for _ in range(20):
+            sealed = cluster.head
+            await trio.sleep(cluster.rng.randrange(100, 1500) / 1000)
+            assert cluster.head >= sealed
+            for node in cluster.nodes:
+                node.kill()
+        await cluster.reach(cluster.head + 3, within_ms=30_000)
+
+    assert sum(node.power_cuts for node in play(scenario, 4, seed).nodes) > 20
+
+
+@pytest.mark.parametrize("n", [4, 7])
+def test_p15_after_ten_failed_views_and_more_the_chain_goes_on_within_the_cap(n: int) -> None:
+    async def scenario(cluster: Cluster, nursery: trio.Nursery) -> None:
+        cluster.start(nursery)
+        # Whoever is primary of the highest view is cut off, so that view after view fails.
+        cluster.network.weather.cut = AwayFromPrimary(cluster)
+        await trio.sleep(60)
+        cluster.calm()
+        await cluster.reach(cluster.head + 1, within_ms=3 * TIMING.timeout_ms_max)
+
+    assert play(scenario, n).monitor.views_max >= 0
+
+
+@pytest.mark.parametrize("n", [4, 7])
+def test_p16_an_equivocating_validator_is_accused_within_its_first_blocks(n: int) -> None:
+    async def scenario(cluster: Cluster, nursery: trio.Nursery) -> None:
+        cluster.start(nursery)
+        await cluster.reach(3, within_ms=30_000)
+
+    for seed in range(10):
+        cluster = play(scenario, n, seed, dict.fromkeys(range((n - 1) // 3), "equivocation"))
+        assert cluster.monitor.accused.keys() == cluster.liars.keys()
+
+
+def test_a_chain_that_stands_still_is_a_violation_that_says_where_everybody_is() -> None:
+    async def scenario(cluster: Cluster, nursery: trio.Nursery) -> None:
+        cluster.start(nursery, but=[0, 1])
+        await cluster.reach(1, within_ms=5_000)
+
+    with pytest.raises(ExceptionGroup) as raised:
+        play(scenario, 4)
+    (violation,) = raised.value.exceptions
+    assert isinstance(violation, Violation)
+    assert str(violation).endswith("; 2: head 0, height 1 view 1 view-change; 3: head 0, height 1 view 1 view-change")
