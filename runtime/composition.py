@@ -128,7 +128,7 @@ class CallCodec(Codec[Call]):
         for decode_at in decoders:
             argument, start = decode_at(data, start)
             arguments.append(argument)
-        return info.bind(tuple(arguments)), start
+        return info.bind(tuple(arguments), start - offset), start
 
 
 class _TooDeep(Codec[Call]):

@@ -174,11 +174,14 @@ class CallInfo:
             raise TypeError(f"{self.path} weighs what its arguments make it weigh: ask the call for its dispatch_info")
         return self.fixed.weight
 
-    def bind(self, args: tuple[Any, ...]) -> Call:
-        """The call with arguments. Those that are calls were weighed when they were made: each is weighed once."""
+    def bind(self, args: tuple[Any, ...], wire_bytes: int | None = None) -> Call:
+        """The call with arguments. Those that are calls were weighed when they were made: each is weighed once.
+
+        `wire_bytes` is the length of its encoding, where that is known because it was just read.
+        """
         fixed = self.fixed
         if fixed is not None:
-            return Call(self, args, fixed)
+            return Call(self, args, fixed, wire_bytes)
         weight, dispatch_class = self.spec.weight, self.spec.dispatch_class
         return Call(
             self,
@@ -188,6 +191,7 @@ class CallInfo:
                 dispatch_class if isinstance(dispatch_class, DispatchClass) else dispatch_class(*args),
                 Pays.YES if self.spec.pays_fee else Pays.NO,
             ),
+            wire_bytes,
         )
 
 
@@ -198,6 +202,16 @@ class Call:
     info: CallInfo
     args: tuple[Any, ...]
     dispatch_info: DispatchInfo = field(compare=False, repr=False)  # what it is charged for
+    wire_bytes: int | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def size(self) -> int:
+        """The length of its encoding."""
+        return len(self.encode()) if self.wire_bytes is None else self.wire_bytes
+
+    def encode(self) -> bytes:
+        """The call's bytes."""
+        return self.info.module.runtime.call_codec.encode(self)
 
     @property
     def path(self) -> str:

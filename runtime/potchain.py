@@ -6,6 +6,7 @@ from typing import Final
 
 from runtime.composition import Runtime, View
 from runtime.modules.balances import Balances
+from runtime.modules.multisig import Multisig
 from runtime.modules.rewards import Rewards
 from runtime.modules.sudo import Sudo
 from runtime.modules.system import System
@@ -28,6 +29,7 @@ class Potchain(View):
     rewards: Rewards
     utility: Utility
     sudo: Sudo
+    multisig: Multisig
 
 
 RUNTIME: Final = Runtime(
@@ -45,5 +47,6 @@ RUNTIME: Final = Runtime(
         6: Rewards,
         7: Utility,
         8: Sudo,
+        9: Multisig,
     },
 )

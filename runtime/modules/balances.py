@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from chain.primitives.scale import Balance, compact128
+from chain.primitives.scale import compact128
 from chain.primitives.types import Id, MultiAddress
 from runtime.framework import call
 from runtime.genesis import U128_MAX, Section, account, integer, show
@@ -62,12 +62,6 @@ class Balances(BalancesSchema):
         """Transfer the entire transferable balance; with `keep_alive` the existential deposit stays."""
         source = origin.ensure_signed()
         self._transfer(source, look_up(dest), self.transferable(source, keep_alive=keep_alive), keep_alive=keep_alive)
-
-    @call(index=5, weight=TRANSFER)
-    def force_unreserve(self, origin: Origin, who: MultiAddress, amount: Balance) -> None:
-        """Unreserve some balance from a user by force: root only."""
-        origin.ensure_root()
-        self.unreserve(look_up(who), amount)
 
     @call(index=8, weight=TRANSFER)
     def force_set_balance(self, origin: Origin, who: MultiAddress, new_free: compact128) -> None:

@@ -20,6 +20,9 @@ from runtime.types import DispatchError, Origin, Pays, Weight
 
 # What a call costs beside the call that it makes.
 OVERHEAD = Weight(50 * MICROSECOND)
+# What is read costs this much a byte at worst. It counts where a call's own weight does not, since anybody may send a
+# megabyte that claims to weigh nothing.
+READ_BYTE = Weight(MICROSECOND)
 
 
 class Sudo(Module):
@@ -67,7 +70,11 @@ class Sudo(Module):
         self.emit(self.Sudid(result))
         return Pays.NO
 
-    @call(index=1, weight=lambda _, weight: weight, dispatch_class=lambda call, _: call.dispatch_info.class_)
+    @call(
+        index=1,
+        weight=lambda call, weight: weight + READ_BYTE.times(call.size),
+        dispatch_class=lambda call, _: call.dispatch_info.class_,
+    )
     def sudo_unchecked_weight(self, origin: Origin, call: RuntimeCall, weight: Weight) -> Pays:
         """Authenticates the sudo key and dispatches a function call with root origin and a weight that the key gives.
 

@@ -282,18 +282,12 @@ def test_root_sets_a_balance_and_the_issuance_follows(chain: TestChain) -> None:
     chain.modules.balances.reserve(ALICE.public, POT)
     with chain.unchanged(ConsumerRemaining):
         chain.call(Origin.root(), "balances.force_set_balance", who=ALICE, new_free=0)
-    chain.call(Origin.root(), "balances.force_unreserve", who=ALICE, amount=2 * POT)
-    assert chain.modules.balances.reserved(ALICE.public) == 0
     chain.run_blocks(1)
 
 
 def test_only_root_forces(chain: TestChain) -> None:
-    for path, arguments in (
-        ("force_set_balance", {"who": ALICE, "new_free": 2 * ENDOWMENT}),
-        ("force_unreserve", {"who": ALICE, "amount": 1}),
-    ):
-        with chain.unchanged(BadOrigin):
-            chain.call(ALICE, f"balances.{path}", **arguments)
+    with chain.unchanged(BadOrigin):
+        chain.call(ALICE, "balances.force_set_balance", who=ALICE, new_free=2 * ENDOWMENT)
 
 
 def test_what_is_burned_is_gone(chain: TestChain) -> None:
@@ -465,15 +459,12 @@ class BalancesMachine(RuleBasedStateMachine):
         if self.expect(error, lambda: self.modules.balances.reserve(who, amount)):
             self.set(who, replace(account, free=account.free - amount, reserved=account.reserved + amount))
 
-    @rule(who=WHO, amount=AMOUNT, force=st.booleans())
-    def unreserve(self, who: bytes, amount: Amount, force: bool) -> None:
+    @rule(who=WHO, amount=AMOUNT)
+    def unreserve(self, who: bytes, amount: Amount) -> None:
         amount = self.amount(who, amount)
         account = self.of(who)
         moved = min(amount, account.reserved)
-        if force:
-            self.expect(None, self.call(Origin.root(), "force_unreserve", who=who, amount=amount))
-        else:
-            assert self.modules.balances.unreserve(who, amount) == amount - moved
+        assert self.modules.balances.unreserve(who, amount) == amount - moved
         self.set(who, replace(account, free=account.free + moved, reserved=account.reserved - moved))
 
     @rule(who=WHO, amount=AMOUNT, penalty=st.booleans())

@@ -158,6 +158,7 @@ def test_the_modules_keep_their_names_and_indexes() -> None:
         ("Rewards", 6),
         ("Utility", 7),
         ("Sudo", 8),
+        ("Multisig", 9),
     ]
 
 

@@ -405,7 +405,9 @@ def test_the_sudo_key_speaks_for_anybody(chain: TestChain) -> None:
 
 def test_the_sudo_key_says_itself_what_a_call_weighs(chain: TestChain) -> None:
     call = RUNTIME.call("sudo.sudo_unchecked_weight", call=force(POT), weight=Weight(7))
-    assert call.dispatch_info == DispatchInfo(Weight(7), DispatchClass.NORMAL, Pays.YES)
+    read = Weight(1_000_000 * len(force(POT).encode()))
+    assert call.dispatch_info == DispatchInfo(Weight(7) + read, DispatchClass.NORMAL, Pays.YES)
+    assert RUNTIME.call_codec.decode(call.encode()).dispatch_info == call.dispatch_info
     chain.call(ALICE, "sudo.sudo_unchecked_weight", call=force(POT), weight=Weight(7))
     assert chain.free(EVE) == ENDOWMENT + POT
 
