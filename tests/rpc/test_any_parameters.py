@@ -11,9 +11,12 @@ from typing import Any
 
 import httpx
 import pytest
+import trio
+from trio_websocket import open_websocket_url
 
 from chain.primitives import ss58
 from chain.rpc.errors import Code
+from chain.rpc.protocol import Limits
 from tests.rpc.kit import ALICE, served
 
 ACCOUNT = "0x" + ALICE.public.hex()
@@ -28,6 +31,18 @@ VALUES: list[Any] = [
     *("TaggedTransactionQueue_validate_transaction", "AccountNonceApi_account_nonce"),
     *([], [1] * 10, [[]], ["0x00"] * 300, ["0x" + "00" * 300], list(range(2000)), {}, {"a": 1}, DEEP),
 ]
+
+
+def check(asked: list[tuple[str, Any]], answers: list[Any]) -> None:
+    """Each is answered, or refused with a code that means something and words that fit on a screen."""
+    assert [answer["id"] for answer in answers] == list(range(len(asked)))
+    for (method, parameters), answer in zip(asked, answers, strict=True):
+        error = answer.get("error")
+        if error is not None:
+            shown = (method, str(parameters)[:200], error)
+            assert error["code"] in set(Code) - {Code.INTERNAL_ERROR}, shown
+            assert error["message"], shown
+            assert len(json.dumps(error)) < 1000, shown
 
 
 async def test_any_parameters_are_answered_or_refused_in_words(
@@ -61,12 +76,51 @@ async def test_any_parameters_are_answered_or_refused_in_words(
         answers: list[Any] = []
         while batch := list(islice(calls, 50)):
             answers += await ask(batch)
-        assert [answer["id"] for answer in answers] == list(range(len(asked)))
-        for (method, parameters), answer in zip(asked, answers, strict=True):
-            error = answer.get("error")
-            if error is not None:
-                shown = (method, str(parameters)[:200], error)
-                assert error["code"] in set(Code) - {Code.INTERNAL_ERROR}, shown
-                assert error["message"], shown
-                assert len(json.dumps(error)) < 1000, shown
+        check(asked, answers)
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def test_any_parameters_about_what_a_connection_has_are_answered_or_refused_in_words(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    rng = Random(8)
+    limits = Limits(requests_burst=10**6, subscriptions_max=4)
+    async with served(tmp_path, limits=limits) as it, open_websocket_url(it.url, max_message_size=32 << 20) as one:
+        known = "0x" + (await it.node.seal()).hash.hex()
+
+        async def ask(calls: list[tuple[str, Any]]) -> list[Any]:
+            batch = [
+                {"jsonrpc": "2.0", "id": number, "method": method, "params": parameters}
+                for number, (method, parameters) in enumerate(calls)
+            ]
+            await one.send_message(json.dumps(batch).encode())
+            with trio.fail_after(30):
+                while isinstance(message := json.loads(await one.get_message()), dict):
+                    pass  # Events of what was started.
+            return list(message)
+
+        ((listed,), (started,)) = await ask([("rpc_methods", [])]), await ask([("chainHead_v1_follow", [True])])
+        follow = started["result"]
+        values = [*VALUES, known, follow, "1", [{"key": "0x", "type": "descendantsValues"}], [known, known]]
+        new = ("chainHead", "chainSpec", "archive", "transaction", "childstate")
+        methods = [name for name in listed["result"]["methods"] if name.startswith(new)]
+        methods.sort(key=lambda name: name.endswith(("unpin", "unfollow")))  # Last: they take away what others act on.
+        assert len(methods) > 25
+        calls = iter(
+            (method, parameters)
+            for method in methods
+            for parameters in (
+                *([value] for value in values),
+                *([follow, value] for value in values),
+                *([follow, known, value] for value in values),
+                *([follow, known, rng.choice(values), rng.choice(values), rng.choice(values)] for _ in range(20)),
+                {"followSubscription": follow, "hash": known, "items": rng.choice(values)},
+            )
+        )
+        while batch := list(islice(calls, 50)):
+            check(batch, await ask(batch))
+        (answer,) = await ask([("system_name", [])])
+        assert answer["result"] == "potchain"
+        await trio.aclose_forcefully(one._stream)
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
