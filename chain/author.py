@@ -84,7 +84,7 @@ class Author:
         except NotNext:
             raise Superseded from None
         for refused in rejected:
-            self._pool.ban(blake2_256(refused.extrinsic), self._clock())
+            self._pool.ban(blake2_256(refused.extrinsic), self._clock(), refused.error.message)
         self._importer.remember(executed)
         return executed.block.encode()
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import resource
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from chain.blob_keeper import BlobKeeper
 from chain.blobs import BlobChunks, BlobStore
 from chain.departures import Departures
 from chain.display import say, short_hash, states_line, waiting_line
+from chain.file_limit import raise_file_limit
 from chain.importer import Imported, Importer
 from chain.intake import Intake
 from chain.ledger import HISTORY, Ledger
@@ -61,8 +61,6 @@ from runtime.types import GenesisError
 BLOB_BYTES_MAX = 64 * 1024 * 1024  # one blob: 16 million parameters
 BLOB_STORE_BYTES_MAX = 4 * 1024 * 1024 * 1024  # what a small disk spares: three quarters for what the chain names
 SERVED_BLOB_CHUNKS_MAX = 64
-FILES_APART = 160 + 320  # peers, and twice as many to spare: the database, logs, blobs on their way to peers
-FILES_PER_CLIENT = 6  # a socket and a blob, and twice as much to spare
 SWITCH_SECONDS = 0.001  # a fifth of Python's own: a step of consensus changes threads a dozen times
 FALSE_VOTE_POINTS = 20  # a fifth of what bans: a restarted peer may honestly repeat itself once or twice
 
@@ -155,23 +153,6 @@ def describe_access(access: Access, port: int) -> str:
     where = "on every interface of this machine, port" if access.is_external else f"ws://{access.host}"
     methods = "" if access.serves_unsafe else " (safe methods)"
     return f"{where}{' ' if access.is_external else ':'}{port}{methods}"
-
-
-def raise_file_limit(clients_max: int) -> None:
-    """Let this process open as many files as its clients can make it: short of them, it could not write its votes."""
-    needed = FILES_APART + FILES_PER_CLIENT * clients_max
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    if wanted < needed:
-        log.warning(
-            "this system lets the node open %d files, and %d clients at once may need %d: raise the hard limit "
-            "(ulimit -Hn, or LimitNOFILE= of its service), or give a lower --rpc-max-connections",
-            wanted,
-            clients_max,
-            needed,
-        )
 
 
 def open_ledger(spec: GenesisSpec, path: Path, executive: Executive, history: int | None = HISTORY) -> Ledger:
@@ -383,7 +364,7 @@ class Node:
         """Take a transaction out of the pool and refuse it for a while."""
         if found not in self.pool:
             return False
-        self.pool.ban(found, now_ms())
+        self.pool.ban(found, now_ms(), "this node's operator has removed it")
         return True
 
     def has_key(self, public: bytes, kind: KeyType) -> bool:

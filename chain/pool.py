@@ -22,6 +22,8 @@ from runtime.types import InvalidTransaction, ValidTransaction
 Worth = tuple[bool, int, int]
 # Senders of the last blocks whose nonces are remembered: four full blocks', and no verdict is as old as that.
 RECENT_SENDERS_MAX = 8192
+# How much of the reason for a ban is kept: what was expected and what came.
+BAN_REASON_MAX = 160
 # How many outdated entries the order of evictions may carry besides two a sender.
 STALE_TAILS_MAX = 1024
 
@@ -83,7 +85,7 @@ class PoolLimits:
     transaction_bytes_max: int = TRANSACTION_BYTES_MAX  # peers drop whoever passes on a larger one
     sender_count_max: int = 1024  # an eighth of the pool for one account: many accounts are needed to fill it
     ban_ms: int = 60_000  # long enough for gossip to stop echoing, short enough to try again after a top-up
-    ban_count_max: int = 16384  # 32-byte hashes: 2 MB; the oldest bans are forgotten first
+    ban_count_max: int = 16384  # with their reasons some 5 MB; the oldest bans are forgotten first
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +150,7 @@ class Pool:
         self._on_removed = on_removed
         self._queues: dict[bytes, _Queue] = {}
         self._by_hash: dict[Hash, PoolTransaction] = {}  # the longest unvalidated first
-        self._banned: dict[Hash, int] = {}  # until when, the earliest first
+        self._banned: dict[Hash, tuple[int, str]] = {}  # until when and why, the earliest first
         self._arrivals = 0
         self._recent: dict[bytes, int] = {}  # the next nonce of those who sent something in the last blocks
         # The worth of each sender's last transaction, the least first, with entries that are no longer true among them.
@@ -166,10 +168,10 @@ class Pool:
         found = blake2_256(raw)
         if found in self._by_hash:
             raise AlreadyImported(f"transaction 0x{found.hex()} is in the pool already")
-        until_ms = self._banned.get(found, 0)
+        until_ms, reason = self._banned.get(found, (0, ""))
         if until_ms > now_ms:
             raise TemporarilyBanned(
-                f"transaction 0x{found.hex()} was found invalid; it can be sent again in {until_ms - now_ms} ms"
+                f"transaction 0x{found.hex()} was refused: {reason}; it can be sent again in {until_ms - now_ms} ms"
             )
         return found
 
@@ -301,7 +303,7 @@ class Pool:
                 continue  # it left while it was being validated
             if isinstance(verdict, InvalidTransaction):
                 self._remove(transaction, Fate.INVALID)
-                self.ban(transaction.hash, now_ms)
+                self.ban(transaction.hash, now_ms, verdict.message)
                 continue
             renewed = replace(transaction, valid=verdict, height_max=self.height + verdict.longevity)
             del self._by_hash[transaction.hash]
@@ -333,18 +335,18 @@ class Pool:
         self._remove(transaction, Fate.DROPPED)
         return True
 
-    def ban(self, found: Hash, now_ms: int) -> None:
-        """Refuse this hash for a time: it was found invalid. It leaves the pool if it is here."""
+    def ban(self, found: Hash, now_ms: int, reason: str) -> None:
+        """Refuse this hash for a time, and say why. It leaves the pool if it is here."""
         transaction = self._by_hash.get(found)
         if transaction is not None:
             self._remove(transaction, Fate.INVALID)
         self._banned.pop(found, None)
         while self._banned:
             oldest = next(iter(self._banned))
-            if self._banned[oldest] > now_ms and len(self._banned) < self.limits.ban_count_max:
+            if self._banned[oldest][0] > now_ms and len(self._banned) < self.limits.ban_count_max:
                 break
             del self._banned[oldest]
-        self._banned[found] = now_ms + self.limits.ban_ms
+        self._banned[found] = now_ms + self.limits.ban_ms, reason[:BAN_REASON_MAX]
 
     # --- views ---
 

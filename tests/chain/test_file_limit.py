@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 def test_the_soft_limit_is_raised_and_a_low_hard_one_named(soft: int, hard: int, expected: int, warned: bool) -> None:
     code = f"""
 import resource
-from chain.node import raise_file_limit
+from chain.file_limit import raise_file_limit
 resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))
 raise_file_limit(256)
 print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])

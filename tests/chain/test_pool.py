@@ -133,9 +133,9 @@ def test_the_same_transaction_is_taken_once() -> None:
 def test_a_banned_transaction_is_refused_until_the_ban_ends() -> None:
     pool = Pool()
     raw = submit(pool, ALICE, 0)
-    pool.ban(blake2_256(raw), NOW_MS - 59_000)
+    pool.ban(blake2_256(raw), NOW_MS - 59_000, "the balance is 0")
     assert len(pool) == 0
-    with pytest.raises(TemporarilyBanned, match="in 1000 ms") as caught:
+    with pytest.raises(TemporarilyBanned, match="refused: the balance is 0; it can be sent again in 1000 ms") as caught:
         pool.precheck(raw, NOW_MS)
     assert caught.value.code == 1012
     assert pool.precheck(raw, NOW_MS + 1000) == blake2_256(raw)
@@ -145,7 +145,7 @@ def test_bans_are_forgotten_oldest_first_when_there_are_too_many() -> None:
     pool = Pool(PoolLimits(ban_count_max=2))
     raws = [transaction(ALICE, nonce) for nonce in range(3)]
     for raw in raws:
-        pool.ban(blake2_256(raw), NOW_MS)
+        pool.ban(blake2_256(raw), NOW_MS, "the balance is 0")
     pool.precheck(raws[0], NOW_MS)
     for raw in raws[1:]:
         with pytest.raises(TemporarilyBanned):
@@ -303,7 +303,9 @@ def test_revalidation_drops_and_bans_the_invalid_and_renews_the_others() -> None
     assert order(pool) == [(BOB, 0)]
     assert pool.counts() == (1, 1)
     assert blake2_256(after) in pool
-    with pytest.raises(TemporarilyBanned):
+    with pytest.raises(
+        TemporarilyBanned, match="refused: the balance is 0, the fee 1; it can be sent again in 60000 ms"
+    ):
         pool.precheck(poor, NOW_MS)
     pool.on_block(2, [])
     assert blake2_256(rich) in pool

@@ -144,7 +144,7 @@ class MiniNode:
 
     def forget(self, found: Hash) -> bool:
         known = found in self.pool
-        self.pool.ban(found, GENESIS_MS)
+        self.pool.ban(found, GENESIS_MS, "the operator has removed it")
         return known
 
     def has_key(self, public: bytes, kind: KeyType) -> bool:

@@ -173,7 +173,7 @@ async def test_what_leaves_the_pool_without_a_block_is_told_with_the_reason(tmp_
         watch, pool = "author_submitAndWatchExtrinsic", it.node.pool
         ends: list[tuple[str, Callable[[bytes], object]]] = [
             ("dropped", pool.remove),
-            ("invalid", lambda found: pool.ban(found, 0)),
+            ("invalid", lambda found: pool.ban(found, 0, "it was found invalid")),
         ]
         for nonce, (word, end) in enumerate(ends):
             raw = transfer_raw(it, nonce)
