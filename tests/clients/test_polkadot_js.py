@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -196,7 +197,7 @@ def test_an_explorer_finds_heads_blocks_events_accounts_and_the_state_of_the_nod
     identity = told["system"].pop("identity")
     assert len(bytes.fromhex(identity)) == 32
     (listens,) = told["system"].pop("addresses")
-    assert listens.startswith("127.0.0.1:")
+    assert re.fullmatch(rf"/ip4/127\.0\.0\.1/tcp/[0-9]+/p2p/{identity}", listens)
     assert told["system"] == {
         "chainType": "Local",
         "health": {"peers": 0, "isSyncing": False, "shouldHavePeers": True},
