@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import trio
 import typer
 
-from chain import __version__, cli_keys, cli_node, cli_simulate, cli_tasks, cli_transfer
+from chain import __version__, cli_keys, cli_modules, cli_node, cli_simulate, cli_tasks, cli_transfer
 from chain.cli_common import DEFAULT_RPC, KeyOption, RpcOption, UserError, fault_of, key_of
 from chain.display import print_anything, say
 from chain.primitives import ss58
@@ -34,6 +34,7 @@ app.add_typer(cli_keys.app, name="key")
 app.command("transfer")(cli_transfer.transfer)
 app.command("simulate")(cli_simulate.simulate)
 app.add_typer(cli_tasks.app, name="task")
+app.add_typer(cli_modules.app, name="module")
 
 RPC_PORT = 9944  # Substrate's, so that wallets find a local node without being told
 PORT = 30333  # Substrate's

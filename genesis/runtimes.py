@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import traceback
 from pathlib import Path
 from typing import Final
 
@@ -56,9 +57,11 @@ def import_runtime(reference: str, folder: Path) -> Runtime[View]:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise
+            raise _broken(module_name, error) from error
         file = f"{error.name.replace('.', '/')}.py"
         raise GenesisError(f"no Python module {error.name}: put {file} into {beside}, or install it") from None
+    except Exception as error:
+        raise _broken(module_name, error) from error
     found = getattr(module, name, None)
     if not isinstance(found, Runtime):
         raise GenesisError(f"{module_name} has no Runtime {name}; got {type(found).__name__}")
@@ -66,3 +69,10 @@ def import_runtime(reference: str, folder: Path) -> Runtime[View]:
         if not found.has(cls):
             raise GenesisError(f"{reference} lacks the module {cls.__name__}, which every node needs")
     return found
+
+
+def _broken(module_name: str, error: Exception) -> GenesisError:
+    """What the chain's own code raised while it was imported, with the place: a node's operator can tell its author."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    where = "" if isinstance(error, SyntaxError) else f" ({place.filename}, line {place.lineno})"
+    return GenesisError(f"{module_name} cannot be imported: {type(error).__name__}: {error}{where}")

@@ -12,8 +12,9 @@ next. `call` dispatches without fee or nonce, so that a refused call can be show
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Final, Generic, TypeVar, cast
 
@@ -26,6 +27,7 @@ from chain.primitives.types import ConsensusDigest, Header, Mortal, sign_extrins
 from runtime.block import Applied, BlockBuilder, Executed
 from runtime.composition import Runtime, View
 from runtime.executive import Executive
+from runtime.framework import Call
 from runtime.modules.balances import Balances
 from runtime.modules.system import System
 from runtime.potchain import RUNTIME, Potchain
@@ -146,10 +148,7 @@ class TestChain(Generic[V]):
 
     def state_root(self) -> Hash:
         """The root of the state with the open block's changes so far."""
-        tree = MemoryTree()
-        tree.root, tree.nodes, tree.next_id = self.tree.root, dict(self.tree.nodes), self.tree.next_id
-        tree.apply(self.builder.overlay.changes())
-        return tree.root_hash
+        return self._tree().root_hash
 
     # --- acting ---
 
@@ -159,10 +158,9 @@ class TestChain(Generic[V]):
         A keypair stands for its account, as the origin and among the arguments. A DispatchError undoes the call and
         propagates: expect one with `unchanged`.
         """
-        who = Origin.signed(origin.public) if isinstance(origin, Keypair) else origin
         records = self.builder.log.records
         before = len(records)
-        self.builder.modules.dispatch(self.runtime.call(path, **_accounts(arguments)), who)
+        self.builder.modules.dispatch(self.runtime.call(path, **_accounts(arguments)), _origin(origin))
         return [record.event for record in records[before:]]
 
     @contextmanager
@@ -177,6 +175,10 @@ class TestChain(Generic[V]):
         assert type(raised) is error, f"expected {error.__name__}, got {raised!r}"
         assert self.state_root() == before, f"{error.__name__} left the state changed"
         assert len(self.events) == events, f"{error.__name__} left events behind"
+
+    def prepare(self, origin: Keypair | Origin, path: str, **arguments: object) -> Prepared:
+        """The same call, to be weighed instead of made: what a `benchmark` returns."""
+        return Prepared(self.runtime, self._tree(), self.runtime.call(path, **_accounts(arguments)), _origin(origin))
 
     def sign(
         self,
@@ -270,6 +272,13 @@ class TestChain(Generic[V]):
         signature = bls.sign(secret.to_bytes(bls.SECRET_KEY_BYTES), message)
         return Seal(header.height, 0, 0, header.hash, bitmap(voters, len(self.validators)), signature)
 
+    def _tree(self) -> MemoryTree:
+        """The state with the open block's changes so far."""
+        tree = MemoryTree()
+        tree.root, tree.nodes, tree.next_id = self.tree.root, dict(self.tree.nodes), self.tree.next_id
+        tree.apply(self.builder.overlay.changes())
+        return tree
+
     def _check(self) -> None:
         for module in self.runtime.at(self.tree).modules:
             try:
@@ -277,6 +286,37 @@ class TestChain(Generic[V]):
             except AssertionError as error:
                 error.add_note(f"an invariant of {module.info.name}, checked after block {self.header.height}")
                 raise
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A call that is ready to be dispatched on a state, as often as somebody likes."""
+
+    runtime: Runtime[View]
+    tree: MemoryTree
+    call: Call
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True)
+class Benchmark:
+    """A case to weigh: `name` and `doc` say what is dear about it, `prepare` makes it ready."""
+
+    name: str
+    doc: str
+    prepare: Callable[[], Prepared]
+
+
+def benchmark(prepare: Callable[[], Prepared]) -> Benchmark:
+    """Make a function a benchmark: `potchain module weigh FILE` measures what it prepared.
+
+    Prepare each call at its dearest: the longest arguments, the fullest storage, the longest way through the code.
+    """
+    return Benchmark(prepare.__name__, (prepare.__doc__ or "").strip(), prepare)
+
+
+def _origin(who: Keypair | Origin) -> Origin:
+    return Origin.signed(who.public) if isinstance(who, Keypair) else who
 
 
 def _accounts(arguments: Mapping[str, object]) -> dict[str, object]:

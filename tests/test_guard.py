@@ -279,3 +279,25 @@ def test_a_chain_whose_module_asks_the_clock_is_not_run(tmp_path: Path) -> None:
 def test_a_chain_that_keeps_the_rules_is_run(tmp_path: Path) -> None:
     names = (THIRD_PARTY / "names_chain" / "names.py").read_text()
     assert load_runtime(chain_with(tmp_path, "kept", names), tmp_path).version.spec_name == "names"
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "message"),
+    [
+        ("torn", "def", "torn cannot be imported: SyntaxError: invalid syntax (torn.py, line 1)"),
+        (
+            "absent",
+            "import nowhere_to_be_found",
+            "absent cannot be imported: ModuleNotFoundError: No module named 'nowhere",
+        ),
+        ("wrong", "x = 1\ny = x // 0", "wrong.py, line 2)"),
+    ],
+)
+def test_a_runtime_that_cannot_be_imported_is_named_with_its_line(
+    tmp_path: Path, name: str, source: str, message: str
+) -> None:
+    write(tmp_path, {f"{name}.py": source})
+    with pytest.raises(GenesisError) as caught:
+        load_runtime(f"{name}:RUNTIME", tmp_path)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)

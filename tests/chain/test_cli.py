@@ -63,6 +63,7 @@ def refusal(*arguments: str | Path) -> str:
 
 
 COMMANDS = "|worker|auditor|aggregator|transfer|key|key new|key inspect|task|task list|task watch|task fetch"
+COMMANDS += "|module|module new|module check|module weigh"
 
 
 @pytest.mark.parametrize("command", COMMANDS.split("|"))
