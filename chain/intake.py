@@ -15,7 +15,7 @@ from chain.ledger import Ledger
 from chain.net.network import Network
 from chain.pace import Threads
 from chain.pool import Pool, PoolError, PoolTransaction
-from chain.primitives.hashing import Hash, blake2_256
+from chain.primitives.hashing import Hash
 from chain.primitives.types import Header
 from chain.rpc.broadcast import Broadcast
 from runtime.executive import Executive
@@ -60,10 +60,12 @@ class Intake:
         return found
 
     async def restore(self, transactions: Sequence[bytes]) -> int:
-        """Pool what waited before a restart, checked anew; how many of it are in the pool then."""
+        """Pool what waited before a restart, checked anew; how many of it were taken."""
+        taken = 0
         for start in range(0, len(transactions), BATCH):
-            await self._admit(transactions[start : start + BATCH])
-        return sum(blake2_256(raw) in self._pool for raw in transactions)
+            pooled, _ = await self._admit(transactions[start : start + BATCH])
+            taken += len(pooled)
+        return taken
 
     def gossiped(self, peer: bytes, transactions: list[bytes]) -> None:
         """Queue what a peer sent; what does not fit now is asked for again later."""
@@ -82,17 +84,18 @@ class Intake:
 
     async def _take_in(self) -> None:
         async for peer, batch in self._receive:
-            points = sum(_points(verdict) for verdict in await self._admit(batch))
+            _, verdicts = await self._admit(batch)
+            points = sum(_points(verdict) for verdict in verdicts)
             if points:
                 self._network.penalise(peer, points, "gossiped transactions that are valid on no node")
 
-    async def _admit(self, batch: Sequence[bytes]) -> list[Verdict]:
-        """Check those that the pool does not know, and pool and pass on the valid; their verdicts."""
+    async def _admit(self, batch: Sequence[bytes]) -> tuple[list[bytes], list[Verdict]]:
+        """Check what the pool does not know, pool and pass on what is valid; which that is, and all verdicts."""
         wanted = [raw for raw in batch if self._is_wanted(raw)]
         verdicts = await self._gossip.run(self._judge, wanted)
         pooled = [raw for raw, verdict in zip(wanted, verdicts, strict=True) if self._pools(raw, verdict)]
         self._network.gossip_transactions(pooled)
-        return verdicts
+        return pooled, verdicts
 
     def _is_wanted(self, raw: bytes) -> bool:
         try:

@@ -43,7 +43,7 @@ class PoolKeeper:
     def __init__(
         self, path: Path, genesis_hash: Hash, pool: Pool, take_in: Callable[[Sequence[bytes]], Awaitable[int]]
     ) -> None:
-        """`take_in(transactions)` checks and pools them, and returns how many are in the pool then."""
+        """`take_in(transactions)` checks them and pools the valid, and returns how many these are."""
         self._path = path
         self._genesis_hash = genesis_hash
         self._pool = pool
