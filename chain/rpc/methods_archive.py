@@ -27,7 +27,7 @@ from chain.rpc.queries import (
     in_state,
     read_page,
 )
-from chain.rpc.registry import Registry
+from chain.rpc.registry import Pace, Registry, nothing
 
 registry = Registry()
 
@@ -90,23 +90,19 @@ def _full() -> RpcError:
     )
 
 
-def _nothing(ended: bool) -> None:
-    del ended
-
-
 @registry.subscription(
     "archive_v1_storage",
     ends=("archive_v1_stopStorage",),
     notification="archive_v1_storageEvent",
+    pace=Pace.PAGED,
     most=STORAGES_MAX,
     full=_full,
-    patient=True,
-    ended=_nothing,
+    ended=nothing,
 )
 @asynccontextmanager
 async def archive_v1_storage(
     context: Context, hash: BlockHash, items: StorageQueries, child_trie: HexBytes | None = None
-) -> AsyncIterator[AsyncGenerator[object]]:
+) -> AsyncIterator[AsyncGenerator[list[object]]]:
     """Look up storage, one event an item. There are no child tries: they hold nothing."""
 
     def page(queries: list[Query]) -> tuple[list[Item], list[Query]]:
@@ -120,15 +116,15 @@ async def archive_v1_storage(
     "archive_v1_storageDiff",
     ends=("archive_v1_stopStorageDiff",),
     notification="archive_v1_storageDiffEvent",
+    pace=Pace.PAGED,
     most=STORAGES_MAX,
     full=_full,
-    patient=True,
-    ended=_nothing,
+    ended=nothing,
 )
 @asynccontextmanager
 async def archive_v1_storage_diff(
     context: Context, hash: BlockHash, items: ChangeQueries | None = None, previous_hash: BlockHash | None = None
-) -> AsyncIterator[AsyncGenerator[object]]:
+) -> AsyncIterator[AsyncGenerator[list[object]]]:
     """What a block changed, or all blocks since an earlier one did, one event a key."""
 
     def page(queries: list[Query]) -> tuple[list[Item], list[Query]]:
@@ -144,20 +140,19 @@ async def archive_v1_storage_diff(
 Page = Callable[[list[Query]], tuple[list[Item], list[Query]]]
 
 
-async def _events(context: Context, name: str, page: Page, asked: Sequence[Query]) -> AsyncGenerator[object]:
+async def _events(context: Context, name: str, page: Page, asked: Sequence[Query]) -> AsyncGenerator[list[object]]:
     """One event for each item of all pages, and one for their end."""
     queries = list(asked)
     while True:
         try:
             found, queries = await context.in_thread(_encoded, name, page, queries)
         except RpcError as error:
-            yield {"event": f"{name}Error", "error": str(error)}
+            yield [{"event": f"{name}Error", "error": str(error)}]
             return
-        for item in found:
-            yield item
         if not queries:
-            yield {"event": f"{name}Done"}
+            yield [*found, {"event": f"{name}Done"}]
             return
+        yield [*found]
 
 
 def _encoded(name: str, page: Page, queries: list[Query]) -> tuple[list[Encoded], list[Query]]:

@@ -35,7 +35,7 @@ from chain.rpc.methods_state import runtime_call, version_json
 from chain.rpc.params import BlockHash, CallArguments, HexBytes, OneOrMore, quote
 from chain.rpc.protocol import Encoded, encode
 from chain.rpc.queries import Queries, QueriesDecoder, Query, in_state, read_page
-from chain.rpc.registry import Dialogue, Registry
+from chain.rpc.registry import Dialogue, Pace, Registry, nothing
 from runtime.composition import Runtime, View
 
 log = logging.getLogger("potchain.rpc")
@@ -68,7 +68,9 @@ class Following(Dialogue):
             if self.follow.stopped:
                 raise StopAsyncIteration
             await self._advance()
-        return self._events.popleft()
+        event = self._events.popleft()
+        self.hold(-_size(event))
+        return event
 
     async def _advance(self) -> None:
         """Do the next thing that there is to do, or wait for it."""
@@ -84,6 +86,7 @@ class Following(Dialogue):
             said, left = await self._context.in_thread(_perform, self._context, operation)
             if self.follow.is_under_way(operation):
                 self._events += [*said, *self.follow.progress(operation, left)]
+                self.hold(sum(map(_size, said)))
         else:
             await self._receiver.wait()
 
@@ -93,6 +96,12 @@ class Following(Dialogue):
 
     async def aclose(self) -> None:
         self.follow.stop()
+        self.hold(-sum(map(_size, self._events)))
+
+
+def _size(event: Event | Encoded) -> int:
+    """How much it counts as memory: what an operation brought. All else is short."""
+    return len(event) if isinstance(event, Encoded) else 0
 
 
 def _perform(context: Context, operation: Operation) -> tuple[list[Encoded], tuple[Query, ...]]:
@@ -141,19 +150,14 @@ def _full() -> RpcError:
     )
 
 
-def _nothing(ended: bool) -> None:
-    """What the methods that end something answer, whether there was anything to end or not."""
-    del ended
-
-
 @registry.subscription(
     "chainHead_v1_follow",
     ends=("chainHead_v1_unfollow",),
     notification="chainHead_v1_followEvent",
+    pace=Pace.PATIENT,
     most=FOLLOWS_MAX,
     full=_full,
-    patient=True,
-    ended=_nothing,
+    ended=nothing,
 )
 @asynccontextmanager
 async def chain_head_v1_follow(context: Context, with_runtime: bool) -> AsyncIterator[Following]:

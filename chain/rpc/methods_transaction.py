@@ -19,7 +19,7 @@ from chain.rpc.broadcast import Receiver
 from chain.rpc.context import Context, hexed
 from chain.rpc.errors import Code, RpcError
 from chain.rpc.params import HexBytes
-from chain.rpc.registry import Registry
+from chain.rpc.registry import Registry, nothing
 from chain.rpc.watch import Included, Pooled, Told, listening, watch
 from runtime.types import InvalidTransaction
 
@@ -73,15 +73,11 @@ async def _broadcast(context: Context, raw: bytes, receiver: Receiver[Header]) -
     yield None
 
 
-def _nothing(ended: bool) -> None:
-    del ended
-
-
 @registry.subscription(
     "transactionWatch_v1_submitAndWatch",
     ends=("transactionWatch_v1_unwatch",),
     notification="transactionWatch_v1_watchEvent",
-    ended=_nothing,
+    ended=nothing,
 )
 @asynccontextmanager
 async def transaction_watch_v1_submit_and_watch(

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Any, TypeVar
 
 from chain.rpc.errors import RpcError
@@ -19,8 +20,17 @@ from chain.rpc.params import SUBSCRIPTION_ID, Parameter, parameters_of
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 
+def _hold_nothing(count: int) -> None:
+    del count
+
+
 class Dialogue(ABC):
-    """The items of a subscription that methods of the same connection act on."""
+    """The items of a subscription that methods of the same connection act on.
+
+    Whoever opens it sets `hold`, which is told how many bytes more, or fewer, are in memory for the client here.
+    """
+
+    hold: Callable[[int], None] = staticmethod(_hold_nothing)
 
     def __aiter__(self) -> Dialogue:
         return self
@@ -68,19 +78,26 @@ class Async:
     unsafe: bool = False
 
 
+class Pace(Enum):
+    """What a client that reads slowly does to a subscription."""
+
+    LIVE = auto()  # It loses its connection.
+    PATIENT = auto()  # It is waited for.
+    PAGED = auto()  # The same; items are lists, made and sent one after the other over all of the connection.
+
+
 @dataclass(frozen=True, slots=True)
 class Terms:
     """On which a connection has subscriptions of one kind; `notification` is the method name that items go out under.
 
     It may have `most` of them (None: as many as of all kinds together), and is answered `full` when it wants one more:
-    null, or an error, made anew each time, since one that is raised again and again collects what raised it. A
-    `patient` one waits for a slow reader, any other costs it the connection: what is patient must be able to wait.
+    null, or an error, made anew each time, since one that is raised again and again collects what raised it.
     """
 
     notification: str
+    pace: Pace = Pace.LIVE
     most: int | None = None
     full: Callable[[], RpcError] | None = None
-    patient: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +129,11 @@ class Within:
 Method = Sync | Threaded | Async | Subscription | Unsubscribe | Within
 
 
+def nothing(ended: bool) -> None:
+    """The answer null of what ends a subscription, whether there was one or not."""
+    del ended
+
+
 class Registry:
     """Methods by name; a name is given once."""
 
@@ -135,13 +157,13 @@ class Registry:
         *names: str,
         ends: tuple[str, ...],
         notification: str,
+        pace: Pace = Pace.LIVE,
         most: int | None = None,
         full: Callable[[], RpcError] | None = None,
-        patient: bool = False,
         ended: Callable[[bool], object] = bool,
     ) -> Callable[[Handler], Handler]:
         """Register an async context manager whose value is the items, with the methods that end it."""
-        terms = Terms(notification, most, full, patient)
+        terms = Terms(notification, pace, most, full)
 
         def register(handler: Handler) -> Handler:
             for name in ends:

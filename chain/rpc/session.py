@@ -18,7 +18,7 @@ from chain.rpc.broadcast import Lagged
 from chain.rpc.errors import Code, RpcError
 from chain.rpc.params import quote
 from chain.rpc.protocol import Limits
-from chain.rpc.registry import Dialogue, Items, Terms
+from chain.rpc.registry import Dialogue, Items, Pace, Terms
 
 Opener = Callable[[], AbstractAsyncContextManager[Items]]
 D = TypeVar("D", bound=Dialogue)
@@ -108,6 +108,7 @@ class Session:
         self._places = places
         self._open: dict[str, _Open] = {}
         self._after_answer: list[Callable[[], None]] = []
+        self._paging = trio.Lock()
         self.slow: str | None = None
 
     def answered(self) -> None:
@@ -147,6 +148,25 @@ class Session:
     def _count(self, terms: Terms) -> int:
         return sum(each.terms is terms for each in self._open.values())
 
+    async def _send(self, terms: Terms, number: str, item: object) -> None:
+        await self._places.turns.take()
+        text = protocol.notification(terms.notification, number, item)
+        if terms.pace is Pace.LIVE:
+            self._outbox.push(text)
+        else:
+            await self._outbox.put(text)
+
+    async def _send_pages(self, terms: Terms, number: str, pages: Items) -> None:
+        """One page in memory, and one thread at most, for all of the connection's paged subscriptions."""
+        while True:
+            async with self._paging:
+                page = await anext(pages, None)
+                if page is None:
+                    return
+                assert isinstance(page, list)
+                for item in page:
+                    await self._send(terms, number, item)
+
     def unsubscribe(self, notification: str, number: object) -> bool:
         """End a subscription whose items go out under `notification`; whether there was one."""
         if not isinstance(number, str | int):
@@ -182,18 +202,18 @@ class Session:
             with here.scope:
                 async with opener() as items, aclosing(items):
                     here.items = items
+                    if isinstance(items, Dialogue):
+                        items.hold = self._outbox.hold
                     answered = trio.Event()
                     self._after_answer.append(answered.set)
                     task_status.started(None)
                     started = True
                     await answered.wait()
-                    async for item in items:
-                        await self._places.turns.take()
-                        text = protocol.notification(terms.notification, number, item)
-                        if terms.patient:
-                            await self._outbox.put(text)
-                        else:
-                            self._outbox.push(text)
+                    if terms.pace is Pace.PAGED:
+                        await self._send_pages(terms, number, items)
+                    else:
+                        async for item in items:
+                            await self._send(terms, number, item)
         except RpcError as error:
             if not started:
                 task_status.started(error)
