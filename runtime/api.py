@@ -18,7 +18,7 @@ from chain.primitives.scale import (
     u32,
     u128,
 )
-from runtime.framework import Call
+from runtime.calls import Call
 from runtime.metadata import VERSIONS
 from runtime.modules.transaction_payment import TransactionPayment
 from runtime.state import StateReader

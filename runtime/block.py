@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 
 from chain.primitives.hashing import Hash
 from chain.primitives.types import Consensus, DigestSeal, Other, PreRuntime, encode_extrinsic
+from runtime.calls import Call
 from runtime.composition import Runtime, View
 from runtime.extensions import (
     Environment,
@@ -24,7 +25,7 @@ from runtime.extensions import (
     check_signature,
     decode_transaction,
 )
-from runtime.framework import Call, EventLog, Module
+from runtime.framework import EventLog, Module
 from runtime.limits import BLOCK_WEIGHT_MAX
 from runtime.modules.system import System
 from runtime.modules.transaction_payment import TransactionPayment

@@ -14,11 +14,22 @@ from weakref import ref
 
 from chain.primitives.scale import H256, Codec, ScaleError, Struct, Vec, codec_of
 from chain.primitives.types import Id, MultiAddress
+from runtime.calls import CALL_DEPTH_MAX, Call, CallCodec, CallInfo
 from runtime.faults import DispatchFault, FaultModule, ModuleError
-from runtime.framework import Call, CallInfo, ErrorInfo, EventInfo, EventLog, Module, ModuleInfo, describe, with_calls
+from runtime.framework import ErrorInfo, EventInfo, EventLog, Module, ModuleInfo, describe
 from runtime.state import Snapshot, State, StateReader
 from runtime.storage import pascal_case, snake_case
-from runtime.types import Dispatched, DispatchError, EventPhase, EventRecord, Origin, Pays, RuntimeVersion, Weight
+from runtime.types import (
+    Dispatched,
+    DispatchError,
+    EventPhase,
+    EventRecord,
+    Origin,
+    Pays,
+    RuntimeVersion,
+    TooManyLayers,
+    Weight,
+)
 
 V = TypeVar("V", bound="View", covariant=True)
 M = TypeVar("M", bound=Module)
@@ -33,9 +44,9 @@ APIS: Final = (
     ("TransactionPaymentCallApi", 3),
 )
 
-# How deep calls may lie in calls. A level takes up to four of Python's frames to decode and as many to dispatch, so
-# that this many stay far below its limit of 1,000 wherever a node meets them; wallets nest three or four deep.
-CALL_DEPTH_MAX: Final = 32
+# How deep calls may make calls. A module may also make calls that are not in the call that is running, such as one that
+# it stored, and that may lead back to it: twice the depth of what decodes is still far from the end of the stack.
+LAYERS_MAX: Final = 2 * CALL_DEPTH_MAX
 
 _ADDRESS: Final = codec_of(MultiAddress)
 
@@ -54,12 +65,16 @@ class View:
         self.modules = tuple(modules.values())
         self._state = state
         self._log = log
+        self._layers = 0
 
     def dispatch(self, call: Call, origin: Origin) -> Dispatched:
         """Run a call in a transaction of its own: a DispatchError undoes its writes and events, then propagates."""
+        if self._layers >= LAYERS_MAX:
+            raise TooManyLayers(f"calls make calls at most {LAYERS_MAX} deep")
         state, log = self._state, self._log
         info, charged = call.info, call.dispatch_info
         events = len(log.records)
+        self._layers += 1
         state.begin()
         try:
             said: Pays | Weight | None = info.function(self.__dict__[info.module.attribute], origin, *call.args)
@@ -67,6 +82,8 @@ class View:
             state.rollback()
             log.truncate(events)
             raise
+        finally:
+            self._layers -= 1
         state.commit()
         if said is None:
             return Dispatched(charged.weight, charged.pays_fee)
@@ -79,66 +96,6 @@ class View:
         found = self.__dict__[snake_case(cls.__name__)]
         assert isinstance(found, cls)
         return found
-
-
-class CallCodec(Codec[Call]):
-    """`RuntimeCall`: the module's index, the call's index, the arguments.
-
-    Calls inside of calls are decoded by codecs of their own, one a level, and the last level's refuse to: so the bound
-    needs no counter, which threads would have to share.
-    """
-
-    size_min = 2
-
-    def __init__(self, path: tuple[str, ...]) -> None:
-        self.path = path
-        self.modules: tuple[ModuleInfo, ...] = ()
-        self._calls: dict[bytes, tuple[CallInfo, tuple[Callable[[bytes, int], tuple[Any, int]], ...]]] = {}
-
-    def bind(self, modules: tuple[ModuleInfo, ...]) -> None:
-        """Learn the calls, which could not be described without this codec where they carry calls."""
-        self.modules = modules
-        calls = [call for module in modules for call in module.calls.values()]
-        inner: Codec[Call] = _TooDeep()
-        for depth in reversed(range(CALL_DEPTH_MAX)):
-            level = self if depth == 0 else CallCodec(self.path)
-            level._calls = {
-                call.prefix: (call, tuple(with_calls(codec, inner, self).decode_at for _, codec in call.arguments))
-                for call in calls
-            }
-            inner = level
-
-    def encode(self, value: Call) -> bytes:
-        info = value.info
-        parts = [info.prefix]
-        for (name, codec), argument in zip(info.arguments, value.args, strict=True):
-            try:
-                parts.append(codec.encode(argument))
-            except ScaleError as error:
-                raise ScaleError(f"{info.path}: {name}: {error}") from None
-        return b"".join(parts)
-
-    def decode_at(self, data: bytes, offset: int) -> tuple[Call, int]:
-        start = offset + 2
-        found = self._calls.get(data[offset:start])
-        if found is None:
-            raise ScaleError(f"the runtime has no call 0x{data[offset:start].hex()} (module, call)")
-        info, decoders = found
-        arguments = []
-        for decode_at in decoders:
-            argument, start = decode_at(data, start)
-            arguments.append(argument)
-        return info.bind(tuple(arguments), start - offset), start
-
-
-class _TooDeep(Codec[Call]):
-    """In place of the calls that would lie too deep."""
-
-    size_min = 2
-
-    def decode_at(self, data: bytes, offset: int) -> tuple[Call, int]:
-        del data
-        raise ScaleError(f"expected calls nested at most {CALL_DEPTH_MAX} deep, got one more at byte {offset}")
 
 
 class EventCodec(Codec[object]):

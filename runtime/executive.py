@@ -14,6 +14,7 @@ from chain.primitives.types import Header
 from runtime import api
 from runtime.block import Applied, BlockBuilder, DigestLog
 from runtime.block import Executed as Executed
+from runtime.calls import Call
 from runtime.composition import Runtime, View
 from runtime.extensions import (
     Environment,
@@ -26,7 +27,7 @@ from runtime.extensions import (
     check_signature,
     decode_transaction,
 )
-from runtime.framework import Call, EventLog
+from runtime.framework import EventLog
 from runtime.limits import BYTES_MAX, EXTRINSIC_WEIGHT, WEIGHT_MAX
 from runtime.modules.system import System
 from runtime.modules.transaction_payment import OPERATIONAL_FEE_MULTIPLIER, TransactionPayment

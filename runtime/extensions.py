@@ -21,8 +21,8 @@ from chain.primitives.types import (
     scheme_of,
     signing_payload,
 )
+from runtime.calls import Call, CallsTooHeavy
 from runtime.composition import Runtime
-from runtime.framework import Call, CallsTooHeavy
 from runtime.limits import BLOCK_WEIGHT_MAX, BYTES_MAX, EXTRINSIC_WEIGHT, WEIGHT_MAX, WeightPerClass
 from runtime.modules.system import System
 from runtime.types import (

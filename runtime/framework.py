@@ -10,24 +10,20 @@ import inspect
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Final, Generic, Self, TypeVar, dataclass_transform, overload
+from typing import Any, ClassVar, Final, Generic, Self, TypeVar, dataclass_transform, overload
 from weakref import ref
 
 from chain.primitives.scale import (
     H256,
     Codec,
-    Option,
-    ScaleError,
     Struct,
-    Tuple,
-    Vec,
     codec_of,
     split_docs,
     variant,
     variant_of,
 )
+from runtime.calls import Call, CallInfo, CallSpec, refuse_calls, with_calls
 from runtime.faults import OK, DispatchFailed, DispatchResult
-from runtime.limits import BLOCK_WEIGHT_MAX, MICROSECOND
 from runtime.state import State
 from runtime.storage import StorageInfo, StorageItem, pascal_case, snake_case
 from runtime.types import (
@@ -56,16 +52,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 # --- declarations --------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class CallSpec:
-    """What `@call` was given."""
-
-    index: int
-    weight: Weight | Callable[..., Weight]
-    pays_fee: bool
-    dispatch_class: DispatchClass | Callable[..., DispatchClass]
 
 
 def call(
@@ -149,143 +135,6 @@ class Constant(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class CallInfo:
-    """A call of a composed runtime."""
-
-    module: ModuleInfo
-    name: str
-    index: int
-    arguments: tuple[tuple[str, Codec[Any]], ...]
-    spec: CallSpec
-    fixed: DispatchInfo | None  # None if weight or class depend on the arguments
-    docs: tuple[str, ...]
-    function: Callable[..., Any]
-    prefix: bytes  # module index, call index
-
-    @property
-    def path(self) -> str:
-        """The call as `Runtime.call` names it: `balances.transfer_keep_alive`."""
-        return f"{self.module.attribute}.{self.name}"
-
-    @property
-    def weight(self) -> Weight:
-        """Its weight; TypeError if that depends on the arguments."""
-        if self.fixed is None:
-            raise TypeError(f"{self.path} weighs what its arguments make it weigh: ask the call for its dispatch_info")
-        return self.fixed.weight
-
-    def bind(self, args: tuple[Any, ...], wire_bytes: int | None = None) -> Call:
-        """The call with arguments. Those that are calls were weighed when they were made: each is weighed once.
-
-        `wire_bytes` is the length of its encoding, where that is known because it was just read.
-        """
-        fixed = self.fixed
-        if fixed is not None:
-            return Call(self, args, fixed, wire_bytes)
-        weight, dispatch_class = self.spec.weight, self.spec.dispatch_class
-        return Call(
-            self,
-            args,
-            DispatchInfo(
-                weight if isinstance(weight, Weight) else weight(*args),
-                dispatch_class if isinstance(dispatch_class, DispatchClass) else dispatch_class(*args),
-                Pays.YES if self.spec.pays_fee else Pays.NO,
-            ),
-            wire_bytes,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A call with its arguments: what an extrinsic carries. `CallInfo.bind` makes it."""
-
-    info: CallInfo
-    args: tuple[Any, ...]
-    dispatch_info: DispatchInfo = field(compare=False, repr=False)  # what it is charged for
-    wire_bytes: int | None = field(default=None, compare=False, repr=False)
-
-    @property
-    def size(self) -> int:
-        """The length of its encoding."""
-        return len(self.encode()) if self.wire_bytes is None else self.wire_bytes
-
-    def encode(self) -> bytes:
-        """The call's bytes."""
-        return self.info.module.runtime.call_codec.encode(self)
-
-    @property
-    def path(self) -> str:
-        """Module and function: `balances.transfer_keep_alive`."""
-        return self.info.path
-
-    def used_by(self, error: DispatchError) -> Weight:
-        """What the call has used if it failed with this error."""
-        return self.dispatch_info.weight if error.used is None else self.dispatch_info.weight.at_most(error.used)
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """The arguments by name."""
-        return {name: value for (name, _), value in zip(self.info.arguments, self.args, strict=True)}
-
-
-class _AnyCall(Codec[Call]):
-    """Stands for the calls of whatever runtime the module becomes part of, until that runtime is composed."""
-
-
-_ANY_CALL: Final = _AnyCall()
-
-# What a call inside of another costs at the least, whatever its module says: that of decoding it.
-CALL_WEIGHT_MIN: Final = 10 * MICROSECOND
-
-# The annotation of an argument that is a call itself: `call: RuntimeCall`, `calls: list[RuntimeCall]`.
-RuntimeCall = Annotated[Call, _ANY_CALL]
-
-
-class CallsTooHeavy(ScaleError):
-    """Calls in a call weigh more than a block has room for: no block will have it."""
-
-
-class _Calls(Vec):
-    """Several calls: decoding stops where they weigh more than a block.
-
-    A call takes two bytes and microseconds: a transaction of a megabyte full of them would take seconds, from whoever
-    sends it, before anybody looked at its signature.
-    """
-
-    def decode_at(self, data: bytes, offset: int) -> tuple[Any, int]:
-        count, end = self.count_at(data, offset)
-        calls: list[Call] = []
-        weight = 0
-        for _ in range(count):
-            item, end = self.inner.decode_at(data, end)
-            calls.append(item)
-            weight += CALL_WEIGHT_MIN + item.dispatch_info.weight.ref_time
-            if weight > BLOCK_WEIGHT_MAX:
-                raise CallsTooHeavy(
-                    f"the first {len(calls)} of {count} calls at byte {offset} weigh {weight}, and a block's limit is"
-                    f" {BLOCK_WEIGHT_MAX}: send them in several transactions"
-                )
-        return self.container(calls), end
-
-
-def with_calls(codec: Codec[Any], calls: Codec[Call], instead_of: Codec[Call] = _ANY_CALL) -> Codec[Any]:
-    """An argument's codec with a runtime's calls in place of `RuntimeCall`; the same object if it has none."""
-    match codec:
-        case Vec() | Option():
-            inner = with_calls(codec.inner, calls, instead_of)
-            if inner is codec.inner:
-                return codec
-            if isinstance(codec, Option):
-                return Option(inner)
-            return (_Calls if inner is calls else Vec)(inner, codec.container, codec.count_max)
-        case Tuple():
-            items = tuple(with_calls(item, calls, instead_of) for item in codec.inner)
-            return codec if items == codec.inner else Tuple(*items)
-        case _:
-            return calls if codec is instead_of else codec
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class EventInfo:
     """An event of a composed runtime; `fields` carry the names that clients see."""
 
@@ -340,7 +189,8 @@ class ModuleInfo:
         """Resolve the storage items; their types may depend on every module's events."""
         for attribute, member in members_of(self.cls).items():
             if isinstance(member, StorageItem):
-                self.storage[attribute] = member.info(self.name, self.runtime)
+                info = self.storage[attribute] = member.info(self.name, self.runtime)
+                refuse_calls(info.value, f"{self.name}.{attribute}")
 
     def __repr__(self) -> str:
         return f"ModuleInfo({self.name}, index={self.index})"
@@ -510,12 +360,14 @@ def _call_info(module: ModuleInfo, function: Callable[..., Any]) -> CallInfo:
     fixed = None
     if isinstance(spec.weight, Weight) and isinstance(spec.dispatch_class, DispatchClass):
         fixed = DispatchInfo(spec.weight, spec.dispatch_class, Pays.YES if spec.pays_fee else Pays.NO)
-    calls = module.runtime.call_codec
+    arguments = tuple((name, with_calls(codec_of(hints[name]), module.runtime.call_codec)) for name in names[2:])
+    for name, codec in arguments:
+        refuse_calls(codec, f"{module.name}.{function.__name__}: {name}")
     return CallInfo(
         module=module,
         name=function.__name__,
         index=spec.index,
-        arguments=tuple((name, with_calls(codec_of(hints[name]), calls)) for name in names[2:]),
+        arguments=arguments,
         spec=spec,
         fixed=fixed,
         docs=split_docs(function.__doc__),
@@ -527,6 +379,7 @@ def _call_info(module: ModuleInfo, function: Callable[..., Any]) -> CallInfo:
 def _event_info(module: ModuleInfo, cls: type) -> EventInfo:
     index, name = variant_of(cls)
     codec: Struct[Any] = Struct(cls)
+    refuse_calls(codec, f"{module.name}.{name}")
     return EventInfo(
         module=module,
         name=name,

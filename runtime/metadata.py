@@ -12,8 +12,9 @@ from typing import Any, Final
 from chain.primitives import scale
 from chain.primitives.scale import BYTES, HASH256, U8, U32, U64, U128, UNIT, Codec, Compact, Option, Vec, codec_of
 from chain.primitives.types import ERA, EXTRINSIC_VERSION, MultiAddress, MultiSignature
-from runtime.composition import CallCodec, EventCodec, Runtime
-from runtime.framework import CallInfo, ModuleInfo
+from runtime.calls import CallCodec, CallInfo
+from runtime.composition import EventCodec, Runtime
+from runtime.framework import ModuleInfo
 from runtime.metadata_registry import Registry
 from runtime.metadata_types import (
     MAGIC,

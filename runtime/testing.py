@@ -25,9 +25,9 @@ from chain.primitives.merkle import MemoryTree, ordered_root
 from chain.primitives.seal import Phase, Seal, beacon_message, bitmap, vote_message
 from chain.primitives.types import ConsensusDigest, Header, Mortal, sign_extrinsic
 from runtime.block import Applied, BlockBuilder, Executed
+from runtime.calls import Call
 from runtime.composition import Runtime, View
 from runtime.executive import Executive
-from runtime.framework import Call
 from runtime.modules.balances import Balances
 from runtime.modules.system import System
 from runtime.potchain import RUNTIME, Potchain

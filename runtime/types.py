@@ -31,6 +31,8 @@ from runtime.faults import (
     FaultCannotLookup,
     FaultConsumerRemaining,
     FaultOther,
+    FaultTransactional,
+    TransactionalFault,
 )
 
 # --- weight and dispatch -------------------------------------------------------------------------------------------
@@ -137,6 +139,12 @@ class ConsumerRemaining(DispatchError):
     """The account is still needed, so that it cannot be removed: it has reserved or locked money."""
 
     fault = FaultConsumerRemaining()
+
+
+class TooManyLayers(DispatchError):
+    """Calls have made calls that made calls, deeper than a node's stack is sure to hold."""
+
+    fault = FaultTransactional(TransactionalFault.LIMIT_REACHED)
 
 
 class ArithmeticOverflow(DispatchError):

@@ -15,8 +15,9 @@ from typing import Annotated
 
 from chain.primitives.hashing import blake2_256
 from chain.primitives.scale import AccountId, Balance, FixedBytes, encode, scale_path, u16, u32
+from runtime.calls import RuntimeCall
 from runtime.faults import DispatchResult
-from runtime.framework import Constant, Module, RuntimeCall, call, event
+from runtime.framework import Constant, Module, call, event
 from runtime.limits import MICROSECOND
 from runtime.modules.balances import POT, Balances
 from runtime.modules.system import System

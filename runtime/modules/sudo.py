@@ -10,8 +10,9 @@ from collections.abc import Mapping
 
 from chain.primitives.scale import AccountId
 from chain.primitives.types import MultiAddress
+from runtime.calls import RuntimeCall
 from runtime.faults import DispatchResult
-from runtime.framework import Module, RuntimeCall, call, event
+from runtime.framework import Module, call, event
 from runtime.genesis import Section
 from runtime.limits import MICROSECOND
 from runtime.modules.balances import look_up

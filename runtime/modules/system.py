@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import islice
-from typing import Final
+from typing import Annotated, Final
 
 from chain.primitives.hashing import Hash, blake2_256
 from chain.primitives.merkle import KEY_BYTES_MAX
-from chain.primitives.scale import H256, AccountId, Vec, compact_encode, u16, u32
+from chain.primitives.scale import BYTES, H256, AccountId, Tuple, Vec, compact_encode, u16, u32
 from chain.primitives.types import Consensus, Digest, DigestSeal, Other, PreRuntime
 from runtime.faults import DispatchFault
 from runtime.framework import Constant, EventLog, Module, call, event
@@ -33,7 +33,13 @@ from runtime.types import (
 SS58_PREFIX: Final = 42
 
 ENTRY: Final = Weight(30 * MICROSECOND)  # an item of storage: its tree node is hashed and written when the block ends
+# Of items that root names in one call: what holds more objects than this is read before anybody asks who sent it.
+ITEMS_MAX: Final = 1000
 HASHED_BYTE: Final = 2000  # picoseconds: blake2b takes half of it, copying the bytes the rest
+
+
+Items = Annotated[list[tuple[bytes, bytes]], Vec(Tuple(BYTES, BYTES), list, ITEMS_MAX)]
+Keys = Annotated[list[bytes], Vec(BYTES, list, ITEMS_MAX)]
 
 
 class System(Module):
@@ -112,7 +118,7 @@ class System(Module):
         weight=lambda items: ENTRY.times(1 + len(items)),
         dispatch_class=DispatchClass.OPERATIONAL,
     )
-    def set_storage(self, origin: Origin, items: list[tuple[bytes, bytes]]) -> None:
+    def set_storage(self, origin: Origin, items: Items) -> None:
         """Set some items of storage: root only.
 
         What a module stored is overwritten unasked: a value that its module cannot read stops the chain.
@@ -128,7 +134,7 @@ class System(Module):
         weight=lambda keys: ENTRY.times(1 + len(keys)),
         dispatch_class=DispatchClass.OPERATIONAL,
     )
-    def kill_storage(self, origin: Origin, keys: list[bytes]) -> None:
+    def kill_storage(self, origin: Origin, keys: Keys) -> None:
         """Kill some items from storage: root only."""
         origin.ensure_root()
         for key in keys:

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 
 from chain.primitives.hashing import blake2_256
 from chain.primitives.scale import AccountId, encode, u16, u32
+from runtime.calls import Call, RuntimeCall
 from runtime.faults import DispatchFailed, DispatchFault, DispatchResult
-from runtime.framework import Call, Constant, Module, RuntimeCall, call, event
+from runtime.framework import Constant, Module, call, event
 from runtime.limits import MICROSECOND
 from runtime.types import (
     DispatchClass,

@@ -31,8 +31,8 @@ from chain.primitives.scale import (
     compact_encode,
 )
 from chain.primitives.types import EraCodec, Mortal, WireExtrinsic
-from runtime.composition import CallCodec, EventCodec, EventRecordCodec
-from runtime.framework import CallInfo
+from runtime.calls import CallCodec, CallInfo
+from runtime.composition import EventCodec, EventRecordCodec
 from runtime.types import EventRecord
 
 T = TypeVar("T")

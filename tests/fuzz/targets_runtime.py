@@ -23,7 +23,7 @@ from chain.primitives.types import (
     sign_extrinsic,
 )
 from runtime.api import ANSWERS, UnknownApi
-from runtime.framework import Call
+from runtime.calls import Call
 from runtime.modules.system import System
 from runtime.potchain import RUNTIME
 from runtime.testing import ALICE, BOB, EVE, TestChain

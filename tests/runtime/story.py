@@ -1,15 +1,18 @@
-"""Two stories that touch every module, printed as state roots: run in processes that must agree."""
+"""Stories that touch every module, printed as state roots: run in processes that must agree."""
 
 from __future__ import annotations
 
+from chain.primitives import ss58
+from runtime.modules.multisig import Timepoint, multi_account
 from runtime.modules.training_types import Phase
 from runtime.testing import ALICE, BOB, CHARLIE, EVE, FERDIE, POT, TestChain
 from tests.runtime.training_kit import Story
 
 
 def state_roots() -> list[str]:
-    """The state roots after each block of both stories."""
-    return [header.state_root.hex() for chain in (transactions(), training()) for header, _ in chain.blocks]
+    """The state roots after each block of every story."""
+    stories = (transactions(), training(), nesting())
+    return [header.state_root.hex() for chain in stories for header, _ in chain.blocks]
 
 
 def transactions() -> TestChain:
@@ -24,6 +27,35 @@ def transactions() -> TestChain:
         chain.submit(EVE, "system.remark_with_event", remark=b"%d" % height)
         chain.absent = {CHARLIE} if height % 2 else set()
         chain.close()
+    return chain
+
+
+def nesting() -> TestChain:
+    """Calls in calls: batches, the sudo key, an account of several others, and locks under it all."""
+    chain = TestChain(sudo={"key": ss58.encode(ALICE.public)})
+    team = sorted(keypair.public for keypair in (ALICE, BOB, CHARLIE))
+    account = multi_account(team, 2)
+    pay = chain.runtime.call("balances.transfer_keep_alive", dest=EVE.public, value=POT)
+    too_much = chain.runtime.call("balances.transfer_keep_alive", dest=EVE.public, value=10**30)
+    chain.submit(ALICE, "balances.transfer_keep_alive", dest=account, value=10 * POT)
+    for when, keypair in ((None, BOB), (Timepoint(1, 2), CHARLIE)):
+        chain.submit(
+            keypair,
+            "multisig.as_multi",
+            threshold=2,
+            other_signatories=[other for other in team if other != keypair.public],
+            maybe_timepoint=when,
+            call=pay,
+            max_weight=pay.dispatch_info.weight,
+        )
+    chain.close()
+    for kind in ("batch", "batch_all", "force_batch"):
+        chain.submit(BOB, f"utility.{kind}", calls=[pay, too_much, pay])
+    chain.submit(ALICE, "sudo.sudo", call=chain.runtime.call("system.set_storage", items=[(b"key", b"value")]))
+    chain.modules.balances.set_lock(BOB.public, b"lock____", POT)
+    chain.modules.balances.set_lock(BOB.public, b"other___", 2 * POT)
+    chain.close()
+    assert chain.modules.balances.free(account) == 9 * POT
     return chain
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,8 +11,17 @@ from hypothesis import strategies as st
 from chain.primitives.hashing import blake2_128_concat, twox_64_concat, twox_128
 from chain.primitives.scale import AccountId, Balance, ScaleError, u8, u16, u32
 from chain.primitives.types import Id
-from runtime.composition import Runtime, View
-from runtime.faults import FaultBadOrigin, FaultModule, FaultToken, ModuleError, TokenFault
+from runtime.calls import RuntimeCall
+from runtime.composition import LAYERS_MAX, Runtime, View
+from runtime.faults import (
+    FaultBadOrigin,
+    FaultModule,
+    FaultToken,
+    FaultTransactional,
+    ModuleError,
+    TokenFault,
+    TransactionalFault,
+)
 from runtime.framework import Constant, EventLog, Module, call, event
 from runtime.potchain import RUNTIME
 from runtime.state import DictState, Overlay
@@ -22,6 +33,7 @@ from runtime.types import (
     EventRecord,
     Finalization,
     Origin,
+    TooManyLayers,
     Weight,
 )
 
@@ -211,6 +223,83 @@ def test_modules_find_each_other_in_one_state() -> None:
     modules.friend.counter.total.put(5)
     assert modules.counter.total.get() == 5
     assert modules.module(Counter) is modules.counter
+
+
+class Loop(Module):
+    """Makes calls that nobody sent: its own again."""
+
+    depth = StorageValue[u32](default=0)
+
+    @call(index=0, weight=Weight(1))
+    def again(self, origin: Origin, catch: bool) -> None:
+        """Go one deeper, and fail with what is down there or go on."""
+        self.depth.put(self.depth.get() + 1)
+        once_more = self.info.runtime.call("loop.again", catch=catch)
+        if catch:
+            self.attempt(once_more, origin)
+        else:
+            self.dispatch(once_more, origin)
+
+
+def composed(*modules: type[Module]) -> Runtime[View]:
+    return Runtime(view=View, spec_name="x", spec_version=1, transaction_version=1, modules=dict(enumerate(modules)))
+
+
+def test_calls_that_lead_back_to_themselves_end_in_an_error() -> None:
+    runtime, overlay = composed(Loop), Overlay(DictState())
+    view = runtime.over(overlay, EventLog())
+    with pytest.raises(TooManyLayers, match=f"at most {LAYERS_MAX} deep") as raised:
+        view.dispatch(runtime.call("loop.again", catch=False), Origin.root())
+    assert runtime.fault_of(raised.value) == FaultTransactional(TransactionalFault.LIMIT_REACHED)
+    assert overlay.changes() == {}
+    view.dispatch(runtime.call("loop.again", catch=True), Origin.root())
+    assert view.module(Loop).depth.get() == LAYERS_MAX
+
+
+@dataclass(frozen=True)
+class Wrapped:
+    inner: RuntimeCall
+
+
+class InStruct(Module):
+    @call(index=0, weight=Weight(1))
+    def go(self, origin: Origin, wrapped: list[Wrapped]) -> None:
+        """Go."""
+
+
+class InEvent(Module):
+    @event(index=0)
+    class Made:
+        """A call."""
+
+        made: RuntimeCall
+
+
+class InStorage(Module):
+    kept = StorageValue[list[Wrapped]]()
+
+
+class Everywhere(Module):
+    @call(index=0, weight=Weight(1))
+    def go(self, origin: Origin, one: RuntimeCall, some: list[tuple[u8, RuntimeCall | None]]) -> None:
+        """Go."""
+
+
+def test_calls_are_arguments_of_calls_and_nothing_else() -> None:
+    for module, place in ((InStorage, "InStorage.kept"), (InStruct, "InStruct.go: wrapped"), (InEvent, "InEvent.Made")):
+        with pytest.raises(TypeError, match=f"{place}: RuntimeCall stands for a call's argument"):
+            composed(module)
+    runtime = composed(Everywhere, Counter)
+    count = runtime.call("counter.count", by=4)
+    made = runtime.call("everywhere.go", one=count, some=[(7, count), (8, None)])
+    assert made.encode() == b"\0\0" + count.encode() + b"\x08\7\1" + count.encode() + b"\x08\0"
+    assert runtime.call_codec.decode(made.encode()) == made
+
+
+def test_a_call_through_a_view_that_is_gone_says_so() -> None:
+    module = composed(Loop).over(Overlay(DictState()), EventLog()).module(Loop)
+    with pytest.raises(AssertionError, match="Loop makes calls through a view that nobody holds any more"):
+        module.again(Origin.root(), False)
 
 
 def test_composing_what_does_not_fit_is_refused() -> None:

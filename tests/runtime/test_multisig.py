@@ -16,8 +16,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from chain.primitives import ss58
 from chain.primitives.hashing import blake2_256
 from chain.primitives.keys import Keypair, Scheme
+from runtime.calls import Call
 from runtime.faults import OK, DispatchFailed, FaultModule, ModuleError
-from runtime.framework import Call
 from runtime.modules.balances import TRANSFER, Balances
 from runtime.modules.multisig import Multisig, Operation, Timepoint, multi_account, own_weight
 from runtime.modules.system import System

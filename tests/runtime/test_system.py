@@ -203,6 +203,15 @@ def test_what_no_tree_could_hold_is_refused(chain: TestChain) -> None:
     chain.run_blocks(1)
 
 
+def test_root_names_at_most_a_thousand_items_in_one_call() -> None:
+    for name, item in (("set_storage", {"items": [(b"k", b"")]}), ("kill_storage", {"keys": [b"k"]})):
+        ((argument, one),) = item.items()
+        most = RUNTIME.call(f"system.{name}", **{argument: one * 1000})
+        assert RUNTIME.call_codec.decode(most.encode()) == most
+        with pytest.raises(ScaleError, match="expected at most 1000 items, got 1001"):
+            RUNTIME.call(f"system.{name}", **{argument: one * 1001}).encode()
+
+
 def test_nobody_but_root_writes_the_state(chain: TestChain) -> None:
     arguments: list[tuple[str, dict[str, object]]] = [
         ("set_storage", {"items": [(b"a", b"b")]}),

@@ -13,9 +13,8 @@ from chain.primitives import ss58
 from chain.primitives.merkle import MemoryTree
 from chain.primitives.scale import ScaleError, compact_encode
 from chain.primitives.types import decode_extrinsic, encode_extrinsic
-from runtime.composition import CALL_DEPTH_MAX
+from runtime.calls import CALL_DEPTH_MAX, Call
 from runtime.faults import OK, DispatchFailed, FaultBadOrigin, FaultModule, ModuleError
-from runtime.framework import Call
 from runtime.limits import EXTRINSIC_WEIGHT, WEIGHT_MAX
 from runtime.modules.balances import TRANSFER, Balances
 from runtime.modules.sudo import Sudo
