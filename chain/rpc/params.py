@@ -126,8 +126,8 @@ HexBytes = Annotated[bytes, Hex()]
 CallArguments = Annotated[bytes, decode_arguments]
 BlockHash = Annotated[bytes, Hex(32)]
 StorageKey = Annotated[bytes, Hex()]
-# polkadot.js subscribes to a few dozen keys at once; each is read at every block.
-StorageKeys = Annotated[list[bytes], Keys(256)]
+# Clients ask for the values of a whole page of keys at once. How many all of them watch is bounded by the context.
+StorageKeys = Annotated[list[bytes], Keys(1000)]
 Height = Annotated[int, decode_height]
 Heights = Annotated[int | list[int], decode_heights]
 AccountParam = Annotated[bytes, decode_account]

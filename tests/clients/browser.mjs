@@ -2,7 +2,7 @@
 import { ApiPromise, WsProvider } from '@polkadot/api';
 import { TypeRegistry } from '@polkadot/types';
 import { cryptoWaitReady } from '@polkadot/util-crypto';
-import { args, key, send, url } from './kit.mjs';
+import { args, key, print, send, url } from './kit.mjs';
 
 const [trusted, other] = args;
 const from = (origin) => new WsProvider(url, false, { Origin: origin });
@@ -37,11 +37,10 @@ const extension = {
 };
 const remark = api.tx.system.remarkWithEvent('signed by an extension');
 const { events } = await send(remark, account.address, { signer: extension });
-console.log(JSON.stringify({
+print({
   refused: closed,
   remarked: events.find(([, method]) => method === 'Remarked')[2][0],
   signed: seen.map(({ address, genesisHash, specVersion }) => [
     address, genesisHash === api.genesisHash.toHex(), Number(specVersion),
   ]),
-}));
-process.exit();
+});

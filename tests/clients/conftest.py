@@ -8,11 +8,15 @@ from typing import Any
 
 import pytest
 
-from tests.clients.kit import ROOT, RunningNode, install, running_node
+from chain.primitives import ss58
+from chain.primitives.hashing import blake2_256
+from tests.clients.kit import POT, ROOT, RunningNode, install, running_node
+
+CROWD = 1100  # more accounts than clients read in one page
 
 
 def genesis() -> dict[str, Any]:
-    """The testnet's chain with one validator, which needs nobody else, and two blocks a second."""
+    """The testnet's chain with one validator, which needs nobody else, two blocks a second, and a crowd of accounts."""
     spec: dict[str, Any] = json.loads((ROOT / "genesis" / "testnet.json").read_text())
     spec["consensus"]["blockTimeMs"] = 500
     spec["bootnodes"] = []
@@ -20,6 +24,8 @@ def genesis() -> dict[str, Any]:
     spec["development"].update(validators=spec["development"]["validators"][:1], workers=[], aggregators=[])
     spec["genesis"]["validators"]["authorities"] = spec["genesis"]["validators"]["authorities"][:1]
     spec["genesis"]["training"]["tasks"][0]["policy"]["auditorsPerSlot"] = 1
+    crowd = [ss58.encode(blake2_256(index.to_bytes(2))) for index in range(CROWD)]
+    spec["genesis"]["balances"]["balances"] += [[address, POT] for address in crowd]
     return spec
 
 

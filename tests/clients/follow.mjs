@@ -4,7 +4,7 @@ import { WebSocket } from '@polkadot/x-ws';
 import { createClient } from 'polkadot-api';
 import { getPolkadotSigner } from 'polkadot-api/signer';
 import { getWsProvider } from 'polkadot-api/ws';
-import { key, url } from './kit.mjs';
+import { key, print, url } from './kit.mjs';
 
 const pot = 10n ** 12n;
 await cryptoWaitReady();
@@ -60,5 +60,4 @@ const told = {
   archived: [(await client.getBlockBody(blocks.at(-1).hash)).length, (await free(alice, blocks.at(-1).hash)) - before],
 };
 client.destroy();
-console.log(JSON.stringify(told, (_, value) => (typeof value === 'bigint' ? value.toString() : value)));
-process.exit();
+print(told);

@@ -10,8 +10,13 @@ export async function tell(story, options = {}) {
   const api = await ApiPromise.create({ provider: new WsProvider(url), noInitWarn: true, throwOnConnect: true, ...options });
   const told = await story(api);
   await api.disconnect();
-  console.log(JSON.stringify(told, (_, value) => (typeof value === 'bigint' ? value.toString() : value)));
-  process.exit(); // Timers of the library run on for seconds.
+  print(told);
+}
+
+// Prints what a script tells, and ends it: timers of the library would run on for seconds.
+export function print(told) {
+  const text = JSON.stringify(told, (_, value) => (typeof value === 'bigint' ? value.toString() : value));
+  process.stdout.write(text, () => process.exit());
 }
 
 export const key = (secret, type = 'sr25519') => new Keyring({ type }).addFromUri(secret);

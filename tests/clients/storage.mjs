@@ -1,5 +1,5 @@
 // State: one value, many, a map by pages and whole, raw, and as it was at an earlier block.
-import { free, key, send, tell } from './kit.mjs';
+import { first, free, key, send, tell } from './kit.mjs';
 
 await tell(async (api) => {
   const alice = key('//Alice'), fresh = key('//Storage');
@@ -10,18 +10,20 @@ await tell(async (api) => {
 
   const paged = [];
   for (let startKey; ;) {
-    const page = await account.entriesPaged({ args: [], pageSize: 5, startKey });
+    const page = await account.entriesPaged({ args: [], pageSize: 300, startKey });
     paged.push(...page.map(([{ args: [id] }, info]) => [id.toString(), info.data.free.toBigInt()]));
-    if (page.length < 5) break;
+    if (page.length < 300) break;
     startKey = page.at(-1)[0].toHex();
   }
   const entries = await account.entries();
+  const all = entries.map(([{ args: [id] }]) => id);
   return {
     task: (await api.query.training.tasks(0)).toHuman(),
     none: (await api.query.training.tasks(4_000_000_000)).isNone,
     unknown: (await account(key('//Nobody').address)).toJSON(),
     multi: (await account.multi([fresh.address, key('//Nobody').address])).map(({ data }) => data.free.toBigInt()),
     paged,
+    watched: (await first(1, (seen) => account.multi(all, seen)))[0].map(({ data }) => data.free.toBigInt()),
     entries: entries.map(([{ args: [id] }, info]) => [id.toString(), info.data.free.toBigInt()]),
     keys: (await account.keys()).map(({ args: [id] }) => id.toString()),
     atBlocks: [await free(api, fresh.address, before), await free(api, fresh.address, block)],

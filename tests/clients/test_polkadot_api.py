@@ -8,6 +8,7 @@ import pytest
 
 from chain.primitives import ss58
 from chain.primitives.keys import Keypair, Scheme
+from tests.clients.conftest import CROWD
 from tests.clients.kit import POT, RunningNode, run
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("npm")]
@@ -17,7 +18,7 @@ def test_an_application_that_follows_the_chain_reads_watches_signs_and_submits(n
     told = run("follow.mjs", node.url)
     accounts = told.pop("accounts")
     assert ss58.encode(Keypair.from_uri("//Alice", Scheme.SR25519).public) in accounts
-    assert len(accounts) > 12
+    assert len(accounts) > CROWD
     blocks, (number, next_number) = told.pop("blocks"), told.pop("numbers")
     for (height, _, block_hash), (next_height, parent, _) in pairwise(blocks):
         assert (next_height, parent) == (height + 1, block_hash)

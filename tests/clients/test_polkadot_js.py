@@ -15,6 +15,7 @@ from chain.primitives.hashing import blake2_256
 from chain.primitives.keys import Keypair, Scheme
 from chain.primitives.scale import codec_of
 from runtime.types import AccountInfo
+from tests.clients.conftest import CROWD
 from tests.clients.kit import POT, ROOT, RunningNode, finished, run, running_node, started
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("npm")]
@@ -78,6 +79,8 @@ def test_state_is_read_by_key_in_pages_whole_raw_and_as_it_was(node: RunningNode
     assert (told["nonceAt"], told["nonceNow"]) == (told["nonceNow"] - 1, told["nonceAt"] + 1)
     assert told["paged"] == told["entries"]
     assert [account for account, _ in told["entries"]] == told["keys"]
+    assert told["watched"] == [free for _, free in told["entries"]]
+    assert len(told["keys"]) > CROWD
     balances = dict(told["entries"])
     assert balances[storage] == str(POT)
     assert 0 < int(balances[alice]) < 1_000_000 * POT
