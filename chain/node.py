@@ -6,6 +6,7 @@ of cryptography runs in threads.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import re
@@ -129,6 +130,9 @@ async def run_node(config: NodeConfig) -> None:
     try:
         say("states", states_line(ledger.history, ledger.oldest_state, ledger.head.height))
         node = await trio.to_thread.run_sync(partial(Node, config, executive, ledger))
+        # What is here now stays until the end: Python's collector, for which everything waits, shall not walk over it.
+        gc.collect()
+        gc.freeze()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(cancel_when_told, nursery.cancel_scope, config.supervised)
             await node.start(nursery)
