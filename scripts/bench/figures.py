@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from os import cpu_count
+from os import cpu_count, getloadavg
 from pathlib import Path
 
 PROFILE_LINES = 25
@@ -104,12 +104,15 @@ def verdict(ratio: float) -> str:
 
 
 def machine() -> str:
-    """What the figures were taken on."""
+    """What the figures were taken on, and how many others wanted its cores just then."""
     name = platform.processor() or platform.machine()
     for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else ():
         if line.startswith("model name"):
             name = line.partition(":")[2].strip()
-    return f"{cpu_count()} cores of {name}, {platform.system()}, Python {platform.python_version()}"
+    return (
+        f"{cpu_count()} cores of {name}, {platform.system()}, Python {platform.python_version()},"
+        f" load {getloadavg()[0]:.1f}"
+    )
 
 
 @contextmanager
