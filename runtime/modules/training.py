@@ -6,9 +6,6 @@ draw uses the beacon of the block after the one that fixed what the draw is abou
 A round runs COMMIT → REVEAL → AUDIT, then the next one opens. Hooks at the end of a block close what is complete (a
 commit phase; an audit that validators agree on); hooks at the beginning of a block open what needs its fresh beacon
 (slots, auditors). A round that ends without an accepted slot is opened again, with fresh draws, under the next attempt.
-
-Bonds and escrows are reserved. Root may take of them what it likes (`balances.force_unreserve`): then what is left is
-burned or given back, since a lack that stopped the node would let whoever owns the account stop them all.
 """
 
 from __future__ import annotations
@@ -274,7 +271,8 @@ class Training(TrainingSchema):
         bond = self.aggregators.get(account)
         if bond is None:
             raise self.NotRegistered
-        self.balances.unreserve(account, bond)
+        missing = self.balances.unreserve(account, bond)
+        assert not missing, f"0x{account.hex()} lacks {missing} of its bond"
         self.aggregators.remove(account)
         self.aggregator_count.put(self.aggregator_count.get() - 1)
         self.emit(self.AggregatorDeregistered(account, bond))

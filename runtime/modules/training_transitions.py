@@ -79,7 +79,8 @@ def end_block(training: TrainingSchema) -> None:
 def end_task(training: TrainingSchema, task_id: int) -> None:
     """Let no round follow: the rest of the escrow is the owner's again."""
     task = training.tasks[task_id]
-    training.balances.unreserve(task.owner, task.escrow)
+    missing = training.balances.unreserve(task.owner, task.escrow)
+    assert not missing, f"the escrow of task {task_id} lacks {missing}"
     status = TaskStatus.COMPLETED if task.status is TaskStatus.ACTIVE else task.status
     training.tasks[task_id] = replace(task, status=status, escrow=0)
     training.active_tasks.put(tuple(other for other in training.active_tasks.get() if other != task_id))
@@ -221,7 +222,8 @@ def _settle_challenges(training: TrainingSchema, task: int, state: RoundState, a
 def _finalise(training: TrainingSchema, task_id: int, state: RoundState, agreed: Outcome, height: int) -> None:
     task = training.tasks[task_id]
     burned = task.price_per_slot * len(agreed.accepted)
-    training.balances.burn_reserved(task.owner, burned)
+    spent = training.balances.burn_reserved(task.owner, burned)
+    assert spent == burned, f"the escrow of task {task_id} lacks {burned - spent}"
     minted = 0
     for index in agreed.accepted:
         account = state.slots[index].worker

@@ -46,7 +46,8 @@ def retire(training: TrainingSchema, account: bytes) -> None:
 def remove(training: TrainingSchema, account: bytes) -> None:
     """Give a worker's bond back and forget it, except for what it achieved."""
     worker = training.workers[account]
-    training.balances.unreserve(account, worker.bond)
+    missing = training.balances.unreserve(account, worker.bond)
+    assert not missing, f"0x{account.hex()} lacks {missing} of its bond"
     training.worker_count.put(training.worker_count.get() - 1)
     if worker.active:
         deactivate(training, account)
@@ -96,7 +97,8 @@ def slash(training: TrainingSchema, account: bytes, task: int, round_: int, reas
     amount = min(wanted, worker.bond)
     if not amount:
         return
-    training.balances.slash_reserved(account, amount)
+    slashed = training.balances.slash_reserved(account, amount)
+    assert slashed == amount, f"0x{account.hex()} lacks {amount - slashed} of its bond"
     training.workers[account] = replace(worker, bond=worker.bond - amount)
     training.emit(training.WorkerSlashed(account, task, round_, amount, reason))
     if worker.bond - amount < training.worker_bond_min:

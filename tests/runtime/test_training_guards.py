@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 
-from runtime.modules import training_invariants
 from runtime.modules.training import Training
 from runtime.modules.training_types import (
     ZERO_HASH,
@@ -18,7 +17,6 @@ from runtime.modules.training_types import (
     commitment_of,
 )
 from runtime.testing import ALICE, BOB, CHARLIE, DAVE, ENDOWMENT, EVE, FERDIE, POT, TestChain
-from runtime.types import Origin
 from tests.runtime.training_kit import (
     POLICY,
     PRICE,
@@ -323,28 +321,3 @@ def test_an_aggregator_has_a_bond_and_repeats_itself_at_its_own_cost() -> None:
     assert story.chain.submit(BOB, "training.aggregate", **{**arguments, "params_root": root(3)}).fee > 0
     story.chain.call(BOB, "training.deregister_aggregator")
     assert story.chain.modules.balances.reserved(BOB.public) == 0
-
-
-def test_what_root_took_of_bonds_and_escrows_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    # What is reserved is what bonds and escrows say, but for root's own doing.
-    monkeypatch.setattr(training_invariants, "_check_money", lambda _: None)
-    story = Story()
-    chain = story.chain
-    chain.call(BOB, "training.register_aggregator")
-    chain.call(CHARLIE, "training.register_worker")
-    for who in (ALICE, BOB, CHARLIE, EVE, FERDIE):
-        chain.call(Origin.root(), "balances.force_unreserve", who=who, amount=ENDOWMENT)
-    chain.call(BOB, "training.deregister_aggregator")
-    chain.call(CHARLIE, "training.deregister_worker")
-    story.to_audit()
-    cheat = story.owner_of(0)
-    story.challenge(BOB, 0)
-    story.attest(without=(0,))
-    story.next(2)
-    slots = story.training.history[0, 0].slots
-    assert [slot.accepted for slot in slots] == [False, True, True, True]
-    assert not story.worker(cheat).bond
-    chain.call(ALICE, "training.cancel_task", task=0)
-    story.play()
-    assert story.task().status is TaskStatus.CANCELLED
-    assert story.training.active_tasks.get() == ()
