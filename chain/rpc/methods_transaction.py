@@ -5,6 +5,7 @@ A transaction is never refused here: what is wrong with it is an event of its wa
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from typing import assert_never
@@ -22,6 +23,8 @@ from chain.rpc.params import HexBytes
 from chain.rpc.registry import Registry, nothing
 from chain.rpc.watch import Included, Pooled, Told, listening, watch
 from runtime.types import InvalidTransaction
+
+log = logging.getLogger("potchain.rpc")
 
 registry = Registry()
 
@@ -67,6 +70,9 @@ async def _broadcast(context: Context, raw: bytes, receiver: Receiver[Header]) -
                     break
             except PoolError:
                 pass  # It is banned for a time, or others are worth more: that may change.
+            except Exception:
+                log.exception("transaction_v1_broadcast failed: this is a bug in the node, not in the request")
+                break
             due, pause = height + pause, min(2 * pause, RETRY_BLOCKS_MAX)
         height = (await anext(receiver)).height
     await trio.Event().wait()  # It counts as one of the client's until the client stops it.
@@ -83,7 +89,7 @@ async def _broadcast(context: Context, raw: bytes, receiver: Receiver[Header]) -
 async def transaction_watch_v1_submit_and_watch(
     context: Context, transaction: HexBytes
 ) -> AsyncIterator[AsyncGenerator[object]]:
-    """validated, bestChainBlockIncluded, finalized; or invalid or dropped, with the reason."""
+    """validated, bestChainBlockIncluded, finalized; or invalid, dropped or error, with the reason."""
     found = blake2_256(transaction)
     with listening(context, found) as told:
         yield _events(context, found, transaction, told)
@@ -99,6 +105,10 @@ async def _events(context: Context, found: Hash, raw: bytes, told: Receiver[Told
         return
     except PoolError as error:
         yield {"event": "dropped", "error": str(error)}
+        return
+    except Exception as error:
+        log.exception("transactionWatch_v1_submitAndWatch failed: this is a bug in the node, not in the request")
+        yield {"event": "error", "error": f"{type(error).__name__}: see the node's log"}
         return
     async with aclosing(watch(context, found, told)) as watched:
         async for news in watched:

@@ -235,6 +235,31 @@ async def test_invalid_broadcasts_are_silent_and_count(tmp_path: Path, caplog: p
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
+async def test_a_fault_of_the_node_is_an_event_and_costs_the_client_nothing_else(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with quiet_node(tmp_path) as (it, one):
+        follow = await one.ask("chainHead_v1_follow", False)
+        await one.notes(follow, 2)
+
+        async def fail(raw: bytes) -> bytes:
+            raise ZeroDivisionError(len(raw))
+
+        monkeypatch.setattr(it.node, "submit", fail)
+        number = await watch(one, transfer(it, 0))
+        assert await one.note(number) == {"event": "error", "error": "ZeroDivisionError: see the node's log"}
+        number = await one.ask("transaction_v1_broadcast", hexed(transfer(it, 0)))
+        await it.node.seal()
+        await one.notes(follow, 3)
+        assert await one.ask("transaction_v1_stop", number) is None
+        assert await one.is_quiet()
+    faults = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert [fault.partition(" ")[0] for fault in faults] == [
+        "transactionWatch_v1_submitAndWatch",
+        "transaction_v1_broadcast",
+    ]
+
+
 async def test_what_is_kept_of_requests_counts_as_memory_held_for_the_client(tmp_path: Path) -> None:
     limits = Limits(waiting_bytes_max=4 * 1024 * 1024)
     large = hexed(bytes(1024 * 1024))
