@@ -18,7 +18,7 @@ import trio
 import typer
 
 from chain import __version__, cli_keys, cli_modules, cli_node, cli_simulate, cli_tasks, cli_transfer
-from chain.cli_common import DEFAULT_RPC, KeyOption, RpcOption, UserError, fault_of, key_of
+from chain.cli_common import DEFAULT_RPC, KeyOption, RpcOption, UserError, check_name, fault_of, key_of
 from chain.display import print_anything, say
 from chain.primitives import ss58
 from chain.rpc.client import Client, ConnectionLost
@@ -147,6 +147,8 @@ def run(
     if validator is None and not full_node:
         if name is not None or bootnode:
             raise UserError("--name and --bootnode are for one node: give --validator or --full-node with them")
+        nodes = len(spec.development.validators) if spec.development else 1
+        cli_node.check_ports(rpc_port or RPC_PORT, port or PORT, nodes)
         # Everybody knows the keys of these validators: there is nothing of theirs to protect.
         access = flags.access(is_validator=False)
         passed_on = replace(flags, rpc_external=False, unsafe_rpc_external=access.is_external)
@@ -154,13 +156,15 @@ def run(
         plan = Launch(spec, base, access.host, rpc_port or RPC_PORT, port or PORT, words, supervised)
         _run(partial(launch, plan))
         return
-    role = NodeRole.of(spec, validator, name)
+    role = NodeRole.of(spec, validator, None if name is None else check_name(name))
+    rpc_port, port = rpc_port or RPC_PORT + role.offset, port or PORT + role.offset
+    cli_node.check_ports(rpc_port, port, 1)
     config = NodeConfig(
         spec=spec,
         role=role,
         data_path=base / role.name,
-        rpc_port=rpc_port or RPC_PORT + role.offset,
-        port=port or PORT + role.offset,
+        rpc_port=rpc_port,
+        port=port,
         bootnodes=tuple(parse_address(text) for text in bootnode) if bootnode else spec.bootnodes,
         access=flags.access(is_validator=role.keys is not None),
         limits=flags.limits(),
@@ -246,7 +250,7 @@ def _run_role(
     supervised: bool,
 ) -> None:
     keypair = key_of(key)
-    cache = (base_path or default_base_path("workers")) / name
+    cache = (base_path or default_base_path("workers")) / check_name(name)
     cache.mkdir(parents=True, exist_ok=True)
     urls = rpc or [DEFAULT_RPC]
     report = partial(say, name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import shutil
 import sys
 from dataclasses import dataclass
@@ -40,6 +41,9 @@ NodeOption = Annotated[str, typer.Option("--rpc", metavar="URL", help="RPC addre
 DEFAULT_RPC = "ws://127.0.0.1:9944"
 
 
+FOLDER_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
+
+
 class UserError(Exception):
     """The command line asks for something that cannot be done; the message says what to do instead."""
 
@@ -59,6 +63,13 @@ USER_ERRORS = (
     RpcPortInUse,
     PortInUse,
 )
+
+
+def check_name(name: str) -> str:
+    """A name that becomes a folder's; UserError for one that would lie elsewhere than where it is looked for."""
+    if not FOLDER_NAME.fullmatch(name):
+        raise UserError(f"--name: expected letters, digits, '.', '-' and '_', at most 64, got {name[:80]!r}")
+    return name
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ RESPONSE_MIB_MAX = 16.0
 # Each takes some 50 kB, and up to six files.
 CONNECTIONS_MAX = 10_000
 DEFAULTS = Limits()
+PORT_MAX = 65535
 # A subscriber may be a minute of blocks behind before it is cut off, and each block's state is read for it.
 HISTORY_MIN = BACKLOG
 ARCHIVE = "archive"
@@ -192,3 +193,13 @@ class NodeFlags:
         if self.rpc_rate_limit is not None:
             limits = replace(limits, requests_per_second=self.rpc_rate_limit / 60, requests_burst=self.rpc_rate_limit)
         return limits
+
+
+def check_ports(rpc_port: int, port: int, nodes: int) -> None:
+    """Refuse ports that do not exist, or that nodes on one machine would take from each other; UserError."""
+    for flag, first in (("--rpc-port", rpc_port), ("--port", port)):
+        if first + nodes - 1 > PORT_MAX:
+            raise UserError(f"{flag} {first}: {nodes} nodes need ports up to {first + nodes - 1}, above {PORT_MAX}")
+    if abs(rpc_port - port) < nodes:
+        apart = "other ports than one another" if nodes == 1 else f"ports that are {nodes} or more apart"
+        raise UserError(f"--rpc-port {rpc_port} and --port {port}: RPC and peers need {apart}")

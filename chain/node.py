@@ -88,7 +88,7 @@ class NodeRole:
             offset, key = known
             return cls(name or key.name, offset, ValidatorKeys.from_uri(key.uri))
         path = Path(validator)
-        if not path.exists():
+        if not path.is_file():
             names = ", ".join(key.name for key in spec.development.validators) if spec.development else ""
             raise KeyFileError(
                 f"--validator {validator}: no such key file"

@@ -25,6 +25,7 @@ PORT_MAX = 65535
 CHAIN_TYPES = ("Development", "Local", "Live")  # Substrate's
 
 _PORT = re.compile(r"[1-9][0-9]{0,4}")
+_HOST = re.compile(r"[A-Za-z0-9._:%-]{1,253}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ class Address:
     port: int
 
     def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,8 +235,12 @@ def _identifier(section: Section, field: str) -> str:
 
 
 def _address(where: str, value: object) -> Address:
-    host, colon, port = value.rpartition(":") if isinstance(value, str) else ("", "", "")
-    if not colon or not host or not _PORT.fullmatch(port) or int(port) > PORT_MAX:
+    host, _, port = value.rpartition(":") if isinstance(value, str) else ("", "", "")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1] if ":" in host else ""  # An IPv6 address, whose own colons would be taken for the port's.
+    elif ":" in host:
+        host = ""
+    if not _HOST.fullmatch(host) or not _PORT.fullmatch(port) or int(port) > PORT_MAX:
         raise GenesisError(f"{where}: expected HOST:PORT, got {show(value)}")
     return Address(host, int(port))
 

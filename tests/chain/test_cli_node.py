@@ -61,6 +61,31 @@ def test_flags_of_one_node_are_refused_for_a_whole_network(tmp_path: Path, flag:
     assert "--full-node" in refusal("--genesis", TESTNET, "--base-path", tmp_path, flag, value)
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--rpc-port", "65533"), "--rpc-port 65533: 4 nodes need ports up to 65536, above 65535"),
+        (("--port", "65535"), "--port 65535: 4 nodes need ports up to 65538, above 65535"),
+        (("--rpc-port", "9944", "--port", "9947"), "need ports that are 4 or more apart"),
+        (("--full-node", "--rpc-port", "9944", "--port", "9944"), "need other ports than one another"),
+        (
+            ("--full-node", "--name", "../up"),
+            "--name: expected letters, digits, '.', '-' and '_', at most 64, got '../up'",
+        ),
+        (("--full-node", "--name", ".."), "got '..'"),
+        (("--full-node", "--name", ""), "got ''"),
+        (("--full-node", "--bootnode", "[::1:1"), "--bootnode: expected HOST:PORT, got '[::1:1'"),
+        (("--validator", ""), "no such key file"),
+        (("--validator", "/"), "no such key file"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_written(
+    tmp_path: Path, words: tuple[str, ...], message: str
+) -> None:
+    assert message in refusal("--genesis", TESTNET, "--base-path", tmp_path, *words)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_node_on_every_interface_answers_safe_methods_and_says_so(tmp_path: Path) -> None:
     port = free_port()
     words = ("--full-node", "--rpc-external", f"--rpc-port={port}", "--rpc-cors=https://wallet.example")
