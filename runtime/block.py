@@ -204,7 +204,7 @@ class BlockBuilder(Generic[V]):
             used = self.modules.dispatch(call, Origin.signed(sender))
         except DispatchError as error:
             failure = error
-            used = Dispatched(call.used_by(error), charged.pays_fee)
+            used = Dispatched(error.spent, charged.pays_fee)
         info = DispatchInfo(used.weight, charged.class_, used.pays_fee)
         paid = payment.settle(sender, fee, tip, due=payment.fee(length, info))
         if failure is None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from chain.primitives.scale import Array, Codec, Enum, Option, ScaleError, Struct, Tuple, Vec
 from runtime.limits import BLOCK_WEIGHT_MAX, MICROSECOND
-from runtime.types import DispatchClass, DispatchError, DispatchInfo, Pays, Weight
+from runtime.types import DispatchClass, DispatchInfo, Pays, Weight
 
 if TYPE_CHECKING:
     from runtime.framework import ModuleInfo
@@ -101,10 +101,6 @@ class Call:
         """Module and function: `balances.transfer_keep_alive`."""
         return self.info.path
 
-    def used_by(self, error: DispatchError) -> Weight:
-        """What the call has used if it failed with this error."""
-        return self.dispatch_info.weight if error.used is None else self.dispatch_info.weight.at_most(error.used)
-
     @property
     def arguments(self) -> dict[str, Any]:
         """The arguments by name."""
@@ -173,7 +169,6 @@ def refuse_calls(codec: Codec[Any], where: str) -> None:
     match codec:
         case _AnyCall():
             raise TypeError(f"{where}: RuntimeCall stands for a call's argument, or in a list, option or tuple of it")
-
         case Struct():
             inner = [item for _, item in codec.fields]
         case Enum():

@@ -78,9 +78,11 @@ class View:
         state.begin()
         try:
             said: Pays | Weight | None = info.function(self.__dict__[info.module.attribute], origin, *call.args)
-        except DispatchError:
+        except DispatchError as error:
             state.rollback()
             log.truncate(events)
+            error.spent = charged.weight if error.used is None else charged.weight.at_most(error.used)
+            error.used = None
             raise
         finally:
             self._layers -= 1

@@ -267,7 +267,7 @@ class Module:
         try:
             return OK, self.dispatch(call, origin).weight
         except DispatchError as error:
-            return DispatchFailed(self.info.runtime.fault_of(error)), call.used_by(error)
+            return DispatchFailed(self.info.runtime.fault_of(error)), error.spent
 
     def genesis(self, config: Mapping[str, object]) -> None:
         """Write the initial state from the module's part of the genesis file; GenesisError names a wrong field."""

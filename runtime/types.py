@@ -116,8 +116,11 @@ class DispatchError(Exception):
 
     index: ClassVar[int | None] = None
     fault: ClassVar[DispatchFault] = FaultOther()
-    # What the call used before it failed, if that is less than it was charged for: a call that makes calls knows.
+    # What a call says that it has used when it fails, if that is less than it was charged for. It is asked once: what
+    # one call says of itself does not count for the call that made it.
     used: Weight | None = None
+    # What the call that has just failed with this error was found to have used.
+    spent: Weight = NO_WEIGHT
 
     def __str__(self) -> str:
         return super().__str__() or (self.__doc__ or type(self).__name__).strip()

@@ -202,7 +202,7 @@ class Multisig(Module):
         try:
             return own + self.dispatch(call, Origin.signed(multi_account(signatories, 1))).weight
         except DispatchError as error:
-            error.used = own + call.used_by(error)
+            error.used = own + error.spent
             raise
 
     @call(

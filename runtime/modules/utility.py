@@ -122,7 +122,7 @@ class Utility(Module):
         try:
             return OVERHEAD + ITEM + self.dispatch(call, Origin.signed(pseudonym)).weight
         except DispatchError as error:
-            error.used = OVERHEAD + ITEM + call.used_by(error)
+            error.used = OVERHEAD + ITEM + error.spent
             raise
 
     @call(index=2, weight=batch_weight, dispatch_class=batch_class)
@@ -137,7 +137,7 @@ class Utility(Module):
             try:
                 used += ITEM + self.dispatch(item, origin).weight
             except DispatchError as error:
-                error.used = used + ITEM + item.used_by(error)
+                error.used = used + ITEM + error.spent
                 raise
             self.emit(self.ItemCompleted())
         self.emit(self.BatchCompleted())

@@ -244,6 +244,24 @@ def test_the_sudo_key_calls_as_root_and_nobody_else_does(node: RunningNode) -> N
     }
 
 
+def test_an_account_of_several_is_used_as_wallets_derive_it(node: RunningNode) -> None:
+    told = run("multisig.mjs", node.url)
+    shared = told.pop("address")
+    call_hash, when = told["opened"][0][2][2], told["made"][-1][2][1]
+    alice, bob = address("//Alice"), address("//Bob")
+    assert told == {
+        "opened": [["multisig", "NewMultisig", [alice, shared, call_hash]]],
+        "approvals": [alice],
+        "early": "multisig.NoTimepoint: No timepoint was given, yet the multisig operation is already underway.",
+        "made": [
+            ["balances", "Transfer", [shared, address("//Shared"), POT]],
+            ["multisig", "MultisigExecuted", [bob, when, shared, call_hash, {"ok": None}]],
+        ],
+        "open": 0,
+        "got": str(POT),
+    }
+
+
 def test_a_page_signs_through_a_wallet_extension_where_its_origin_is_trusted(node: RunningNode) -> None:
     ferdie = address("//Ferdie")
     assert run("browser.mjs", node.url, "https://polkadot.js.org", "https://elsewhere.example") == {

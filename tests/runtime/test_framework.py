@@ -14,6 +14,7 @@ from chain.primitives.types import Id
 from runtime.calls import RuntimeCall
 from runtime.composition import LAYERS_MAX, Runtime, View
 from runtime.faults import (
+    DispatchFailed,
     FaultBadOrigin,
     FaultModule,
     FaultToken,
@@ -254,6 +255,39 @@ def test_calls_that_lead_back_to_themselves_end_in_an_error() -> None:
     assert overlay.changes() == {}
     view.dispatch(runtime.call("loop.again", catch=True), Origin.root())
     assert view.module(Loop).depth.get() == LAYERS_MAX
+
+
+class Careless(Module):
+    """Makes calls, and says nothing of what it used itself."""
+
+    class Failed(DispatchError):
+        """The call fails."""
+
+        index = 0
+
+    @call(index=0, weight=lambda call: Weight(1000) + call.dispatch_info.weight)
+    def wrap(self, origin: Origin, call: RuntimeCall) -> None:
+        """Make a call."""
+        self.dispatch(call, origin)
+
+    @call(index=1, weight=Weight(100))
+    def fail(self, origin: Origin) -> None:
+        """Fail early, and say so."""
+        error = self.Failed()
+        error.used = Weight(7)
+        raise error
+
+
+def test_what_a_failed_call_says_it_used_counts_for_that_call_alone() -> None:
+    runtime = composed(Careless)
+    view = runtime.over(Overlay(DictState()), EventLog())
+    fail = runtime.call("careless.fail")
+    assert view.module(Careless).attempt(fail, Origin.root()) == (
+        DispatchFailed(FaultModule(ModuleError(0, b"\0\0\0\0"))),
+        Weight(7),
+    )
+    _, used = view.module(Careless).attempt(runtime.call("careless.wrap", call=fail), Origin.root())
+    assert used == Weight(1100)
 
 
 @dataclass(frozen=True)
