@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from chain.rpc.context import Context
+from chain.rpc.context import Context, hexed
 from chain.rpc.params import BlockHash, Hex, HexBytes, PageSize, StorageKey, StorageKeys, WrongParameter
 from chain.rpc.registry import Registry
 
@@ -22,6 +22,16 @@ def decode_child(value: object) -> bytes:
 
 
 ChildKey = Annotated[bytes, decode_child]
+
+
+@registry.thread("state_getChildReadProof")
+def state_get_child_read_proof(
+    context: Context, child_storage_key: ChildKey, keys: StorageKeys, hash: BlockHash | None = None
+) -> dict[str, Any]:
+    """The tree nodes that prove that there is no such child trie, and so none of its keys."""
+    del keys
+    with context.state(hash) as state:
+        return {"at": hexed(state.header.hash), "proof": [hexed(node) for node in state.prove([child_storage_key])]}
 
 
 @registry.thread("childstate_getKeys")

@@ -15,6 +15,7 @@ import trio.testing
 from chain.net.reserved import RESERVED_MAX
 from chain.primitives import bls, ss58
 from chain.primitives.hashing import blake2_256, storage_prefix
+from chain.primitives.merkle import verify_proof
 from chain.primitives.scale import encode
 from chain.rpc import methods_state
 from chain.rpc.access import Access, RpcMethods
@@ -257,3 +258,13 @@ async def test_a_dry_run_says_what_would_come_of_a_transaction_and_changes_nothi
         at = "0x" + before[0].hash.hex()
         assert await ask(it, "system_dryRunAt", transfer_raw(it, 0), at) == "0x0000", "and was not then"
         assert before[1] == 0
+
+
+async def test_that_there_is_no_child_trie_is_proven(tmp_path: Path) -> None:
+    async with served(tmp_path) as it:
+        header = await it.node.seal()
+        child = b":child_storage:default:anything"
+        found = await ask(it, "state_getChildReadProof", "0x" + child.hex(), ["0x00", "0x01"])
+        proof = [bytes.fromhex(node[2:]) for node in found["proof"]]
+        assert found["at"] == "0x" + header.hash.hex()
+        assert verify_proof(header.state_root, [child], proof) == {child: None}
