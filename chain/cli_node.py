@@ -164,18 +164,16 @@ class NodeFlags:
 
     def history(self) -> int | None:
         """How many states the ledger keeps, None for all; UserError for what is no number of them."""
-        match self.state_pruning:
-            case None:
-                return HISTORY
-            case "archive":
-                return None
-            case text if text.isascii() and text.isdecimal() and len(text) < 10 and int(text) >= HISTORY_MIN:
-                return int(text)
-            case text:
-                raise UserError(
-                    f"--state-pruning: expected {ARCHIVE}, or how many states to keep, {HISTORY_MIN} or more, "
-                    f"got {text[:20]!r}"
-                )
+        text = self.state_pruning
+        if text is None:
+            return HISTORY
+        if text == ARCHIVE:
+            return None
+        if text.isascii() and text.isdecimal() and len(text) < 10 and int(text) >= HISTORY_MIN:
+            return int(text)
+        raise UserError(
+            f"--state-pruning: expected {ARCHIVE}, or how many states to keep, {HISTORY_MIN} or more, got {text[:20]!r}"
+        )
 
     def limits(self) -> Limits:
         """How much the RPC grants to its clients."""
@@ -189,7 +187,10 @@ class NodeFlags:
         if self.rpc_max_request_size is not None:
             limits = replace(limits, request_bytes_max=int(self.rpc_max_request_size * MIB))
         if self.rpc_max_response_size is not None:
-            limits = replace(limits, response_bytes_max=int(self.rpc_max_response_size * MIB))
+            answer = int(self.rpc_max_response_size * MIB)
+            # Beside the longest answer there is room for what subscriptions send meanwhile.
+            outbox = max(limits.outbox_bytes_max, 2 * answer)
+            limits = replace(limits, response_bytes_max=answer, outbox_bytes_max=outbox)
         if self.rpc_rate_limit is not None:
             limits = replace(limits, requests_per_second=self.rpc_rate_limit / 60, requests_burst=self.rpc_rate_limit)
         return limits

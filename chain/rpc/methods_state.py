@@ -31,8 +31,8 @@ METADATA_VERSION = 14
 KEYS_MAX = 4096
 # As hex, twice as many: half of the longest answer.
 PAIRS_BYTES_MAX = 1024 * 1024
-# Keys times blocks: each costs a climb in the tree, some 20 µs.
-BLOCK_READS_MAX = 16384
+# Keys times blocks: each costs a climb in the tree, and each block a snapshot, some 50 µs together.
+BLOCK_READS_MAX = 4096
 
 
 @registry.thread("state_getMetadata")

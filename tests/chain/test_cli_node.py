@@ -110,6 +110,8 @@ def test_limits_are_what_the_command_line_says(tmp_path: Path) -> None:
     assert (limits.connections_max, limits.websockets_max, limits.subscriptions_max) == (8, 6, 7)
     assert (limits.response_bytes_max, limits.requests_per_second, limits.requests_burst) == (3 * 2**19, 1.0, 60)
     assert NodeFlags(rpc_max_connections=1).limits().websockets_max == 1
+    large = NodeFlags(rpc_max_response_size=16).limits()
+    assert large.outbox_bytes_max >= 2 * large.response_bytes_max, "a long answer must not make a subscriber slow"
 
 
 ALL_FLAGS = NodeFlags(
