@@ -1,8 +1,8 @@
 """`chainHead_v1_*`: follow the head of the chain, and ask about the blocks that it reports.
 
-One task serves a follow: between two pages of one operation it looks for new blocks and for other operations, so that
-one client holds one of the reading threads at most, whatever it has asked for. All that is said goes through the
-follow's own queue, a slow reader is waited for, and one that misses blocks meanwhile is told to start over.
+One task serves a follow: between two pages of one operation it looks for new blocks and for other operations. A
+connection holds one of the reading threads at most, whatever it has asked for on its follows. All that is said goes
+through the follow's own queue, a slow reader is waited for, and one that misses blocks meanwhile is told to start over.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Following(Dialogue):
                 raise StopAsyncIteration
             await self._advance()
         event = self._events.popleft()
-        self.hold(-_size(event))
+        self.allowance.hold(-_size(event))
         return event
 
     async def _advance(self) -> None:
@@ -83,10 +83,11 @@ class Following(Dialogue):
             if header.height > self._height:
                 self._events += self.follow.advance(header, self._context.backend.ledger.oldest_state)
         elif (operation := self.follow.next_operation()) is not None:
-            said, left = await self._context.in_thread(_perform, self._context, operation)
+            async with self.allowance.reading:
+                said, left = await self._context.in_thread(_perform, self._context, operation)
             if self.follow.is_under_way(operation):
                 self._events += [*said, *self.follow.progress(operation, left)]
-                self.hold(sum(map(_size, said)))
+                self.allowance.hold(sum(map(_size, said)))
         else:
             await self._receiver.wait()
 
@@ -96,7 +97,7 @@ class Following(Dialogue):
 
     async def aclose(self) -> None:
         self.follow.stop()
-        self.hold(-sum(map(_size, self._events)))
+        self.allowance.hold(-sum(map(_size, self._events)))
 
 
 def _size(event: Event | Encoded) -> int:

@@ -14,23 +14,28 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, TypeVar
 
+import trio
+
 from chain.rpc.errors import RpcError
 from chain.rpc.params import SUBSCRIPTION_ID, Parameter, parameters_of
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 
-def _hold_nothing(count: int) -> None:
-    del count
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What a connection grants all of its subscriptions together."""
+
+    # Called with how many bytes more, or fewer, are in memory for the client.
+    hold: Callable[[int], None]
+    # One of them at a time takes a place in the queue for the reading threads: who has many is not served more often.
+    reading: trio.Lock
 
 
 class Dialogue(ABC):
-    """The items of a subscription that methods of the same connection act on.
+    """The items of a subscription that methods of the same connection act on."""
 
-    Whoever opens it sets `hold`, which is told how many bytes more, or fewer, are in memory for the client here.
-    """
-
-    hold: Callable[[int], None] = staticmethod(_hold_nothing)
+    allowance: Allowance  # Set by whoever opens it.
 
     def __aiter__(self) -> Dialogue:
         return self

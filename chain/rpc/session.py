@@ -18,7 +18,7 @@ from chain.rpc.broadcast import Lagged
 from chain.rpc.errors import Code, RpcError
 from chain.rpc.params import quote
 from chain.rpc.protocol import Limits
-from chain.rpc.registry import Dialogue, Items, Pace, Terms
+from chain.rpc.registry import Allowance, Dialogue, Items, Pace, Terms
 
 Opener = Callable[[], AbstractAsyncContextManager[Items]]
 D = TypeVar("D", bound=Dialogue)
@@ -108,6 +108,7 @@ class Session:
         self._places = places
         self._open: dict[str, _Open] = {}
         self._after_answer: list[Callable[[], None]] = []
+        self._allowance = Allowance(outbox.hold, trio.Lock())
         self._paging = trio.Lock()
         self.slow: str | None = None
 
@@ -157,10 +158,11 @@ class Session:
             await self._outbox.put(text)
 
     async def _send_pages(self, terms: Terms, number: str, pages: Items) -> None:
-        """One page in memory, and one thread at most, for all of the connection's paged subscriptions."""
+        """One page in memory for all of the connection's paged subscriptions."""
         while True:
             async with self._paging:
-                page = await anext(pages, None)
+                async with self._allowance.reading:
+                    page = await anext(pages, None)
                 if page is None:
                     return
                 assert isinstance(page, list)
@@ -203,7 +205,7 @@ class Session:
                 async with opener() as items, aclosing(items):
                     here.items = items
                     if isinstance(items, Dialogue):
-                        items.hold = self._outbox.hold
+                        items.allowance = self._allowance
                     answered = trio.Event()
                     self._after_answer.append(answered.set)
                     task_status.started(None)

@@ -13,6 +13,7 @@ import trio
 from chain.primitives.hashing import blake2_256, storage_prefix
 from chain.primitives.types import HEADER, Header
 from chain.rpc.broadcast import BACKLOG
+from chain.rpc.context import Context
 from chain.rpc.errors import Code
 from chain.rpc.follow import OPERATIONS_MAX, PINNED_MAX
 from chain.rpc.methods_chainhead import FOLLOWS_MAX
@@ -499,6 +500,36 @@ async def test_a_client_that_leaves_in_the_middle_of_everything_leaves_nothing_b
         headers = it.node.ledger.head.height
         assert len(await other.notes(theirs, 3 * headers)) == 3 * headers
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def test_all_that_a_connection_has_asked_for_takes_one_place_among_those_who_wait_for_a_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting, most = 0, 0
+    in_thread = Context.in_thread
+
+    async def counting(context: Context, *call: Any) -> Any:
+        nonlocal waiting, most
+        waiting += 1
+        most = max(most, waiting)
+        try:
+            return await in_thread(context, *call)
+        finally:
+            waiting -= 1
+
+    async with served(tmp_path, others=2 * PAGE_ITEMS_MAX) as it, line(it) as one:
+        at = hexed(it.node.ledger.genesis_hash)
+        follows = [await follow(one, [at]) for _ in range(FOLLOWS_MAX)]
+        monkeypatch.setattr(Context, "in_thread", counting)
+        await one.batch(
+            *(("chainHead_v1_call", number, at, "Metadata_metadata", "0x") for _ in range(6) for number in follows),
+            *(("archive_v1_storage", at, [EVERYTHING]) for _ in range(6)),
+        )
+        events: list[str] = []
+        while events.count("operationCallDone") < 24 or events.count("storageDone") < 6:
+            _, event = await one.any_note()
+            events.append(event["event"])
+        assert most == 1
 
 
 async def test_a_client_that_does_not_read_is_told_to_start_over_and_costs_little_memory(tmp_path: Path) -> None:
