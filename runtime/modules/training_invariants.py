@@ -65,6 +65,13 @@ def _check_money(training: TrainingSchema) -> None:
     minted = training.rewards.minted.get()
     assert minted == sum(worker.earned for worker in training.workers.values())
     assert minted == sum(task.minted for task in training.tasks.values())
+    for account, amount in bound(training).items():
+        held = training.balances.reserved(account)
+        assert held >= amount, f"0x{account.hex()} has {held} reserved, its tasks and bonds say {amount}"
+
+
+def bound(training: TrainingSchema) -> dict[bytes, int]:
+    """What tasks and bonds have reserved, by account; other modules may have reserved more."""
     reserved: dict[bytes, int] = {}
     for task in training.tasks.values():
         reserved[task.owner] = reserved.get(task.owner, 0) + task.escrow
@@ -72,6 +79,4 @@ def _check_money(training: TrainingSchema) -> None:
         reserved[account] = reserved.get(account, 0) + worker.bond
     for account, bond in training.aggregators.items():
         reserved[account] = reserved.get(account, 0) + bond
-    for account, amount in reserved.items():
-        held = training.balances.reserved(account)
-        assert held == amount, f"0x{account.hex()} has {held} reserved, its tasks and bonds say {amount}"
+    return reserved

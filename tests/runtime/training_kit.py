@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable
 from chain.primitives.hashing import blake2_256
 from chain.primitives.keys import Keypair
 from chain.primitives.seal import bitmap
+from runtime.modules import training_invariants
 from runtime.modules.training import Training
 from runtime.modules.training_types import Adam, Phase, Policy, RoundState, Task, Worker, commitment_of
 from runtime.testing import ALICE, BOB, CHARLIE, DAVE, EVE, FERDIE, POT, TestChain
@@ -81,8 +82,13 @@ class Story:
         return self.training.workers[keypair.public]
 
     def next(self, count: int = 1) -> None:
-        """Close this many blocks."""
+        """Close this many blocks. Nothing else reserves in these stories: every reserve is a task's or a bond."""
         self.chain.run_blocks(count)
+        reserved = {who: info.data.reserved for who, info in self.chain.modules.system.account.items()}
+        expected = training_invariants.bound(self.training)
+        assert {who: amount for who, amount in reserved.items() if amount} == {
+            who: amount for who, amount in expected.items() if amount
+        }
 
     def slots_of(self, keypair: Keypair, task: int = 0) -> list[int]:
         return [index for index, slot in enumerate(self.state(task).slots) if slot.worker == keypair.public]
