@@ -19,7 +19,7 @@ from chain.primitives.hashing import Hash
 from chain.primitives.types import Header
 from chain.rpc.broadcast import Broadcast
 from runtime.executive import Executive
-from runtime.types import InvalidReason, InvalidTransaction, UnknownTransaction, ValidTransaction
+from runtime.types import InvalidReason, InvalidTransaction, MalformedTransaction, UnknownTransaction, ValidTransaction
 
 # Checking holds the interpreter most of the time: one thread for clients and one for gossip, each resting as long as it
 # worked, so that a flood of either leaves the other, and votes, their time.
@@ -138,7 +138,7 @@ class Intake:
 def _points(verdict: Verdict) -> float:
     """What a gossiped transaction costs the peer that sent it."""
     match verdict:
-        case UnknownTransaction() | InvalidTransaction(reason=InvalidReason.CALL):
+        case UnknownTransaction() | MalformedTransaction():
             return MALFORMED_POINTS
         case InvalidTransaction(reason=InvalidReason.BAD_PROOF):
             return BAD_PROOF_POINTS

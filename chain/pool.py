@@ -47,9 +47,20 @@ class AlreadyImported(PoolError):
 
 
 class TooLowPriority(PoolError):
-    """Another transaction with the same sender and nonce is here and pays at least as much."""
+    """Another transaction with the same sender and nonce is here and pays at least as much.
+
+    `message` is Substrate's, with the priority of the one that is here first.
+    """
 
     code = 1014
+
+    def __init__(self, rival: Hash, nonce: int, old: int, new: int) -> None:
+        self.message = f"Priority is too low: ({old} vs {new})"
+        self.detail = (
+            f"transaction 0x{rival.hex()} has nonce {nonce} and priority {old}, this one has {new}: "
+            "a higher tip replaces it"
+        )
+        super().__init__(f"{self.message}: {self.detail}")
 
 
 class ImmediatelyDropped(PoolError):
@@ -189,10 +200,7 @@ class Pool:
         rival = queue.by_nonce.get(valid.nonce)
         if rival is not None:
             if valid.priority <= rival.valid.priority:
-                raise TooLowPriority(
-                    f"Priority is too low: ({valid.priority} vs {rival.valid.priority}): transaction "
-                    f"0x{rival.hash.hex()} has nonce {valid.nonce} already; a higher tip replaces it"
-                )
+                raise TooLowPriority(rival.hash, valid.nonce, rival.valid.priority, valid.priority)
         elif len(queue.nonces) >= self.limits.sender_count_max:
             raise ImmediatelyDropped(
                 f"the sender has {len(queue.nonces)} transactions in the pool, the most allowed; "

@@ -120,7 +120,11 @@ CALL_WEIGHT_MIN: Final = 10 * MICROSECOND
 RuntimeCall = Annotated[Call, _ANY_CALL]
 
 
-class CallsTooHeavy(ScaleError):
+class CallError(ScaleError):
+    """The bytes of a call do not fit it; the message names the innermost call and its argument."""
+
+
+class CallsTooHeavy(CallError):
     """Calls in a call weigh more than a block has room for: no block will have it."""
 
 
@@ -224,12 +228,17 @@ class CallCodec(Codec[Call]):
         start = offset + 2
         found = self._calls.get(data[offset:start])
         if found is None:
-            raise ScaleError(f"the runtime has no call 0x{data[offset:start].hex()} (module, call)")
+            raise CallError(f"the runtime has no call 0x{data[offset:start].hex()} (module, call) at byte {offset}")
         info, decoders = found
-        arguments = []
-        for decode_at in decoders:
-            argument, start = decode_at(data, start)
-            arguments.append(argument)
+        arguments: list[Any] = []
+        try:
+            for decode_at in decoders:
+                argument, start = decode_at(data, start)
+                arguments.append(argument)
+        except CallError:
+            raise
+        except ScaleError as error:
+            raise CallError(f"{info.path}: {info.arguments[len(arguments)][0]}: {error}") from error
         return info.bind(tuple(arguments), start - offset), start
 
 
@@ -240,4 +249,4 @@ class _TooDeep(Codec[Call]):
 
     def decode_at(self, data: bytes, offset: int) -> tuple[Call, int]:
         del data
-        raise ScaleError(f"expected calls nested at most {CALL_DEPTH_MAX} deep, got one more at byte {offset}")
+        raise CallError(f"expected calls nested at most {CALL_DEPTH_MAX} deep, got one more at byte {offset}")

@@ -31,6 +31,7 @@ from runtime.types import (
     DispatchInfo,
     InvalidReason,
     InvalidTransaction,
+    MalformedTransaction,
     UnknownReason,
     UnknownTransaction,
     Weight,
@@ -74,13 +75,16 @@ class SignatureMemo:
 
 
 def decode_transaction(runtime: Runtime[Any], raw: bytes) -> Extrinsic:
-    """The extrinsic in `raw`; InvalidTransaction says what is malformed, or that it would fill more than a block."""
+    """The extrinsic in `raw`; MalformedTransaction says what is wrong with it.
+
+    InvalidTransaction is for one that is well-formed as far as it was read, and would fill more than a block.
+    """
     try:
         return decode_extrinsic(raw, runtime.call_codec)
     except CallsTooHeavy as error:
         raise InvalidTransaction(InvalidReason.EXHAUSTS_RESOURCES, str(error)) from error
     except ScaleError as error:
-        raise InvalidTransaction(InvalidReason.CALL, f"malformed transaction: {error}") from error
+        raise MalformedTransaction(f"malformed transaction: {error}") from error
 
 
 def check_sender(extrinsic: Extrinsic) -> tuple[ExtrinsicSignature, bytes]:

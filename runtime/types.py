@@ -191,6 +191,13 @@ class InvalidTransaction(Exception):
         self.message = message
 
 
+class MalformedTransaction(InvalidTransaction):
+    """The bytes are no transaction of this runtime."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(InvalidReason.CALL, message)
+
+
 class UnknownTransaction(InvalidTransaction):
     """Nothing vouches for the transaction: it is unsigned, or its signer cannot be looked up."""
 

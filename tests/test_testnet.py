@@ -252,7 +252,7 @@ async def test_a_bad_transaction_names_its_reason_and_the_node_carries_on(networ
             genesis_hash=genesis,
         )
         for raw, code, word in [
-            (b"\x04\xff", 1010, "malformed transaction"),
+            (b"\x04\xff", 1002, "malformed transaction"),
             (forged, 1010, "signature"),
             (unaffordable, 1010, "balance 0"),
             (sign(genesis_hash=b"\x01" * 32), 1010, "signature"),

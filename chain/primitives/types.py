@@ -394,6 +394,8 @@ _TIP = codec_of(compact128)
 
 def decode_extrinsic(raw: bytes, call_codec: Codec[Any]) -> Extrinsic:
     """Read a version 4 extrinsic from its full wire bytes; ScaleError for anything else."""
+    if not raw:
+        raise ScaleError("expected an extrinsic, got no bytes")
     size, offset = compact_decode(raw, 0)
     if size == 0:
         raise ScaleError("expected an extrinsic, got its length prefix alone, which says 0 bytes")
@@ -407,7 +409,10 @@ def decode_extrinsic(raw: bytes, call_codec: Codec[Any]) -> Extrinsic:
     if version & SIGNED_BIT:
         signature, offset = _SIGNATURE.decode_at(raw, offset)
     call_bytes = raw[offset:]
-    return Extrinsic(signature, call_codec.decode(call_bytes), call_bytes)
+    call, end = call_codec.decode_at(call_bytes, 0)
+    if end != len(call_bytes):
+        raise ScaleError(f"expected the call to end at its byte {end}, got {len(call_bytes) - end} bytes more")
+    return Extrinsic(signature, call, call_bytes)
 
 
 def sender_and_nonce(raw: bytes) -> tuple[bytes, int] | None:

@@ -12,7 +12,7 @@ from typing import Annotated, assert_never
 
 import trio
 
-from chain.pool import Departure, PoolError, PoolTransaction
+from chain.pool import Departure, PoolError, PoolTransaction, TooLowPriority
 from chain.primitives.hashing import Hash, blake2_256
 from chain.rpc.backend import KeyType
 from chain.rpc.broadcast import Receiver
@@ -21,7 +21,7 @@ from chain.rpc.errors import Code, RpcError
 from chain.rpc.params import Hex, HexBytes, WrongParameter
 from chain.rpc.registry import Registry
 from chain.rpc.watch import Included, Pooled, Told, listening, watch
-from runtime.types import InvalidReason, InvalidTransaction, UnknownTransaction
+from runtime.types import InvalidReason, InvalidTransaction, MalformedTransaction, UnknownTransaction
 
 registry = Registry()
 
@@ -87,12 +87,14 @@ async def submit(context: Context, raw: bytes) -> Hash:
         return await context.backend.submit(raw)
     except UnknownTransaction as error:
         raise RpcError(Code.UNKNOWN_VALIDITY, "Unknown Transaction Validity", error.message) from None
+    except MalformedTransaction as error:
+        raise RpcError(Code.VERIFICATION, "Verification Error", error.message) from None
     except InvalidTransaction as error:
         words = REASONS[error.reason] if isinstance(error.reason, InvalidReason) else error.reason.name
         raise RpcError(Code.INVALID_TRANSACTION, "Invalid Transaction", f"{words}: {error.message}") from None
+    except TooLowPriority as error:
+        raise RpcError(error.code, error.message, error.detail) from None
     except PoolError as error:
-        if error.code == Code.PRIORITY_TOO_LOW:  # Both priorities are in the message, as Substrate's is.
-            raise RpcError(error.code, str(error)) from None
         raise RpcError(error.code, POOL_MESSAGES.get(error.code, "Pool error"), str(error)) from None
 
 

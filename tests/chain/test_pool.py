@@ -116,7 +116,7 @@ def test_a_higher_priority_replaces_at_the_same_nonce() -> None:
 def test_no_higher_priority_is_refused_with_both_priorities(priority: int) -> None:
     pool = Pool()
     old = submit(pool, ALICE, 0, priority=5)
-    with pytest.raises(TooLowPriority, match=rf"^Priority is too low: \({priority} vs 5\)") as caught:
+    with pytest.raises(TooLowPriority, match=rf"^Priority is too low: \(5 vs {priority}\)") as caught:
         submit(pool, ALICE, 0, priority=priority, size=11)
     assert caught.value.code == 1014
     assert [item.raw for item in pool.ready()] == [old]
