@@ -119,7 +119,7 @@ def test_a_transfer_is_final_for_the_fee_that_was_quoted_and_found_in_its_block(
         "args": [recipient, str(value)],
         "isMortal": era > 0,
         "tip": str(tip),
-        "nonce": 0,
+        "isNext": True,
     }
 
 

@@ -121,6 +121,22 @@ def test_a_batch_pays_two_accounts_at_once(substrate: SubstrateInterface) -> Non
     assert [free(substrate, recipient) for recipient in recipients] == [POT, POT]
 
 
+def test_two_of_two_pay_from_an_account_that_they_share(substrate: SubstrateInterface) -> None:
+    signatories = [SR25519, Keypair.create_from_uri("//Ferdie")]
+    shared = substrate.generate_multisig_account([one.ss58_address for one in signatories], threshold=2)
+    assert send(substrate, transfer(substrate, shared.ss58_address, 3 * POT), SR25519).is_success
+    recipient = account("multisig")
+    call = transfer(substrate, recipient, POT)
+    receipts = []
+    for signatory in signatories:
+        extrinsic = substrate.create_multisig_extrinsic(call, signatory, shared)
+        receipts.append(substrate.submit_extrinsic(extrinsic, wait_for_finalization=True))
+    opened, executed = map(events_of, receipts)
+    assert opened["NewMultisig"]["multisig"] == shared.ss58_address
+    assert executed["MultisigExecuted"]["result"] == {"Ok": ()}
+    assert free(substrate, recipient) == POT
+
+
 def test_a_training_call_is_composed_from_metadata_alone_and_its_failure_is_named(
     substrate: SubstrateInterface,
 ) -> None:

@@ -31,7 +31,7 @@ await tell(async (api) => {
       args: extrinsic.method.args.map((value) => value.toString()),
       isMortal: extrinsic.era.isMortalEra,
       tip: extrinsic.tip.toBigInt(),
-      nonce: extrinsic.nonce.toNumber(),
+      isNext: extrinsic.nonce.eq((await (await api.at(before)).query.system.account(sender.address)).nonce),
     },
   };
 });
