@@ -153,7 +153,7 @@ def test_a_bare_extrinsic_is_its_version_and_call() -> None:
 @pytest.mark.parametrize(
     ("raw", "why"),
     [
-        (b"", "expected 1 bytes"),
+        (b"", "expected an extrinsic, got no bytes"),
         (b"\0", "got its length prefix alone"),
         (b"\x10\x04\1\2", "length prefix says 4 bytes, got 3"),
         (b"\x10\x05\1\2\3", "version 4, got 5"),
