@@ -24,6 +24,7 @@ from chain.primitives.types import (
     signing_payload,
 )
 from runtime.api import ANSWERS
+from runtime.faults import OK, DispatchFailed, FaultModule, FaultToken, ModuleError, TokenFault
 from runtime.metadata import EXTENSIONS, build
 from runtime.metadata_registry import Registry
 from runtime.metadata_types import (
@@ -43,6 +44,8 @@ from runtime.metadata_types import (
     Variants,
 )
 from runtime.modules.balances import Balances
+from runtime.modules.sudo import Sudo
+from runtime.modules.utility import Utility
 from runtime.potchain import RUNTIME
 from runtime.types import AccountData, AccountInfo, ApplyExtrinsic, EventRecord
 
@@ -218,6 +221,36 @@ def test_a_client_composes_and_signs_a_transfer_that_is_read_as_it_was_meant(cli
     payload = signing_payload(extrinsic.call_bytes, signed.era, 7, 3, 1, 1, genesis, birth)
     assert verify(scheme, ALICE.public, payload, signed.signature.signature)
     assert extrinsic.call.path == "balances.transfer_keep_alive"
+
+
+def test_a_client_composes_calls_in_calls(client: Client) -> None:
+    remark = {"call_module": "System", "call_function": "remark", "call_args": {"remark": "0x0102"}}
+    batch = {"call_module": "Utility", "call_function": "batch_all", "call_args": {"calls": [remark, remark]}}
+    sudo = {"call_module": "Sudo", "call_function": "sudo", "call_args": {"call": batch}}
+    inner = RUNTIME.call("system.remark", remark=b"\1\2")
+    made = RUNTIME.call("sudo.sudo", call=RUNTIME.call("utility.batch_all", calls=[inner, inner]))
+    assert client.encode("Call", sudo) == made.encode()
+    read = client.decode("Call", made.encode())
+    assert read["call_args"][0]["value"]["call_args"][0]["value"][1]["call_function"] == "remark"
+
+
+def test_a_client_reads_how_inner_calls_ended_and_topics(client: Client) -> None:
+    poor = FaultModule(ModuleError(2, b"\0\0\0\0"))
+    records = [
+        EventRecord(ApplyExtrinsic(1), Utility.BatchInterrupted(3, poor), (b"\7" * 32,)),
+        EventRecord(ApplyExtrinsic(1), Sudo.Sudid(OK)),
+        EventRecord(ApplyExtrinsic(1), Utility.ItemFailed(FaultToken(TokenFault.FROZEN))),
+        EventRecord(ApplyExtrinsic(1), Utility.DispatchedAs(DispatchFailed(poor))),
+    ]
+    read = client.storage("System", "Events", Vec(RUNTIME.event_record_codec).encode(records))
+    module = {"Module": {"index": 2, "error": "0x00000000"}}
+    assert [event["attributes"] for event in read] == [
+        {"index": 3, "error": module},
+        {"sudo_result": {"Ok": ()}},
+        {"error": {"Token": "Frozen"}},
+        {"result": {"Err": module}},
+    ]
+    assert read[0]["topics"] == ["0x" + "07" * 32]
 
 
 def test_a_client_reads_accounts_events_and_the_digest(client: Client) -> None:
