@@ -65,7 +65,8 @@ def call(
 
     The order inside is origin, guards, writes, event. Its docstring is its documentation in metadata. A function in
     place of the weight or the class is given the call's arguments, without `self` and `origin`. A call may return
-    `Pays.NO`, to have its fee refunded, or the weight that it used, to have the rest of it refunded.
+    `Pays.NO`, to have its fee refunded, or the weight that it used, to have the rest of it refunded. An argument
+    annotated with `RuntimeCall` (runtime/calls.py) is a call itself, for `self.dispatch` or `self.attempt` to make.
     """
 
     def mark(function: F) -> F:
@@ -357,6 +358,15 @@ def _call_info(module: ModuleInfo, function: Callable[..., Any]) -> CallInfo:
     names = list(inspect.signature(function).parameters)
     if names[:2] != ["self", "origin"]:
         raise TypeError(f"{module.name}.{function.__name__}: a call takes self and origin first, got {names[:2]}")
+    for given in (spec.weight, spec.dispatch_class):
+        if callable(given):
+            try:
+                inspect.signature(given).bind(*names[2:])
+            except TypeError as error:
+                raise TypeError(
+                    f"{module.name}.{function.__name__}: its weight and class are functions of"
+                    f" ({', '.join(names[2:])}): {error}"
+                ) from None
     fixed = None
     if isinstance(spec.weight, Weight) and isinstance(spec.dispatch_class, DispatchClass):
         fixed = DispatchInfo(spec.weight, spec.dispatch_class, Pays.YES if spec.pays_fee else Pays.NO)

@@ -369,6 +369,11 @@ def test_composing_what_does_not_fit_is_refused() -> None:
     with pytest.raises(TypeError, match=r"Counter and Heir share Counted: each declares its own"):
         Runtime(view=View, spec_name="x", spec_version=1, transaction_version=1, modules={0: Counter, 1: Heir})
 
+    class WrongWeight(Module):
+        @call(index=0, weight=lambda one: Weight(one))
+        def go(self, origin: Origin, one: u8, two: u8) -> None:
+            """Go."""
+
     def compose(module: type[Module]) -> None:
         Runtime(view=View, spec_name="x", spec_version=1, transaction_version=1, modules={0: module})
 
@@ -380,6 +385,10 @@ def test_composing_what_does_not_fit_is_refused() -> None:
         compose(Indexless)
     with pytest.raises(TypeError, match="a call takes self and origin first"):
         compose(NoOrigin)
+    with pytest.raises(
+        TypeError, match=r"WrongWeight.go: its weight and class are functions of \(one, two\): too many"
+    ):
+        compose(WrongWeight)
     with pytest.raises(TypeError, match=r"Friend.counter: the runtime has no module Counter"):
         compose(Friend)
 
