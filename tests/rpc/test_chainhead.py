@@ -12,6 +12,7 @@ import trio
 
 from chain.primitives.hashing import blake2_256, storage_prefix
 from chain.primitives.types import HEADER, Header
+from chain.rpc import methods_chainhead
 from chain.rpc.broadcast import BACKLOG
 from chain.rpc.context import Context
 from chain.rpc.errors import Code
@@ -126,6 +127,29 @@ async def test_a_long_chain_is_reported_from_its_newest_sixteen_blocks(tmp_path:
     async with served(tmp_path) as it, line(it) as one:
         headers = [await it.node.seal() for _ in range(20)]
         await follow(one, [hexed(header.hash) for header in headers[-16:]])
+
+
+async def test_a_block_that_comes_while_a_follow_begins_is_reported_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newest = methods_chainhead._newest
+
+    async with served(tmp_path) as it, line(it) as one:
+
+        def late(context: Context) -> list[Header]:
+            trio.from_thread.run(it.node.seal)
+            return newest(context)
+
+        monkeypatch.setattr(methods_chainhead, "_newest", late)
+        number = await one.ask("chainHead_v1_follow", True)
+        initialized, best = await one.notes(number, 2)
+        assert initialized["finalizedBlockHashes"] == [
+            hexed(it.node.ledger.genesis_hash),
+            hexed(it.node.ledger.head_hash),
+        ]
+        assert best == {"event": "bestBlockChanged", "bestBlockHash": hexed(it.node.ledger.head_hash)}
+        header = await it.node.seal()
+        assert await one.notes(number, 3) == new_block(header)
 
 
 async def test_operations_answer_on_the_follow_after_their_ids(tmp_path: Path) -> None:

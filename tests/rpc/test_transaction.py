@@ -216,6 +216,31 @@ async def test_what_the_pool_loses_is_offered_again_until_it_is_stopped(tmp_path
         assert len(it.node.pool) == 0
 
 
+async def test_what_the_pool_refuses_is_offered_again_at_longer_and_longer_intervals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with quiet_node(tmp_path) as (it, one):
+        better, worse = transfer(it, 1, tip=10**9), transfer(it, 1)
+        assert await one.note(await watch(one, better)) == {"event": "validated"}
+        submit = it.node.submit
+        heights = []
+
+        async def counting(raw: bytes) -> bytes:
+            heights.append(it.node.ledger.head.height)
+            return await submit(raw)
+
+        monkeypatch.setattr(it.node, "submit", counting)
+        number = await one.ask("transaction_v1_broadcast", hexed(worse))
+        for _ in range(32):
+            await it.node.seal()
+        assert 2 <= len(heights) <= 6  # As it is offered, then 1, 2, 4, 8 and 16 blocks later.
+        it.node.pool.remove(blake2_256(better))
+        with trio.fail_after(30):
+            while blake2_256(worse) not in it.node.pool:
+                await it.node.seal()
+        assert await one.ask("transaction_v1_stop", number) is None
+
+
 async def test_invalid_broadcasts_are_silent_and_count(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async with quiet_node(tmp_path) as (it, one):
         bad: list[Any] = [b"", b"\xff" * 50, transfer(it, 0, sender=CHARLIE)]
