@@ -1,4 +1,4 @@
-// What every script does alike: connect, send and wait until it is final, print one JSON value.
+// What every script does alike: connect, send and wait for the block, print one JSON value.
 import { ApiPromise, Keyring, WsProvider } from '@polkadot/api';
 import { cryptoWaitReady } from '@polkadot/util-crypto';
 
@@ -21,16 +21,17 @@ export function print(told) {
 
 export const key = (secret, type = 'sr25519') => new Keyring({ type }).addFromUri(secret);
 
-// Signs and sends; resolves once final to all that a wallet shows of it, and rejects when the node refuses it.
-export function send(tx, signer, options = {}) {
+// Signs and sends; resolves to all that a wallet shows of it once it is in a block, or told to be final, and rejects
+// when the node refuses it.
+export function send(tx, signer, { until = 'InBlock', ...options } = {}) {
   return new Promise((resolve, reject) => {
     const statuses = [];
     tx.signAndSend(signer, options, ({ status, events, dispatchError, txIndex }) => {
       statuses.push(status.type);
-      if (!status.isFinalized) return;
+      if (status.type !== until) return;
       resolve({
-        statuses,
-        block: status.asFinalized.toHex(),
+        statuses: [...statuses],
+        block: status.value.toHex(),
         index: txIndex,
         events: events.map(({ event }) => [event.section, event.method, event.data.map(plain)]),
         error: dispatchError ? errorOf(dispatchError) : null,

@@ -126,7 +126,7 @@ def test_a_transfer_is_final_for_the_fee_that_was_quoted_and_found_in_its_block(
 def test_a_call_that_fails_names_its_error_and_a_transaction_that_is_refused_its_reason(node: RunningNode) -> None:
     told = run("refusal.mjs", node.url)
     failed, refused = told["failed"], told["refused"]
-    assert failed["statuses"] == ["Ready", "InBlock", "Finalized"]
+    assert failed["statuses"] == ["Ready", "InBlock"]
     assert failed["error"] == "balances.InsufficientBalance: Balance too low to send value."
     assert named(failed["events"])[-1] == "system.ExtrinsicFailed"
     fees = [data[1] for _, method, data in failed["events"] if method == "TransactionFeePaid"]

@@ -42,7 +42,7 @@ def transfer(substrate: SubstrateInterface, to: str, value: int) -> Any:
 
 def send(substrate: SubstrateInterface, call: Any, keypair: Keypair, **options: Any) -> ExtrinsicReceipt:
     extrinsic = substrate.create_signed_extrinsic(call, keypair, **options)
-    return substrate.submit_extrinsic(extrinsic, wait_for_finalization=True)
+    return substrate.submit_extrinsic(extrinsic, wait_for_inclusion=True)
 
 
 def events_of(receipt: ExtrinsicReceipt) -> dict[str, Any]:
@@ -73,7 +73,8 @@ def test_a_signed_transfer_is_final_for_the_fee_that_was_quoted(
     call = transfer(substrate, recipient, 5 * POT)
     quoted = substrate.get_payment_info(call, keypair)["partialFee"]
     nonce = substrate.get_account_nonce(keypair.ss58_address)
-    receipt = send(substrate, call, keypair)
+    signed = substrate.create_signed_extrinsic(call, keypair)
+    receipt = substrate.submit_extrinsic(signed, wait_for_finalization=True)
     assert receipt.is_success
     assert receipt.finalized
     block = substrate.get_block(receipt.block_hash)
@@ -130,7 +131,7 @@ def test_two_of_two_pay_from_an_account_that_they_share(substrate: SubstrateInte
     receipts = []
     for signatory in signatories:
         extrinsic = substrate.create_multisig_extrinsic(call, signatory, shared)
-        receipts.append(substrate.submit_extrinsic(extrinsic, wait_for_finalization=True))
+        receipts.append(substrate.submit_extrinsic(extrinsic, wait_for_inclusion=True))
     opened, executed = map(events_of, receipts)
     assert opened["NewMultisig"]["multisig"] == shared.ss58_address
     assert executed["MultisigExecuted"]["result"] == {"Ok": ()}

@@ -8,7 +8,7 @@ await tell(async (api) => {
   const tx = api.tx.balances.transferKeepAlive(recipient.address, 3n * 10n ** 12n);
   const tip = 7n;
   const quoted = await tx.paymentInfo(sender, { era: Number(era), tip });
-  const sent = await send(tx, sender, { era: Number(era), tip });
+  const sent = await send(tx, sender, { until: 'Finalized', era: Number(era), tip });
 
   const { block } = await api.rpc.chain.getBlock(sent.block);
   const extrinsic = block.extrinsics[sent.index];
