@@ -203,7 +203,7 @@ class BlockBuilder(Generic[V]):
         try:
             used = self.modules.dispatch(call, Origin.signed(sender))
         except DispatchError as error:
-            failure = error
+            failure = error.with_traceback(None)  # its frames would hold this block's state, and it them
             used = Dispatched(error.spent, charged.pays_fee)
         info = DispatchInfo(used.weight, charged.class_, used.pays_fee)
         paid = payment.settle(sender, fee, tip, due=payment.fee(length, info))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import replace
+from weakref import ref
 
 import pytest
 from hypothesis import given, settings
@@ -291,6 +293,24 @@ def test_root_is_not_signed_by_anybody(chain: TestChain) -> None:
     applied = chain.submit(ALICE, "balances.force_transfer", source=BOB, dest=ALICE, value=POT)
     assert str(applied.error) == "this call needs the root origin, its origin is signed"
     chain.call(Origin.root(), "balances.force_transfer", source=BOB, dest=ALICE, value=POT)
+
+
+def test_a_blocks_state_goes_with_its_last_user(chain: TestChain) -> None:
+    poor = RUNTIME.call("balances.transfer_keep_alive", dest=BOB.public, value=2 * ENDOWMENT)
+    gc.collect()
+    gc.disable()
+    try:
+        builder = chain.begin()
+        for raw in builder.inherents(InherentData(10**13)):
+            builder.apply(raw)
+        for nonce, kind in enumerate(("batch", "batch_all", "force_batch")):
+            builder.apply(chain.sign(ALICE, f"utility.{kind}", calls=[poor], nonce=nonce))
+        builder.finish()
+        state = ref(builder.modules)
+        del builder
+        assert state() is None
+    finally:
+        gc.enable()
 
 
 def test_the_builder_writes_nothing_to_the_state_it_starts_from(chain: TestChain) -> None:
