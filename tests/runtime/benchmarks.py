@@ -1,0 +1,457 @@
+"""Every call of this project's own modules at its dearest: `potchain module weigh tests/runtime/benchmarks.py`.
+
+State is laid down as the modules would leave it at their limits: a hundred validators, full rounds, full lists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+
+from chain.primitives.hashing import blake2_256
+from chain.primitives.keys import Keypair
+from runtime.calls import Call
+from runtime.modules.multisig import Timepoint, multi_account
+from runtime.modules.system import ITEMS_MAX
+from runtime.modules.training_types import (
+    ACTIVE_TASKS_MAX,
+    AGGREGATORS_MAX,
+    AUDITORS_PER_SLOT_MAX,
+    SLOTS_MAX,
+    STUCK_BLOCKS,
+    WORKERS_MAX,
+    Aggregate,
+    Attestation,
+    Phase,
+    RoundState,
+    SlotState,
+    Worker,
+    commitment_of,
+)
+from runtime.potchain import RUNTIME
+from runtime.testing import ALICE, BOB, ENDOWMENT, EVE, POT, Prepared, TestChain, benchmark
+from runtime.types import Origin, SignedOrigin, SystemOrigin, Weight
+from tests.runtime.training_kit import SALT, root, terms
+
+NEW = bytes(range(32))
+AMOUNT = POT
+DUST = POT // 2000  # half of the existential deposit
+LONG = bytes(1 << 16)
+ITEMS = [(blake2_256(b"key %d" % number), bytes(32)) for number in range(ITEMS_MAX)]
+REMARK = RUNTIME.call("system.remark_with_event", remark=b"a remark of thirty-two characters")
+
+
+# --- balances ---------------------------------------------------------------------------------------------------------
+
+
+@benchmark
+def transfer_to_a_new_account() -> Prepared:
+    return TestChain().prepare(ALICE, "balances.transfer_keep_alive", dest=NEW, value=AMOUNT)
+
+
+@benchmark
+def transfer_that_leaves_dust() -> Prepared:
+    return TestChain().prepare(ALICE, "balances.transfer_allow_death", dest=NEW, value=ENDOWMENT - DUST)
+
+
+@benchmark
+def transfer_by_force() -> Prepared:
+    arguments = {"source": ALICE, "dest": NEW, "value": ENDOWMENT - DUST}
+    return TestChain().prepare(Origin.root(), "balances.force_transfer", **arguments)
+
+
+@benchmark
+def transfer_of_everything() -> Prepared:
+    return TestChain().prepare(ALICE, "balances.transfer_all", dest=NEW, keep_alive=False)
+
+
+@benchmark
+def balance_of_a_new_account() -> Prepared:
+    return TestChain().prepare(Origin.root(), "balances.force_set_balance", who=NEW, new_free=AMOUNT)
+
+
+@benchmark
+def burn_that_leaves_dust() -> Prepared:
+    return TestChain().prepare(ALICE, "balances.burn", value=ENDOWMENT - DUST, keep_alive=False)
+
+
+# --- system, timestamp, validators ------------------------------------------------------------------------------------
+
+
+@benchmark
+def remark_of_64_kib() -> Prepared:
+    return TestChain().prepare(ALICE, "system.remark", remark=LONG)
+
+
+@benchmark
+def remark_with_event_of_32_bytes() -> Prepared:
+    return TestChain().prepare(ALICE, "system.remark_with_event", remark=bytes(32))
+
+
+@benchmark
+def remark_with_event_of_64_kib() -> Prepared:
+    return TestChain().prepare(ALICE, "system.remark_with_event", remark=LONG)
+
+
+@benchmark
+def a_thousand_items_set() -> Prepared:
+    return TestChain().prepare(Origin.root(), "system.set_storage", items=tuple(ITEMS))
+
+
+@benchmark
+def one_item_set() -> Prepared:
+    return TestChain().prepare(Origin.root(), "system.set_storage", items=tuple(ITEMS[:1]))
+
+
+@benchmark
+def a_thousand_items_killed() -> Prepared:
+    return _with_items().prepare(Origin.root(), "system.kill_storage", keys=tuple(key for key, _ in ITEMS))
+
+
+@benchmark
+def a_thousand_items_of_a_prefix_killed() -> Prepared:
+    chain = TestChain()
+    for number in range(ITEMS_MAX):
+        chain.builder.overlay.put(b"prefix" + blake2_256(b"%d" % number), bytes(32))
+    return chain.prepare(Origin.root(), "system.kill_prefix", prefix=b"prefix", subkeys=ITEMS_MAX)
+
+
+@benchmark
+def time_of_the_block() -> Prepared:
+    chain = TestChain()
+    chain.modules.timestamp.did_update.kill()
+    return chain.prepare(Origin.none(), "timestamp.set", now=chain.modules.timestamp.now.get() + 1000)
+
+
+@benchmark
+def seal_of_a_hundred_validators() -> Prepared:
+    chain = _crowded()
+    chain.run_blocks(1)
+    return chain.prepare(Origin.none(), "validators.note_seal", seal=chain.seal())
+
+
+# --- calls that make calls --------------------------------------------------------------------------------------------
+
+
+@benchmark
+def batch_of_100_remarks() -> Prepared:
+    return TestChain().prepare(ALICE, "utility.batch", calls=[REMARK] * 100)
+
+
+@benchmark
+def batch_all_of_100_remarks() -> Prepared:
+    return TestChain().prepare(ALICE, "utility.batch_all", calls=[REMARK] * 100)
+
+
+@benchmark
+def force_batch_of_100_that_fail() -> Prepared:
+    failing = RUNTIME.call("balances.transfer_keep_alive", dest=NEW, value=10**30)
+    return TestChain().prepare(ALICE, "utility.force_batch", calls=[failing] * 100)
+
+
+@benchmark
+def batch_of_nothing() -> Prepared:
+    return TestChain().prepare(ALICE, "utility.batch", calls=[])
+
+
+@benchmark
+def remark_as_a_derivative() -> Prepared:
+    return TestChain().prepare(ALICE, "utility.as_derivative", index=1, call=REMARK)
+
+
+@benchmark
+def remark_as_somebody() -> Prepared:
+    somebody = SystemOrigin(SignedOrigin(BOB.public))
+    return TestChain().prepare(Origin.root(), "utility.dispatch_as", as_origin=somebody, call=REMARK)
+
+
+@benchmark
+def remark_by_sudo() -> Prepared:
+    return _with_sudo().prepare(ALICE, "sudo.sudo", call=REMARK)
+
+
+@benchmark
+def remark_by_sudo_with_a_weight() -> Prepared:
+    return _with_sudo().prepare(ALICE, "sudo.sudo_unchecked_weight", call=REMARK, weight=REMARK.dispatch_info.weight)
+
+
+@benchmark
+def remark_by_sudo_as_somebody() -> Prepared:
+    return _with_sudo().prepare(ALICE, "sudo.sudo_as", who=BOB, call=REMARK)
+
+
+@benchmark
+def sudo_key_set() -> Prepared:
+    return _with_sudo().prepare(ALICE, "sudo.set_key", new=BOB)
+
+
+@benchmark
+def sudo_key_removed() -> Prepared:
+    return _with_sudo().prepare(ALICE, "sudo.remove_key")
+
+
+@benchmark
+def remark_by_one_of_100() -> Prepared:
+    chain, others = TestChain(), _others(ALICE)
+    return chain.prepare(ALICE, "multisig.as_multi_threshold_1", other_signatories=others, call=REMARK)
+
+
+@benchmark
+def remark_by_the_last_of_100() -> Prepared:
+    return _last_of_100(REMARK)
+
+
+@benchmark
+def call_of_16_kib_by_the_last_of_100() -> Prepared:
+    return _last_of_100(RUNTIME.call("system.remark", remark=bytes(1 << 14)))
+
+
+@benchmark
+def many_small_calls_by_the_first_of_100() -> Prepared:
+    """Only their hash is kept, and yet all are read; their own weight is not charged, as they are not made yet."""
+    who = _signatories()[0]
+    return TestChain(balances={who.public: ENDOWMENT}).prepare(
+        who,
+        "multisig.as_multi",
+        threshold=100,
+        other_signatories=_others(who),
+        maybe_timepoint=None,
+        call=RUNTIME.call("utility.batch", calls=[RUNTIME.call("system.remark", remark=b"")] * 5000),
+        max_weight=Weight(0),
+    )
+
+
+@benchmark
+def approval_by_the_last_but_one_of_100() -> Prepared:
+    chain, when = _approved(REMARK, 98)
+    return chain.prepare(
+        _signatories()[98],
+        "multisig.approve_as_multi",
+        threshold=100,
+        other_signatories=_others(_signatories()[98]),
+        maybe_timepoint=when,
+        call_hash=blake2_256(REMARK.encode()),
+        max_weight=Weight(0),
+    )
+
+
+@benchmark
+def cancellation_after_99_of_100() -> Prepared:
+    chain, when = _approved(REMARK, 99)
+    return chain.prepare(
+        _signatories()[0],
+        "multisig.cancel_as_multi",
+        threshold=100,
+        other_signatories=_others(_signatories()[0]),
+        timepoint=when,
+        call_hash=blake2_256(REMARK.encode()),
+    )
+
+
+# --- training ---------------------------------------------------------------------------------------------------------
+
+
+@benchmark
+def task_in_the_place_of_a_stuck_one() -> Prepared:
+    chain = _full(Phase.AUDIT)
+    training = chain.modules.training
+    stuck = ACTIVE_TASKS_MAX - 1
+    training.rounds[stuck] = RoundState(0, 1, Phase.IDLE, 0, 0, (), (), None)
+    training.paused_workers[stuck] = tuple(sorted(_accounts(WORKERS_MAX)))
+    chain.modules.system.number.put(STUCK_BLOCKS)
+    return chain.prepare(ALICE, "training.create_task", **terms())
+
+
+@benchmark
+def worker_that_fills_the_list() -> Prepared:
+    chain = _full(Phase.COMMIT, workers=WORKERS_MAX - 1)
+    return chain.prepare(BOB, "training.register_worker")
+
+
+@benchmark
+def worker_that_leaves_a_full_list() -> Prepared:
+    chain = _full(Phase.AUDIT, workers=WORKERS_MAX - 1)
+    chain.call(BOB, "training.register_worker")
+    return chain.prepare(BOB, "training.deregister_worker")
+
+
+@benchmark
+def commitment_to_a_full_round() -> Prepared:
+    chain = _full(Phase.COMMIT)
+    return chain.prepare(EVE, "training.commit", **ATTEMPT, slot=SLOTS_MAX - 1, commitment=root("commitment"))
+
+
+@benchmark
+def reveal_to_a_full_round() -> Prepared:
+    chain = _full(Phase.REVEAL)
+    return chain.prepare(
+        EVE, "training.reveal", **ATTEMPT, slot=SLOTS_MAX - 1, salt=SALT, update_root=root(SLOTS_MAX - 1)
+    )
+
+
+@benchmark
+def aggregate_of_a_full_round() -> Prepared:
+    chain = _full(Phase.AUDIT)
+    chain.modules.training.aggregators[EVE.public] = POT
+    return chain.prepare(EVE, "training.aggregate", **ATTEMPT, params_root=root("p"), optimizer_root=root("o"))
+
+
+@benchmark
+def aggregator_that_fills_the_list() -> Prepared:
+    chain = TestChain()
+    chain.modules.training.aggregator_count.put(AGGREGATORS_MAX - 1)
+    return chain.prepare(EVE, "training.register_aggregator")
+
+
+@benchmark
+def aggregator_that_leaves() -> Prepared:
+    chain = TestChain()
+    chain.call(EVE, "training.register_aggregator")
+    return chain.prepare(EVE, "training.deregister_aggregator")
+
+
+@benchmark
+def attestation_by_the_last_of_a_hundred() -> Prepared:
+    chain = _full(Phase.AUDIT)
+    return chain.prepare(
+        _validators()[-1],
+        "training.attest",
+        **ATTEMPT,
+        accepted=b"\xff" * (SLOTS_MAX // 8),
+        params_root=root("p"),
+        optimizer_root=root("o"),
+        loss_micro=1,
+        accuracy_ppm=1,
+    )
+
+
+@benchmark
+def challenge_after_99_attestations() -> Prepared:
+    return _full(Phase.AUDIT).prepare(_validators()[-1], "training.challenge", **ATTEMPT, slot=SLOTS_MAX - 1)
+
+
+@benchmark
+def worker_that_resumes_from_a_full_list() -> Prepared:
+    chain = _full(Phase.COMMIT)
+    training = chain.modules.training
+    training.paused_workers[0] = tuple(sorted([EVE.public, *_accounts(WORKERS_MAX - 1)]))
+    training.workers[EVE.public] = Worker(100 * POT, True, 1, 1, 1)
+    return chain.prepare(EVE, "training.resume", task=0)
+
+
+@benchmark
+def task_that_is_cancelled_before_a_round() -> Prepared:
+    return _full(Phase.IDLE).prepare(ALICE, "training.cancel_task", task=0)
+
+
+# --- states -----------------------------------------------------------------------------------------------------------
+
+ATTEMPT = {"task": 0, "round": 0, "attempt": 0}
+
+
+def _accounts(count: int) -> list[bytes]:
+    return [blake2_256(b"account %d" % number) for number in range(count)]
+
+
+@cache
+def _validators() -> tuple[Keypair, ...]:
+    """A hundred, as many as a set may have."""
+    return (ALICE, BOB, *(Keypair.from_seed(blake2_256(b"validator %d" % number)) for number in range(98)))
+
+
+def _crowded() -> TestChain:
+    return TestChain(validators=_validators())
+
+
+def _with_items() -> TestChain:
+    chain = TestChain()
+    chain.call(Origin.root(), "system.set_storage", items=tuple(ITEMS))
+    return chain
+
+
+def _with_sudo() -> TestChain:
+    chain = TestChain()
+    chain.modules.sudo.key.put(ALICE.public)
+    return chain
+
+
+@cache
+def _signatories() -> tuple[Keypair, ...]:
+    """A hundred who speak for one account, as many as may."""
+    return tuple(Keypair.from_seed(blake2_256(b"signatory %d" % number)) for number in range(100))
+
+
+def _others(who: Keypair) -> list[bytes]:
+    crowd: Sequence[Keypair] = _signatories()
+    return sorted(each.public for each in crowd if each != who)[:99]
+
+
+def _approved(call: Call, count: int) -> tuple[TestChain, Timepoint]:
+    """An operation of all signatories that the first `count` have approved."""
+    chain = TestChain(balances={each.public: ENDOWMENT for each in (ALICE, *_signatories())})
+    when = None
+    for who in _signatories()[:count]:
+        chain.call(
+            who,
+            "multisig.approve_as_multi",
+            threshold=100,
+            other_signatories=_others(who),
+            maybe_timepoint=when,
+            call_hash=blake2_256(call.encode()),
+            max_weight=Weight(0),
+        )
+        account = multi_account(sorted(each.public for each in _signatories()), 100)
+        when = chain.modules.multisig.multisigs[account, blake2_256(call.encode())].when
+    assert when is not None
+    return chain, when
+
+
+def _last_of_100(call: Call) -> Prepared:
+    chain, when = _approved(call, 99)
+    who = _signatories()[99]
+    return chain.prepare(
+        who,
+        "multisig.as_multi",
+        threshold=100,
+        other_signatories=_others(who),
+        maybe_timepoint=when,
+        call=call,
+        max_weight=call.dispatch_info.weight,
+    )
+
+
+def _full(phase: Phase, *, workers: int = 0) -> TestChain:
+    """All tasks that there may be, each with a full round in this phase; EVE has the last slot of task 0."""
+    chain = _crowded()
+    training = chain.modules.training
+    for _ in range(ACTIVE_TASKS_MAX):
+        chain.call(ALICE, "training.create_task", **terms())
+    accounts = _accounts(SLOTS_MAX)
+    auditors = tuple(each.public for each in _validators()[:AUDITORS_PER_SLOT_MAX])
+    for task in range(ACTIVE_TASKS_MAX):
+        slots = []
+        for slot in range(SLOTS_MAX):
+            worker = EVE.public if slot == SLOTS_MAX - 1 else accounts[slot]
+            commitment = commitment_of(worker, task, 0, 0, slot, SALT, root(slot))
+            is_mine = slot == SLOTS_MAX - 1
+            slots.append(
+                SlotState(
+                    worker=worker,
+                    commitment=None if phase is Phase.COMMIT and is_mine else commitment,
+                    update_root=root(slot) if phase is Phase.AUDIT else None,
+                    auditors=auditors if phase is Phase.AUDIT else (),
+                    challenger=None,
+                )
+            )
+        attestations = [
+            Attestation(each.public, b"\xff" * (SLOTS_MAX // 8), root("p"), root("o"), 1, 1)
+            for each in (_validators()[:-1] if phase is Phase.AUDIT else ())
+        ]
+        aggregate = Aggregate(ALICE.public, root("q"), root("o")) if phase is Phase.AUDIT else None
+        is_open = phase is not Phase.IDLE
+        training.rounds[task] = RoundState(
+            0, 0, phase, 0, 1000, tuple(slots) if is_open else (), tuple(attestations), aggregate
+        )
+    training.active_workers.put(tuple(sorted(_accounts(workers))))
+    training.worker_count.put(workers)
+    return chain
