@@ -111,6 +111,8 @@ def run(
     rpc_max_response_size: cli_node.MaxResponseSize = None,
     rpc_rate_limit: cli_node.RateLimit = None,
     state_pruning: cli_node.StatePruning = None,
+    pool_limit: cli_node.PoolLimit = None,
+    pool_kbytes: cli_node.PoolKbytes = None,
     supervised: Supervised = False,
     version: Annotated[  # noqa: ARG001  (its callback does the work)
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
@@ -142,6 +144,8 @@ def run(
         rpc_max_response_size=rpc_max_response_size,
         rpc_rate_limit=rpc_rate_limit,
         state_pruning=state_pruning,
+        pool_limit=pool_limit,
+        pool_kbytes=pool_kbytes,
     )
     history = flags.history()
     if validator is None and not full_node:
@@ -169,6 +173,7 @@ def run(
         access=flags.access(is_validator=role.keys is not None),
         limits=flags.limits(),
         history=history,
+        pool_limits=flags.pool_limits(),
         supervised=supervised,
     )
     _run(partial(run_node, config))

@@ -1,4 +1,4 @@
-"""The flags of a node that say whom its RPC port serves, how much, and what it keeps, as Substrate calls them.
+"""The flags of a node that say whom its RPC serves, how much, and what it keeps, as Substrate calls them.
 
 Each is None where the command line says nothing, so that a launcher passes on what it was told and no more.
 """
@@ -13,6 +13,8 @@ import typer
 
 from chain.cli_common import UserError
 from chain.ledger import HISTORY
+from chain.net.messages import TRANSACTION_BYTES_MAX
+from chain.pool import PoolLimits
 from chain.rpc.access import EVERY_INTERFACE, LOOPBACK, Access, Origins, RpcMethods, WrongOrigin
 from chain.rpc.broadcast import BACKLOG
 from chain.rpc.protocol import Limits
@@ -26,6 +28,12 @@ RESPONSE_MIB_MAX = 16.0
 CONNECTIONS_MAX = 10_000
 DEFAULTS = Limits()
 PORT_MAX = 65535
+KIB = 1024
+POOL_DEFAULTS = PoolLimits()
+# Some 2 kB each besides their own bytes.
+POOL_COUNT_MAX = 65536
+# All of it is in memory, and in one file that a restart reads, which may have 64 MiB.
+POOL_KIB_MAX = 60 * KIB
 # A subscriber may be a minute of blocks behind before it is cut off, and each block's state is read for it.
 HISTORY_MIN = BACKLOG
 ARCHIVE = "archive"
@@ -119,6 +127,27 @@ StatePruning = Annotated[
         show_default=False,
     ),
 ]
+PoolLimit = Annotated[
+    int | None,
+    typer.Option(
+        metavar="NUMBER",
+        min=1,
+        max=POOL_COUNT_MAX,
+        help="Transactions that wait for a block at most; one account may have an eighth of them. "
+        f"[default: {POOL_DEFAULTS.count_max}]",
+        show_default=False,
+    ),
+]
+PoolKbytes = Annotated[
+    int | None,
+    typer.Option(
+        metavar="KIB",
+        min=TRANSACTION_BYTES_MAX // KIB,
+        max=POOL_KIB_MAX,
+        help=f"How much room they take at most, in KiB. [default: {POOL_DEFAULTS.bytes_max // KIB}]",
+        show_default=False,
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +164,8 @@ class NodeFlags:
     rpc_max_response_size: float | None = None
     rpc_rate_limit: int | None = None
     state_pruning: str | None = None
+    pool_limit: int | None = None
+    pool_kbytes: int | None = None
 
     def words(self) -> Iterator[str]:
         """The same for another command line."""
@@ -174,6 +205,15 @@ class NodeFlags:
         raise UserError(
             f"--state-pruning: expected {ARCHIVE}, or how many states to keep, {HISTORY_MIN} or more, got {text[:20]!r}"
         )
+
+    def pool_limits(self) -> PoolLimits:
+        """What the transaction pool holds at most."""
+        limits = POOL_DEFAULTS
+        if self.pool_limit is not None:
+            limits = replace(limits, count_max=self.pool_limit, sender_count_max=max(1, self.pool_limit // 8))
+        if self.pool_kbytes is not None:
+            limits = replace(limits, bytes_max=self.pool_kbytes * KIB)
+        return limits
 
     def limits(self) -> Limits:
         """How much the RPC grants to its clients."""

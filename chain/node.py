@@ -32,7 +32,7 @@ from chain.net.errors import PeerError
 from chain.net.messages import Role
 from chain.net.network import Network
 from chain.net.peer import PeerInfo
-from chain.pool import Pool
+from chain.pool import Pool, PoolLimits
 from chain.pool_keeper import PoolKeeper
 from chain.primitives import bls
 from chain.primitives.blob import blob_root
@@ -110,6 +110,7 @@ class NodeConfig:
     access: Access
     limits: Limits
     history: int | None  # how many states stay readable, None for all
+    pool_limits: PoolLimits
     supervised: bool
 
 
@@ -178,7 +179,7 @@ class Node:
         self.executive = executive
         self.ledger = ledger
         self.departures = Departures()
-        self.pool = Pool(on_removed=self.departures.note)
+        self.pool = Pool(config.pool_limits, self.departures.note)
         self.blobs = BlobStore(config.data_path / "blobs", BLOB_STORE_BYTES_MAX)
         self._keep_genesis_blobs()
         self._importer = Importer(ledger, self._validators_after, self._on_imported)

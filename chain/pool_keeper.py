@@ -26,7 +26,7 @@ log = logging.getLogger("potchain")
 
 # What a node that is killed forgets at most. A full pool is 20 MiB, which no disk minds at this pace.
 WRITE_SECONDS: Final = 10.0
-# The pool's own limit, and as much again for one whose limits were larger: more is no file of ours.
+# Somewhat more than the largest pool that an operator can ask for: more is no file of ours.
 FILE_BYTES_MAX: Final = 64 * 1024 * 1024
 
 _MAGIC: Final = b"potpool1"

@@ -38,6 +38,9 @@ def ask(port: int, method: str, *params: object, **headers: str) -> Any:
         (("--rpc-max-request-size", "nan"), "'--rpc-max-request-size'"),
         (("--rpc-max-response-size", "-1"), "'--rpc-max-response-size'"),
         (("--rpc-rate-limit", "0"), "'--rpc-rate-limit'"),
+        (("--pool-limit", "0"), "'--pool-limit'"),
+        (("--pool-kbytes", "1000"), "'--pool-kbytes'"),
+        (("--pool-kbytes", "61441"), "'--pool-kbytes'"),
         (("--state-pruning", "some"), "expected archive, or how many states to keep, 64 or more, got 'some'"),
         (("--state-pruning", "63"), "64 or more, got '63'"),
         (("--state-pruning", "²"), "64 or more, got '²'"),
@@ -104,6 +107,9 @@ def test_limits_are_what_the_command_line_says(tmp_path: Path) -> None:
         too_long = "x" * (256 * 1024)
         assert ask(port, too_long).status_code == 413
         assert ask(port, "system_peers").json()["result"] == []
+    pool = NodeFlags(pool_limit=80, pool_kbytes=2048).pool_limits()
+    assert (pool.count_max, pool.sender_count_max, pool.bytes_max) == (80, 10, 2 * 2**20)
+    assert NodeFlags(pool_limit=1).pool_limits().sender_count_max == 1
     limits = NodeFlags(
         rpc_max_connections=8, rpc_max_subscriptions_per_connection=7, rpc_max_response_size=1.5, rpc_rate_limit=60
     ).limits()
@@ -125,6 +131,8 @@ ALL_FLAGS = NodeFlags(
     rpc_max_response_size=2,
     rpc_rate_limit=7,
     state_pruning="archive",
+    pool_limit=6,
+    pool_kbytes=2048,
 )
 
 
