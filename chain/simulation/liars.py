@@ -24,6 +24,7 @@ from consensus.messages import (
     Lock,
     Message,
     NewView,
+    Payload,
     PrePrepare,
     Support,
     ViewChange,
@@ -35,6 +36,10 @@ from consensus.messages import (
 if TYPE_CHECKING:
     from chain.simulation.node import Node
 
+# How likely a replayer passes a vote off for another as soon as it hears it.
+AT_ONCE: Final = 0.5
+# How likely an invalid proposer sends one receiver a valid block in the place of the one that it signed.
+SWAPPED: Final = 0.3
 # What a liar remembers of what others said, to say it again elsewhere.
 REMEMBERED: Final = 64
 
@@ -143,6 +148,14 @@ class Amnesiac(Liar):
 class Forger(Liar):
     """Claims locks that nobody has, begins views on proofs that prove nothing, and signs with others' names."""
 
+    def __init__(self, rng: Random) -> None:
+        super().__init__(rng)
+        self._payload: tuple[int, bytes] | None = None  # The last one proposed, with its height.
+
+    def hears(self, node: Node, message: Message) -> None:
+        if isinstance(message, PrePrepare) and message.payload is not None and message.height == node.head + 1:
+            self._payload = (message.height, message.payload)
+
     def tells(self, node: Node, receiver: Node, message: Message) -> Iterable[Message]:
         match message:
             case ViewChange():
@@ -154,7 +167,7 @@ class Forger(Liar):
             case Vote():
                 return (message, self._usurped(node, message), *self._usurping(node, message))
             case PrePrepare():
-                return (self._unproven(node, message), message)
+                return (*self._unlocked(node, message), message)
             case _:
                 return (message,)
 
@@ -166,7 +179,9 @@ class Forger(Liar):
         return Certificate(height, view, digest, bitmap(voters, n), own)
 
     def _locked(self, node: Node, change: ViewChange) -> ViewChange:
-        lock = self._certificate(node, change.height, self.rng.randrange(change.view), self.rng.randbytes(32))
+        proposed = Block.decode(self._payload[1]).hash if self._payload is not None else bytes(32)
+        digest = self.rng.choice([proposed, self.rng.randbytes(32)])
+        lock = self._certificate(node, change.height, self.rng.randrange(change.view), digest)
         claim = lock_digest(lock_of(lock))
         return replace(
             change, lock=lock, signature=self.sign(node, change.height, change.view, Phase.VIEW_CHANGE, claim)
@@ -181,14 +196,34 @@ class Forger(Liar):
         )
 
     def _usurping(self, node: Node, vote: Vote) -> Iterable[PrePrepare]:
-        """A proposal for a later view that it leads, with a proof of its own making."""
+        """A valid block other than the one that is voted for, in a later view that it leads, with a made-up proof."""
         n = node.validators.n
         view = vote.view + (node.index - node.validators.primary_index(vote.height, vote.view)) % n
-        if view == vote.view or self.rng.random() < 0.5:
+        if view == vote.view or self._payload is None or self._payload[0] != vote.height or self.rng.random() < 0.5:
             return
-        digest = self.rng.randbytes(32)
+        payload = node.ledger.variant(self._payload[1])
+        digest = Block.decode(payload).hash
         signature = self.sign(node, vote.height, view, Phase.PREPARE, digest)
-        yield self._unproven(node, PrePrepare(vote.height, view, digest, signature, self.rng.randbytes(64), None))
+        yield self._unproven(node, PrePrepare(vote.height, view, digest, signature, payload, None))
+
+    def _unlocked(self, node: Node, proposal: PrePrepare) -> Iterable[PrePrepare]:
+        """Another block than the view changes allow, with them as they are or without, or with a lock made for it."""
+        if proposal.view == 0 or proposal.payload is None or proposal.new_view is None:
+            return
+        payload = node.ledger.variant(proposal.payload)
+        digest = Block.decode(payload).hash
+        signature = self.sign(node, proposal.height, proposal.view, Phase.PREPARE, digest)
+        false = replace(proposal, digest=digest, payload=payload, signature=signature)
+        true = proposal.new_view
+        if true.lock is None:
+            yield self._unproven(node, false)
+            return
+        forged = self._certificate(node, proposal.height, true.lock.view, digest)
+        unlocked = tuple(support for support in true.changes if support.lock is None)
+        yield replace(
+            false,
+            new_view=self.rng.choice([true, NewView(true.changes, forged), NewView(unlocked, None), NewView((), None)]),
+        )
 
     def _unproven(self, node: Node, proposal: PrePrepare) -> PrePrepare:
         """A proposal as if for good reasons: too few view changes, one several times, forged, or with a forged lock."""
@@ -223,6 +258,11 @@ class Replayer(Liar):
     def hears(self, node: Node, message: Message) -> None:
         if isinstance(message, Vote | ViewChange | PrePrepare):
             self._heard.append(message)
+        if isinstance(message, Vote) and self.rng.random() < AT_ONCE:
+            # While the others still vote: as one of the other phase, and of the next view.
+            phase = Phase.COMMIT if message.phase is Phase.PREPARE else Phase.PREPARE
+            node.tell_all(replace(message, phase=phase))
+            node.tell_all(replace(message, view=message.view + 1))
 
     def tells(self, node: Node, receiver: Node, message: Message) -> Iterable[Message]:
         yield message
@@ -254,24 +294,28 @@ class Replayer(Liar):
         other = self.rng.randrange(node.validators.n)
         digest = self.rng.randbytes(32)
         genesis, set_id = self.rng.choice(
-            [(bytes(32), node.validators.set_id), (node.ledger.genesis_hash, node.validators.set_id - 1)]
+            [(bytes(32), node.validators.set_id), (node.ledger.genesis_hash, node.validators.set_id ^ 1)]
         )
         message = vote_message(genesis, set_id, vote.height, vote.view, vote.phase, digest)
         yield replace(vote, voter=other, digest=digest, signature=node.foreign_signature(other, message))
 
 
 class InvalidProposer(Liar):
-    """Proposes blocks that nobody may accept: garbage, of a wrong parent, or with a wrong body."""
+    """Proposes blocks that nobody may accept: garbage, of a wrong parent, or not those that it signs."""
 
     def __init__(self, rng: Random) -> None:
         super().__init__(rng)
         self._true, self._false = b"", b""
 
     def tells(self, node: Node, receiver: Node, message: Message) -> Iterable[Message]:
+        if isinstance(message, Payload):
+            return (replace(message, payload=node.ledger.variant(message.payload)),)
         if not isinstance(message, PrePrepare):
             return (message,)
         if message.payload is None:
             return ()
+        if self.rng.random() < SWAPPED:
+            return (replace(message, payload=node.ledger.variant(message.payload)),)
         if message.digest != self._true:
             self._true, self._false = message.digest, self._spoilt(message.payload)
         payload = self._false

@@ -7,7 +7,7 @@ from typing import Final
 
 from chain.ledger import SealedBlock
 from chain.primitives.hashing import Hash
-from chain.primitives.seal import Phase, ValidatorSet, verify_seal
+from chain.primitives.seal import Phase, ValidatorSet, read_bitmap, verify_seal
 from consensus.messages import Certificate, Message, PrePrepare, ViewChange, Vote
 from consensus.proof import Verifier
 from consensus.tally import Equivocation
@@ -37,6 +37,8 @@ class Monitor:
     evidence: int = 0
     views_max: int = 0
     _votes: dict[tuple[int, int, int, Phase], Hash] = field(default_factory=dict)
+    _rounds: dict[int, dict[tuple[int, Phase, Hash], set[int]]] = field(default_factory=dict)  # By height.
+    _asked_for: set[tuple[int, int, int]] = field(default_factory=set)
     _left: dict[tuple[int, int], int] = field(default_factory=dict)  # The highest view asked for.
     _committed: dict[tuple[int, int], int] = field(default_factory=dict)  # The highest view of a commit.
 
@@ -61,18 +63,50 @@ class Monitor:
         # How the log's records begin: what is looked for is what a restart would have to find.
         record = b"\0" + numbers if phase is Phase.PREPARE else b"\1" + height.to_bytes(4, "little") + numbers
         expect(head >= height or record + digest in log, f"{what} is not durable")
+        if phase is Phase.PREPARE and view > 0:
+            # [P11] A view begins with a quorum that asked for it, of which the liars are as many as there are.
+            asked = sum((other, height, view) in self._asked_for for other in range(self.validators.n))
+            expect(asked + len(self.liars) >= self.validators.quorum, f"{what} has no quorum behind it")
+        rounds = self._rounds.setdefault(height, {})
+        rounds.setdefault((view, phase, digest), set()).add(voter)
+        self._check_lock(what, rounds, view, phase, digest)
         if phase is Phase.COMMIT:
             self._committed[voter, height] = max(view, self._committed.get((voter, height), 0))
         self.views_max = max(self.views_max, view)
 
+    def _check_lock(
+        self, what: str, rounds: dict[tuple[int, Phase, Hash], set[int]], view: int, phase: Phase, digest: Hash
+    ) -> None:
+        """[P1] The lemma: once a block may be decided in a view, nobody honest prepares another in a later one."""
+        for (other_view, other_phase, other), voters in rounds.items():
+            if other == digest or other_phase is phase:
+                continue
+            if phase is Phase.PREPARE and other_view < view and self._may_decide(voters):
+                raise Violation(f"{what} for {digest.hex()}, while view {other_view} may decide {other.hex()}")
+            mine = rounds[view, phase, digest]
+            if phase is Phase.COMMIT and view < other_view and self._may_decide(mine):
+                raise Violation(f"{what} for {digest.hex()}, while view {other_view} prepares {other.hex()}")
+
+    def _may_decide(self, honest: set[int]) -> bool:
+        return len(honest) + len(self.liars) >= self.validators.quorum
+
     def _asked(self, voter: int, height: int, view: int, lock: Certificate | None, log: bytes) -> None:
         what = f"validator {voter}'s view change at height {height} to view {view}"
+        self._asked_for.add((voter, height, view))
         self._left[voter, height] = max(view, self._left.get((voter, height), 0))
         committed = self._committed.get((voter, height))
         if committed is not None and view > committed:
             expect(lock is not None and lock.view >= committed, f"{what} does not tell of its lock in view {committed}")
+        if lock is not None:
+            for member in read_bitmap(lock.voters, self.validators.n):
+                self._cast(member, height, lock.view, Phase.PREPARE, lock.digest, f"the lock of {what}")
         record = b"\2" + height.to_bytes(4, "little") + view.to_bytes(4, "little")
         expect(record in log, f"{what} is not durable")
+
+    def _cast(self, voter: int, height: int, view: int, phase: Phase, digest: Hash, where: str) -> None:
+        """[P3] What has an honest validator's name is what it signed."""
+        said = self._votes.get((voter, height, view, phase))
+        expect(voter in self.liars or said == digest, f"{where} has a {phase.name} that validator {voter} never cast")
 
     def committed(self, who: int, sealed: SealedBlock) -> None:
         """[P1, P9] An honest validator takes a block as final."""
@@ -83,6 +117,8 @@ class Monitor:
             and verify_seal(self.validators, self.genesis_hash, seal),
             f"validator {who} took block {height} with a seal that does not prove it",
         )
+        for voter in seal.voter_indices(self.validators.n):
+            self._cast(voter, height, seal.view, Phase.COMMIT, block_hash, f"the seal of block {height} at {who}")
         known = self.chain.setdefault(height, block_hash)
         expect(known == block_hash, f"two blocks at height {height}: {known.hex()}, and {block_hash.hex()} at {who}")
 

@@ -46,7 +46,7 @@ class Network:
         self.weather = Weather()
         self.nodes: list[Node] = []
         self.messages = 0
-        self.bytes = 0
+        self.sent_bytes = 0
         self._rng = rng
         self._due: list[tuple[int, int, Callable[[], None]]] = []
         self._count = 0
@@ -79,7 +79,7 @@ class Network:
         """Send a frame of consensus, which may be lost, doubled, delayed and overtaken."""
         weather, rng = self.weather, self._rng
         self.messages += 1
-        self.bytes += len(frame)
+        self.sent_bytes += len(frame)
         if weather.cut is not None and weather.cut(sender.name, receiver.name):
             return
         for _ in range(2 if weather.duplication and rng.random() < weather.duplication else 1):

@@ -186,6 +186,12 @@ class Node:
         if other is not None:
             self._send(other, decode(frame), frame)
 
+    def tell_all(self, message: Message) -> None:
+        """Send everybody something that its gadget did not say."""
+        for other in self.network.nodes:
+            if other is not self:
+                self.network.send(self, other, encode(message))
+
     def _send(self, receiver: Node, message: Message, frame: bytes) -> None:
         if self.liar is None:
             self.network.send(self, receiver, frame)

@@ -104,7 +104,7 @@ async def _simulate(plan: Plan) -> Outcome:
         power_cuts=sum(node.power_cuts for node in cluster.nodes),
         evidence=cluster.monitor.evidence,
         messages=cluster.network.messages,
-        sent_bytes=cluster.network.bytes,
+        sent_bytes=cluster.network.sent_bytes,
         virtual_ms=now_ms(),
     )
 

@@ -1,0 +1,174 @@
+"""Measures consensus alone: how many heights a second it decides, and what a block costs as the validators grow.
+
+    taskset -c 1 .venv/bin/python scripts/bench/finality.py [--heights 300] [--real] [--profile]
+
+Four replicas are stepped by hand, which is what the core costs; then as simulated validators with logs, ballots, sync
+and encoded frames. The table is of simulated validators, 50 ms apart, with votes of their real size; its processor time
+is of stub signatures, or with --real of BLS, and of all validators together.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from collections import deque
+from contextlib import nullcontext
+
+import trio
+from figures import Figures, machine, profiled, show_rate
+
+from chain.primitives.hashing import blake2_256
+from chain.primitives.seal import Authority, Phase, ValidatorSet, bitmap
+from chain.simulation.clock import now_ms, run_virtually
+from chain.simulation.cluster import TIMING, Cluster
+from chain.simulation.crypto import stub_signatures
+from chain.simulation.ledger import MemoryWorld
+from chain.simulation.network import Weather
+from consensus import events as e
+from consensus.host import Timing
+from consensus.messages import Certificate, Vote
+from consensus.replica import Replica
+from consensus.tally import Tally, subject_of
+
+GOAL = 2000.0  # heights a second
+SIZES = (4, 7, 16, 31, 64, 100)
+LINK_MS = 50
+SIGNATURE = bytes(96)
+
+
+class Core:
+    """Replicas of one height at a time, in step, over a queue that loses nothing."""
+
+    def __init__(self, n: int) -> None:
+        self.validators = ValidatorSet(0, tuple(Authority(i.to_bytes(32), i.to_bytes(48)) for i in range(n)))
+
+    def decide(self, height: int) -> None:
+        """Run one height until every replica has decided."""
+        n = self.validators.n
+        self.replicas = [Replica(TIMING, height, self.validators, me) for me in range(n)]
+        self.tallies = [Tally(self.validators) for _ in range(n)]
+        self.queue: deque[tuple[int, e.Event | Vote]] = deque((me, e.Started()) for me in range(n))
+        while self.queue:
+            me, item = self.queue.popleft()
+            if isinstance(item, Vote):
+                self._count(me, item)
+            else:
+                for effect in self.replicas[me].step(item):
+                    self._carry_out(me, effect)
+        assert all(replica.decided for replica in self.replicas)
+
+    def _carry_out(self, me: int, effect: e.Effect) -> None:
+        match effect:
+            case e.CastVote():
+                self._vote(Vote(effect.height, effect.view, effect.phase, effect.digest, me, SIGNATURE))
+            case e.Propose():
+                proposed = e.Proposed(effect.height, effect.view, effect.digest, effect.payload, effect.new_view)
+                self.queue.extend((other, proposed) for other in range(self.validators.n) if other != me)
+                self._vote(Vote(effect.height, effect.view, Phase.PREPARE, effect.digest, me, SIGNATURE))
+            case e.Build():
+                payload = b"%d" % effect.height
+                self.queue.append((me, e.Built(effect.height, effect.view, blake2_256(payload), payload)))
+            case e.Check():
+                self.queue.append((me, e.Checked(effect.height, effect.digest, effect.payload, True)))
+            case _:
+                pass  # Timers never fire here, and nothing is kept.
+
+    def _vote(self, vote: Vote) -> None:
+        self.queue.extend((other, vote) for other in range(self.validators.n))
+
+    def _count(self, me: int, vote: Vote) -> None:
+        tally = self.tallies[me]
+        tally.add(vote)
+        subject = subject_of(vote)
+        votes = tally.ready(subject)
+        if votes is not None:
+            tally.certified(subject)
+            voters = bitmap(votes, self.validators.n)
+            certificate = Certificate(vote.height, vote.view, vote.digest, voters, SIGNATURE)
+            done = e.Prepared(certificate) if vote.phase is Phase.PREPARE else e.Committed(certificate)
+            self.queue.append((me, done))
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--heights", type=int, default=300, help="how many heights a sample has")
+    parser.add_argument("--samples", type=int, default=5, help="how many samples of each rate")
+    parser.add_argument("--real", action="store_true", help="sign and verify with BLS, which takes minutes for many")
+    parser.add_argument("--profile", action="store_true", help="print where the time goes, too")
+    parser.add_argument("--short", action="store_true", help="little of each, to see that the benchmark works")
+    options = parser.parse_args()
+    sizes: tuple[int, ...] = SIZES
+    if options.short:
+        options.heights, options.samples, sizes = 5, 2, (4, 7)
+    print(machine())
+    figures = Figures()
+    core = Core(4)
+    for sample in range(options.samples):
+        with figures.sample("core"):
+            for height in range(1, options.heights + 1):
+                core.decide(sample * options.heights + height)
+        with stub_signatures(), figures.sample("validators"):
+            run_virtually(sample, lambda: _reach(4, TIMING, Weather(), options.heights))
+    print(f"4 validators, {options.samples} samples of {options.heights} heights:")
+    show_rate("core alone", options.heights, figures["core"], GOAL)
+    show_rate("simulated validators", options.heights, figures["validators"], GOAL)
+    if options.profile:
+        with profiled("simulated validators"), stub_signatures():
+            run_virtually(0, lambda: _reach(4, TIMING, Weather(), options.heights))
+    kind = "BLS" if options.real else "stub"
+    print(
+        f"a block among validators that are {LINK_MS} ms apart, {kind} signatures; the power of n that each grows by:"
+    )
+    print(f"  {'n':>4} {'messages':>12} {'bytes':>18} {'cpu ms':>16} {'seal after ms':>14}")
+    before: tuple[int, list[float]] | None = None
+    for n in sizes:
+        row = _block(n, options.real)
+        growth = ["" if before is None else f"n^{_power(before, n, row, i):.1f}" for i in range(3)]
+        cells = [f"{row[0]:,.0f} {growth[0]:>5}", f"{row[1]:,.0f} {growth[1]:>5}", f"{row[2]:,.1f} {growth[2]:>5}"]
+        print(f"  {n:>4} {cells[0]:>12} {cells[1]:>18} {cells[2]:>16} {row[3]:>14,.0f}", flush=True)
+        before = (n, row)
+
+
+def _power(before: tuple[int, list[float]], n: int, row: list[float], i: int) -> float:
+    return math.log(row[i] / before[1][i]) / math.log(n / before[0])
+
+
+def _block(n: int, real: bool) -> list[float]:
+    """Messages, bytes and processor milliseconds of a block, and how long after its proposal it is sealed."""
+    blocks = 3 if n < 50 else 2
+    timing = Timing()
+    weather = Weather(delay_ms_min=LINK_MS, delay_ms_max=LINK_MS)
+
+    async def measure() -> list[float]:
+        cluster = Cluster(n, 0, world=MemoryWorld(n, timing))
+        cluster.network.weather = weather
+        async with trio.open_nursery() as nursery:
+            cluster.start(nursery)
+            # The first block is dearer: every peer's first vote is verified by itself.
+            await cluster.reach(1, 20_000)
+            began, cpu = now_ms(), time.process_time()
+            messages, sent = cluster.network.messages, cluster.network.sent_bytes
+            await cluster.reach(1 + blocks, 20_000 * blocks)
+            spent = 1000 * (time.process_time() - cpu)
+            messages, sent = cluster.network.messages - messages, cluster.network.sent_bytes - sent
+            each = (now_ms() - began) / blocks - timing.block_time_ms
+            nursery.cancel_scope.cancel()
+        return [messages / blocks, sent / blocks, spent / blocks, each]
+
+    with nullcontext() if real else stub_signatures():
+        return run_virtually(0, measure)
+
+
+async def _reach(n: int, timing: Timing, weather: Weather, heights: int) -> None:
+    cluster = Cluster(n, 0, world=MemoryWorld(n, timing))
+    cluster.network.weather = weather
+    async with trio.open_nursery() as nursery:
+        cluster.start(nursery)
+        await cluster.reach(heights, 1000 * heights)
+        nursery.cancel_scope.cancel()
+
+
+if __name__ == "__main__":
+    main()
