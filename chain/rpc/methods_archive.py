@@ -31,7 +31,7 @@ from chain.rpc.registry import Pace, Registry, nothing
 
 registry = Registry()
 
-# Of one connection at a time: each takes its turns for a reading thread.
+# Of one connection and kind at a time; their pages are read in turns.
 STORAGES_MAX = 16
 # Reading them takes a few milliseconds of the loop.
 QUERIES_MAX = 1000
