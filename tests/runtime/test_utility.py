@@ -284,6 +284,16 @@ def test_a_batch_pays_what_a_wallet_was_told(chain: TestChain, tip: int) -> None
     assert used == call.dispatch_info
 
 
+def test_what_pays_nothing_is_quoted_taken_and_given_back(chain: TestChain) -> None:
+    told, paid, used = charged(chain, RUNTIME.call("sudo.sudo", call=remark()), tip=5)
+    assert (paid, used.pays_fee) == (5, Pays.NO)
+    assert Balances.Deposit(ALICE.public, told) in chain.events
+    # The batch pays although every call in it would have paid nothing alone.
+    call = batch(RUNTIME.call("sudo.sudo", call=remark()))
+    told, paid, used = charged(chain, call)
+    assert (paid, used) == (told, call.dispatch_info)
+
+
 def test_a_batch_that_stops_pays_for_what_it_did(chain: TestChain) -> None:
     for kind in ("batch", "batch_all"):
         call = batch(transfer(TOO_MUCH), *[transfer(POT)] * 9, kind=kind)
