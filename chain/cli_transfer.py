@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any
 
 import trio
@@ -21,6 +22,7 @@ from chain.rpc.client import Client, Receipt
 from runtime.composition import Runtime
 from runtime.modules.system import System
 from runtime.modules.transaction_payment import TransactionPayment
+from runtime.potchain import RUNTIME
 
 # Blocks come once a second: who waits for longer is told that the chain is slow, and that we still wait.
 WAIT_SECONDS = 4.0
@@ -38,18 +40,31 @@ def transfer(
         ),
     ] = "ed25519",
     rpc: NodeOption = DEFAULT_RPC,
+    genesis: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Genesis file of a chain with a runtime of its own. [default: this project's]"
+        ),
+    ] = None,
 ) -> None:
     """Send tokens to an address, and wait until that is final."""
     if scheme.upper() not in Scheme.__members__:
         raise UserError(f"--scheme: expected ed25519 or sr25519, got {scheme!r}")
     secret = secret_of(key)
     senders = {each: Keypair.from_uri(secret, each) for each in Scheme}
-    trio.run(partial(_transfer, rpc, senders, Scheme[scheme.upper()], to.strip(), amount))
+    runtime: Runtime[Any] = RUNTIME
+    if genesis is not None:
+        from genesis.spec import load  # late: most who send tokens do so on this project's own chains
+
+        runtime = load(genesis).runtime
+    trio.run(partial(_transfer, rpc, runtime, senders, Scheme[scheme.upper()], to.strip(), amount))
 
 
-async def _transfer(rpc: str, senders: dict[Scheme, Keypair], scheme: Scheme, to: str, amount: str) -> None:
+async def _transfer(
+    rpc: str, runtime: Runtime[Any], senders: dict[Scheme, Keypair], scheme: Scheme, to: str, amount: str
+) -> None:
     sender = senders[scheme]
-    async with Client.connect(rpc) as client:
+    async with Client.connect(rpc, runtime) as client:
         token, prefix = await token_of(client)
         try:
             value = token.parse(amount)

@@ -159,7 +159,10 @@ class Sender:
             ours = (known.spec_name, known.spec_version, known.transaction_version)
             theirs = (version["specName"], version["specVersion"], version["transactionVersion"])
             if ours != theirs:
-                raise ClientError(f"the node runs {theirs}, this program knows {ours}: use the same release for both")
+                remedy = "use the same release for both"
+                if theirs[0] != ours[0]:
+                    remedy = "tell it the chain's runtime, a command by --genesis FILE"
+                raise ClientError(f"the node runs {theirs}, this program knows {ours}: {remedy}")
             self._genesis = unhex(await self._transport.request("chain_getBlockHash", 0))
         head = await self._transport.request("chain_getHeader")
         birth = max(0, int(head["number"], 16) - BIRTH_DEPTH)

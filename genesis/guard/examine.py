@@ -5,8 +5,9 @@ outside of storage, and every import that its tables do not name. It reads and n
 that silences it; whatever it refuses can be written otherwise.
 
 It is for mistakes, not against malice: whoever runs a chain trusts its runtime. What it cannot see is whether an object
-that another module hands over is a set, a global that is changed under another name, what `str` methods find in
-Unicode's tables (they grow with Python), how long a loop takes, and what the libraries below chain.primitives do.
+that another module hands over is a set, a global that is changed under another name, the address in the text of an
+object that has no `__str__` of its own, what `str` methods find in Unicode's tables (they grow with Python), how long a
+loop takes, and what the libraries below chain.primitives do.
 """
 
 from __future__ import annotations

@@ -74,6 +74,8 @@ class Reader:
         elif command.startswith("potchain --genesis "):
             self.start(command, expected)
         else:
+            if command.startswith("potchain transfer "):
+                command += f" --rpc ws://127.0.0.1:{self.rpc_port}"
             done = subprocess.run(
                 command,
                 shell=True,

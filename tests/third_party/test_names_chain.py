@@ -15,8 +15,10 @@ import trio
 from names_chain.chain import RUNTIME
 from names_chain.names import Names
 
+from chain.primitives import ss58
 from chain.primitives.keys import Keypair
 from chain.rpc.client import Client
+from runtime.modules.balances import POT
 
 GENESIS = Path(__file__).resolve().parent / "genesis.json"
 ALICE, BOB, CHARLIE = (Keypair.from_uri(f"//{name}") for name in ("Alice", "Bob", "Charlie"))
@@ -76,6 +78,27 @@ async def test_a_node_without_training_offers_no_method_of_it(tmp_path: Path) ->
             version = await client.request("state_getRuntimeVersion")
             assert (version["specName"], version["specVersion"]) == ("names", 1)
             assert bytes.fromhex((await client.request("state_getMetadata"))[2:]) == RUNTIME.metadata(14)
+
+
+async def test_tokens_are_sent_on_a_chain_whose_genesis_file_is_given(tmp_path: Path) -> None:
+    with running(tmp_path, "--validator=alice") as url, trio.fail_after(SECONDS_MAX):
+        async with Client.reconnecting([url], RUNTIME) as client:
+            await client.request("system_health")
+            transfer = ["transfer", "--from=//Bob", ss58.encode(CHARLIE.public), "2", f"--rpc={url}"]
+            blind = await potchain(tmp_path, *transfer)
+            assert blind.returncode == 1
+            assert blind.stderr.decode().endswith("tell it the chain's runtime, a command by --genesis FILE\n")
+            before = (await client.account(CHARLIE.public)).free
+            sent = await potchain(tmp_path, *transfer, f"--genesis={GENESIS}")
+            assert sent.returncode == 0, sent
+            assert (await client.account(CHARLIE.public)).free == before + 2 * POT
+
+
+async def potchain(folder: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    """Run a command to its end."""
+    return await trio.run_process(
+        [sys.executable, "-m", "chain", *arguments], cwd=folder, capture_stdout=True, capture_stderr=True, check=False
+    )
 
 
 async def test_one_command_runs_the_whole_chain_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
