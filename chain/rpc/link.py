@@ -187,7 +187,9 @@ class Link:
             return
         error = message.get("error")
         if isinstance(error, dict):
-            waiter.error = RpcError(int(error.get("code", 0)), str(error.get("message", "")), error.get("data"))
+            code = error.get("code")
+            text = str(error.get("message", ""))
+            waiter.error = RpcError(code if isinstance(code, int) else 0, text, error.get("data"))
         else:
             waiter.result = message.get("result")
             if waiter.stream is not None:  # Registered here: the next message may already be its first item.

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 import msgpack
 
@@ -25,6 +25,7 @@ from chain.net.tls import identity_of
 from chain.primitives.scale import ScaleError
 from chain.rpc import protocol
 from chain.rpc.errors import RpcError
+from chain.rpc.link import Link, Stream, _Waiter
 from chain.rpc.methods import all_methods
 from chain.rpc.params import bind
 from chain.rpc.protocol import Limits, Malformed
@@ -127,6 +128,30 @@ def _some_request(rng: Random) -> bytes:
     return as_json(changed(rng, call) if rng.random() < 0.3 else pick(rng, (call, [call], [call, call])))
 
 
+def _received(data: bytes) -> None:
+    """What a client with one request and one subscription makes of what a node sends."""
+    link = Link("ws://node", cast(Any, None))
+    link._waiters[1] = _Waiter(None)
+    link._streams["s"] = Stream("s")
+    link._receive(data)
+    assert link.lost is None
+
+
+def _some_answer(rng: Random) -> bytes:
+    value: Any = pick(rng, ODD_VALUES)
+    messages: tuple[dict[str, Any], ...] = (
+        {"jsonrpc": "2.0", "id": 1, "result": value},
+        {
+            "jsonrpc": "2.0",
+            "id": 1,
+            "error": {"code": pick(rng, (1010, *ODD_VALUES)), "message": "Invalid Transaction", "data": value},
+        },
+        {"jsonrpc": "2.0", "method": "chain_newHead", "params": {"subscription": "s", "result": value}},
+    )
+    message = pick(rng, messages)
+    return as_json(changed(rng, message) if rng.random() < 0.7 else message)
+
+
 # --- genesis -------------------------------------------------------------------------------------------------------
 
 _FILE = Path(genesis.__file__).parent / "testnet.json"
@@ -178,6 +203,7 @@ TARGETS = (
     Target("vote-log", _log, (WalCorrupt, WalForeign), _some_log, slow=True),
     whole_target("sealed-block", SEALED_BLOCK, SealedBlock.decode, (ScaleError,)),
     Target("request", _requests, (), _some_request, dense=dense_json),
+    Target("node-answer", _received, (), _some_answer, dense=dense_json),
     Target("genesis", _genesis_file, (GenesisError,), _some_genesis, dense=dense_json, slow=True),
     Target("manifest-roots", manifest_roots, (), _some_manifest, dense=lambda size: dense_msgpack(min(size, 4000))),
 )
