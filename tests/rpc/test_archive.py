@@ -12,6 +12,7 @@ import trio
 from chain.primitives.hashing import blake2_128_concat, blake2_256, storage_prefix
 from chain.primitives.keys import Keypair
 from chain.primitives.types import HEADER, sign_extrinsic
+from chain.rpc.context import hexed
 from chain.rpc.errors import Code
 from chain.rpc.methods_archive import STORAGES_MAX
 from chain.rpc.protocol import Limits
@@ -36,10 +37,6 @@ METHODS = {
     *("childstate_getKeys", "childstate_getKeysPaged", "childstate_getKeysPagedAt", "childstate_getStorage"),
     *("childstate_getStorageEntries", "childstate_getStorageHash", "childstate_getStorageSize"),
 }
-
-
-def hexed(data: bytes) -> str:
-    return "0x" + data.hex()
 
 
 async def storage(one: Line, block: str, *queries: dict[str, str], child: str | None = None) -> list[dict[str, str]]:

@@ -15,6 +15,7 @@ from trio_websocket import ConnectionClosed
 from chain.primitives.hashing import blake2_256
 from chain.primitives.keys import Keypair
 from chain.primitives.types import Mortal, sign_extrinsic
+from chain.rpc.context import hexed
 from chain.rpc.errors import Code
 from chain.rpc.methods_transaction import BROADCASTS_MAX
 from chain.rpc.protocol import Limits
@@ -38,10 +39,6 @@ def transfer(it: Served, nonce: int, *, sender: Keypair = ALICE, tip: int = 0, e
         era_hash=it.node.ledger.genesis_hash,
         tip=tip,
     )
-
-
-def hexed(data: bytes) -> str:
-    return "0x" + data.hex()
 
 
 @asynccontextmanager
