@@ -14,7 +14,7 @@ from chain.primitives.types import HEADER
 from chain.rpc.context import Context, hexed
 from chain.rpc.errors import Code, RpcError
 from chain.rpc.methods_state import runtime_call
-from chain.rpc.params import BlockHash, CallArguments, HexBytes, Index32
+from chain.rpc.params import BlockHash, HexBytes, Index32
 from chain.rpc.protocol import Encoded, encode
 from chain.rpc.queries import (
     ALL_CHANGES,
@@ -70,7 +70,7 @@ def archive_v1_body(context: Context, hash: BlockHash) -> list[str] | None:
 
 @registry.thread("archive_v1_call")
 def archive_v1_call(
-    context: Context, hash: BlockHash, function: str, call_parameters: CallArguments
+    context: Context, hash: BlockHash, function: str, call_parameters: HexBytes
 ) -> dict[str, Any] | None:
     """Call a runtime API on a block's state; null for an unknown block."""
     if context.header(hash) is None:

@@ -32,7 +32,7 @@ from chain.rpc.follow import (
     Work,
 )
 from chain.rpc.methods_state import runtime_call, version_json
-from chain.rpc.params import BlockHash, CallArguments, HexBytes, OneOrMore, quote
+from chain.rpc.params import BlockHash, HexBytes, OneOrMore, quote
 from chain.rpc.protocol import Encoded, encode
 from chain.rpc.queries import Queries, QueriesDecoder, Query, in_state, read_page
 from chain.rpc.registry import Dialogue, Pace, Registry, nothing
@@ -209,7 +209,7 @@ def chain_head_v1_body(following: Following | None, hash: BlockHash) -> dict[str
 
 @registry.within(Following, "chainHead_v1_call")
 def chain_head_v1_call(
-    following: Following | None, hash: BlockHash, function: str, call_parameters: CallArguments
+    following: Following | None, hash: BlockHash, function: str, call_parameters: HexBytes
 ) -> dict[str, Any]:
     return _started(following, hash, Call(function, call_parameters))
 

@@ -31,16 +31,17 @@ Decoder = Callable[[object], Any]
 
 @dataclass(frozen=True, slots=True)
 class Hex:
-    """0x-prefixed hex of any even length, or of `size` bytes."""
+    """Hex of any even length, or of `size` bytes. Substrate does without the 0x in front, and so do some libraries."""
 
     size: int | None = None
 
     def __call__(self, value: object) -> bytes:
-        if isinstance(value, str) and value.startswith("0x") and self.size in (None, len(value) / 2 - 1):
+        digits = value.removeprefix("0x") if isinstance(value, str) else None
+        if digits is not None and self.size in (None, len(digits) / 2):
             # Not a pattern: matching megabytes holds the interpreter for a quarter of a second.
             with suppress(ValueError):
-                found = bytes.fromhex(value[2:])
-                if 2 * len(found) + 2 == len(value):  # The library skips blanks between the digits.
+                found = bytes.fromhex(digits)
+                if 2 * len(found) == len(digits):  # The library skips blanks between the digits.
                     return found
         raise WrongParameter("0x and hex digits" if self.size is None else f"0x and {2 * self.size} hex digits")
 
@@ -103,11 +104,6 @@ class Keys:
         return keys
 
 
-def decode_arguments(value: object) -> bytes:
-    """Arguments of a runtime call as 0x-hex; some clients write none at all as nothing at all."""
-    return b"" if value == "" else Hex()(value)
-
-
 @dataclass(frozen=True, slots=True)
 class OneOrMore:
     """A block hash, or a list of at most `most`."""
@@ -123,7 +119,6 @@ class OneOrMore:
 
 
 HexBytes = Annotated[bytes, Hex()]
-CallArguments = Annotated[bytes, decode_arguments]
 BlockHash = Annotated[bytes, Hex(32)]
 StorageKey = Annotated[bytes, Hex()]
 # Clients ask for the values of a whole page of keys at once. How many all of them watch is bounded by the context.

@@ -235,8 +235,8 @@ async def test_parameters_of_another_form_are_refused(tmp_path: Path) -> None:
     async with served(tmp_path) as it, line(it) as one:
         at = hexed(it.node.ledger.genesis_hash)
         number = await follow(one, [at])
-        hashes: list[Any] = [None, 1, "", "0x", at[:-2], at + "00", at[2:], "0x" + "zz" * 32, {}]
-        keys: list[Any] = [None, 1, "", "zz", "0x0", "0x" + "00" * 300]
+        hashes: list[Any] = [None, 1, "", "0x", at[:-2], at + "00", "0x" + "zz" * 32, {}]
+        keys: list[Any] = [None, 1, "zz", "0x0", "0x" + "00" * 300]
         for bad in hashes:
             for method in ("header", "body", "unpin"):
                 assert await one.ask(f"chainHead_v1_{method}", number, bad) == Code.INVALID_PARAMS
@@ -249,7 +249,7 @@ async def test_parameters_of_another_form_are_refused(tmp_path: Path) -> None:
         calls: list[tuple[Any, ...]] = [
             *(("chainHead_v1_follow",), ("chainHead_v1_follow", 1), ("chainHead_v1_follow", True, 1)),
             *(("chainHead_v1_call", number, at), ("chainHead_v1_call", number, at, 1, "0x")),
-            *(("chainHead_v1_call", number, at, "Core_version", "00"), ("chainHead_v1_unpin", number, [at, 1])),
+            *(("chainHead_v1_call", number, at, "Core_version", "0x0"), ("chainHead_v1_unpin", number, [at, 1])),
             *(("chainHead_v1_storage", number, at, [], 1), ("chainHead_v1_header", 1, at)),
             *(("chainHead_v1_unfollow",), ("chainHead_v1_unfollow", [])),
             *(("chainHead_v1_continue", number), ("chainHead_v1_stopOperation", number, 1)),

@@ -28,6 +28,12 @@ def test_positions_and_names_give_the_same_arguments() -> None:
     assert bind(parameters, ["0x01", 5]) == bind(parameters, ["0x01", 5, None]) == [b"\1", 5, None]
 
 
+def test_hex_is_read_without_0x_too_as_substrate_reads_it() -> None:
+    parameters = parameters_of(handler)
+    assert bind(parameters, ["01", 5, HASH[2:]]) == bind(parameters, ["0x01", 5, HASH])
+    assert bind(parameters, ["", 5]) == bind(parameters, ["0x", 5]) == [b"", 5, None]
+
+
 @pytest.mark.parametrize(
     ("given", "words"),
     [

@@ -263,7 +263,7 @@ def test_every_reason_that_a_submission_can_meet_is_among_them() -> None:
     [
         ([], "parameter 1 (extrinsic) is missing"),
         ([7], "parameter 1 (extrinsic): expected 0x and hex digits, got 7"),
-        (["04ff"], "parameter 1 (extrinsic): expected 0x and hex digits, got '04ff'"),
+        (["04fg"], "parameter 1 (extrinsic): expected 0x and hex digits, got '04fg'"),
         (["0x123"], "parameter 1 (extrinsic): expected 0x and hex digits, got '0x123'"),
         (["0x00", 1], "expected at most 1 parameters, got 2"),
     ],

@@ -23,7 +23,7 @@ from runtime.potchain import RUNTIME
 from tests.rpc.kit import ALICE, BOB, CHARLIE, Served, served
 from tests.rpc.line import Line, line
 
-BAD_HEX: list[Any] = [None, 1, "", "00", "0x0", "0xzz", []]
+BAD_HEX: list[Any] = [None, 1, "0", "0x0", "0xzz", []]
 
 
 def transfer(it: Served, nonce: int, *, sender: Keypair = ALICE, tip: int = 0, era: Mortal | None = None) -> bytes:
