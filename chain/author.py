@@ -55,14 +55,25 @@ class _Refused:
 
 
 class Author:
-    """Implements `consensus.host.Host` over the importer and the pool. `clock` is this machine's, in milliseconds."""
+    """Implements `consensus.host.Host` over the importer and the pool. `clock` is this machine's, in milliseconds.
 
-    def __init__(self, importer: Importer, pool: Pool, bls_secret: bytes, clock: Callable[[], int] = now_ms) -> None:
+    `stopwatch` is seconds that pass, to bound a build with.
+    """
+
+    def __init__(
+        self,
+        importer: Importer,
+        pool: Pool,
+        bls_secret: bytes,
+        clock: Callable[[], int] = now_ms,
+        stopwatch: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._importer = importer
         self._ledger = importer.ledger
         self._pool = pool
         self._bls_secret = bls_secret
         self._clock = clock
+        self._stopwatch = stopwatch
         self._refused: _Refused | None = None
         self._clock_news_at = -inf
 
@@ -94,14 +105,14 @@ class Author:
         beacon = bls.sign(self._bls_secret, beacon_message(self.genesis_hash, height))
         if parent_seal is None:
             parent_seal = self._ledger.seal(self._ledger.head_hash)
-        deadline = time.monotonic() + BUILD_SECONDS
+        deadline = self._stopwatch() + BUILD_SECONDS
         return self._ledger.propose(
             height,
             view,
             beacon,
             InherentData(self._clock(), parent_seal),
             candidates,
-            stop=lambda: time.monotonic() > deadline,
+            stop=lambda: self._stopwatch() > deadline,
         )
 
     async def check(self, height: int, view: int, payload: bytes, *, decided: bool) -> bytes:

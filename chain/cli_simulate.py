@@ -24,6 +24,13 @@ class Crypto(StrEnum):
     REAL = "real"
 
 
+class Ledger(StrEnum):
+    """What validators decide on."""
+
+    MEMORY = "memory"
+    REAL = "real"
+
+
 def simulate(
     seed: Annotated[int, typer.Option(metavar="S", help="What everything is drawn from.", min=0)] = 0,
     seeds: Annotated[int, typer.Option(metavar="COUNT", help="How many simulations, from that seed on.", min=1)] = 1,
@@ -33,6 +40,9 @@ def simulate(
     crypto: Annotated[
         Crypto, typer.Option(help="Signatures: a fast stub that binds as they do, or BLS.")
     ] = Crypto.STUB,
+    ledger: Annotated[
+        Ledger, typer.Option(help="One in memory that executes nothing, or whole nodes: database, pool, transfers.")
+    ] = Ledger.MEMORY,
     jobs: Annotated[
         int | None,
         typer.Option(metavar="J", help="How many at once. [default: one a core]", min=1, show_default=False),
@@ -51,7 +61,7 @@ def simulate(
     unknown = [name for name in names if name not in FAULTS]
     if unknown:
         raise UserError(f"--faults: {unknown[0]!r} is no fault; expected all, none, or some of {', '.join(FAULTS)}")
-    first = Plan(seed, validators, heights, frozenset(names), crypto is Crypto.REAL)
+    first = Plan(seed, validators, heights, frozenset(names), crypto is Crypto.REAL, ledger is Ledger.REAL)
     summary = Summary()
     told_at = time.monotonic()
     for done in sweep([replace(first, seed=seed + i) for i in range(seeds)], jobs or os.cpu_count() or 1):

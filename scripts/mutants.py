@@ -210,10 +210,16 @@ MUTANTS = [
         "",
     ),
     Mutant(
-        "P12: a commit is cast in a view that was left",
+        "P12: a view change is not recorded",
         "consensus/replica.py",
-        "if certificate.view < self.view or self.changing or certificate.digest != self.accepted or",
-        "if certificate.view < self.view or",
+        "            Persist(Changing(self.height, view)),\n",
+        "",
+    ),
+    Mutant(
+        "P12: a proposal of a view that was left is taken",
+        "consensus/replica.py",
+        "(self.deciding is None and view < self.view):",
+        "(self.deciding is None and view < self.view - 1):",
     ),
     Mutant(
         "P13: a view is joined on f",

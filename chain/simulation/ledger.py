@@ -87,6 +87,9 @@ class MemoryLedger:
         self._validators = validators
         self._node = node
 
+    def restart(self) -> None:
+        """All that it holds survives."""
+
     def best(self) -> tuple[int, Hash]:
         """Height and hash of the newest sealed block."""
         return len(self.chain), self._heads[-1][0]

@@ -48,6 +48,7 @@ class Liar:
     """Tells the truth; each kind of liar changes some of this."""
 
     is_silent = False
+    censors = False
 
     def __init__(self, rng: Random) -> None:
         self.rng = rng
@@ -84,6 +85,12 @@ class Silent(Liar):
     """Never says a word."""
 
     is_silent = True
+
+
+class Censor(Liar):
+    """Proposes blocks without anybody's transactions."""
+
+    censors = True
 
 
 class VoteDropper(Liar):
@@ -367,6 +374,8 @@ class SyncLiar(Liar):
         return SealedBlock(block, seal).encode()
 
 
+# Only a chain with transactions has anything to leave out.
+CENSORSHIP: Final = "censorship"
 LIARS: Final[dict[str, type[Liar]]] = {
     "silence": Silent,
     "twins": Twin,
@@ -377,4 +386,5 @@ LIARS: Final[dict[str, type[Liar]]] = {
     "replay": Replayer,
     "invalid-proposals": InvalidProposer,
     "sync-lies": SyncLiar,
+    CENSORSHIP: Censor,
 }

@@ -38,7 +38,8 @@ class Monitor:
     views_max: int = 0
     _votes: dict[tuple[int, int, int, Phase], Hash] = field(default_factory=dict)
     _rounds: dict[int, dict[tuple[int, Phase, Hash], set[int]]] = field(default_factory=dict)  # By height.
-    _asked_for: set[tuple[int, int, int]] = field(default_factory=set)
+    # By height and view: who has asked for it, with the view of its lock, or -1 for none.
+    _asked_for: dict[tuple[int, int], dict[int, int]] = field(default_factory=dict)
     _left: dict[tuple[int, int], int] = field(default_factory=dict)  # The highest view asked for.
     _committed: dict[tuple[int, int], int] = field(default_factory=dict)  # The highest view of a commit.
 
@@ -63,16 +64,34 @@ class Monitor:
         # How the log's records begin: what is looked for is what a restart would have to find.
         record = b"\0" + numbers if phase is Phase.PREPARE else b"\1" + height.to_bytes(4, "little") + numbers
         expect(head >= height or record + digest in log, f"{what} is not durable")
-        if phase is Phase.PREPARE and view > 0:
-            # [P11] A view begins with a quorum that asked for it, of which the liars are as many as there are.
-            asked = sum((other, height, view) in self._asked_for for other in range(self.validators.n))
-            expect(asked + len(self.liars) >= self.validators.quorum, f"{what} has no quorum behind it")
         rounds = self._rounds.setdefault(height, {})
+        if phase is Phase.PREPARE and view > 0:
+            self._check_new_view(what, height, view, digest)
         rounds.setdefault((view, phase, digest), set()).add(voter)
         self._check_lock(what, rounds, view, phase, digest)
         if phase is Phase.COMMIT:
             self._committed[voter, height] = max(view, self._committed.get((voter, height), 0))
         self.views_max = max(self.views_max, view)
+
+    def _check_new_view(self, what: str, height: int, view: int, digest: Hash) -> None:
+        """[P11] A view begins with a quorum that asked for it, and with the highest lock among them, if there is one.
+
+        Of the quorum all but the liars are honest, and the liars may say what they like: so the least that the others
+        can have been locked on is what those with the lowest locks were.
+        """
+        locks = sorted(self._asked_for.get((height, view), {}).values())
+        needed = self.validators.quorum - len(self.liars)
+        expect(len(locks) >= needed, f"{what} has no quorum behind it")
+        least = locks[needed - 1]
+        rounds = self._rounds.get(height, {})
+        expect(
+            least < 0
+            or any(
+                (phase, other) == (Phase.PREPARE, digest) and least <= earlier < view and self._may_be_quorum(voters)
+                for (earlier, phase, other), voters in rounds.items()
+            ),
+            f"{what} is for a block that nobody was locked on, while others were in view {least}",
+        )
 
     def _check_lock(
         self, what: str, rounds: dict[tuple[int, Phase, Hash], set[int]], view: int, phase: Phase, digest: Hash
@@ -81,18 +100,18 @@ class Monitor:
         for (other_view, other_phase, other), voters in rounds.items():
             if other == digest or other_phase is phase:
                 continue
-            if phase is Phase.PREPARE and other_view < view and self._may_decide(voters):
+            if phase is Phase.PREPARE and other_view < view and self._may_be_quorum(voters):
                 raise Violation(f"{what} for {digest.hex()}, while view {other_view} may decide {other.hex()}")
             mine = rounds[view, phase, digest]
-            if phase is Phase.COMMIT and view < other_view and self._may_decide(mine):
+            if phase is Phase.COMMIT and view < other_view and self._may_be_quorum(mine):
                 raise Violation(f"{what} for {digest.hex()}, while view {other_view} prepares {other.hex()}")
 
-    def _may_decide(self, honest: set[int]) -> bool:
+    def _may_be_quorum(self, honest: set[int]) -> bool:
         return len(honest) + len(self.liars) >= self.validators.quorum
 
     def _asked(self, voter: int, height: int, view: int, lock: Certificate | None, log: bytes) -> None:
         what = f"validator {voter}'s view change at height {height} to view {view}"
-        self._asked_for.add((voter, height, view))
+        self._asked_for.setdefault((height, view), {})[voter] = -1 if lock is None else lock.view
         self._left[voter, height] = max(view, self._left.get((voter, height), 0))
         committed = self._committed.get((voter, height))
         if committed is not None and view > committed:

@@ -48,7 +48,7 @@ class Network:
         self.messages = 0
         self.sent_bytes = 0
         self._rng = rng
-        self._due: list[tuple[int, int, Callable[[], None]]] = []
+        self._due: list[tuple[int, int, Callable[[], object]]] = []
         self._count = 0
         self._sleep = trio.CancelScope()
 
@@ -61,7 +61,7 @@ class Network:
             with trio.CancelScope(deadline=self._due[0][0] / 1000 if self._due else inf) as self._sleep:
                 await trio.sleep_forever()
 
-    def after(self, ms: int, action: Callable[[], None]) -> None:
+    def after(self, ms: int, action: Callable[[], object]) -> None:
         """Do something so much later."""
         due = now_ms() + ms
         self._count += 1

@@ -44,6 +44,8 @@ class Ledger(Host, Protocol):
 
     def variant(self, payload: bytes) -> bytes: ...
 
+    def restart(self) -> None: ...
+
     async def import_block(self, block: Block, seal: Seal) -> None: ...
 
 
@@ -79,7 +81,7 @@ class Node:
         self.gadget: Gadget | None = None
         self.sync: Synchroniser | None = None
         self._life = trio.CancelScope()
-        self._signer = BlsSigner(secret, self._run)
+        self._signer = BlsSigner(secret, self.work)
 
     @property
     def honest(self) -> bool:
@@ -116,6 +118,7 @@ class Node:
     async def _live(self) -> None:
         with trio.CancelScope() as self._life:
             async with trio.open_nursery() as nursery:
+                self.ledger.restart()
                 self.sync = Synchroniser(
                     network=View(self.network, self),
                     genesis_hash=self.ledger.genesis_hash,
@@ -124,7 +127,7 @@ class Node:
                     import_block=self._import,
                     patience_s=SYNC_PATIENCE_S,
                     rng=self.rng,
-                    run=self._run,
+                    run=self.work,
                 )
                 self.gadget = Gadget(
                     host=self.ledger,
@@ -136,7 +139,7 @@ class Node:
                     on_behind=self.sync.on_behind,
                     on_fault=self._on_fault,
                     on_equivocation=self._on_equivocation,
-                    run=self._run,
+                    run=self.work,
                     disk=self.disk,
                 )
                 self.up = True
@@ -155,7 +158,7 @@ class Node:
         if self.liar is not None:
             self.liar.on_crash(self)
 
-    async def _run(self, work: Callable[[], T], /) -> T:
+    async def work(self, work: Callable[[], T], /) -> T:
         """Do what takes a real node a thread; the power may be cut before and after, and the disk be waited for."""
         self.hazard()
         result = work()

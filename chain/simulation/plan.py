@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -11,11 +12,12 @@ from typing import Final
 import trio
 
 from chain.simulation.clock import now_ms, run_virtually
-from chain.simulation.cluster import Cluster
+from chain.simulation.cluster import LOOK_MS, Cluster
 from chain.simulation.crypto import stub_signatures
 from chain.simulation.faults import FAULTS, SKEW_MS, brew
-from chain.simulation.liars import LIARS
+from chain.simulation.liars import CENSORSHIP, LIARS
 from chain.simulation.monitor import expect
+from chain.simulation.whole import Traffic, WholeWorld, make_world
 
 # Storms end after so long, whatever they have done to the chain: time for views to fail until time-outs reach the cap.
 STORM_MS_MAX: Final = 15_000
@@ -37,15 +39,16 @@ class Plan:
     heights: int = 30
     faults: frozenset[str] = frozenset(FAULTS)
     real_signatures: bool = False
+    real_ledger: bool = False
 
     @property
     def command(self) -> str:
         """The one command that replays it."""
         names = "all" if self.faults == frozenset(FAULTS) else ",".join(sorted(self.faults)) or "none"
-        return (
-            f"potchain simulate --seed {self.seed} --validators {self.validators} --heights {self.heights} "
-            f"--faults {names}{' --crypto real' if self.real_signatures else ''}"
-        )
+        words = ["potchain simulate", f"--seed {self.seed}", f"--validators {self.validators}"]
+        words += [f"--heights {self.heights}", f"--faults {names}"]
+        words += ["--crypto real"] * self.real_signatures + ["--ledger real"] * self.real_ledger
+        return " ".join(words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,34 +70,46 @@ def simulate(plan: Plan) -> Outcome:
     """Run a simulation. Where a check fails, the Violation, or whatever else goes wrong, comes with the command."""
     try:
         with nullcontext() if plan.real_signatures else stub_signatures():
-            return run_virtually(plan.seed, partial(_simulate, plan))
+            if not plan.real_ledger:
+                return run_virtually(plan.seed, partial(_simulate, plan, None))
+            with make_world(plan.validators) as world:
+                return run_virtually(plan.seed, partial(_simulate, plan, world))
     except BaseException as error:
         error.add_note(f"replay with: {plan.command}")
         raise
 
 
-async def _simulate(plan: Plan) -> Outcome:
+async def _simulate(plan: Plan, world: WholeWorld | None) -> Outcome:
     rng = Random(plan.seed)
     f = (plan.validators - 1) // 3
-    kinds = [kind for kind in LIARS if kind in plan.faults]
+    kinds = [kind for kind in LIARS if kind in plan.faults and (kind != CENSORSHIP or world is not None)]
     liars = {index: rng.choice(kinds) for index in rng.sample(range(plan.validators), rng.choice([0, f, f])) if kinds}
     faults = frozenset(
         fault for fault in FAULTS if fault in plan.faults and fault not in LIARS and rng.random() < FAULT_CHANCE
     )
-    cluster = Cluster(plan.validators, plan.seed, liars)
+    cluster = Cluster(plan.validators, plan.seed, liars, world)
+    traffic = None if world is None else Traffic(world, cluster)
     if "clock-skew" in faults:
         # Whoever's clock is wrong may count as faulty: its proposals are refused where they are too late.
         for node in rng.sample(cluster.honest, f - len(liars)):
             node.clock_skew_ms = rng.choice([-SKEW_MS, SKEW_MS])
     async with trio.open_nursery() as nursery:
         cluster.start(nursery)
+        paying = trio.CancelScope()
+        if traffic is not None:
+            nursery.start_soon(_within, paying, traffic.run)
         await _storm(plan, cluster, faults, rng)
         cluster.calm()
+        paying.cancel()
         healed = cluster.head
         await cluster.reach(healed + 1, cluster.recovery_ms, "recovery")
+        if traffic is not None:
+            traffic.again()
         last = max(plan.heights, healed + CALM_HEIGHTS)
         await cluster.reach(last, cluster.height_ms * (last - healed))
         _check_evidence(cluster, healed)
+        if traffic is not None:
+            traffic.check()
         nursery.cancel_scope.cancel()
     return Outcome(
         heights=last,
@@ -109,9 +124,14 @@ async def _simulate(plan: Plan) -> Outcome:
     )
 
 
+async def _within(scope: trio.CancelScope, task: Callable[[], Awaitable[None]]) -> None:
+    with scope:
+        await task()
+
+
 async def _storm(plan: Plan, cluster: Cluster, faults: frozenset[str], rng: Random) -> None:
-    if not faults:
-        return
+    while not faults and cluster.head < plan.heights - CALM_HEIGHTS:  # noqa: ASYNC110  (time is virtual)
+        await trio.sleep(LOOK_MS / 1000)
     long = "moving" in faults and rng.random() < LONG_STORMS
     end = now_ms() + (LONG_STORM_MS_MAX if long else STORM_MS_MAX)
     while now_ms() < end and cluster.head < plan.heights - CALM_HEIGHTS:

@@ -6,11 +6,13 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from chain.simulation import monitor
 from chain.simulation.faults import FAULTS
+from chain.simulation.liars import CENSORSHIP
 from chain.simulation.plan import Plan, simulate
 from chain.simulation.sweep import Summary, sweep
 
@@ -21,13 +23,19 @@ SEEDS = 5
 def test_a_fault_neither_forks_the_chain_nor_stops_it(fault: str) -> None:
     seen: Counter[str] = Counter()
     for seed in range(SEEDS):
-        seen.update(set(simulate(Plan(seed, faults=frozenset({fault}))).faults))
+        whole = fault == CENSORSHIP  # Only transactions can be censored.
+        seen.update(set(simulate(Plan(seed, faults=frozenset({fault}), real_ledger=whole)).faults))
     assert seen[fault] > 0
 
 
 def test_all_faults_together_neither_fork_a_chain_of_five_nor_stop_it() -> None:
     for seed in range(SEEDS):
         simulate(Plan(seed, 5))
+
+
+def test_whole_nodes_lose_no_transaction_and_keep_every_invariant_through_all_faults() -> None:
+    for seed in range(SEEDS):
+        simulate(Plan(seed, heights=12, real_ledger=True))
 
 
 def test_real_signatures_go_the_same_way_as_the_stub() -> None:
@@ -67,12 +75,17 @@ def test_a_failure_names_the_command_that_replays_it(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("n", "seeds"), [(4, 2000), (7, 300)])
-def test_two_thousand_seeds_of_all_faults_hold_every_check(n: int, seeds: int) -> None:
+@pytest.mark.parametrize(
+    ("plan", "seeds"),
+    [(Plan(0), 2000), (Plan(0, validators=7), 300), (Plan(0, heights=12, real_ledger=True), 200)],
+    ids=["four", "seven", "whole nodes"],
+)
+def test_many_seeds_of_all_faults_hold_every_check(plan: Plan, seeds: int) -> None:
     summary = Summary()
-    for done in sweep([Plan(seed, n) for seed in range(seeds)], os.cpu_count() or 1):
+    for done in sweep([replace(plan, seed=seed) for seed in range(seeds)], os.cpu_count() or 1):
         assert done.failure is None, done.failure
         summary.add(done)
     print(*summary.lines(), sep="\n")
-    assert summary.heights >= 30 * seeds
-    assert min(summary.faults[fault] for fault in FAULTS) >= seeds // 100
+    assert summary.heights >= plan.heights * seeds
+    possible = [fault for fault in FAULTS if plan.real_ledger or fault != CENSORSHIP]
+    assert min(summary.faults[fault] for fault in possible) >= seeds // 100
