@@ -248,7 +248,7 @@ def test_what_is_compiled_or_broken_is_named_and_not_passed_over(tmp_path: Path)
 
 
 def test_null_bytes_and_bottomless_nesting_are_no_python(tmp_path: Path) -> None:
-    for source in (b"x = 1\0", b"x = " + b"(" * 5000 + b")" * 5000):
+    for source in (b"x = 1\0", b"x = " + b"(" * 5000 + b")" * 5000, b"x = 1" + b" + 1" * 5000):
         (tmp_path / "bad.py").write_bytes(source)
         (finding,) = check_file(tmp_path / "bad.py").findings
         assert finding.fault.message.startswith("not Python: ")

@@ -60,10 +60,12 @@ def examine(source: bytes, package: str, is_own: Callable[[str], bool], *, frame
     """
     try:
         tree = ast.parse(source)
-    except (ValueError, RecursionError) as error:  # null bytes; nested too deeply
+        guard = _Guard(Scopes(tree), package, is_own, framework)
+        guard.enter(tree, tree.body)
+    except ValueError as error:  # null bytes
         raise SyntaxError(str(error)) from None
-    guard = _Guard(Scopes(tree), package, is_own, framework)
-    guard.enter(tree, tree.body)
+    except (RecursionError, MemoryError):  # of this walk, or of Python's own parser
+        raise SyntaxError("nested too deeply") from None
     return Examined(tuple(sorted(set(guard.faults))), guard.imports)
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from chain.scaffold import CannotWrite, plan, with_module
 from chain.scaffold import Name as ModuleName
-from chain.scaffold import with_module
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SECONDS_MAX = 120
@@ -141,8 +141,18 @@ def test_a_place_is_only_found_where_there_is_no_doubt(source: str) -> None:
         ("my_chain", "the module and the chain cannot both be called my_chain"),
     ],
 )
-def test_a_name_that_cannot_be_is_refused_in_one_line(folder: Path, name: str, words: str) -> None:
-    assert words in refusal(folder, "new", name)
+def test_a_name_that_cannot_be_is_refused(tmp_path: Path, name: str, words: str) -> None:
+    (tmp_path / "guest_book.py").touch()
+    with pytest.raises(CannotWrite) as caught:
+        plan(tmp_path, ModuleName.of(name), ModuleName.of("my_chain"))
+    assert words in str(caught.value)
+
+
+def test_a_refused_name_is_told_in_one_line_and_nothing_is_written(folder: Path) -> None:
+    assert "guest_book.py exists already and is left as it is; choose another name" in refusal(
+        folder, "new", "GuestBook"
+    )
+    assert "expected a name such as guest_book or GuestBook, got '9lives'" in refusal(folder, "new", "9lives")
 
 
 def test_a_genesis_file_of_another_chain_is_never_written_over(folder: Path) -> None:

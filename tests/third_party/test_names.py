@@ -1,4 +1,4 @@
-"""Names: held for a term against a deposit, and free again on time."""
+"""Names: held for a term against a deposit, and free again on time; at the end, what its calls take."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from names_chain.names import Holding, Names
 
 from chain.primitives import ss58
 from runtime.modules.balances import Balances
-from runtime.testing import ALICE, BOB, CHARLIE, ENDOWMENT, POT, TestChain
+from runtime.testing import ALICE, BOB, CHARLIE, ENDOWMENT, POT, Prepared, TestChain, benchmark
 from runtime.types import BadOrigin, GenesisError, Origin
 
 TERM = 4
@@ -129,3 +129,33 @@ def test_a_bad_genesis_config_is_named(config: dict[str, object], message: str) 
     with pytest.raises(GenesisError) as caught:
         TestChain(runtime=RUNTIME, names=config)
     assert message in str(caught.value)
+
+
+LONGEST = b"a" * 32
+
+
+def with_name() -> TestChain[NamesChain]:
+    chain = TestChain(runtime=RUNTIME, names={"term": TERM})
+    chain.call(BOB, "names.claim", name=LONGEST)
+    chain.run_blocks(1)  # a renewal in the next block moves the name to another height
+    return chain
+
+
+@benchmark
+def longest_name_claimed() -> Prepared:
+    return TestChain(runtime=RUNTIME).prepare(BOB, "names.claim", name=LONGEST)
+
+
+@benchmark
+def longest_name_renewed() -> Prepared:
+    return with_name().prepare(BOB, "names.renew", name=LONGEST)
+
+
+@benchmark
+def longest_name_given() -> Prepared:
+    return with_name().prepare(BOB, "names.give", name=LONGEST, to=CHARLIE)
+
+
+@benchmark
+def longest_name_released() -> Prepared:
+    return with_name().prepare(BOB, "names.release", name=LONGEST)

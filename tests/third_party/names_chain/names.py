@@ -20,7 +20,7 @@ from runtime.types import DispatchError, GenesisError, Origin, Weight
 
 LETTERS: Final = b"abcdefghijklmnopqrstuvwxyz0123456789-"
 # As many names as a block full of claims can hold end in one block: `free` must not cost more than `claim`.
-FREE: Final = Weight(300 * MICROSECOND)
+FREE: Final = Weight(250 * MICROSECOND)
 
 
 @scale_path("names_chain::Holding")
@@ -95,7 +95,7 @@ class Names(Module):
 
         name: bytes
 
-    @call(index=0, weight=Weight(600 * MICROSECOND))
+    @call(index=0, weight=Weight(300 * MICROSECOND))
     def claim(self, origin: Origin, name: bytes) -> None:
         """Hold a name that nobody holds; the deposit is reserved."""
         who = origin.ensure_signed()
@@ -107,7 +107,7 @@ class Names(Module):
         expires_at = self._hold(name, who, who, self.deposit)
         self.emit(self.Claimed(name, who, expires_at))
 
-    @call(index=1, weight=Weight(400 * MICROSECOND))
+    @call(index=1, weight=Weight(250 * MICROSECOND))
     def renew(self, origin: Origin, name: bytes) -> None:
         """Hold a name for a whole term from this block on."""
         held = self._owned(origin.ensure_signed(), name)
@@ -115,14 +115,14 @@ class Names(Module):
         expires_at = self._hold(name, held.owner, held.payer, held.deposit)
         self.emit(self.Renewed(name, expires_at))
 
-    @call(index=2, weight=Weight(300 * MICROSECOND))
+    @call(index=2, weight=Weight(120 * MICROSECOND))
     def give(self, origin: Origin, name: bytes, to: AccountId) -> None:
         """Make another account the owner; the deposit still comes back to who paid it."""
         held = self._owned(origin.ensure_signed(), name)
         self.holdings[name] = Holding(to, held.expires_at, held.payer, held.deposit)
         self.emit(self.Given(name, to))
 
-    @call(index=3, weight=Weight(500 * MICROSECOND))
+    @call(index=3, weight=Weight(250 * MICROSECOND))
     def release(self, origin: Origin, name: bytes) -> None:
         """Free a name before its term ends; the deposit comes back at once."""
         self._owned(origin.ensure_signed(), name)
@@ -133,7 +133,7 @@ class Names(Module):
         ended = [name for _, name in self.expiring.keys(self.system.height)]
         for name in ended:
             self._free(name)
-        return Weight(len(ended) * FREE.ref_time)
+        return FREE.times(len(ended))
 
     def owner_of(self, name: bytes) -> bytes | None:
         """Who holds a name; for other modules."""
