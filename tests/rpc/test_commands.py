@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -115,8 +116,10 @@ async def test_a_transfer_that_waits_for_its_block_says_so(
         it.node.seals_at_once = False
 
         async def seal_late() -> None:
-            while "in no block after 0 s, with the chain at height 0; waiting …" not in capfd.readouterr().out:
+            told = ""
+            while not re.search(r"in no block after \d+ s, with the chain at height 0; waiting …", told):
                 await trio.sleep(0.01)
+                told += capfd.readouterr().out
             await it.node.seal()
 
         nursery.start_soon(seal_late)
