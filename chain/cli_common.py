@@ -72,6 +72,10 @@ def check_name(name: str) -> str:
     return name
 
 
+# What the system says of a path that is no folder, or none that this user may write to.
+UNUSABLE_FOLDER = (errno.EACCES, errno.EROFS, errno.EPERM, errno.EEXIST, errno.ENOTDIR)
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """An error that is the user's to mend, or the world's: one line and an exit code."""
@@ -93,7 +97,7 @@ def fault_of(error: BaseException) -> Fault | None:
     if isinstance(error, OSError) and _is_full(error):
         where = f" for {error.filename}" if error.filename else ""
         return Fault(f"{error.strerror}{where}: make room on the disk, then start again", EXIT_FAILED)
-    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+    if isinstance(error, OSError) and error.errno in UNUSABLE_FOLDER:
         return Fault(f"{error.strerror}: {error.filename}; choose another folder with --base-path", EXIT_MISCONFIGURED)
     return None
 

@@ -197,3 +197,16 @@ def test_nodes_that_know_nobody_are_brought_together_by_their_operator(tmp_path:
         while not (found := ask(ports[1], "system_peers").json()["result"]):
             assert time.monotonic() < deadline
         assert [each["peerId"] for each in found] == ask(ports[1], "system_reservedPeers").json()["result"] == [peer]
+
+
+@pytest.mark.parametrize(
+    "command", [("--genesis", TESTNET), ("--genesis", TESTNET, "--full-node"), ("worker", "--key", "//Eve")]
+)
+def test_a_file_where_a_folder_should_be_is_named(tmp_path: Path, command: tuple[str | Path, ...]) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    port = free_port()
+    ports = () if command[0] == "worker" else ("--rpc-port", str(port), "--port", str(port - 100))
+    message = refusal(*command, "--base-path", file, *ports)
+    assert str(file) in message
+    assert "--base-path" in message
