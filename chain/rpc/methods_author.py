@@ -45,6 +45,11 @@ REASONS = {
     InvalidReason.MANDATORY_VALIDATION: "Transaction dispatch is mandatory; transactions must not be validated.",
     InvalidReason.BAD_SIGNER: "Invalid signing address",
 }
+POOL_MESSAGES = {
+    1012: "Transaction is temporarily banned",
+    1013: "Transaction Already Imported",
+    1016: "Immediately Dropped",
+}
 # What an operator types or pastes; a pool of thousands is emptied by a program, in several calls.
 REMOVED_MAX = 256
 
@@ -74,11 +79,6 @@ def decode_key_type(value: object) -> KeyType:
 
 ExtrinsicHashes = Annotated[list[bytes], decode_extrinsic_hashes]
 KeyTypeParam = Annotated[KeyType, decode_key_type]
-POOL_MESSAGES = {
-    1012: "Transaction is temporarily banned",
-    1013: "Transaction Already Imported",
-    1016: "Immediately Dropped",
-}
 
 
 async def submit(context: Context, raw: bytes) -> Hash:
@@ -109,6 +109,16 @@ async def author_pending_extrinsics(context: Context) -> list[str]:
     return await context.in_thread(_pending, context.backend.pool.ready())
 
 
+def _pending(ready: Iterator[PoolTransaction]) -> list[str]:
+    found, size = [], 0
+    for waiting in ready:
+        size += len(waiting.raw)
+        if size > PENDING_BYTES_MAX:
+            break
+        found.append(hexed(waiting.raw))
+    return found
+
+
 @registry.sync("author_removeExtrinsic", unsafe=True)
 def author_remove_extrinsic(context: Context, bytes_or_hash: ExtrinsicHashes) -> list[str]:
     """Take transactions out of this node's pool and refuse them for a while; the hashes of those that were in it."""
@@ -125,16 +135,6 @@ def author_has_key(context: Context, public_key: HexBytes, key_type: KeyTypePara
 def author_has_session_keys(context: Context, session_keys: HexBytes) -> bool:
     """The same of all that a validator has on chain besides its account: the key that it votes with."""
     return context.backend.has_key(session_keys, KeyType.PBFT)
-
-
-def _pending(ready: Iterator[PoolTransaction]) -> list[str]:
-    found, size = [], 0
-    for waiting in ready:
-        size += len(waiting.raw)
-        if size > PENDING_BYTES_MAX:
-            break
-        found.append(hexed(waiting.raw))
-    return found
 
 
 @registry.subscription(
