@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import httpx
 import pytest
@@ -16,36 +17,71 @@ from tests.clients.kit import HERE, ROOT, SCRIPT_SECONDS_MAX, RunningNode
 pytestmark = pytest.mark.slow
 
 
-def example(opening: str, node: RunningNode) -> str:
-    """The block whose first lines are `opening`, for the tests' node."""
+# The commands that end by themselves, and a word of what each prints.
+COMMANDS = {
+    "list": "digits",
+    "fetch": "match the root on chain",
+    "transfer": "final in block",
+    "key": "written to my.key",
+}
+
+
+def example(opening: str) -> str:
+    """The block of the README that begins so."""
     blocks = re.findall(r"^```.*?^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
     (block,) = [block for block in blocks if block.startswith(opening)]
-    assert "127.0.0.1:9944" in block
-    code: str = block.partition("\n")[2].removesuffix("```").replace(":9944", f":{node.rpc_port}")
+    code: str = block.partition("\n")[2].removesuffix("```")
     return code
 
 
-def run(*command: str) -> str:
+def example_at(node: RunningNode, opening: str) -> str:
+    """The block that begins so, with the port of the tests' node."""
+    code = example(opening)
+    assert "127.0.0.1:9944" in code
+    return code.replace(":9944", f":{node.rpc_port}")
+
+
+def run(*command: str, folder: Path = HERE) -> str:
     """What a program prints; it must end well and complain of nothing."""
-    done = subprocess.run(command, capture_output=True, text=True, timeout=SCRIPT_SECONDS_MAX, cwd=HERE, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=SCRIPT_SECONDS_MAX, cwd=folder, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
 
+def test_the_commands_do_what_is_said_of_them(node: RunningNode, tmp_path: Path) -> None:
+    lines = [shlex.split(line, comments=True) for line in example("```\n.venv/bin/potchain task list").splitlines()]
+    watched = []
+    for program, *arguments in lines:
+        assert program == ".venv/bin/potchain"
+        command = [sys.executable, "-m", "chain", *arguments]
+        command += [] if arguments[0] == "key" else ["--rpc", node.url]
+        if "watch" in arguments:  # which goes on until it is told to stop
+            with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as watch:
+                assert watch.stdout is not None
+                watched.append(watch.stdout.readline())
+                watch.terminate()
+        else:
+            (word,) = {COMMANDS[argument] for argument in arguments if argument in COMMANDS}
+            assert word in run(*command, folder=tmp_path)
+    assert ["0 of 200 rounds are final" in line for line in watched] == [True]
+    assert len(lines) == len(COMMANDS) + 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["digits.safetensors", "my.key"]
+
+
 def test_the_python_example_sends_a_transfer(node: RunningNode) -> None:
-    printed = run(sys.executable, "-c", example("```python\n", node))
+    printed = run(sys.executable, "-c", example_at(node, "```python\n"))
     assert re.fullmatch(r"0x[0-9a-f]{64} True\n", printed)
 
 
 @pytest.mark.usefixtures("npm")
 def test_the_javascript_example_shows_a_task_and_sends_a_transfer(node: RunningNode) -> None:
-    printed = run("node", "--input-type=module", "--eval", example("```js\n", node))
+    printed = run("node", "--input-type=module", "--eval", example_at(node, "```js\n"))
     assert "name: 'digits'" in printed
     assert re.search(r"^0x[0-9a-f]{64} sent$", printed, re.MULTILINE)
 
 
 def test_the_http_example_shows_a_task(node: RunningNode) -> None:
-    curl, header, kind, data, body, url = shlex.split(example("```\ncurl", node))
+    curl, header, kind, data, body, url = shlex.split(example_at(node, "```\ncurl"))
     assert (curl, header, data) == ("curl", "-H", "-d")
     name, _, value = kind.partition(": ")
     answer = httpx.post(url, headers={name: value}, content=body)
