@@ -62,6 +62,8 @@ def check(
 
     file = Path(reference)
     if file.suffix == ".py" or file.exists():
+        if file.suffix != ".py":
+            raise UserError(f"{file} is no Python file; give one, or MODULE:RUNTIME as a genesis file names it")
         try:
             report = check_file(file)
         except OSError as error:

@@ -13,6 +13,7 @@ loop takes, and what the libraries below chain.primitives do.
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -191,7 +192,8 @@ class _Guard(ast.NodeVisitor):
                 self.imports.setdefault(name, node.lineno)
             elif module in ALLOWED:
                 if alias.name not in ALLOWED[module] and not self._framework:
-                    self._fault(node, f"{name}: {INSTEAD.get(module, 'only what is named in the manual is let in')}")
+                    known = f"of {module} a module may use {', '.join(ALLOWED[module])}"
+                    self._fault(node, f"{name}: {INSTEAD.get(module, known)}")
             elif _is_under(name, *PROJECT):
                 self._check_reached(node, name)
             elif not (self._framework and module in FRAMEWORK):
@@ -209,8 +211,10 @@ class _Guard(ast.NodeVisitor):
         reason = INSTEAD.get(module) or INSTEAD.get(top)
         if top in OURS:
             reason = "of this project, a module sees chain.primitives and runtime alone"
+        elif reason is None and top in sys.stdlib_module_names:
+            reason = f"of the standard library a module may use parts of {', '.join(ALLOWED)}"
         elif reason is None:
-            reason = "what is valid must not depend on what is installed: use the chain's own files, and what they may"
+            reason = "what is valid must not depend on what is installed: put what it does into the chain's own files"
         self._fault(node, f"import {module}: {reason}")
 
     def _check_reached(self, node: ast.AST, name: str) -> None:

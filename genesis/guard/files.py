@@ -19,6 +19,7 @@ from runtime.composition import Runtime
 
 FILES_MAX: Final = 1000  # ten times this project's own runtime: a larger one imports what it should not
 _LIBRARIES: Final = ("site-packages", "dist-packages")
+_HOME: Final = Path(__file__).resolve().parents[2]  # where this project's own packages lie
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ def check_file(path: Path) -> Report:
         parts.insert(0, root.name)
         root = root.parent
     source = path.read_bytes()
-    if parts and parts[0] in OURS:
+    if parts[0] in OURS and root == _HOME:
         examined = examine(source, "", lambda _: False, framework=parts[:2] != ["runtime", "modules"])
         return Report((path,), tuple(Finding(path, fault) for fault in examined.faults))
     reader = _Reader()
@@ -115,10 +116,12 @@ class _Reader:
 
     def _root(self, name: str) -> Path | None:
         top = name.partition(".")[0]
+        if top in self._roots:
+            return self._roots[top]
         if top in OURS or top in sys.stdlib_module_names:
             return None
         found = (root for root in self._beside if (root / top).is_dir() or (root / f"{top}.py").exists())
-        return self._roots.get(top) or next(found, None)
+        return next(found, None)
 
     def _take(self, name: str) -> bool:
         """Queue a module's file and those of the packages around it; False if that is no module with a source."""

@@ -29,10 +29,12 @@ ALLOWED: Final[dict[str, tuple[str, ...]]] = {
     ),
     "math": ("comb", "factorial", "gcd", "isqrt", "lcm", "perm"),
     "operator": ("itemgetter",),
+    "string": ("ascii_letters", "ascii_lowercase", "ascii_uppercase", "digits", "hexdigits"),
     "types": ("MappingProxyType",),
     "typing": (
-        *("TYPE_CHECKING", "Annotated", "Any", "ClassVar", "Final", "Generic", "Literal", "NamedTuple", "NewType"),
-        *("Never", "NoReturn", "Protocol", "Self", "TypeAlias", "TypeVar", "assert_never", "cast", "final", "overload"),
+        *("TYPE_CHECKING", "Annotated", "Any", "Callable", "ClassVar", "Final", "Generic", "Iterable", "Iterator"),
+        *("Literal", "Mapping", "NamedTuple", "Never", "NewType", "NoReturn", "Optional", "Protocol", "Self"),
+        *("Sequence", "TypeAlias", "TypeVar", "Union", "assert_never", "cast", "final", "overload"),
     ),
 }
 

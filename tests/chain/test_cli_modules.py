@@ -183,6 +183,8 @@ def test_a_check_names_file_line_and_remedy_and_fails(folder: Path) -> None:
     ("arguments", "words"),
     [
         (("check", "nothing.py"), "cannot read nothing.py: No such file or directory"),
+        (("check", "genesis.json"), "genesis.json is no Python file; give one, or MODULE:RUNTIME"),
+        (("check", "."), ". is no Python file; give one, or MODULE:RUNTIME"),
         (("check", "nothing:RUNTIME"), "no Python module nothing: put nothing.py into"),
         (("check", "my_chain:NOTHING"), "my_chain has no Runtime NOTHING"),
         (("check", "my_chain"), "expected MODULE:NAME"),
