@@ -115,7 +115,7 @@ class System(Module):
 
     @call(
         index=4,
-        weight=lambda items: ENTRY.times(1 + len(items)),
+        weight=lambda items: ENTRY.times(1 + len(items)) + Weight(HASHED_BYTE * sum(len(value) for _, value in items)),
         dispatch_class=DispatchClass.OPERATIONAL,
     )
     def set_storage(self, origin: Origin, items: Items) -> None:

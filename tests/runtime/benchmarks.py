@@ -104,6 +104,11 @@ def one_item_set() -> Prepared:
 
 
 @benchmark
+def an_item_of_a_mebibyte_set() -> Prepared:
+    return TestChain().prepare(Origin.root(), "system.set_storage", items=((ITEMS[0][0], bytes(1 << 20)),))
+
+
+@benchmark
 def a_thousand_items_killed() -> Prepared:
     return _with_items().prepare(Origin.root(), "system.kill_storage", keys=tuple(key for key, _ in ITEMS))
 
