@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from chain.development import authority
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 TESTNET = ROOT / "genesis" / "testnet.json"
 SECONDS_MAX = 60  # a start takes one; machines that run the tests may be busy
@@ -198,6 +200,7 @@ def test_a_new_key_is_written_for_its_owner_only_and_inspected(tmp_path: Path) -
 
 def test_development_keys_have_substrates_well_known_addresses() -> None:
     shown = potchain("key", "inspect", "//Alice").stdout
+    assert set(authority("Alice").values()) <= set(shown.split())  # all that a genesis file says of a validator
     assert "5FA9nQDVg267DEd8m1ZypXLBnvN7SFxYwV7ndqSYGiN9TTpu" in shown
     assert "5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY" in shown
 
