@@ -16,7 +16,8 @@ import trio
 
 from chain.rpc.client import Client
 from runtime.modules.training import Training
-from tests.test_testnet import TESTNET, free_ports, launch
+from tests.ports import free_ports
+from tests.test_testnet import TESTNET, launch
 from tests.trainer.cheats import KINDS, Cheat, cheat
 from tests.trainer.network import EVE, FERDIE, POT, VALIDATORS, Lines, audit_and_aggregate, network, reporter
 from trainer.node import RpcNode

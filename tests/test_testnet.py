@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -29,6 +28,7 @@ from chain.primitives.keys import Keypair, Scheme
 from chain.primitives.types import Id, sign_extrinsic
 from chain.rpc.client import Client, RpcError
 from runtime.potchain import RUNTIME
+from tests.ports import free_ports
 
 pytestmark = pytest.mark.slow
 
@@ -75,22 +75,6 @@ def launch(base: Path, rpc_port: int, port: int, genesis: Path = TESTNET) -> sub
             stderr=terminal,
             cwd=ROOT,
         )
-
-
-def free_ports(count: int) -> int:
-    """The first of `count` ports in a row that are free now."""
-    for first in range(21000, 30000, count):
-        with_sockets = [socket.socket() for _ in range(count)]
-        try:
-            for offset, probe in enumerate(with_sockets):
-                probe.bind(("127.0.0.1", first + offset))
-        except OSError:
-            continue
-        finally:
-            for probe in with_sockets:
-                probe.close()
-        return first
-    raise AssertionError("no free ports")
 
 
 @pytest.fixture(scope="module")

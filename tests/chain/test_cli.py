@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from chain.development import authority
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 TESTNET = ROOT / "genesis" / "testnet.json"
@@ -27,12 +28,6 @@ def potchain(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """Run the command to its end."""
     command = [sys.executable, "-m", "chain", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=SECONDS_MAX, cwd=ROOT, check=False)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

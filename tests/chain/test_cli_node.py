@@ -15,7 +15,8 @@ from chain.cli_node import NodeFlags
 from chain.launcher import Launch, _children
 from chain.rpc.access import EVERY_INTERFACE, LOOPBACK, RpcMethods
 from genesis.spec import load
-from tests.chain.test_cli import SECONDS_MAX, TESTNET, free_port, potchain, refusal, running_node
+from tests.chain.test_cli import SECONDS_MAX, TESTNET, potchain, refusal, running_node
+from tests.ports import free_port
 
 NODE = ("--genesis", TESTNET, "--full-node")
 

@@ -19,9 +19,10 @@ from chain.primitives.types import sign_extrinsic
 from chain.rpc.client import Client
 from chain.rpc.errors import Code
 from runtime.potchain import RUNTIME
-from tests.chain.test_cli import free_port, running_node
+from tests.chain.test_cli import running_node
 from tests.chain.test_intake import CALL, Setting, until
 from tests.chain.test_pool import ALICE, BOB, submit
+from tests.ports import free_port
 from tests.rpc import kit
 
 GENESIS = bytes(range(32))

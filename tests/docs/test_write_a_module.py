@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.clients import kit
+from tests.ports import free_port
 
 pytestmark = pytest.mark.slow
 
@@ -32,7 +33,7 @@ class Reader:
     """Does what the page says, in a folder of its own."""
 
     folder: Path
-    rpc_port: int = field(default_factory=kit.free_port)
+    rpc_port: int = field(default_factory=free_port)
     chain: subprocess.Popen[str] | None = None
     rest: threading.Thread | None = None
     done: int = 0
@@ -92,7 +93,7 @@ class Reader:
 
     def start(self, command: str, expected: str) -> None:
         """Start the chain, and wait until its output is what the page shows."""
-        ports = f"--rpc-port={self.rpc_port} --port={kit.free_port()} --supervised"
+        ports = f"--rpc-port={self.rpc_port} --port={free_port()} --supervised"
         self.chain = subprocess.Popen(
             [*command.split(), *ports.split(), f"--base-path={self.folder / 'data'}"],
             cwd=self.folder,

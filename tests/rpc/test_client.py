@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,13 +29,8 @@ from chain.rpc.client import (
 from chain.rpc.errors import Code
 from chain.rpc.link import Stream
 from runtime.potchain import RUNTIME
+from tests.ports import free_port
 from tests.rpc.kit import ALICE, ALICE_SR, BOB, CHARLIE, POT, Served, served
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def transfer_raw(it: Served, nonce: int, value: int = 1, *, tip: int = 0, era: Mortal | None = None) -> str:
