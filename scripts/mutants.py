@@ -2,8 +2,9 @@
 
     .venv/bin/python scripts/mutants.py [NAME…] [--seeds 200] [--jobs 2]
 
-Each mistake goes into a copy of the tree, where simulations with all faults run until one fails. Prints the seed that
-found it and what it saw; exit code 1 if a mistake survives, or a line that it is to replace is no longer there.
+Each mistake goes into a copy of the tree, where simulations with all faults run until one fails, and then the scenarios
+of the tests. Prints what found it and what that saw; exit code 1 if a mistake survives, or if the line that it is to
+replace is no longer there.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("chain", "consensus", "runtime", "genesis")
+COPIED = ("chain", "consensus", "runtime", "genesis", "tests", "pyproject.toml")
+SCENARIOS = ("tests/simulation/test_scenarios.py", "tests/simulation/test_twins.py")
 MINUTES_MAX = 15
 # Runs in the copy: chains of four and of seven by turns, until one fails.
 PROGRAM = """
@@ -326,33 +328,40 @@ def main() -> int:
 
 
 def attempt(mutant: Mutant, seeds: int) -> list[str] | None:
-    """The command that shows a mistake and what it shows; None where nothing does."""
+    """What shows a mistake and what it shows; None where nothing does."""
     with tempfile.TemporaryDirectory(prefix="potchain-mutant-") as folder:
-        for package in PACKAGES:
-            shutil.copytree(
-                ROOT / package, Path(folder) / package, ignore=shutil.ignore_patterns("__pycache__", "blobs")
-            )
+        for name in COPIED:
+            if (ROOT / name).is_dir():
+                ignored = shutil.ignore_patterns("__pycache__", "blobs", "node_modules")
+                shutil.copytree(ROOT / name, Path(folder) / name, ignore=ignored)
+            else:
+                shutil.copy(ROOT / name, folder)
         file = Path(folder) / mutant.file
         source = file.read_text()
         if source.count(mutant.old) != 1:
-            raise SystemExit(
-                f"{mutant.name}: expected once in {mutant.file}, found {source.count(mutant.old)} times:\n{mutant.old}"
-            )
+            raise SystemExit(f"{mutant.name}: expected once in {mutant.file}, got {source.count(mutant.old)} times")
         file.write_text(source.replace(mutant.old, mutant.new))
-        done = subprocess.run(
-            [sys.executable, "-c", PROGRAM, str(seeds)],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=60 * MINUTES_MAX,
-            check=False,
+        done = _run(folder, "-c", PROGRAM, str(seeds))
+        if done.returncode != 0:
+            if not done.stdout:
+                raise SystemExit(f"{mutant.name}: the copy does not run:\n{done.stderr}")
+            return [line[:200] for line in done.stdout.splitlines()[:2]]
+        done = _run(folder, "-m", "pytest", "-x", "-m", "not slow", "-p", "no:cacheprovider", *SCENARIOS)
+        return (
+            None if done.returncode == 0 else [line for line in done.stdout.splitlines() if line.startswith("FAILED")]
         )
-    if done.returncode == 0:
-        return None
-    lines = done.stdout.splitlines()
-    if not lines:
-        raise SystemExit(f"{mutant.name}: the copy does not run:\n{done.stderr}")
-    return [line[:200] for line in lines[:2]]
+
+
+def _run(folder: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": folder},
+        capture_output=True,
+        text=True,
+        timeout=60 * MINUTES_MAX,
+        check=False,
+    )
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from chain.simulation.network import Weather
 if TYPE_CHECKING:
     from chain.simulation.cluster import Cluster
 
-MESSAGES: Final = ("loss", "duplication", "delay")
+MESSAGES: Final = ("loss", "duplication", "delay", "lost-commits")
 PARTITIONS: Final = ("halves", "one-apart", "ring", "moving")
 MACHINES: Final = ("crash", "kill-all", "slow-disk", "full-disk", "clock-skew")
 FAULTS: Final = (*MESSAGES, *PARTITIONS, *MACHINES, *LIARS)
@@ -75,6 +75,7 @@ def brew(faults: frozenset[str], cluster: Cluster, rng: Random) -> None:
         loss=rng.choice([0.1, 0.4]) if draw("loss", 0.5) else 0.0,
         duplication=0.2 if draw("duplication", 0.5) else 0.0,
         delay_ms_max=rng.choice([300, 3000]) if draw("delay", 0.5) else 20,
+        lost_commits=rng.choice([0.5, 0.8]) if draw("lost-commits", 0.4) else 0.0,
     )
     kinds = [kind for kind in PARTITIONS if kind in faults]
     if kinds and rng.random() < 0.5:

@@ -87,6 +87,22 @@ class Silent(Liar):
     is_silent = True
 
 
+class Hasty(Liar):
+    """Asks for later views all the time, as if each had failed it."""
+
+    def __init__(self, rng: Random) -> None:
+        super().__init__(rng)
+        self._asked = (0, 0)
+
+    def hears(self, node: Node, message: Message) -> None:
+        if isinstance(message, Vote | PrePrepare | ViewChange) and message.height == node.head + 1:
+            self._asked = max(self._asked, (message.height, message.view + 1))
+            height, view = self._asked
+            signature = self.sign(node, height, view, Phase.VIEW_CHANGE, lock_digest(None))
+            if self.rng.random() < AT_ONCE:
+                node.tell_all(ViewChange(height, view, node.index, None, signature))
+
+
 class Censor(Liar):
     """Proposes blocks without anybody's transactions."""
 
@@ -225,12 +241,23 @@ class Forger(Liar):
         if true.lock is None:
             yield self._unproven(node, false)
             return
-        forged = self._certificate(node, proposal.height, true.lock.view, digest)
         unlocked = tuple(support for support in true.changes if support.lock is None)
-        yield replace(
-            false,
-            new_view=self.rng.choice([true, NewView(true.changes, forged), NewView(unlocked, None), NewView((), None)]),
-        )
+        earlier = self._certificate(node, proposal.height, true.lock.view, digest)
+        later = self._certificate(node, proposal.height, proposal.view - 1, digest)
+        claim = lock_of(later)
+        signature = self.sign(node, proposal.height, proposal.view, Phase.VIEW_CHANGE, lock_digest(claim))
+        others = tuple(support for support in true.changes if support.voter != node.index)
+        mine = Support(node.index, claim, signature)
+        for new_view in self.rng.sample(
+            [
+                true,
+                NewView(true.changes, earlier),
+                NewView((*others[: node.validators.quorum - 1], mine), later),
+                NewView(unlocked, None),
+            ],
+            2,
+        ):
+            yield replace(false, new_view=new_view)
 
     def _unproven(self, node: Node, proposal: PrePrepare) -> PrePrepare:
         """A proposal as if for good reasons: too few view changes, one several times, forged, or with a forged lock."""
@@ -380,6 +407,7 @@ LIARS: Final[dict[str, type[Liar]]] = {
     "silence": Silent,
     "twins": Twin,
     "vote-dropper": VoteDropper,
+    "haste": Hasty,
     "equivocation": Equivocator,
     "amnesia": Amnesiac,
     "forgery": Forger,

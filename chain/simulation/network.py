@@ -15,6 +15,7 @@ from chain.net.errors import PeerGone, PeerUnavailable
 from chain.net.messages import Role
 from chain.net.peer import PeerInfo
 from chain.primitives.hashing import Hash
+from chain.primitives.seal import Phase
 from chain.simulation.clock import now_ms
 
 if TYPE_CHECKING:
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
 
 # What a peer may answer with at most, as the real network has it for one message.
 ANSWER_BYTES_MAX: Final = 4 * 1024 * 1024
+
+
+# Where a frame says that it is a commit: a vote's variant, height and view come before its phase.
+_VOTE: Final = slice(0, 10, 9)
+_COMMIT: Final = bytes((0, Phase.COMMIT))
 
 
 @dataclass(slots=True)
@@ -33,6 +39,7 @@ class Weather:
     delay_ms_min: int = 1
     delay_ms_max: int = 20
     cut: Callable[[int, int], bool] | None = None
+    lost_commits: float = 0.0  # Commits alone: what was prepared stays locked, and hidden.
 
 
 def peer_id(name: int) -> bytes:
@@ -81,6 +88,8 @@ class Network:
         self.messages += 1
         self.sent_bytes += len(frame)
         if weather.cut is not None and weather.cut(sender.name, receiver.name):
+            return
+        if weather.lost_commits and frame[_VOTE] == _COMMIT and rng.random() < weather.lost_commits:
             return
         for _ in range(2 if weather.duplication and rng.random() < weather.duplication else 1):
             if not (weather.loss and rng.random() < weather.loss):

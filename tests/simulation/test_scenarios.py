@@ -9,6 +9,7 @@ import trio
 
 from chain.simulation.cluster import TIMING, Cluster
 from chain.simulation.faults import AwayFromPrimary
+from chain.simulation.liars import Silent
 from chain.simulation.monitor import Violation
 from tests.simulation.kit import play
 
@@ -84,6 +85,27 @@ def test_p5_killing_all_validators_at_once_again_and_again_loses_nothing(seed: i
         await cluster.reach(cluster.head + 3, within_ms=30_000)
 
     assert sum(node.power_cuts for node in play(scenario, 4, seed).nodes) > 20
+
+
+def test_p19_a_wiped_validator_fetches_the_chain_and_takes_part_again() -> None:
+    async def scenario(cluster: Cluster, nursery: trio.Nursery) -> None:
+        cluster.start(nursery)
+        await cluster.reach(10, within_ms=10_000)
+        wiped = cluster.nodes[3]
+        wiped.kill()
+        wiped.disk.wipe()
+        wiped.ledger = cluster.world.ledger(wiped)
+        await trio.sleep(10)
+        assert wiped.head > 30
+        # Two of the other three do not suffice: what is decided now is decided with its vote.
+        cluster.nodes[0].liar = Silent(cluster.rng)
+        cluster.nodes[0].kill()
+        await trio.sleep(10)
+        sealed = cluster.head
+        await cluster.reach(sealed + 2, within_ms=10_000)
+
+    # It does not know what it has signed: until it has, it counts as a liar.
+    play(scenario, 4, liars={3: "amnesia"})
 
 
 @pytest.mark.parametrize("n", [4, 7])
