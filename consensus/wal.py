@@ -15,15 +15,16 @@ from consensus.disk import OS_DISK, Disk
 from consensus.messages import FRAME_BYTES_MAX
 from consensus.records import RECORD, Record
 
-_MAGIC: Final = b"PCWAL\x00\x00\x01"  # The last byte is the version of the format.
+_MAGIC: Final = b"PCWAL\x00\x00\x02"  # The last byte is the version of the format.
 _FRAME: Final = struct.Struct("<III")  # Length of the body, CRC-32 of those four bytes, CRC-32 of the body.
 _IDENTITY_BYTES: Final = 32
 _HEAD_BYTES: Final = len(_MAGIC) + _IDENTITY_BYTES + 4  # Magic, identity, CRC-32 of both.
 # A record holds at most one payload and one new-view proof, which fit one frame together.
 _BODY_BYTES_MAX: Final = FRAME_BYTES_MAX
-_SECTOR_BYTES: Final = 512  # The unit that disks write whole.
-
-_ZEROS_MIN: Final = 16  # Fewer zeros at a sector's edge are what sound records hold too.
+# The unit that disks write whole. Each record has sectors of its own, and neither its first nor its last is ever all
+# zeros: so whichever of them a crash left unwritten, it shows.
+_SECTOR_BYTES: Final = 512
+_END: Final = b"\xff"
 
 
 class WalCorrupt(Exception):
@@ -90,14 +91,14 @@ class Wal:
         if len(body) > _BODY_BYTES_MAX:
             raise ValueError(f"expected a record of at most {_BODY_BYTES_MAX} bytes, got {len(body)}")
         length = len(body).to_bytes(4, "little")
-        framed = _FRAME.pack(len(body), zlib.crc32(length), zlib.crc32(body)) + body
+        framed = _FRAME.pack(len(body), zlib.crc32(length), zlib.crc32(body)) + body + _END
         self._failed = True  # Until the disk has said otherwise.
         try:
             if self._file is None or record.height > self.height:
                 self._begin(framed)
                 self.records = [record]
             else:
-                self._write(self._file, framed)
+                self._write(self._file, framed + bytes(_padding(len(framed))))
                 self._disk.sync(self._file)
                 self.records.append(record)
         except OSError as error:
@@ -127,7 +128,8 @@ class Wal:
         head = _MAGIC + self._identity
         file = self._disk.open(new, fresh=True)
         try:
-            self._write(file, head + zlib.crc32(head).to_bytes(4, "little") + framed)
+            first = head + zlib.crc32(head).to_bytes(4, "little") + framed
+            self._write(file, first + bytes(_padding(len(first))))
             self._disk.sync(file)
             self._disk.replace(new, self._path)
             self._disk.sync_folder(self._path.parent)
@@ -161,16 +163,22 @@ def _read(path: Path, data: bytes, identity: bytes) -> tuple[list[Record], int]:
     while offset < len(data):
         if len(data) - offset < _FRAME.size:
             break  # Torn within the frame's head.
-        length, length_check, body_check = _FRAME.unpack_from(data, offset)
-        sound = zlib.crc32(data[offset : offset + 4]) == length_check and length <= _BODY_BYTES_MAX
-        end = offset + _FRAME.size + (length if sound else 0)
-        if end > len(data):
-            break  # Torn within the body.
-        body = data[offset + _FRAME.size : end]
-        if not sound or zlib.crc32(body) != body_check:
-            # Only the last record can be torn; of one whose head is lost, the end is not known.
-            if _unwritten(data, offset, end) and (end == len(data) or not sound):
+        if not _is_head(data, offset):
+            # Where a record ends whose first sector was not written, nothing tells; but it was the last.
+            later = range(offset + _SECTOR_BYTES, len(data), _SECTOR_BYTES)
+            if _unwritten(data, offset, offset + 1) and not any(_is_head(data, sector) for sector in later):
                 break
+            raise _corrupt(path, offset)
+        length, _, body_check = _FRAME.unpack_from(data, offset)
+        start = offset + _FRAME.size
+        end = start + length + len(_END)
+        end += _padding(end)
+        if end > len(data):
+            break  # Torn after the head.
+        body, rest = data[start : start + length], data[start + length : end]
+        if zlib.crc32(body) != body_check or rest != _END.ljust(len(rest), b"\0"):
+            if end == len(data) and _unwritten(data, offset, end):
+                break  # Only the last record can be torn.
             raise _corrupt(path, offset)
         try:
             record: Record = RECORD.decode(body)
@@ -185,13 +193,21 @@ def _read(path: Path, data: bytes, identity: bytes) -> tuple[list[Record], int]:
     return records, offset
 
 
+def _is_head(data: bytes, offset: int) -> bool:
+    """Say whether a frame begins here."""
+    length, check, _ = _FRAME.unpack(data[offset : offset + _FRAME.size].ljust(_FRAME.size, b"\0"))
+    return bool(zlib.crc32(data[offset : offset + 4]) == check and length <= _BODY_BYTES_MAX)
+
+
+def _padding(size: int) -> int:
+    """How many bytes are missing to whole sectors."""
+    return -size % _SECTOR_BYTES
+
+
 def _unwritten(data: bytes, start: int, end: int) -> bool:
-    """Say whether part of [start, end) lies in a sector that got its place in the file but was never written: zeros."""
-    for sector in range(start - start % _SECTOR_BYTES, end, _SECTOR_BYTES):
-        part = data[max(start, sector) : sector + _SECTOR_BYTES]
-        if len(part) >= _ZEROS_MIN and not any(part):
-            return True
-    return False
+    """Say whether a sector of [start, end) got its place in the file but was never written: it is all zeros."""
+    first = start - start % _SECTOR_BYTES
+    return any(not any(data[sector : sector + _SECTOR_BYTES]) for sector in range(first, end, _SECTOR_BYTES))
 
 
 def _corrupt(path: Path, offset: int) -> WalCorrupt:

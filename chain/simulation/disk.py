@@ -12,9 +12,8 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
+# What a disk writes whole, or not at all.
 SECTOR_BYTES: Final = 512
-# Part of a sector that was never written is recognised by so many zeros, or not at all (`consensus.wal`).
-ZEROS_MIN: Final = 16
 
 
 class PowerCut(Exception):
@@ -106,7 +105,7 @@ class SimulatedDisk:
         self._names, self._synced_names = {}, {}
 
     def _torn(self, file: _File) -> bytes:
-        """What is left of a file: all, what was synced, part of what was added, or that with a sector of zeros."""
+        """What is left of a file: all, what was synced, a part, or all of its length with some sectors as they were."""
         before, after = file.synced, bytes(file.content)
         kind = self._rng.randrange(4)
         if kind == 0 or before == after or not after.startswith(before):
@@ -115,5 +114,9 @@ class SimulatedDisk:
             return after
         if kind == 2:
             return after[: self._rng.randint(len(before), len(after))]
-        start = max(len(before), (len(after) - 1) // SECTOR_BYTES * SECTOR_BYTES)
-        return after[:start] + bytes(len(after) - start) if len(after) - start >= ZEROS_MIN else before
+        torn = bytearray(after)
+        for sector in range(len(before) // SECTOR_BYTES * SECTOR_BYTES, len(after), SECTOR_BYTES):
+            start, end = max(sector, len(before)), min(sector + SECTOR_BYTES, len(after))
+            if self._rng.random() < 0.5:
+                torn[start:end] = bytes(end - start)
+        return bytes(torn)

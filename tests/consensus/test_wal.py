@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,7 @@ def test_a_new_height_takes_the_place_of_the_old(tmp_path: Path) -> None:
     path = tmp_path / "wal"
     write(path)
     size = write(path, [Changing(8, 1), Changing(8, 2)])[-1]
-    assert size < 120
+    assert size == 2 * 512
     assert read(path) == [Changing(8, 1), Changing(8, 2)]
     with Wal.open(path, ALICE) as wal:
         assert wal.height == 8
@@ -75,11 +76,39 @@ def test_a_tail_that_got_its_length_but_not_its_bytes_is_cut(tmp_path: Path) -> 
     long = Accepted(7, 2, b"\x44" * 32, b"\x55" * 3000, None)
     sizes = write(path, [*RECORDS, long])
     data = path.read_bytes()
-    for zeros in (slice(sizes[-2], None), slice(len(data) - 700, None), slice(1536, 2048)):
+    for zeros in (slice(sizes[-2], None), slice(len(data) - 700, None), slice(2560, 3072)):
         torn = bytearray(data)
         torn[zeros] = bytes(len(torn[zeros]))
         path.write_bytes(torn)
         assert read(path) == RECORDS
+
+
+def test_whichever_sectors_of_the_last_record_were_not_written_the_log_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "wal"
+    for size in (*range(256, 276), *range(440, 470), 780):
+        last = Accepted(7, 2, b"\x44" * 32, b"\x55" * size, None)
+        path.unlink(missing_ok=True)
+        before, after = write(path, [*RECORDS, last])[-2:]
+        data = path.read_bytes()
+        sectors = range(before // 512 * 512, after, 512)
+        for written in product((False, True), repeat=len(sectors)):
+            torn = bytearray(data)
+            for sector, is_written in zip(sectors, written, strict=True):
+                new = slice(max(sector, before), min(sector + 512, after))
+                if not is_written:
+                    torn[new] = bytes(len(torn[new]))
+            path.write_bytes(torn)
+            assert read(path) == ([*RECORDS, last] if all(written) else RECORDS)
+
+
+def test_a_sector_of_zeros_before_the_last_record_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "wal"
+    sizes = write(path)
+    data = path.read_bytes()
+    for lost in range(0, sizes[-2], 512):
+        path.write_bytes(data[:lost] + bytes(512) + data[lost + 512 :])
+        with pytest.raises(WalCorrupt):
+            Wal.open(path, ALICE)
 
 
 def test_a_log_shorter_than_its_first_record_is_refused_since_it_was_born_whole(tmp_path: Path) -> None:
