@@ -50,7 +50,7 @@ await tell(async (api) => {
     ]),
     balances: {
       reserved: balances.reservedBalance.toBigInt(),
-      transferable: (balances.freeBalance.eq(balances.availableBalance)),
+      isTransferable: balances.freeBalance.eq(balances.availableBalance),
     },
     warned,
     system: {

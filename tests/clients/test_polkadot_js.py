@@ -76,7 +76,7 @@ def test_state_is_read_by_key_in_pages_whole_raw_and_as_it_was(node: RunningNode
         "sufficients": 0,
         "data": {"free": 0, "reserved": 0, "frozen": 0, "flags": 0},
     }
-    assert (told["nonceAt"], told["nonceNow"]) == (told["nonceNow"] - 1, told["nonceAt"] + 1)
+    assert told["nonceNow"] == told["nonceAt"] + 1
     assert told["paged"] == told["entries"]
     assert [account for account, _ in told["entries"]] == told["keys"]
     assert told["watched"] == [free for _, free in told["entries"]]
@@ -170,13 +170,14 @@ def test_the_calls_of_this_chain_are_made_from_its_metadata_alone(node: RunningN
 
 def test_an_explorer_finds_heads_blocks_events_accounts_and_the_state_of_the_node(node: RunningNode) -> None:
     told = run("explorer.mjs", node.url)
-    for heads in ("heads", "finalized", "all", "derived"):
-        assert told[heads] == list(range(told[heads][0], told[heads][0] + len(told[heads])))
+    told["blocks"], events = zip(*told["blocks"], strict=True)
+    assert min(events) >= 2
+    for heads in ("heads", "finalized", "all", "derived", "blocks"):
+        assert list(told[heads]) == list(range(told[heads][0], told[heads][0] + len(told[heads])))
     assert told["watched"] == ["0", str(POT)]
-    assert [height for height, _ in told["blocks"]] == told["derived"]
-    assert all(events >= 2 for _, events in told["blocks"])
     (now, height, free), (later, next_height, still_free) = told["together"]
-    assert (next_height, still_free) == (height + 1, free)
+    assert next_height > height
+    assert still_free == free == str(POT)
     assert later - now >= 500
     assert told["lag"] == 0
     assert told["extrinsics"] == [
@@ -191,7 +192,7 @@ def test_an_explorer_finds_heads_blocks_events_accounts_and_the_state_of_the_nod
         ],
     ]
     escrow = 200 * 4 * POT
-    assert told["balances"] == {"reserved": str(escrow), "transferable": True}
+    assert told["balances"] == {"reserved": str(escrow), "isTransferable": True}
     # The library asks every chain for reserves by name, and says so where there are none.
     assert told["warned"] == [
         "REGISTRY: Unable to resolve type PalletBalancesReserveData, it will fail on construction"
