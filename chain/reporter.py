@@ -15,6 +15,7 @@ from chain.primitives.seal import ValidatorSet
 from chain.primitives.types import SIGNED_BIT, Block, decode_extrinsic
 from genesis.spec import GenesisSpec
 from runtime.modules.training import Training
+from runtime.modules.validators import Validators
 
 STALL_BLOCK_TIMES = 8  # a chain that is silent for so many block times is worth a word
 
@@ -40,20 +41,27 @@ class Reporter:
         header = executed.block.header
         view = header.consensus.view
         author = self.names[validators.primary(header.height, view).account]
-        missing = self._missing(executed.block, validators)
+        missing, voters = self._missing(executed.block, validators)
         transactions = sum(1 for raw in executed.block.extrinsics if _is_signed(raw))
-        say("block", block_line(header.height, executed.hash, author, missing, validators.n, view, transactions))
+        say("block", block_line(header.height, executed.hash, author, missing, voters, view, transactions))
         for record in executed.executed.events:
             if isinstance(record.event, Training.RoundFinalised):
                 say("round", self._round_line(record.event))
 
-    def _missing(self, block: Block, validators: ValidatorSet) -> list[str]:
-        """Who did not seal the parent: the block says so, with the votes that came after the parent was decided."""
+    def _missing(self, block: Block, validators: ValidatorSet) -> tuple[list[str], int]:
+        """Who did not seal the parent, and of how many: the block says so, with the votes that came late.
+
+        `validators` sealed the block itself; the parent's may have been those of the session before.
+        """
         if block.header.height == 1:
-            return []
+            return [], validators.n
         (seal,) = decode_extrinsic(block.extrinsics[1], self._ledger.runtime.call_codec).call.args
+        if seal.set_id != validators.set_id:
+            with self._ledger.state() as state:
+                validators = self._ledger.runtime.at(state).module(Validators).recorded_set(seal.set_id)
         voters = seal.voter_indices(validators.n)
-        return [self.names[each.account] for i, each in enumerate(validators.authorities) if i not in voters]
+        missing = [self.names[each.account] for i, each in enumerate(validators.authorities) if i not in voters]
+        return missing, validators.n
 
     def _round_line(self, event: Training.RoundFinalised) -> str:
         with self._ledger.state() as state:

@@ -22,7 +22,7 @@ from chain.primitives import bls, ss58
 from chain.primitives.hashing import Hash
 from chain.primitives.keys import Keypair
 from chain.primitives.merkle import MemoryTree, ordered_root
-from chain.primitives.seal import Phase, Seal, beacon_message, bitmap, vote_message
+from chain.primitives.seal import Phase, Seal, ValidatorSet, beacon_message, bitmap, vote_message
 from chain.primitives.types import ConsensusDigest, Header, Mortal, sign_extrinsic
 from runtime.block import Applied, BlockBuilder, Executed
 from runtime.calls import Call
@@ -30,6 +30,7 @@ from runtime.composition import Runtime, View
 from runtime.executive import Executive
 from runtime.modules.balances import Balances
 from runtime.modules.system import System
+from runtime.modules.validators import Validators
 from runtime.potchain import RUNTIME, Potchain
 from runtime.storage import camel_case
 from runtime.types import DispatchError, InherentData, Origin
@@ -42,11 +43,14 @@ else:
     V = TypeVar("V")
 E = TypeVar("E")
 
-ALICE, BOB, CHARLIE, DAVE, EVE, FERDIE = (
+DEVELOPMENT: Final = tuple(
     Keypair.from_uri(f"//{name}") for name in ("Alice", "Bob", "Charlie", "Dave", "Eve", "Ferdie")
 )
+ALICE, BOB, CHARLIE, DAVE, EVE, FERDIE = DEVELOPMENT
 POT: Final = 10**12
 ENDOWMENT: Final = 1_000_000 * POT
+EXISTENTIAL_DEPOSIT: Final = POT // 1000
+STAKE: Final = 1000 * POT  # what a validator of the first set bonds: BondMin
 GENESIS_TIME_MS: Final = 1_700_000_000_000
 BLOCK_TIME_MS: Final = 1000
 
@@ -71,17 +75,22 @@ def genesis_config(
     *,
     validators: Sequence[Keypair] = (ALICE, BOB, CHARLIE, DAVE),
     balances: Mapping[bytes, int] | None = None,
+    sessions: Mapping[str, int] | None = None,
     **modules: Mapping[str, object],
 ) -> dict[str, Mapping[str, object]]:
     """A genesis config: by default four validators, and an endowment for each of the six development accounts.
 
-    Further modules' parts go under their attributes: `genesis_config(names={"reserved": […]})`.
+    A validator also has what it bonds, and what keeps its account alive. Further modules' parts go under their
+    attributes: `genesis_config(names={"reserved": […]})`; `sessions` is what validators' part says of sessions.
     """
     if balances is None:
-        balances = {keypair.public: ENDOWMENT for keypair in (ALICE, BOB, CHARLIE, DAVE, EVE, FERDIE)}
+        balances = {keypair.public: ENDOWMENT for keypair in DEVELOPMENT}
+    given = dict(balances)
+    for keypair in validators:
+        given[keypair.public] = given.get(keypair.public, EXISTENTIAL_DEPOSIT) + STAKE
     return {
-        "balances": {"balances": [[ss58.encode(who), amount] for who, amount in balances.items()]},
-        "validators": {"authorities": [authority_config(keypair) for keypair in validators]},
+        "balances": {"balances": [[ss58.encode(who), amount] for who, amount in given.items()]},
+        "validators": {"authorities": [authority_config(keypair) for keypair in validators], **(sessions or {})},
         **{camel_case(attribute): config for attribute, config in modules.items()},
     }
 
@@ -89,8 +98,9 @@ def genesis_config(
 class TestChain(Generic[V]):
     """A chain of any runtime, by default this project's own, whose open block tests act on.
 
-    `validators` seal every block; `balances` endows the accounts that begin with something, by default six
-    development accounts; every other keyword is a module's attribute with its genesis config.
+    `validators` are the first set, and whoever is in the set seals every block; `balances` endows the accounts that
+    begin with something, by default six development accounts; `sessions` may say `{"sessionBlocks": 5,
+    "unbondingSessions": 3}`; every other keyword is a module's attribute with its genesis config.
     """
 
     __test__ = False  # not a test case, whatever its name
@@ -101,12 +111,15 @@ class TestChain(Generic[V]):
         runtime: Runtime[V] | None = None,
         validators: Sequence[Keypair] = (ALICE, BOB, CHARLIE, DAVE),
         balances: Mapping[bytes, int] | None = None,
+        sessions: Mapping[str, int] | None = None,
         **modules: Mapping[str, object],
     ) -> None:
         self.runtime = cast(Runtime[V], RUNTIME) if runtime is None else runtime
         self.executive = Executive(self.runtime)
-        self.validators = tuple(validators)
-        state = self.executive.genesis(genesis_config(validators=validators, balances=balances, **modules))
+        self._people = {bls.public_key(bls_secret(keypair)): keypair for keypair in {*DEVELOPMENT, *validators}}
+        state = self.executive.genesis(
+            genesis_config(validators=validators, balances=balances, sessions=sessions, **modules)
+        )
         self.tree = MemoryTree(state)
         self.header = Header(bytes(32), 0, self.tree.root_hash, ordered_root([]), [])
         self.genesis_hash = self.header.hash
@@ -114,6 +127,7 @@ class TestChain(Generic[V]):
         self.absent: set[Keypair] = set()  # validators that do not vote for the blocks closed from now on
         self._events: list[object] = []
         self._check()
+        self.deciding = self._next_set()  # who decides the open block
         self._open(seal=None)
 
     # --- reading ---
@@ -235,7 +249,9 @@ class TestChain(Generic[V]):
         )
         self.blocks.append((self.header, executed.extrinsics))
         self._check()
-        self._open(self.seal())
+        seal = self.seal()
+        self.deciding = self._next_set()
+        self._open(seal)
         return executed
 
     # --- blocks ---
@@ -244,7 +260,7 @@ class TestChain(Generic[V]):
         """A builder of the block after the last closed one, as its primary would begin it."""
         height = self.header.height + 1
         if beacon is None:
-            primary = self.validators[(height + view) % len(self.validators)]
+            primary = self._people[self._next_set().primary(height, view).bls_key]
             beacon = bls.sign(bls_secret(primary), beacon_message(self.genesis_hash, height))
         builder = self.executive.begin(
             self.tree, height=height, parent_hash=self.header.hash, digest=[ConsensusDigest(view, beacon).item()]
@@ -263,14 +279,19 @@ class TestChain(Generic[V]):
             self.builder.apply(raw)
 
     def seal(self) -> Seal:
-        """The seal of the last closed block, by every validator that is not absent."""
-        header = self.header
-        voters = [index for index, keypair in enumerate(self.validators) if keypair not in self.absent]
-        message = vote_message(self.genesis_hash, 0, header.height, 0, Phase.COMMIT, header.hash)
+        """The seal of the last closed block, by every validator of its set that is not absent."""
+        header, deciding = self.header, self.deciding
+        keypairs = [self._people[authority.bls_key] for authority in deciding.authorities]
+        voters = [index for index, keypair in enumerate(keypairs) if keypair not in self.absent]
+        message = vote_message(self.genesis_hash, deciding.set_id, header.height, 0, Phase.COMMIT, header.hash)
         # The sum of the keys signs as the sum of their signatures: one operation instead of one for each voter.
-        secret = sum(int.from_bytes(bls_secret(self.validators[index])) for index in voters) % bls.SUBGROUP_ORDER
+        secret = sum(int.from_bytes(bls_secret(keypairs[index])) for index in voters) % bls.SUBGROUP_ORDER
         signature = bls.sign(secret.to_bytes(bls.SECRET_KEY_BYTES), message)
-        return Seal(header.height, 0, 0, header.hash, bitmap(voters, len(self.validators)), signature)
+        return Seal(header.height, 0, deciding.set_id, header.hash, bitmap(voters, deciding.n), signature)
+
+    def _next_set(self) -> ValidatorSet:
+        """Who decides the block after the last closed one."""
+        return self.runtime.at(self.tree).module(Validators).validator_set()
 
     def _tree(self) -> MemoryTree:
         """The state with the open block's changes so far."""

@@ -40,7 +40,12 @@ def testnet() -> dict[str, object]:
         "genesis": {
             "balances": {"balances": balances},
             "sudo": {"key": address("Alice")},
-            "validators": {"authorities": [authority(name) for name in VALIDATORS]},
+            # Sessions of a minute, and an hour until a bond is free: a tester waits for what takes a week elsewhere.
+            "validators": {
+                "authorities": [authority(name) for name in VALIDATORS],
+                "sessionBlocks": 60,
+                "unbondingSessions": 60,
+            },
             "training": {
                 "tasks": [
                     {

@@ -82,15 +82,13 @@ _newest = _Newest()
 
 
 def _sealed_by(context: Context, parent: bytes, seal: Seal) -> ValidatorSet | None:
-    """The set that sealed a block: its parent's state names it, and later ones, for as long as the set stays."""
+    """The set that sealed a block: its parent's state names it, and later ones, for as long as its votes count."""
     for at in (parent, None):
         try:
             with context.backend.ledger.state(at) as state:
-                validators = context.runtime.at(state).module(Validators).validator_set()
-        except StatePruned:
+                return context.runtime.at(state).module(Validators).recorded_set(seal.set_id)
+        except (StatePruned, KeyError):
             continue
-        if validators.set_id == seal.set_id:
-            return validators
     return None
 
 

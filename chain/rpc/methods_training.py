@@ -13,7 +13,6 @@ from chain.rpc.params import Index32
 from chain.rpc.registry import Registry
 from runtime.modules.training import Training
 from runtime.modules.training_types import Adam, Policy, RoundRecord, RoundState, Sgd, Task
-from runtime.modules.validators import Validators
 
 registry = Registry()
 
@@ -98,10 +97,7 @@ def training_round(context: Context, task: Index32, round: Index32 | None = None
         if record is None:
             reason = f"task {task} has no round {number}: {found.round} of {found.rounds} rounds are final"
             raise RpcError(Code.TRAINING_NOT_FOUND, "Unknown round", reason)
-        authorities = [
-            authority.account for authority in context.runtime.at(state).module(Validators).authorities.get()
-        ]
-        return _final_round(task, number, record, authorities)
+        return _final_round(task, number, record)
 
 
 @registry.thread("training_workers")
@@ -233,7 +229,7 @@ def _running_round(task_id: int, task: Task, state: RoundState) -> dict[str, Any
     }
 
 
-def _final_round(task_id: int, number: int, record: RoundRecord, authorities: list[bytes]) -> dict[str, Any]:
+def _final_round(task_id: int, number: int, record: RoundRecord) -> dict[str, Any]:
     """A final round: the chain keeps its outcome, and in `attesters` the validators whose agreement made it final."""
     return {
         "task": task_id,
@@ -261,6 +257,6 @@ def _final_round(task_id: int, number: int, record: RoundRecord, authorities: li
         ],
         "aggregate": None,
         "attestations": [],
-        "attesters": [ss58.encode(authorities[bit]) for bit in read_bitmap(record.attesters, len(authorities))],
+        "attesters": [ss58.encode(account) for account in record.attesters],
         "minted": record.minted,
     }

@@ -228,10 +228,13 @@ class Training(TrainingSchema):
         attestation = Attestation(validator, accepted, params_root, optimizer_root, loss_micro, accuracy_ppm)
         if attestation in state.attestations:
             raise self.AlreadyAttested
-        others = tuple(other for other in state.attestations if other.validator != validator)
+        repeated = any(other.validator == validator for other in state.attestations)
+        # The word of a validator that has left the set counts no more: a round holds one attestation a validator.
+        current = set(self.validator_accounts()) - {validator}
+        others = tuple(other for other in state.attestations if other.validator in current)
         self.rounds[task] = replace(state, attestations=(*others, attestation))
         self.emit(self.Attested(task, round, validator, accepted, params_root))
-        return Pays.NO if len(others) == len(state.attestations) else Pays.YES
+        return Pays.YES if repeated else Pays.NO
 
     @call(index=8, weight=AUDIT_ACCESS)
     def challenge(self, origin: Origin, task: TaskId, round: Round, attempt: u32, slot: Slot) -> Pays:

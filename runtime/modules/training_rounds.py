@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from chain.primitives.seal import bitmap, read_bitmap
+from chain.primitives.seal import read_bitmap
 from runtime.modules.training_types import (
     CHALLENGE_REFILL_BLOCKS,
     CHALLENGES_MAX,
@@ -29,7 +29,7 @@ class Outcome:
     optimizer_root: bytes
     loss_micro: int
     accuracy_ppm: int
-    attesters: bytes
+    attesters: tuple[bytes, ...]
 
 
 AttestationKey = tuple[bytes, bytes, bytes]
@@ -103,7 +103,7 @@ def outcome(state: RoundState, validators: Sequence[bytes], quorum: int) -> Outc
                 optimizer_root=optimizer_root,
                 loss_micro=_median([attestation.loss_micro for attestation in group]),
                 accuracy_ppm=_median([attestation.accuracy_ppm for attestation in group]),
-                attesters=bitmap((validators.index(attestation.validator) for attestation in group), len(validators)),
+                attesters=tuple(sorted(attestation.validator for attestation in group)),
             )
     return None
 

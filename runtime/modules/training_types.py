@@ -227,7 +227,7 @@ class SlotRecord:
 @scale_path("potchain_training::RoundRecord")
 @dataclass(frozen=True, slots=True)
 class RoundRecord:
-    """A final round, won at its attempt `attempt`; `attesters` has bit i set when authority i was in the quorum."""
+    """A final round, won at its attempt `attempt`; `attesters` are the validators whose agreement made it final."""
 
     attempt: u32
     params_root: H256
@@ -237,7 +237,7 @@ class RoundRecord:
     minted: Balance
     finalised_at: u32
     slots: tuple[SlotRecord, ...]
-    attesters: bytes
+    attesters: tuple[AccountId, ...]
 
 
 @scale_path("potchain_training::Worker")

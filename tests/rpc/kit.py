@@ -30,6 +30,7 @@ from chain.validator_keys import ValidatorKeys
 from consensus.host import GadgetState
 from runtime.executive import Executive
 from runtime.potchain import RUNTIME
+from runtime.testing import STAKE
 from runtime.types import InherentData
 
 POT = 10**12
@@ -65,13 +66,14 @@ TASK: dict[str, object] = {
 
 
 def genesis_config(others: int = 0) -> dict[str, Mapping[str, object]]:
-    """One validator, three rich accounts and `others` that nobody has the key of, one task."""
+    """One validator, three rich accounts (Alice's beside its bond), `others` that nobody has the key of, one task."""
     authority = {
         "account": ss58.encode(KEYS.account.public),
         "bls": "0x" + bls.public_key(KEYS.bls_secret).hex(),
         "proof": "0x" + bls.prove_possession(KEYS.bls_secret).hex(),
     }
     rich = [[ss58.encode(key.public), 10_000 * POT] for key in (ALICE, ALICE_SR, BOB)]
+    rich[0][1] = 10_000 * POT + STAKE
     rich += [[ss58.encode(blake2_256(number.to_bytes(4))), POT] for number in range(others)]
     return {
         "balances": {"balances": rich},

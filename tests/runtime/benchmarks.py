@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 
+from chain.primitives import bls
 from chain.primitives.hashing import blake2_256
 from chain.primitives.keys import Keypair
 from runtime.calls import Call
@@ -28,8 +29,9 @@ from runtime.modules.training_types import (
     Worker,
     commitment_of,
 )
+from runtime.modules.validators_types import AUTHORITIES_MAX, CANDIDATES_MAX, UNBONDING_MAX, Stake, Unbonding
 from runtime.potchain import RUNTIME
-from runtime.testing import ALICE, BOB, ENDOWMENT, EVE, POT, Prepared, TestChain, benchmark
+from runtime.testing import ALICE, BOB, ENDOWMENT, EVE, FERDIE, POT, STAKE, Prepared, TestChain, benchmark, bls_secret
 from runtime.types import Origin, SignedOrigin, SystemOrigin, Weight
 from tests.runtime.training_kit import SALT, root, terms
 
@@ -51,18 +53,18 @@ def transfer_to_a_new_account() -> Prepared:
 
 @benchmark
 def transfer_that_leaves_dust() -> Prepared:
-    return TestChain().prepare(ALICE, "balances.transfer_allow_death", dest=NEW, value=ENDOWMENT - DUST)
+    return TestChain().prepare(EVE, "balances.transfer_allow_death", dest=NEW, value=ENDOWMENT - DUST)
 
 
 @benchmark
 def transfer_by_force() -> Prepared:
-    arguments = {"source": ALICE, "dest": NEW, "value": ENDOWMENT - DUST}
+    arguments = {"source": EVE, "dest": NEW, "value": ENDOWMENT - DUST}
     return TestChain().prepare(Origin.root(), "balances.force_transfer", **arguments)
 
 
 @benchmark
 def transfer_of_everything() -> Prepared:
-    return TestChain().prepare(ALICE, "balances.transfer_all", dest=NEW, keep_alive=False)
+    return TestChain().prepare(EVE, "balances.transfer_all", dest=NEW, keep_alive=False)
 
 
 @benchmark
@@ -72,10 +74,56 @@ def balance_of_a_new_account() -> Prepared:
 
 @benchmark
 def burn_that_leaves_dust() -> Prepared:
-    return TestChain().prepare(ALICE, "balances.burn", value=ENDOWMENT - DUST, keep_alive=False)
+    return TestChain().prepare(EVE, "balances.burn", value=ENDOWMENT - DUST, keep_alive=False)
 
 
 # --- system, timestamp, validators ------------------------------------------------------------------------------------
+
+
+@benchmark
+def bond_of_a_new_stash() -> Prepared:
+    return _elected().prepare(EVE, "validators.bond", value=STAKE)
+
+
+@benchmark
+def more_bond() -> Prepared:
+    return _unbonding().prepare(EVE, "validators.bond_extra", value=STAKE)
+
+
+@benchmark
+def last_part_that_unbonds() -> Prepared:
+    return _unbonding().prepare(EVE, "validators.unbond", value=2 * STAKE)
+
+
+@benchmark
+def all_parts_withdrawn() -> Prepared:
+    chain = _unbonding()
+    stake = chain.modules.validators.stakes[EVE.public]
+    parts = tuple(Unbonding(part.amount, 0) for part in stake.unbonding)
+    chain.modules.validators.stakes[EVE.public] = Stake(stake.active, parts)
+    return chain.prepare(EVE, "validators.withdraw_unbonded")
+
+
+@benchmark
+def session_key_in_place_of_another() -> Prepared:
+    secret = bls_secret(FERDIE)
+    arguments = {"bls_key": bls.public_key(secret), "proof": bls.prove_possession(secret)}
+    return _unbonding().prepare(EVE, "validators.set_keys", **arguments)
+
+
+@benchmark
+def session_key_purged() -> Prepared:
+    return _unbonding().prepare(EVE, "validators.purge_keys")
+
+
+@benchmark
+def candidate_that_displaces_another() -> Prepared:
+    return _unbonding().prepare(EVE, "validators.validate")
+
+
+@benchmark
+def candidate_that_chills() -> Prepared:
+    return _elected().prepare(ALICE, "validators.chill")
 
 
 @benchmark
@@ -366,6 +414,31 @@ def _validators() -> tuple[Keypair, ...]:
 
 def _crowded() -> TestChain:
     return TestChain(validators=_validators())
+
+
+def _elected() -> TestChain:
+    """A hundred validators and as many other candidates."""
+    chain = _crowded()
+    validators = chain.modules.validators
+    crowd = _accounts(CANDIDATES_MAX - AUTHORITIES_MAX)
+    for account in crowd:
+        validators.stakes[account] = Stake(STAKE, ())
+        validators.session_keys[account] = bytes(48)
+    validators.candidates.put(tuple(sorted((*validators.candidates.get(), *crowd))))
+    return chain
+
+
+def _unbonding() -> TestChain:
+    """The same, and an account with a key whose stake unbonds in all but one of the parts that there may be."""
+    chain = _elected()
+    secret = bls_secret(EVE)
+    parts = UNBONDING_MAX - 1
+    chain.call(EVE, "validators.bond", value=2 * STAKE + parts)
+    key, proof = bls.public_key(secret), bls.prove_possession(secret)
+    chain.call(EVE, "validators.set_keys", bls_key=key, proof=proof)
+    unbonding = tuple(Unbonding(1, session) for session in range(parts))
+    chain.modules.validators.stakes[EVE.public] = Stake(2 * STAKE, unbonding)
+    return chain
 
 
 def _with_items() -> TestChain:

@@ -19,7 +19,7 @@ from runtime.modules.balances_schema import BalanceLock, Reasons
 from runtime.modules.system import System
 from runtime.potchain import RUNTIME
 from runtime.state import DictState, Overlay
-from runtime.testing import ALICE, BOB, ENDOWMENT, EVE, POT, TestChain, genesis_config
+from runtime.testing import ALICE, BOB, ENDOWMENT, EVE, FERDIE, POT, STAKE, TestChain, genesis_config
 from runtime.types import (
     AccountData,
     AccountInfo,
@@ -40,7 +40,7 @@ CARL = b"c" * 32  # an account that does not exist
 
 @pytest.fixture
 def chain() -> TestChain:
-    return TestChain()
+    return TestChain(validators=(FERDIE,))  # Nobody else has a bond.
 
 
 def test_a_transfer_moves_exactly_its_value(chain: TestChain) -> None:
@@ -350,7 +350,9 @@ AMOUNT = st.one_of(
     st.tuples(st.sampled_from(("zero", "free", "reserved", "spendable", "unlocked")), st.sampled_from((-1, 0, 1))),
 )
 Amount = int | tuple[str, int]
-GENESIS = Executive(RUNTIME).genesis(genesis_config(balances={ALICE.public: 100 * ED, BOB.public: 100 * ED}))
+GENESIS = Executive(RUNTIME).genesis(
+    genesis_config(validators=(FERDIE,), balances={ALICE.public: 100 * ED, BOB.public: 100 * ED})
+)
 
 
 class BalancesMachine(RuleBasedStateMachine):
@@ -360,7 +362,11 @@ class BalancesMachine(RuleBasedStateMachine):
         super().__init__()
         self.overlay, self.log = Overlay(DictState(GENESIS)), EventLog()
         self.modules = RUNTIME.over(self.overlay, self.log)
-        self.accounts = {ALICE.public: Account(100 * ED), BOB.public: Account(100 * ED)}
+        self.accounts = {
+            ALICE.public: Account(100 * ED),
+            BOB.public: Account(100 * ED),
+            FERDIE.public: Account(ED, STAKE),  # The validator, of whom nothing is asked.
+        }
 
     def of(self, who: bytes) -> Account:
         return self.accounts.get(who, Account())

@@ -23,7 +23,7 @@ from runtime.modules.multisig import Multisig, Operation, Timepoint, multi_accou
 from runtime.modules.system import System
 from runtime.modules.utility import derivative_account
 from runtime.potchain import RUNTIME
-from runtime.testing import ALICE, BOB, CHARLIE, DAVE, ENDOWMENT, EVE, POT, TestChain
+from runtime.testing import ALICE, BOB, CHARLIE, DAVE, ENDOWMENT, EVE, FERDIE, POT, TestChain
 from runtime.types import DispatchError, Origin, Weight
 
 ED = POT // 1000
@@ -61,7 +61,7 @@ def by_hash(who: Keypair, call: Call, when: Timepoint | None = None) -> dict[str
 
 @pytest.fixture
 def chain() -> TestChain:
-    made = TestChain()
+    made = TestChain(validators=(FERDIE,))  # Nobody else has a bond.
     made.call(ALICE, "balances.transfer_keep_alive", dest=MULTI, value=100 * POT)
     made.run_blocks(1)
     return made
@@ -342,7 +342,7 @@ class NestingMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.chain = TestChain(balances=dict.fromkeys((*PEOPLE, MULTI), 100 * POT))
+        self.chain = TestChain(validators=(FERDIE,), balances=dict.fromkeys((*PEOPLE, MULTI), 100 * POT))
         self.world = World(dict.fromkeys((*PEOPLE, MULTI), 100 * POT))
         self.seen: list[Tree] = []
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from runtime.modules.rewards import Budget, PaidSlots, Rewards
-from runtime.testing import ALICE, ENDOWMENT, EVE, FERDIE, POT, TestChain
+from runtime.testing import ALICE, ENDOWMENT, EVE, FERDIE, POT, STAKE, TestChain
 from tests.runtime.training_kit import POLICY, PRICE, Story
 
 BUDGET = 256 * POT
@@ -81,7 +81,7 @@ def test_issuance_grows_by_the_emission_alone_and_each_slot_is_paid_once() -> No
     assert rewards.emitted.get() == 24 * POT
     assert minted == sum(story.worker(keypair).earned for keypair in (EVE, FERDIE))
     assert story.chain.free(ALICE) == ENDOWMENT - 24 * PRICE
-    assert story.chain.modules.balances.total_issuance.get() == 6 * ENDOWMENT + rewards.emitted.get()
+    assert story.chain.modules.balances.total_issuance.get() == 6 * ENDOWMENT + 4 * STAKE + rewards.emitted.get()
 
 
 def test_an_owner_who_trains_for_itself_loses_to_the_others_while_it_owns_less_than_half_of_the_workers() -> None:
@@ -89,6 +89,6 @@ def test_an_owner_who_trains_for_itself_loses_to_the_others_while_it_owns_less_t
     for _ in range(10):
         story.play()
     assert story.worker(ALICE).accepted == 10
-    gained = story.chain.free(ALICE) + story.chain.modules.balances.reserved(ALICE.public) - ENDOWMENT
+    gained = story.chain.free(ALICE) + story.chain.modules.balances.reserved(ALICE.public) - ENDOWMENT - STAKE
     assert gained == 10 * 2 * POT - 30 * POT
     assert story.worker(EVE).earned == story.worker(FERDIE).earned == 20 * POT

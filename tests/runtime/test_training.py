@@ -20,7 +20,7 @@ from runtime.modules.training_types import (
     TaskStatus,
     Worker,
 )
-from runtime.testing import ALICE, BOB, CHARLIE, DAVE, ENDOWMENT, EVE, FERDIE, POT
+from runtime.testing import ALICE, BOB, CHARLIE, DAVE, ENDOWMENT, EVE, FERDIE, POT, STAKE
 from tests.runtime.training_kit import (
     ACCURACY_PPM,
     LOSS_MICRO,
@@ -70,7 +70,7 @@ def test_a_round_in_which_all_are_honest_takes_three_blocks_and_pays_every_slot(
         slots=tuple(
             SlotRecord(slot.worker, root("update", 0, 0, index), True) for index, slot in enumerate(opened.slots)
         ),
-        attesters=bitmap(range(4), 4),
+        attesters=tuple(sorted(keypair.public for keypair in VALIDATORS)),
     )
     task = story.task()
     assert (task.round, task.params_root, task.optimizer_root) == (1, new_params, new_optimizer)
@@ -78,7 +78,7 @@ def test_a_round_in_which_all_are_honest_takes_three_blocks_and_pays_every_slot(
     for keypair in (EVE, FERDIE):
         assert story.worker(keypair) == Worker(BOND, active=True, accepted=2, rejected=0, earned=2 * EARNED)
         assert story.chain.free(keypair) == ENDOWMENT - BOND + 2 * EARNED
-    assert story.chain.modules.balances.total_issuance.get() == 6 * ENDOWMENT + 4 * POT
+    assert story.chain.modules.balances.total_issuance.get() == 6 * ENDOWMENT + 4 * STAKE + 4 * POT
     assert (story.state().phase, story.state().round) == (Phase.COMMIT, 1)
 
 
@@ -206,7 +206,7 @@ def test_when_every_place_is_taken_a_task_that_nobody_trains_makes_room(monkeypa
     story.chain.call(BOB, "training.create_task", **terms())
     assert (story.task(3).status, story.task(3).escrow) == (TaskStatus.CANCELLED, 0)
     assert story.training.active_tasks.get() == (*range(3), *range(4, 17))
-    assert story.chain.modules.balances.reserved(ALICE.public) == 15 * 8 * PRICE
+    assert story.chain.modules.balances.reserved(ALICE.public) == STAKE + 15 * 8 * PRICE
     story.next()
 
 
@@ -287,7 +287,7 @@ def test_a_missing_reveal_costs_bond_and_the_slot_but_not_the_round() -> None:
     story.next()
     assert story.task().round == 1
     assert story.worker(EVE).accepted == 1
-    assert story.chain.modules.balances.total_issuance.get() == 6 * ENDOWMENT + 3 * POT - 5 * POT
+    assert story.chain.modules.balances.total_issuance.get() == 6 * ENDOWMENT + 4 * STAKE + 3 * POT - 5 * POT
 
 
 def test_a_round_that_nobody_reveals_opens_again_in_the_same_block() -> None:
@@ -397,8 +397,8 @@ def test_drawn_auditors_are_waited_for_until_the_deadline() -> None:
     story.next()
     assert story.task().round == 1
     assert story.training.history[0, 0].finalised_at == deadline
-    assert story.training.history[0, 0].attesters == bitmap(
-        [index for index, keypair in enumerate(VALIDATORS) if keypair is not absent], 4
+    assert story.training.history[0, 0].attesters == tuple(
+        sorted(keypair.public for keypair in VALIDATORS if keypair is not absent)
     )
 
 
@@ -550,7 +550,7 @@ def test_a_validator_that_trains_never_audits_its_own_slots() -> None:
 
 
 def test_draws_differ_between_rounds_because_the_beacon_does() -> None:
-    story = Story(policy=replace(POLICY, slots=12), rounds=3)
+    story = Story(workers=(BOB, CHARLIE, EVE, FERDIE), policy=replace(POLICY, slots=12), rounds=3)
     drawn = []
     for _ in range(3):
         drawn.append(tuple(slot.worker for slot in story.state().slots))

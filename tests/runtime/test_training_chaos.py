@@ -14,7 +14,7 @@ from chain.primitives.seal import bitmap
 from runtime.modules.rewards import Rewards
 from runtime.modules.training import Training
 from runtime.modules.training_types import Phase, TaskStatus, commitment_of
-from runtime.testing import ALICE, BOB, CHARLIE, DAVE, ENDOWMENT, EVE, FERDIE
+from runtime.testing import ALICE, BOB, CHARLIE, DAVE, ENDOWMENT, EVE, FERDIE, STAKE
 from runtime.types import DispatchError
 from tests.runtime.training_kit import PEOPLE, SALT, VALIDATORS, Story, root, terms
 
@@ -135,7 +135,7 @@ def test_whatever_participants_do_money_and_rounds_add_up(seed: int) -> None:
     assert sum(event.minted for event in final) == sum(event.amount for event in paid)
     burned = sum(event.amount for event in slashed)
     emitted = story.training.rewards.emitted.get()
-    assert chain.modules.balances.total_issuance.get() == 6 * ENDOWMENT + emitted - burned
+    assert chain.modules.balances.total_issuance.get() == 6 * ENDOWMENT + 4 * STAKE + emitted - burned
     for task in (0, 1):
         value = story.task(task)
         assert value.status is (TaskStatus.COMPLETED if value.round == value.rounds else TaskStatus.ACTIVE)

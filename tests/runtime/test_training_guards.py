@@ -16,7 +16,7 @@ from runtime.modules.training_types import (
     Worker,
     commitment_of,
 )
-from runtime.testing import ALICE, BOB, CHARLIE, DAVE, ENDOWMENT, EVE, FERDIE, POT, TestChain
+from runtime.testing import ALICE, BOB, CHARLIE, DAVE, ENDOWMENT, EVE, FERDIE, POT, STAKE, TestChain
 from tests.runtime.training_kit import (
     POLICY,
     PRICE,
@@ -70,7 +70,7 @@ def test_a_task_reserves_its_whole_escrow_or_is_refused() -> None:
         chain.call(ALICE, "training.create_task", **terms(price_per_slot=(1 << 128) - 1, rounds=1_000_000))
     chain.call(ALICE, "training.create_task", **terms(optimizer=Sgd(10**9, 0), rounds=1_000))
     task = chain.modules.training.tasks[0]
-    assert task.escrow == 4 * 1_000 * PRICE == chain.modules.balances.reserved(ALICE.public)
+    assert task.escrow == 4 * 1_000 * PRICE == chain.modules.balances.reserved(ALICE.public) - STAKE
     assert (task.round, task.optimizer_root, task.status) == (0, ZERO_HASH, TaskStatus.ACTIVE)
 
 
@@ -320,4 +320,4 @@ def test_an_aggregator_has_a_bond_and_repeats_itself_at_its_own_cost() -> None:
         story.chain.call(BOB, "training.aggregate", **arguments)
     assert story.chain.submit(BOB, "training.aggregate", **{**arguments, "params_root": root(3)}).fee > 0
     story.chain.call(BOB, "training.deregister_aggregator")
-    assert story.chain.modules.balances.reserved(BOB.public) == 0
+    assert story.chain.modules.balances.reserved(BOB.public) == STAKE

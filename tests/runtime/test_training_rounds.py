@@ -50,7 +50,7 @@ def test_a_quorum_that_says_the_same_decides() -> None:
         optimizer_root=root(100),
         loss_micro=7,
         accuracy_ppm=8,
-        attesters=bitmap([1, 2, 3], 4),
+        attesters=tuple(sorted(VALIDATORS[1:])),
     )
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 from chain.primitives.hashing import blake2_256
 from chain.primitives.keys import Keypair
 from chain.primitives.seal import bitmap
-from runtime.modules import training_invariants
+from runtime.modules import training_invariants, validators_invariants
 from runtime.modules.training import Training
 from runtime.modules.training_types import Adam, Phase, Policy, RoundState, Task, Worker, commitment_of
 from runtime.testing import ALICE, BOB, CHARLIE, DAVE, EVE, FERDIE, POT, TestChain
@@ -55,8 +55,15 @@ def terms(**changes: object) -> dict[str, object]:
 class Story:
     """A chain with one task of ALICE's and the workers EVE and FERDIE, at the first block of round 0."""
 
-    def __init__(self, *, workers: Iterable[Keypair] = (EVE, FERDIE), tasks: int = 1, **changes: object) -> None:
-        self.chain = TestChain()
+    def __init__(
+        self,
+        *,
+        workers: Iterable[Keypair] = (EVE, FERDIE),
+        tasks: int = 1,
+        sessions: Mapping[str, int] | None = None,
+        **changes: object,
+    ) -> None:
+        self.chain = TestChain(sessions=sessions)
         for _ in range(tasks):
             self.chain.call(ALICE, "training.create_task", **terms(**changes))
         for worker in workers:
@@ -82,10 +89,12 @@ class Story:
         return self.training.workers[keypair.public]
 
     def next(self, count: int = 1) -> None:
-        """Close this many blocks. Nothing else reserves in these stories: every reserve is a task's or a bond."""
+        """Close this many blocks. Nothing else reserves here: every reserve is a task's, a bond or a stake."""
         self.chain.run_blocks(count)
         reserved = {who: info.data.reserved for who, info in self.chain.modules.system.account.items()}
         expected = training_invariants.bound(self.training)
+        for who, amount in validators_invariants.bound(self.chain.modules.validators).items():
+            expected[who] = expected.get(who, 0) + amount
         assert {who: amount for who, amount in reserved.items() if amount} == {
             who: amount for who, amount in expected.items() if amount
         }
