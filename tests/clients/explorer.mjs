@@ -21,7 +21,8 @@ await tell(async (api) => {
   ]);
   const block = await derive.chain.getBlock(sent.block);
   const header = await derive.chain.getHeader(sent.block);
-  const balances = await derive.balances.all(key('//Alice', 'ed25519').address); // the owner of task 0
+  const owner = key('//Alice', 'ed25519').address; // of task 0, and so of its escrow
+  const balances = await derive.balances.all(owner);
   const { nonce, mortalLength } = await derive.tx.signingInfo(alice.address);
   return {
     watched: (await watched).map(({ data }) => data.free.toBigInt()),
@@ -50,6 +51,7 @@ await tell(async (api) => {
     ]),
     balances: {
       reserved: balances.reservedBalance.toBigInt(),
+      stored: (await query.system.account(owner)).data.reserved.toBigInt(),
       isTransferable: balances.freeBalance.eq(balances.availableBalance),
     },
     warned,
