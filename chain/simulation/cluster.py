@@ -45,7 +45,7 @@ class Cluster:
         self.rng = Random(seed)
         self.liars = dict(liars or {})
         self.validators = self.world.validators
-        self.monitor = Monitor(self.validators, self.world.genesis_hash, frozenset(self.liars))
+        self.monitor = Monitor(self.validators, self.world.genesis_hash, frozenset(self.liars), self.world.timing)
         self.network = Network(Random(self.rng.random()))
         indices = [*range(n), *(index for index, kind in sorted(self.liars.items()) if kind == "twins")]
         for name, index in enumerate(indices):

@@ -8,8 +8,11 @@ from typing import Final
 from chain.ledger import SealedBlock
 from chain.primitives.hashing import Hash
 from chain.primitives.seal import Phase, ValidatorSet, read_bitmap, verify_seal
+from chain.simulation.clock import now_ms
+from consensus.host import Timing
 from consensus.messages import Certificate, Message, PrePrepare, ViewChange, Vote
 from consensus.proof import Verifier
+from consensus.rules import timeout_ms
 from consensus.tally import Equivocation
 
 # A peer that is found out to lie loses so many points at once; those of one that is only slow come in smaller sums.
@@ -32,6 +35,7 @@ class Monitor:
     validators: ValidatorSet
     genesis_hash: Hash
     liars: frozenset[int]  # By place in the set.
+    timing: Timing
     chain: dict[int, Hash] = field(default_factory=dict)
     accused: dict[int, int] = field(default_factory=dict)  # Each liar that was accused, with the last height.
     evidence: int = 0
@@ -40,6 +44,8 @@ class Monitor:
     _rounds: dict[int, dict[tuple[int, Phase, Hash], set[int]]] = field(default_factory=dict)  # By height.
     # By height and view: who has asked for it, with the view of its lock, or -1 for none.
     _asked_for: dict[tuple[int, int], dict[int, int]] = field(default_factory=dict)
+    _asked_at: dict[tuple[int, int, int], int] = field(default_factory=dict)
+    _began: dict[tuple[int, int], int] = field(default_factory=dict)  # When each began each height.
     _left: dict[tuple[int, int], int] = field(default_factory=dict)  # The highest view asked for.
     _committed: dict[tuple[int, int], int] = field(default_factory=dict)  # The highest view of a commit.
 
@@ -49,6 +55,9 @@ class Monitor:
             case Vote():
                 self._voted(voter, message.height, message.view, message.phase, message.digest, log, head)
             case PrePrepare():
+                if message.new_view is not None:
+                    what = f"validator {voter}'s proposal at height {message.height}, view {message.view}"
+                    self._check_certificate(what, message.new_view.lock)
                 self._voted(voter, message.height, message.view, Phase.PREPARE, message.digest, log, head)
             case ViewChange():
                 self._asked(voter, message.height, message.view, message.lock, log)
@@ -93,6 +102,27 @@ class Monitor:
             f"{what} is for a block that nobody was locked on, while others were in view {least}",
         )
 
+    def _check_certificate(self, what: str, lock: Certificate | None) -> None:
+        """[P10] Honest validators tell of locks only that a quorum prepared."""
+        if lock is not None:
+            voters = read_bitmap(lock.voters, self.validators.n)
+            expect(len(voters) >= self.validators.quorum, f"{what} has a lock of too few: {voters}")
+            for member in voters:
+                self._cast(member, lock.height, lock.view, Phase.PREPARE, lock.digest, f"the lock of {what}")
+
+    def _check_reason(self, what: str, voter: int, height: int, view: int) -> None:
+        """[P13, P14] A view is left because its time is over, or because somebody honest is further."""
+        now = now_ms()
+        if (voter, height, view) in self._asked_at:
+            return
+        self._asked_at[voter, height, view] = now
+        others = (other for other in range(self.validators.n) if other not in self.liars and other != voter)
+        if any(self._left.get((other, height), 0) >= view for other in others):
+            return
+        began = self._began.get((voter, height)) if view == 1 else self._asked_at.get((voter, height, view - 1))
+        given = timeout_ms(self.timing, view - 1)
+        expect(began is None or now >= began + given, f"{what} comes {now - (began or 0)} ms after it began")
+
     def _check_lock(
         self, what: str, rounds: dict[tuple[int, Phase, Hash], set[int]], view: int, phase: Phase, digest: Hash
     ) -> None:
@@ -116,9 +146,8 @@ class Monitor:
         committed = self._committed.get((voter, height))
         if committed is not None and view > committed:
             expect(lock is not None and lock.view >= committed, f"{what} does not tell of its lock in view {committed}")
-        if lock is not None:
-            for member in read_bitmap(lock.voters, self.validators.n):
-                self._cast(member, height, lock.view, Phase.PREPARE, lock.digest, f"the lock of {what}")
+        self._check_certificate(what, lock)
+        self._check_reason(what, voter, height, view)
         record = b"\2" + height.to_bytes(4, "little") + view.to_bytes(4, "little")
         expect(record in log, f"{what} is not durable")
 
@@ -138,6 +167,7 @@ class Monitor:
         )
         for voter in seal.voter_indices(self.validators.n):
             self._cast(voter, height, seal.view, Phase.COMMIT, block_hash, f"the seal of block {height} at {who}")
+        self._began[who, height + 1] = now_ms()
         known = self.chain.setdefault(height, block_hash)
         expect(known == block_hash, f"two blocks at height {height}: {known.hex()}, and {block_hash.hex()} at {who}")
 

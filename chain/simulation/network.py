@@ -110,7 +110,7 @@ class Network:
                 self.announce(node, *node.claimed_best())
 
 
-class View:
+class Neighbourhood:
     """The network as one node's synchroniser sees it (`chain.sync.Peers`)."""
 
     def __init__(self, network: Network, node: Node) -> None:

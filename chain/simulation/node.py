@@ -20,7 +20,7 @@ from chain.primitives.types import Block
 from chain.simulation.disk import PowerCut, SimulatedDisk
 from chain.simulation.liars import Liar
 from chain.simulation.monitor import FALSE_POINTS, Monitor
-from chain.simulation.network import Network, View, peer_id
+from chain.simulation.network import Neighbourhood, Network, peer_id
 from chain.sync import Synchroniser
 from consensus.gadget import Gadget
 from consensus.host import Host, Timing
@@ -120,7 +120,7 @@ class Node:
             async with trio.open_nursery() as nursery:
                 self.ledger.restart()
                 self.sync = Synchroniser(
-                    network=View(self.network, self),
+                    network=Neighbourhood(self.network, self),
                     genesis_hash=self.ledger.genesis_hash,
                     best=self.ledger.best,
                     validators=self.ledger.validators,

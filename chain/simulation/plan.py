@@ -79,19 +79,23 @@ def simulate(plan: Plan) -> Outcome:
         raise
 
 
+def draw(plan: Plan, rng: Random) -> tuple[frozenset[str], dict[int, str]]:
+    """What a simulation has of faults of weather and of machines, and who lies how; `rng` is fresh from the seed."""
+    f = (plan.validators - 1) // 3
+    kinds = [kind for kind in LIARS if kind in plan.faults and (kind != CENSORSHIP or plan.real_ledger)]
+    liars = {index: rng.choice(kinds) for index in rng.sample(range(plan.validators), rng.choice([0, f, f])) if kinds}
+    others = [fault for fault in FAULTS if fault in plan.faults and fault not in LIARS]
+    return frozenset(fault for fault in others if rng.random() < FAULT_CHANCE), liars
+
+
 async def _simulate(plan: Plan, world: WholeWorld | None) -> Outcome:
     rng = Random(plan.seed)
-    f = (plan.validators - 1) // 3
-    kinds = [kind for kind in LIARS if kind in plan.faults and (kind != CENSORSHIP or world is not None)]
-    liars = {index: rng.choice(kinds) for index in rng.sample(range(plan.validators), rng.choice([0, f, f])) if kinds}
-    faults = frozenset(
-        fault for fault in FAULTS if fault in plan.faults and fault not in LIARS and rng.random() < FAULT_CHANCE
-    )
+    faults, liars = draw(plan, rng)
     cluster = Cluster(plan.validators, plan.seed, liars, world)
     traffic = None if world is None else Traffic(world, cluster)
     if "clock-skew" in faults:
         # Whoever's clock is wrong may count as faulty: its proposals are refused where they are too late.
-        for node in rng.sample(cluster.honest, f - len(liars)):
+        for node in rng.sample(cluster.honest, cluster.validators.f - len(liars)):
             node.clock_skew_ms = rng.choice([-SKEW_MS, SKEW_MS])
     async with trio.open_nursery() as nursery:
         cluster.start(nursery)

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from dataclasses import replace
 
 import pytest
 
@@ -15,6 +14,7 @@ from chain.simulation.faults import FAULTS
 from chain.simulation.liars import CENSORSHIP
 from chain.simulation.plan import Plan, simulate
 from chain.simulation.sweep import Summary, sweep
+from tests.simulation.suite import SUITE, plans
 
 SEEDS = 5
 
@@ -75,17 +75,13 @@ def test_a_failure_names_the_command_that_replays_it(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("plan", "seeds"),
-    [(Plan(0), 2000), (Plan(0, validators=7), 300), (Plan(0, heights=12, real_ledger=True), 200)],
-    ids=["four", "seven", "whole nodes"],
-)
-def test_many_seeds_of_all_faults_hold_every_check(plan: Plan, seeds: int) -> None:
+@pytest.mark.parametrize("name", SUITE)
+def test_many_seeds_of_all_faults_hold_every_check(name: str) -> None:
+    wanted = plans(name)
     summary = Summary()
-    for done in sweep([replace(plan, seed=seed) for seed in range(seeds)], os.cpu_count() or 1):
+    for done in sweep(wanted, os.cpu_count() or 1):
         assert done.failure is None, done.failure
         summary.add(done)
     print(*summary.lines(), sep="\n")
-    assert summary.heights >= plan.heights * seeds
-    possible = [fault for fault in FAULTS if plan.real_ledger or fault != CENSORSHIP]
-    assert min(summary.faults[fault] for fault in possible) >= seeds // 100
+    assert summary.simulations == len(wanted)
+    assert summary.heights >= sum(plan.heights for plan in wanted)

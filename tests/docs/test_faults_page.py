@@ -1,0 +1,29 @@
+"""docs/faults.md is true as far as a test can tell: what it names is there, and its counts are those of the suite."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from chain.simulation.faults import FAULTS
+from tests.simulation.suite import faults_drawn
+
+ROOT = Path(__file__).resolve().parents[2]
+TEXT = (ROOT / "docs" / "faults.md").read_text()
+
+
+def test_every_test_that_the_table_names_is_there() -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", TEXT)
+    assert len(named) > 20
+    for path, name in named:
+        assert re.search(rf"^(async )?def {name}\(", (ROOT / path).read_text(), re.MULTILINE), f"{path}::{name}"
+
+
+def test_every_fault_of_the_simulator_has_a_row_with_how_many_seeds_draw_it() -> None:
+    drawn = faults_drawn()
+    rows = [line.strip("| ").split(" | ") for line in TEXT.splitlines() if line.startswith("| ")]
+    told: dict[str, str] = {}
+    for row in rows:
+        named = [fault for fault in FAULTS if f"`{fault}`" in row[2]]
+        told.update(zip(named, row[3].split(", ") if named else [], strict=True))
+    assert told == {fault: f"{drawn[fault]:,}" for fault in FAULTS}

@@ -1,0 +1,30 @@
+"""The simulations that the test suite runs each time, and that docs/faults.md counts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from random import Random
+from typing import Final
+
+from chain.simulation.plan import Plan, draw
+
+SUITE: Final = {
+    "four": (Plan(0), 2000),
+    "seven": (Plan(0, validators=7), 300),
+    "whole nodes": (Plan(0, heights=12, real_ledger=True), 200),
+}
+
+
+def plans(name: str) -> list[Plan]:
+    first, seeds = SUITE[name]
+    return [replace(first, seed=seed) for seed in range(seeds)]
+
+
+def faults_drawn() -> Counter[str]:
+    """How many simulations of the suite have each fault."""
+    found: Counter[str] = Counter()
+    for plan in (plan for name in SUITE for plan in plans(name)):
+        faults, liars = draw(plan, Random(plan.seed))
+        found.update({*faults, *liars.values()})
+    return found
