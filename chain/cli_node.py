@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from chain.cli_common import UserError
-from chain.ledger import HISTORY
+from chain.history import HISTORY
 from chain.net.messages import TRANSACTION_BYTES_MAX
 from chain.pool import PoolLimits
 from chain.rpc.access import EVERY_INTERFACE, LOOPBACK, Access, Origins, RpcMethods, WrongOrigin

@@ -12,23 +12,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final
 
+from chain.history import HISTORY
 from chain.primitives import merkle
 from chain.primitives.hashing import Hash
 from chain.primitives.merkle import Root, Update
 from chain.primitives.scale import Struct, codec_of
 from chain.primitives.seal import Seal
-from chain.primitives.types import BLOCK, HEADER, Block, ConsensusDigest, Header, WireExtrinsic
+from chain.primitives.types import BLOCK, HEADER, Block, ConsensusDigest, Header, WireExtrinsic, genesis_header
 from chain.store import MAP_BYTES_FIRST, Batch, DataFolderError, Head, Snapshot, Store
 from runtime.composition import Runtime, View
 from runtime.executive import Executed, Executive
 from runtime.types import InherentData, InvalidBlock, InvalidReason, InvalidTransaction
 
-# States of so many recent blocks stay readable by default, as Substrate nodes keep them.
-HISTORY: Final = 256
 # When history is shortened, old states go in parts, so that no commit takes seconds.
 PRUNED_PER_COMMIT_MAX: Final = 64
 
-_NO_HASH: Final = bytes(32)
 _BODY: Final = codec_of(list[Annotated[bytes, WireExtrinsic()]])
 _SEAL: Final = codec_of(Seal)
 # A transaction that comes too early or does not fit now may be valid in a later block.
@@ -175,7 +173,7 @@ class Ledger:
         if history is not None and history < 1:
             raise ValueError(f"expected a history of at least one state, got {history}")
         update = merkle.update(_NoNodes(), None, dict(genesis_state), 0)
-        header = Header(_NO_HASH, 0, update.root_hash, merkle.ordered_root([]), [])
+        header = genesis_header(update.root_hash)
 
         def write_genesis(batch: Batch) -> None:
             batch.put_block(0, header.hash, HEADER.encode(header), _BODY.encode([]), None)

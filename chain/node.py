@@ -24,9 +24,10 @@ from chain.blobs import BlobChunks, BlobStore
 from chain.departures import Departures
 from chain.display import say, short_hash, states_line, waiting_line
 from chain.file_limit import raise_file_limit
+from chain.history import HISTORY
 from chain.importer import Imported, Importer
 from chain.intake import Intake
-from chain.ledger import HISTORY, Ledger
+from chain.ledger import Ledger
 from chain.net.dialer import Bootnode
 from chain.net.errors import PeerError
 from chain.net.messages import Role

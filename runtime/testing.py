@@ -23,7 +23,7 @@ from chain.primitives.hashing import Hash
 from chain.primitives.keys import Keypair
 from chain.primitives.merkle import MemoryTree, ordered_root
 from chain.primitives.seal import Phase, Seal, ValidatorSet, beacon_message, bitmap, vote_message
-from chain.primitives.types import ConsensusDigest, Header, Mortal, sign_extrinsic
+from chain.primitives.types import ConsensusDigest, Header, Mortal, genesis_header, sign_extrinsic
 from runtime.block import Applied, BlockBuilder, Executed
 from runtime.calls import Call
 from runtime.composition import Runtime, View
@@ -121,7 +121,7 @@ class TestChain(Generic[V]):
             genesis_config(validators=validators, balances=balances, sessions=sessions, **modules)
         )
         self.tree = MemoryTree(state)
-        self.header = Header(bytes(32), 0, self.tree.root_hash, ordered_root([]), [])
+        self.header = genesis_header(self.tree.root_hash)
         self.genesis_hash = self.header.hash
         self.blocks: list[tuple[Header, list[bytes]]] = [(self.header, [])]
         self.absent: set[Keypair] = set()  # validators that do not vote for the blocks closed from now on

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from chain.primitives import scale
 from chain.primitives.hashing import Hash, blake2_256
 from chain.primitives.keys import Keypair, Scheme
+from chain.primitives.merkle import EMPTY_ROOT
 from chain.primitives.scale import (
     H256,
     U32,
@@ -149,6 +150,11 @@ class Header:
 
 
 HEADER: Struct[Header] = Struct(Header)
+
+
+def genesis_header(state_root: Hash) -> Header:
+    """The header of the block that has no parent, no proposer and no extrinsics: the state alone makes the chain."""
+    return Header(bytes(32), 0, state_root, EMPTY_ROOT, [])
 
 
 class WireExtrinsic(Codec[bytes]):

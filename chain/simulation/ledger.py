@@ -18,13 +18,13 @@ from chain.primitives.hashing import Hash, blake2_256
 from chain.primitives.merkle import ordered_root
 from chain.primitives.scale import BYTES, ScaleError
 from chain.primitives.seal import Authority, Seal, ValidatorSet, beacon_message, verify_seal
-from chain.primitives.types import Block, ConsensusDigest, Header
+from chain.primitives.types import Block, ConsensusDigest, Header, genesis_header
 from consensus.host import InvalidProposal, Premature, Superseded, Timing
 
 if TYPE_CHECKING:
     from chain.simulation.node import Node
 
-GENESIS: Final = Header(bytes(32), 0, bytes(32), ordered_root([]), [])
+GENESIS: Final = genesis_header(bytes(32))
 GENESIS_HASH: Final = GENESIS.hash
 SET_ID: Final = 7  # Not the first: sets before it have signed, too.
 GENESIS_TIME_MS: Final = 1_700_000_000_000

@@ -13,7 +13,8 @@ import trio
 
 from chain.blobs import BlobStore
 from chain.departures import Departures
-from chain.ledger import HISTORY, ExecutedBlock, Ledger
+from chain.history import HISTORY
+from chain.ledger import ExecutedBlock, Ledger
 from chain.net.reserved import RESERVED_MAX, TooManyReserved
 from chain.pool import Pool
 from chain.primitives import bls, ss58
