@@ -5,7 +5,6 @@ Whatever a person can get wrong ends in one line on standard error that says wha
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -17,8 +16,17 @@ from typing import Annotated, Any
 import trio
 import typer
 
-from chain import __version__, cli_keys, cli_modules, cli_node, cli_simulate, cli_tasks, cli_transfer
-from chain.cli_common import DEFAULT_RPC, KeyOption, RpcOption, UserError, check_name, fault_of, key_of
+from chain import __version__, cli_keys, cli_light, cli_modules, cli_node, cli_simulate, cli_tasks, cli_transfer
+from chain.cli_common import (
+    DEFAULT_RPC,
+    KeyOption,
+    RpcOption,
+    UserError,
+    check_name,
+    default_base_path,
+    fault_of,
+    key_of,
+)
 from chain.display import print_anything, say
 from chain.primitives import ss58
 from chain.rpc.client import Client, ConnectionLost
@@ -34,6 +42,7 @@ app.add_typer(cli_keys.app, name="key")
 app.command("transfer")(cli_transfer.transfer)
 app.command("simulate")(cli_simulate.simulate)
 app.add_typer(cli_tasks.app, name="task")
+app.add_typer(cli_light.app, name="light")
 app.add_typer(cli_modules.app, name="module")
 
 RPC_PORT = 9944  # Substrate's, so that wallets find a local node without being told
@@ -287,12 +296,6 @@ async def _tell_connection(urls: list[str], report: Callable[[str], None]) -> No
         except ConnectionLost as error:
             report(str(error))
     report("no node answers; trying again until one does")
-
-
-def default_base_path(chain_id: str) -> Path:
-    """Where data goes when nobody says: the user's data folder (XDG)."""
-    home = os.environ.get("XDG_DATA_HOME")
-    return (Path(home) if home else Path.home() / ".local" / "share") / "potchain" / chain_id
 
 
 def _run(main: Callable[[], Awaitable[None]]) -> None:

@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from chain.display import Token, say
-from chain.launcher import CannotLaunch
-from chain.ledger import Conflict
-from chain.net.errors import PortInUse
+from chain.light.errors import CheckpointError, LightError
 from chain.primitives.keys import Keypair, KeyUriError, Scheme
 from chain.primitives.ss58 import Ss58Error
-from chain.rpc.client import Client, ClientError, RpcError
+from chain.rpc.errors import ClientError, RpcError
 from chain.rpc.errors import PortInUse as RpcPortInUse
-from chain.store import DataFolderError, StorageFailed
 from chain.supervisor import EXIT_MISCONFIGURED, Misconfigured
 from chain.validator_keys import KeyFileError, read_secret
-from consensus.wal import WalCorrupt, WalFailed, WalForeign
 from runtime.types import GenesisError
+
+if TYPE_CHECKING:
+    from chain.rpc.client import Client
 
 EXIT_FAILED = 1  # the command was right but did not succeed
 
@@ -48,28 +48,17 @@ class UserError(Exception):
     """The command line asks for something that cannot be done; the message says what to do instead."""
 
 
-# What the operator can mend; everything else that is not the world's doing is a bug and stays loud.
-USER_ERRORS = (
-    UserError,
-    GenesisError,
-    KeyFileError,
-    KeyUriError,
-    Ss58Error,
-    DataFolderError,
-    CannotLaunch,
-    Misconfigured,
-    WalCorrupt,
-    WalForeign,
-    RpcPortInUse,
-    PortInUse,
-)
-
-
 def check_name(name: str) -> str:
     """A name that becomes a folder's; UserError for one that would lie elsewhere than where it is looked for."""
     if not FOLDER_NAME.fullmatch(name):
         raise UserError(f"--name: expected letters, digits, '.', '-' and '_', at most 64, got {name[:80]!r}")
     return name
+
+
+def default_base_path(chain_id: str) -> Path:
+    """Where data goes when nobody says: the user's data folder (XDG)."""
+    home = os.environ.get("XDG_DATA_HOME")
+    return (Path(home) if home else Path.home() / ".local" / "share") / "potchain" / chain_id
 
 
 # What the system says of a path that is no folder, or none that this user may write to.
@@ -89,9 +78,36 @@ def fault_of(error: BaseException) -> Fault | None:
     if isinstance(error, BaseExceptionGroup):
         faults = [fault_of(inner) for inner in error.exceptions]
         return faults[0] if all(faults) else None
-    if isinstance(error, RpcError | ClientError | StorageFailed | WalFailed | Conflict):
+    if not isinstance(error, Exception):  # The program's own end, or Ctrl-C.
+        return None
+    if isinstance(error, RpcError | ClientError | LightError):
         return Fault(str(error), EXIT_FAILED)
-    if isinstance(error, USER_ERRORS):
+    # Imported when there is such an error to be told apart: a light client needs neither a database nor a network.
+    from chain.launcher import CannotLaunch
+    from chain.ledger import Conflict
+    from chain.net.errors import PortInUse
+    from chain.store import DataFolderError, StorageFailed
+    from consensus.wal import WalCorrupt, WalFailed, WalForeign
+
+    if isinstance(error, StorageFailed | WalFailed | Conflict):
+        return Fault(str(error), EXIT_FAILED)
+    # What the operator can mend; everything else that is not the world's doing is a bug and stays loud.
+    if isinstance(
+        error,
+        UserError
+        | GenesisError
+        | KeyFileError
+        | KeyUriError
+        | Ss58Error
+        | CheckpointError
+        | DataFolderError
+        | CannotLaunch
+        | Misconfigured
+        | WalCorrupt
+        | WalForeign
+        | RpcPortInUse
+        | PortInUse,
+    ):
         # A disk has room again by itself, or by its operator's hand: starting again is then all that it takes.
         return Fault(" ".join(str(error).split()), EXIT_FAILED if _is_full(error.__cause__) else EXIT_MISCONFIGURED)
     if isinstance(error, OSError) and _is_full(error):

@@ -99,12 +99,25 @@ def test_only_the_command_line_reaches_the_trainer_and_nobody_imports_jax(path: 
         assert "trainer" not in {top(name) for name in names}
 
 
+@pytest.mark.parametrize("path", list(sources("chain/light")), ids=str)
+def test_the_light_client_needs_no_node_and_only_its_client_sees_trio(path: Path) -> None:
+    names = imports(path)
+    for name in names:
+        if top(name) in PACKAGES:
+            allowed = ("chain.light", "chain.primitives", "chain.rpc.link", "chain.rpc.errors", "runtime", "genesis")
+            assert is_under(name, *allowed) or name == "chain", name
+    assert third_party(names) <= ({"trio"} if path.name == "client.py" else set())
+
+
 SANS_IO = [
     "consensus/replica.py",
     "consensus/messages.py",
     "chain/pool.py",
     "chain/net/frames.py",
     "chain/rpc/protocol.py",
+    "chain/light/verify.py",
+    "chain/light/follower.py",
+    "chain/light/age.py",
 ]
 
 

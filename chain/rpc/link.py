@@ -217,7 +217,7 @@ class Link:
 
 
 @asynccontextmanager
-async def open_link(url: str) -> AsyncIterator[Link]:
+async def open_link(url: str, message_bytes_max: int = MESSAGE_BYTES_MAX) -> AsyncIterator[Link]:
     """Connect and read in the background for as long as the scope lasts; raises `CannotConnect`.
 
     What is no address at all is a `ClientError`: nobody should try it again.
@@ -239,7 +239,7 @@ async def open_link(url: str) -> AsyncIterator[Link]:
         raise CannotConnect(f"cannot reach {url}: no answer in {CONNECT_SECONDS:.0f} s: is the node running?") from None
     try:
         async with trio.open_nursery() as nursery:
-            link: Link = await nursery.start(_converse, url, stream, host, resource)
+            link: Link = await nursery.start(_converse, url, stream, host, resource, message_bytes_max)
             try:
                 yield link
             finally:
@@ -266,6 +266,7 @@ async def _converse(
     stream: AnyStream,
     host: str,
     resource: str,
+    message_bytes_max: int,
     task_status: trio.TaskStatus[Link],
 ) -> None:
     """Shake hands and read until the end. Whatever goes wrong ends the link, and never the program that uses it."""
@@ -274,7 +275,7 @@ async def _converse(
         async with trio.open_nursery() as nursery:
             with trio.fail_after(HANDSHAKE_SECONDS):
                 socket = await wrap_client_stream(
-                    nursery, stream, host, resource, max_message_size=MESSAGE_BYTES_MAX, message_queue_size=16
+                    nursery, stream, host, resource, max_message_size=message_bytes_max, message_queue_size=16
                 )
             link = Link(url, socket)
             task_status.started(link)

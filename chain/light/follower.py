@@ -1,0 +1,241 @@
+"""From a checkpoint to a node's newest block, one validator set at a time: what to ask, and what follows from answers.
+
+A generator yields what to ask of the node (`Ask`) and is sent the answer; it returns what it has proven. Whatever the
+node answers, a checkpoint only ever moves to a block that the set which decides it has sealed.
+
+The state after a block names the set that decides the next. So the last block that a set has sealed hands over to the
+next set: one seal and one proof carry a follower over a whole session. Where that block is, the node's seals tell, by
+their set's number; a lie about it costs time, and is noticed at the latest when the block does not hand over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from chain.light.checkpoint import Checkpoint
+from chain.light.errors import Fork, LightError, Stale, Unprovable, Untrue, Withheld
+from chain.light.verify import check_seal, read_hash, read_header, read_proof, read_seal
+from chain.primitives.hashing import Hash
+from chain.primitives.scale import ScaleError
+from chain.primitives.seal import Seal
+from chain.primitives.types import Header
+from runtime.composition import Runtime, View
+from runtime.modules.system import System
+from runtime.modules.timestamp import Timestamp
+from runtime.modules.validators import Validators
+
+T = TypeVar("T")
+
+# A read looks at a handful of values, each a question to the node; what wants more does not belong in a light client.
+READS_MAX: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A call of the node's RPC; the answer is its result as JSON gave it."""
+
+    method: str
+    params: tuple[object, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """A block is proven to be final: it can be kept. There is no answer to this."""
+
+    checkpoint: Checkpoint
+
+
+Steps = Generator[Ask | Reached, Any, T]
+
+
+def follow(runtime: Runtime[View], start: Checkpoint) -> Steps[Checkpoint]:
+    """The newest block that the node has, proven to be final; raises LightError."""
+    head_hash = read_hash((yield Ask("chain_getFinalizedHead", ())), "the hash of the newest block")
+    if head_hash == start.block_hash:
+        return start
+    head = read_header((yield Ask("chain_getHeader", (_hex(head_hash),))), head_hash)
+    if head.height < start.height:
+        raise Stale(f"the node is at block {head.height}, and block {start.height} is known to be final: it is behind")
+    if head.height == start.height:
+        raise Untrue(
+            f"block {start.height} is known to be 0x{start.block_hash.hex()}, and the node shows 0x{head_hash.hex()}: "
+            "it is forged, or of another chain"
+        )
+    seal = yield from _seal(head.height, head_hash)
+    at, span = start, 0
+    while seal.set_id != at.validators.set_id:
+        if seal.set_id < at.validators.set_id:
+            raise Untrue(
+                f"the seal of block {head.height} is of validator set {seal.set_id}, "
+                f"and set {at.validators.set_id} has decided since block {at.height}: it is forged"
+            )
+        height = yield from _last_sealed(at, head.height, span)
+        block_hash = yield from _hash_at(height)
+        handover = read_header((yield Ask("chain_getHeader", (_hex(block_hash),))), block_hash)
+        of_handover = yield from _seal(height, block_hash)
+        try:
+            reached = yield from advance(runtime, at, handover, of_handover)
+        except Withheld as error:
+            raise Withheld(
+                f"{error}; block {height} hands over from validator set {at.validators.set_id} to the next: "
+                "ask a node with --state-pruning archive, or begin at a newer block that you know, with --trust HASH"
+            ) from None
+        if reached.validators.set_id <= at.validators.set_id:
+            raise Untrue(
+                f"expected block {height} to hand over from validator set {at.validators.set_id} to a later one, "
+                f"but set {reached.validators.set_id} decides block {height + 1}, too"
+            )
+        yield Reached(reached)
+        at, span = reached, height - at.height
+    reached = yield from advance(runtime, at, head, seal)
+    yield Reached(reached)
+    return reached
+
+
+def advance(runtime: Runtime[View], at: Checkpoint, header: Header, seal: Seal) -> Steps[Checkpoint]:
+    """The checkpoint of a later block that the same set has decided, proven by its seal and its state."""
+    check_seal(at.validators, at.genesis_hash, seal)
+    if header.height <= at.height or seal.block_hash != header.hash:
+        raise Untrue(f"expected a block after {at.height} and its seal, got block {header.height}")
+    reached = yield from _read_checkpoint(runtime, at.genesis_hash, header, ancestor=at)
+    if reached.validators.set_id < at.validators.set_id:
+        raise Untrue(f"block {header.height} goes back to validator set {reached.validators.set_id}")
+    return reached
+
+
+def trusted(runtime: Runtime[View], genesis_hash: Hash, block_hash: Hash) -> Steps[Checkpoint]:
+    """The checkpoint of a block whose hash is known from somewhere better than this node: the hash proves the rest."""
+    header = read_header((yield Ask("chain_getHeader", (_hex(block_hash),))), block_hash)
+    if header.height == 0:
+        raise LightError(f"block 0x{block_hash.hex()} is a genesis block: give the genesis file instead")
+    checkpoint = yield from _read_checkpoint(runtime, genesis_hash, header)
+    yield Reached(checkpoint)
+    return checkpoint
+
+
+def _read_checkpoint(
+    runtime: Runtime[View], genesis_hash: Hash, header: Header, *, ancestor: Checkpoint | None = None
+) -> Steps[Checkpoint]:
+    """What the state after a block says of the time, of the next set, and of the blocks that came before."""
+    block_hash = header.hash
+    proven = ProvenState(block_hash, header.state_root)
+    view = runtime.at(proven)
+    validators, timestamp, system = view.module(Validators), view.module(Timestamp), view.module(System)
+    keys = [validators.set_id.key, validators.authorities.key, timestamp.now.key, system.block_hash.key(0)]
+    if ancestor is not None and ancestor.height > 0:
+        keys.append(system.block_hash.key(ancestor.height))
+    yield from proven.fetch(keys)
+    try:
+        genesis = system.genesis_hash()
+        if genesis != genesis_hash:
+            raise Untrue(
+                f"block {header.height} is of the chain of genesis 0x{genesis.hex()}, not 0x{genesis_hash.hex()}"
+            )
+        if ancestor is not None:
+            # Chains remember some hundred hashes: over a longer way the seals alone have to be believed.
+            known = system.block_hash.get(ancestor.height)
+            if known not in (None, ancestor.block_hash):
+                raise Fork(
+                    f"block {header.height} is sealed and names 0x{known.hex()} as block {ancestor.height}, which is "
+                    f"known to be 0x{ancestor.block_hash.hex()}: validators have sealed two chains"
+                )
+        decides_next = validators.validator_set()
+        return Checkpoint(genesis_hash, header.height, block_hash, header.state_root, timestamp.now.get(), decides_next)
+    except (ScaleError, ValueError, KeyError) as error:
+        raise _of_another_runtime(runtime, error) from None
+
+
+def read(runtime: Runtime[View], at: Checkpoint, look: Callable[[Any], T]) -> Steps[T]:
+    """What `look` sees in the runtime's modules after a block: it runs again as values arrive, so it must be pure.
+
+    Raises Unprovable when it lists keys: proofs are of keys that the client names, and show no list to be complete.
+    """
+    proven = ProvenState(at.block_hash, at.state_root)
+    view = runtime.at(proven)
+    for _ in range(READS_MAX):
+        try:
+            return look(view)
+        except _Needed as needed:
+            key = needed.key
+        except (ScaleError, ValueError) as error:
+            raise _of_another_runtime(runtime, error) from None
+        yield from proven.fetch([key])
+    raise LightError(f"a read needed more than {READS_MAX} storage values: read less at once")
+
+
+class _Needed(Exception):
+    """A storage value that was asked for and is not proven yet."""
+
+    def __init__(self, key: bytes) -> None:
+        super().__init__(key)
+        self.key = key
+
+
+class ProvenState:
+    """A state reader over what was proven of the state after one block."""
+
+    def __init__(self, block_hash: Hash, state_root: Hash) -> None:
+        self._block_hash = block_hash
+        self._state_root = state_root
+        self._values: dict[bytes, bytes | None] = {}
+
+    def fetch(self, keys: list[bytes]) -> Steps[None]:
+        """Ask for some keys' values with their proof."""
+        answer = yield Ask("state_getReadProof", ([_hex(key) for key in keys], _hex(self._block_hash)))
+        self._values |= read_proof(answer, self._block_hash, self._state_root, keys)
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value under `key`, or None."""
+        if key not in self._values:
+            raise _Needed(key)
+        return self._values[key]
+
+    def keys(self, prefix: bytes, after: bytes | None = None) -> Iterator[bytes]:  # noqa: ARG002
+        """Refuse: a node could leave keys out."""
+        raise Unprovable(
+            f"the keys that begin with 0x{prefix.hex()}: nodes prove values by key, not that a list is whole"
+        )
+
+
+def _last_sealed(at: Checkpoint, head: int, span: int) -> Steps[int]:
+    """The greatest height below the head's whose seal says that it is of the set that decides after a checkpoint.
+
+    Sessions are mostly of one length: where the last one ended after `span` blocks, this one is looked at there first.
+    """
+    sealed, beyond = at.height, head
+    guesses = [at.height + span, at.height + span + 1] if span else []
+    while beyond - sealed > 1:
+        guess = guesses.pop(0) if guesses else 0
+        height = guess if sealed < guess < beyond else (sealed + beyond) // 2
+        seal = yield from _seal(height, (yield from _hash_at(height)))
+        if seal.set_id == at.validators.set_id:
+            sealed = height
+        else:
+            beyond = height
+    if sealed == at.height:
+        raise Untrue(
+            f"validator set {at.validators.set_id} decides block {at.height + 1}, "
+            "and the node shows no block that it has sealed"
+        )
+    return sealed
+
+
+def _hash_at(height: int) -> Steps[Hash]:
+    return read_hash((yield Ask("chain_getBlockHash", (height,))), f"the hash of block {height}")
+
+
+def _seal(height: int, block_hash: Hash) -> Steps[Seal]:
+    return read_seal((yield Ask("consensus_getSeal", (_hex(block_hash),))), height, block_hash)
+
+
+def _of_another_runtime(runtime: Runtime[View], error: Exception) -> LightError:
+    return LightError(
+        f"the chain's state does not read as that of the runtime {runtime.version.spec_name} "
+        f"{runtime.version.spec_version} ({error}): use the release that the chain runs, or give its --genesis FILE"
+    )
+
+
+def _hex(octets: bytes) -> str:
+    return "0x" + octets.hex()
