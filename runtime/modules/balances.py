@@ -18,7 +18,7 @@ from runtime.framework import call
 from runtime.genesis import U128_MAX, Section, account, integer, show
 from runtime.limits import MICROSECOND
 from runtime.modules.balances_schema import POT as POT
-from runtime.modules.balances_schema import BalanceLock, BalancesSchema, Reasons
+from runtime.modules.balances_schema import BalanceLock, BalancesSchema, Reasons, ReserveData
 from runtime.types import (
     AccountData,
     AccountInfo,
@@ -189,6 +189,34 @@ class Balances(BalancesSchema):
             self.emit(self.Burned(who, burned))
         return burned
 
+    def reserved_named(self, who: bytes, reserve_id: bytes) -> int:
+        """How much is reserved under a name."""
+        return sum(part.amount for part in self.reserves[who] if part.id == reserve_id)
+
+    def reserve_named(self, who: bytes, reserve_id: bytes, amount: int) -> None:
+        """`reserve` under a name, so that no other module takes it for its own; TooManyReserves for one name more."""
+        parts = self.reserves[who]
+        if len(parts) >= self.max_reserves and all(part.id != reserve_id for part in parts):
+            raise self.TooManyReserves(f"0x{who.hex()} has reserves under {len(parts)} names")
+        self.reserve(who, amount)
+        self._put_named(who, reserve_id, self.reserved_named(who, reserve_id) + amount)
+
+    def unreserve_named(self, who: bytes, reserve_id: bytes, amount: int) -> int:
+        """`unreserve` of what is reserved under a name alone; return how much was not there to move."""
+        named = self.reserved_named(who, reserve_id)
+        moved = min(amount, named)
+        missing = self.unreserve(who, moved)
+        assert not missing, f"0x{who.hex()} lacks {missing} of what {reserve_id!r} has reserved"
+        self._put_named(who, reserve_id, named - moved)
+        return amount - moved
+
+    def slash_reserved_named(self, who: bytes, reserve_id: bytes, amount: int) -> int:
+        """`slash_reserved` of what is reserved under a name alone; return how much was destroyed."""
+        named = self.reserved_named(who, reserve_id)
+        slashed = self.slash_reserved(who, min(amount, named))
+        self._put_named(who, reserve_id, named - slashed)
+        return slashed
+
     def withdraw(self, who: bytes, amount: int) -> None:
         """Take `amount` out of an account, which stays alive. Issuance still counts it: deposit or rescind it."""
         self._debit(who, amount, keep_alive=True)
@@ -239,6 +267,13 @@ class Balances(BalancesSchema):
             assert who in self.system.account, f"{who.hex()} has locks and does not exist"
             assert 0 < len(locks) <= self.max_locks, f"{who.hex()} has {len(locks)} locks"
             assert len({lock.id for lock in locks}) == len(locks), f"{who.hex()} has a lock twice: {locks}"
+
+        for who, parts in self.reserves.items():
+            named, names = sum(part.amount for part in parts), [part.id for part in parts]
+            assert named <= self.reserved(who), f"{who.hex()} has {self.reserved(who)} reserved, {named} by name"
+            assert 0 < len(names) <= self.max_reserves, f"{who.hex()} has {len(names)} named reserves"
+            assert sorted(set(names)) == names, f"{who.hex()} has a named reserve twice, or out of order: {parts}"
+            assert all(part.amount for part in parts), f"{who.hex()} has an empty named reserve: {parts}"
 
     # --- how balances change ---
 
@@ -295,6 +330,15 @@ class Balances(BalancesSchema):
         if issuance > U128_MAX:
             raise ArithmeticOverflow(f"issuance would be {issuance}, the most is {U128_MAX}")
         self.total_issuance.put(issuance)
+
+    def _put_named(self, who: bytes, reserve_id: bytes, amount: int) -> None:
+        parts = [part for part in self.reserves[who] if part.id != reserve_id]
+        if amount:
+            parts.append(ReserveData(reserve_id, amount))
+        if parts:
+            self.reserves[who] = sorted(parts, key=lambda part: part.id)
+        else:
+            self.reserves.remove(who)
 
     def _put_lock(self, who: bytes, lock_id: bytes, amount: int) -> None:
         if who not in self.system.account:

@@ -16,6 +16,7 @@ from runtime.types import DispatchError
 POT: Final = 10**12
 
 LockId = Annotated[bytes, FixedBytes(8)]
+ReserveId = Annotated[bytes, FixedBytes(8)]
 
 
 @scale_path("pallet_balances::types::Reasons")
@@ -37,6 +38,15 @@ class BalanceLock:
     reasons: Reasons
 
 
+@scale_path("pallet_balances::types::ReserveData", ReserveIdentifier=ReserveId, Balance=Balance)
+@dataclass(frozen=True, slots=True)
+class ReserveData:
+    """A part of what an account has reserved; `id` names the module that it is reserved for."""
+
+    id: ReserveId
+    amount: Balance
+
+
 class BalancesSchema(Module):
     """Accounts' balances, and the ways in which they change."""
 
@@ -46,10 +56,17 @@ class BalancesSchema(Module):
 
     locks = StorageMap[AccountId, list[BalanceLock]](default=[], doc="Any liquidity locks on some account balances.")
 
+    reserves = StorageMap[AccountId, list[ReserveData]](
+        default=[], doc="Named reserves on some account balances: parts of what is reserved."
+    )
+
     existential_deposit = Constant[Balance](POT // 1000, doc="The least free balance that keeps an account alive.")
 
     # A module has one lock or two; more on one account are a module's mistake, and each is read with all others.
     max_locks = Constant[u32](50, doc="The maximum number of locks that should exist on an account.")
+
+    # The same holds for reserves by name.
+    max_reserves = Constant[u32](50, doc="The maximum number of named reserves that can exist on an account.")
 
     class InsufficientBalance(DispatchError):
         """Balance too low to send value."""
@@ -80,6 +97,11 @@ class BalancesSchema(Module):
         """The account has as many locks as there may be."""
 
         index = 5
+
+    class TooManyReserves(DispatchError):
+        """Number of named reserves exceed `MaxReserves`."""
+
+        index = 6
 
     @event(index=0)
     class Endowed:

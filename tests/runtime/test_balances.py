@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -15,7 +15,7 @@ from chain.primitives.types import Raw
 from runtime.executive import Executive
 from runtime.framework import EventLog
 from runtime.modules.balances import Balances
-from runtime.modules.balances_schema import BalanceLock, Reasons
+from runtime.modules.balances_schema import BalanceLock, Reasons, ReserveData
 from runtime.modules.system import System
 from runtime.potchain import RUNTIME
 from runtime.state import DictState, Overlay
@@ -154,6 +154,72 @@ def test_slashing_takes_what_is_reserved_and_no_more(chain: TestChain) -> None:
     assert balances.total(ALICE.public) == ENDOWMENT - 3 * POT
     assert balances.total_issuance.get() == issuance - 3 * POT
     chain.run_blocks(1)
+
+
+# --- named reserves ---
+
+BOND, DEPOSIT = b"bond____", b"deposit_"
+
+
+def test_what_is_reserved_under_a_name_is_out_of_reach_for_other_names(chain: TestChain) -> None:
+    balances = chain.modules.balances
+    balances.reserve_named(ALICE.public, DEPOSIT, 3 * POT)
+    balances.reserve_named(ALICE.public, BOND, POT)
+    balances.reserve_named(ALICE.public, BOND, POT)
+    assert balances.reserves[ALICE.public] == [ReserveData(BOND, 2 * POT), ReserveData(DEPOSIT, 3 * POT)]
+    assert balances.unreserve_named(ALICE.public, BOND, 4 * POT) == 2 * POT
+    assert balances.slash_reserved_named(ALICE.public, BOND, POT) == 0
+    assert balances.slash_reserved_named(ALICE.public, DEPOSIT, POT) == POT
+    assert balances.reserves[ALICE.public] == [ReserveData(DEPOSIT, 2 * POT)]
+    assert balances.reserved(ALICE.public) == 2 * POT
+    assert chain.events[-2:] == [Balances.Unreserved(ALICE.public, 2 * POT), Balances.Slashed(ALICE.public, POT)]
+    assert balances.unreserve_named(ALICE.public, DEPOSIT, 2 * POT) == 0
+    assert ALICE.public not in balances.reserves
+    chain.run_blocks(1)
+
+
+def test_names_of_reserves_are_few(chain: TestChain) -> None:
+    balances = chain.modules.balances
+    for number in range(50):
+        balances.reserve_named(ALICE.public, number.to_bytes(8), POT)
+    with chain.unchanged(Balances.TooManyReserves):
+        balances.reserve_named(ALICE.public, BOND, POT)
+    balances.reserve_named(ALICE.public, bytes(8), POT)
+    assert balances.reserved_named(ALICE.public, bytes(8)) == 2 * POT
+    with chain.unchanged(Balances.InsufficientBalance):
+        balances.reserve_named(ALICE.public, bytes(8), ENDOWMENT)
+    chain.run_blocks(1)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(("reserve", "unreserve", "slash")),
+            st.sampled_from((BOND, DEPOSIT)),
+            st.integers(0, 120 * ED),
+        ),
+        max_size=20,
+    )
+)
+def test_named_reserves_are_a_sum_of_what_each_name_has(steps: list[tuple[str, bytes, int]]) -> None:
+    balances = RUNTIME.over(Overlay(DictState(GENESIS)), EventLog()).balances
+    free, named = 100 * ED, {BOND: 0, DEPOSIT: 0}
+    for action, name, amount in steps:
+        if action == "reserve":
+            if free - amount >= ED:
+                balances.reserve_named(ALICE.public, name, amount)
+                free, named[name] = free - amount, named[name] + amount
+        else:
+            taken = min(amount, named[name])
+            named[name] -= taken
+            if action == "unreserve":
+                assert balances.unreserve_named(ALICE.public, name, amount) == amount - taken
+                free += taken
+            else:
+                assert balances.slash_reserved_named(ALICE.public, name, amount) == taken
+        assert {key: balances.reserved_named(ALICE.public, key) for key in named} == named
+        assert (balances.free(ALICE.public), balances.reserved(ALICE.public)) == (free, sum(named.values()))
+        balances.check()
 
 
 # --- locks ---
