@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 TIMING: Final = Timing(block_time_ms=1000, timeout_ms=1000, timeout_ms_max=8000, resend_ms=500)
 GENESIS_TIME_MS: Final = 1_700_000_000_000
 SENDERS: Final = 3
-ENDOWMENT: Final = 10**18
+ENDOWMENT: Final = 10**18  # A thousand times the least stake.
 PAID: Final = 10**12
 # How often one of them pays, and how long each waits before it sends again what is not final.
 PAY_MS: Final = 400
@@ -72,7 +72,8 @@ class WholeWorld:
             }
             for account, secret in zip(self.accounts, self.secrets, strict=True)
         ]
-        balances = [[ss58.encode(sender.public), ENDOWMENT] for sender in self.senders]
+        accounts = [*self.accounts, *(sender.public for sender in self.senders)]
+        balances = [[ss58.encode(account), ENDOWMENT] for account in accounts]  # Validators stake theirs.
         self._state = Executive(RUNTIME).genesis(
             {"validators": {"authorities": authorities}, "balances": {"balances": balances}}
         )
@@ -81,6 +82,7 @@ class WholeWorld:
         self.genesis_hash: Hash = first.genesis_hash
         with first.state() as state:
             self.validators: ValidatorSet = RUNTIME.at(state).module(Validators).validator_set()
+            self.endowed = {who: RUNTIME.at(state).module(Balances).free(who) for who in self.accounts}
 
     def ledger(self, node: Node) -> WholeLedger:
         """A new one, on the disk."""
@@ -225,14 +227,14 @@ class Traffic:
     def check(self) -> None:
         """Whatever was sent is final, once; the paid have what they were paid; and every module's invariants hold."""
         observer = self._observer
-        paid = dict.fromkeys(self._world.accounts, 0)
+        owed = dict(self._world.endowed)
         for index, (sender, sent) in enumerate(zip(self._world.senders, self._sent, strict=True)):
             final = observer.nonce(sender.public)
             expect(final == len(sent), f"sender {index} sent {len(sent)} transactions; {final} are final")
-            paid[self._receiver(index)] += PAID * len(sent)
-        for account, amount in paid.items():
+            owed[self._receiver(index)] += PAID * len(sent)
+        for account, amount in owed.items():
             # A validator also has the fees of its blocks.
-            expect(observer.free(account) >= amount, f"{account.hex()} was paid {amount}, has {observer.free(account)}")
+            expect(observer.free(account) >= amount, f"{account.hex()} is owed {amount}, has {observer.free(account)}")
         observer.check_invariants()
 
     @property

@@ -3,8 +3,9 @@
     taskset -c 1 .venv/bin/python scripts/bench/finality.py [--heights 300] [--real] [--profile]
 
 Four replicas are stepped by hand, which is what the core costs; then as simulated validators with logs, ballots, sync
-and encoded frames. The table is of simulated validators, 50 ms apart, with votes of their real size; its processor time
-is of stub signatures, or with --real of BLS, and of all validators together.
+and encoded frames, and as whole nodes, which also execute empty blocks and keep them in their databases. The table is
+of simulated validators, 50 ms apart, with votes of their real size; its processor time is of stub signatures, or with
+--real of BLS, and of all validators together.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import math
 import time
 from collections import deque
 from contextlib import nullcontext
+from functools import partial
 
 import trio
 from figures import Figures, machine, profiled, show_rate
@@ -21,10 +23,11 @@ from figures import Figures, machine, profiled, show_rate
 from chain.primitives.hashing import blake2_256
 from chain.primitives.seal import Authority, Phase, ValidatorSet, bitmap
 from chain.simulation.clock import now_ms, run_virtually
-from chain.simulation.cluster import TIMING, Cluster
+from chain.simulation.cluster import TIMING, Cluster, World
 from chain.simulation.crypto import stub_signatures
 from chain.simulation.ledger import MemoryWorld
 from chain.simulation.network import Weather
+from chain.simulation.whole import make_world
 from consensus import events as e
 from consensus.host import Timing
 from consensus.messages import Certificate, Vote
@@ -110,13 +113,16 @@ def main() -> None:
             for height in range(1, options.heights + 1):
                 core.decide(sample * options.heights + height)
         with stub_signatures(), figures.sample("validators"):
-            run_virtually(sample, lambda: _reach(4, TIMING, Weather(), options.heights))
+            run_virtually(sample, lambda: _reach(MemoryWorld(4, TIMING), options.heights))
+        with stub_signatures(), make_world(4) as world, figures.sample("whole nodes"):
+            run_virtually(sample, partial(_reach, world, options.heights))
     print(f"4 validators, {options.samples} samples of {options.heights} heights:")
     show_rate("core alone", options.heights, figures["core"], GOAL)
     show_rate("simulated validators", options.heights, figures["validators"], GOAL)
+    show_rate("simulated whole nodes", options.heights, figures["whole nodes"], GOAL)
     if options.profile:
         with profiled("simulated validators"), stub_signatures():
-            run_virtually(0, lambda: _reach(4, TIMING, Weather(), options.heights))
+            run_virtually(0, lambda: _reach(MemoryWorld(4, TIMING), options.heights))
     kind = "BLS" if options.real else "stub"
     print(
         f"a block among validators that are {LINK_MS} ms apart, {kind} signatures; the power of n that each grows by:"
@@ -161,12 +167,11 @@ def _block(n: int, real: bool) -> list[float]:
         return run_virtually(0, measure)
 
 
-async def _reach(n: int, timing: Timing, weather: Weather, heights: int) -> None:
-    cluster = Cluster(n, 0, world=MemoryWorld(n, timing))
-    cluster.network.weather = weather
+async def _reach(world: World, heights: int) -> None:
+    cluster = Cluster(4, 0, world=world)
     async with trio.open_nursery() as nursery:
         cluster.start(nursery)
-        await cluster.reach(heights, 1000 * heights)
+        await cluster.reach(heights, 2000 * heights)
         nursery.cancel_scope.cancel()
 
 
