@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from chain.light.client import Answer, Findings
     from chain.light.follower import Steps
     from runtime.composition import Runtime
+    from runtime.framework import Module
 
 app = typer.Typer(
     help="Read the chain without a node of your own and without trust in others': seals and proofs are checked here.",
@@ -128,7 +129,7 @@ def task(
         is_active = task in training.active_tasks.get()
         return found, is_active, training.history[task, found.round - 1] if found.round else None
 
-    answer, memory = _read(Options(genesis, checkpoint, rpc, trust, max_age), look)
+    answer, memory = _read(Options(genesis, checkpoint, rpc, trust, max_age), look, Training)
     found, is_active, latest = answer.value
     if found is None:
         print(f"error: no task {task}: {is_active} were created, numbered from 0", file=sys.stderr)
@@ -142,8 +143,10 @@ def task(
     print(f"minted {token.format(found.minted)}, escrow {token.format(found.escrow)}, owner {ss58.encode(found.owner)}")
 
 
-def _read(options: Options, look: Callable[[Any], Any]) -> tuple[Answer[Any], Memory]:
-    """What `look` sees at the newest proven block. Prints which block that is, and whom not to believe."""
+def _read(
+    options: Options, look: Callable[[Any], Any], needed: type[Module] | None = None
+) -> tuple[Answer[Any], Memory]:
+    """What `look` sees, through a module that is needed, at the newest proven block. Prints which block that is."""
     # Imported here: most commands are not of the light client.
     import trio
 
@@ -159,6 +162,8 @@ def _read(options: Options, look: Callable[[Any], Any]) -> tuple[Answer[Any], Me
     age_max = AGE_SECONDS_MAX if options.max_age is None else options.max_age
     known = None if options.trust is None else _hash(options.trust)
     path, memory, runtime = _begin(options)
+    if needed is not None and not runtime.has(needed):
+        raise UserError(f"the chain's runtime has no module {needed.__name__}: there is nothing to show")
     start, now_ms = memory.checkpoint, time.time_ns() // 10**6
     if known is None:
         check_trust(start, now_ms)

@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # What each must have measured, by the words of its lines.
 LINES = {
     "finality.py": ["core alone", "simulated validators", "n^"],
+    "light.py": ["header and seal, 100 validators", "3 set changes and the head", "memory of the command"],
     "execute.py": ["20 transfers a block, ed25519", "20 transfers a block, sr25519", "decode and execute, first"],
     "metadata.py": ["metadata V14", "metadata V15"],
     "state_root.py": ["100 of 3,000 keys", "state root, accounts changed", "state root, nothing in memory"],

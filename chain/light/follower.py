@@ -110,7 +110,10 @@ def trusted(runtime: Runtime[View], genesis_hash: Hash, block_hash: Hash) -> Ste
     header = read_header((yield Ask("chain_getHeader", (_hex(block_hash),))), block_hash)
     if header.height == 0:
         raise LightError(f"block 0x{block_hash.hex()} is a genesis block: give the genesis file instead")
-    checkpoint = yield from _read_checkpoint(runtime, genesis_hash, header)
+    try:
+        checkpoint = yield from _read_checkpoint(runtime, genesis_hash, header)
+    except Withheld as error:
+        raise Withheld(f"{error}; of a block of the last minutes any node can prove the state") from None
     yield Reached(checkpoint)
     return checkpoint
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, Self, TypeVar
 
 import trio
 from trio_websocket import ConnectionClosed, WebSocketRequest, serve_websocket
@@ -33,6 +34,7 @@ T = TypeVar("T")
 
 _SEAL = codec_of(Seal)
 BLOCK_MS = 1000
+TESTNET = Path(__file__).resolve().parent.parent.parent / "genesis" / "testnet.json"
 
 
 def hexed(octets: bytes) -> str:
@@ -61,6 +63,13 @@ def signed_by(members: Sequence[Keypair], message: bytes) -> bytes:
     return bls.sign(secret.to_bytes(bls.SECRET_KEY_BYTES), message)
 
 
+def copied(tree: MemoryTree) -> MemoryTree:
+    """A tree that stays as this one is now."""
+    other = MemoryTree()
+    other.root, other.nodes, other.next_id = tree.root, dict(tree.nodes), tree.next_id
+    return other
+
+
 @dataclass(frozen=True)
 class Made:
     """A block, its seal and the state after it."""
@@ -70,59 +79,22 @@ class Made:
     tree: MemoryTree
 
 
-class SetChain:
-    """Sessions of `session` blocks, each with a set of its own of `n` validators; real states, seals and proofs.
+class Blocks:
+    """Blocks with their seals and the states after them, and what an honest node that keeps them all answers."""
 
-    The last block of a session names the next set in its state, as on every chain; `salt` makes it another chain.
-    """
-
-    def __init__(self, *, sessions: int, session: int = 3, n: int = 4, salt: int = 0) -> None:
-        self.session, self.n = session, n
-        members = keypairs(0, n)
-        config = genesis_config(validators=members, balances={each.public: 10**18 + salt for each in members})
-        self.genesis = Checkpoint.genesis(RUNTIME, config)
-        tree = MemoryTree(dict(Executive(RUNTIME).genesis(config)))
-        self.blocks = [Made(genesis_header(tree.root_hash), None, tree)]
+    def __init__(self, genesis: MemoryTree) -> None:
+        self.blocks = [Made(genesis_header(genesis.root_hash), None, genesis)]
         self.genesis_hash = self.blocks[0].header.hash
-        for _ in range(sessions * session):
-            self.extend()
 
     @property
     def head(self) -> Made:
         return self.blocks[-1]
 
-    def upto(self, height: int, *more: Made) -> SetChain:
+    def upto(self, height: int, *more: Made) -> Self:
         """The same chain up to a height, and what somebody says comes after."""
         other = copy.copy(self)
         other.blocks = [*self.blocks[: height + 1], *more]
         return other
-
-    def extend(self, changes: Callable[[Any, Overlay], None] = lambda _view, _state: None) -> Made:
-        """Make the next block; `changes` may spoil its state."""
-        parent = self.head
-        height = parent.header.height + 1
-        overlay = Overlay(parent.tree)
-        view = RUNTIME.over(overlay, EventLog())
-        view.system.block_hash[height - 1] = parent.header.hash
-        view.timestamp.now.put(GENESIS_TIME_MS + height * BLOCK_MS)
-        if height % self.session == 0:
-            view.validators.set_id.put(height // self.session)
-            view.validators.authorities.put(list(validator_set(height // self.session, self.n).authorities))
-        changes(view, overlay)
-        tree = MemoryTree()
-        tree.root, tree.nodes, tree.next_id = parent.tree.root, dict(parent.tree.nodes), parent.tree.next_id
-        tree.apply(overlay.changes())
-        digest = ConsensusDigest(0, bytes(96)).item()
-        header = Header(parent.header.hash, height, tree.root_hash, EMPTY_ROOT, [digest])
-        self.blocks.append(Made(header, self.seal(header), tree))
-        return self.head
-
-    def seal(self, header: Header, set_id: int | None = None) -> Seal:
-        """A genuine seal of a header by a whole set, by default the one that decides it."""
-        number = (header.height - 1) // self.session if set_id is None else set_id
-        message = vote_message(self.genesis_hash, number, header.height, 0, Phase.COMMIT, header.hash)
-        signature = signed_by(keypairs(number, self.n), message)
-        return Seal(header.height, 0, number, header.hash, bitmap(range(self.n), self.n), signature)
 
     def checkpoint(self, height: int | None = None) -> Checkpoint:
         """What an honest follower knows at a height, by default the head's."""
@@ -161,6 +133,50 @@ class SetChain:
                 proof = made.tree.prove([unhexed(key) for key in keys])
                 return {"at": block_hash, "proof": [hexed(node) for node in proof]}
         raise AssertionError(f"a light client asks nothing of this kind: {method}")
+
+
+class SetChain(Blocks):
+    """Sessions of `session` blocks, each with a set of its own of `n` validators; real states, seals and proofs.
+
+    The last block of a session names the next set in its state, as on every chain; `salt` makes it another chain.
+    """
+
+    def __init__(
+        self, *, sessions: int, session: int = 3, n: int = 4, salt: int = 0, start_ms: int = GENESIS_TIME_MS
+    ) -> None:
+        self.session, self.n, self.start_ms = session, n, start_ms
+        members = keypairs(0, n)
+        self.config = genesis_config(validators=members, balances={each.public: 10**18 + salt for each in members})
+        self.genesis = Checkpoint.genesis(RUNTIME, self.config)
+        super().__init__(MemoryTree(dict(Executive(RUNTIME).genesis(self.config))))
+        for _ in range(sessions * session):
+            self.extend()
+
+    def extend(self, changes: Callable[[Any, Overlay], None] = lambda _view, _state: None) -> Made:
+        """Make the next block; `changes` may spoil its state."""
+        parent = self.head
+        height = parent.header.height + 1
+        overlay = Overlay(parent.tree)
+        view = RUNTIME.over(overlay, EventLog())
+        view.system.block_hash[height - 1] = parent.header.hash
+        view.timestamp.now.put(self.start_ms + height * BLOCK_MS)
+        if height % self.session == 0:
+            view.validators.set_id.put(height // self.session)
+            view.validators.authorities.put(list(validator_set(height // self.session, self.n).authorities))
+        changes(view, overlay)
+        tree = copied(parent.tree)
+        tree.apply(overlay.changes())
+        digest = ConsensusDigest(0, bytes(96)).item()
+        header = Header(parent.header.hash, height, tree.root_hash, EMPTY_ROOT, [digest])
+        self.blocks.append(Made(header, self.seal(header), tree))
+        return self.head
+
+    def seal(self, header: Header, set_id: int | None = None) -> Seal:
+        """A genuine seal of a header by a whole set, by default the one that decides it."""
+        number = (header.height - 1) // self.session if set_id is None else set_id
+        message = vote_message(self.genesis_hash, number, header.height, 0, Phase.COMMIT, header.hash)
+        signature = signed_by(keypairs(number, self.n), message)
+        return Seal(header.height, 0, number, header.hash, bitmap(range(self.n), self.n), signature)
 
 
 Answers = Callable[[str, list[Any]], Any]
@@ -204,6 +220,15 @@ def work_through(steps: Steps[T], answers: Answers) -> T:
     except StopIteration as done:
         found: T = done.value
         return found
+
+
+def write_genesis(path: Path, config: Mapping[str, Mapping[str, object]]) -> Path:
+    """The genesis file of a chain of the tests."""
+    spec = json.loads(TESTNET.read_text())
+    for key in ("blobs", "development"):
+        spec.pop(key)
+    path.write_text(json.dumps({**spec, "bootnodes": [], "genesis": config}))
+    return path
 
 
 def encoded_seal(seal: Seal) -> dict[str, str]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,7 +22,19 @@ from chain.light.follower import Steps, follow, read
 from chain.primitives import ss58
 from chain.rpc.client import Client
 from runtime.potchain import RUNTIME
-from tests.light.kit import Raw, SetChain, Stall, Tamper, hexed, node_that_answers, reseal, tampered
+from tests.light.kit import (
+    TESTNET,
+    Raw,
+    SetChain,
+    Stall,
+    Tamper,
+    counted,
+    hexed,
+    node_that_answers,
+    reseal,
+    tampered,
+    write_genesis,
+)
 from tests.rpc.kit import ALICE, BOB, CHARLIE, POT, Served, genesis_config, served
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -49,12 +61,7 @@ def light(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
 @pytest.fixture
 def genesis_file(tmp_path: Path) -> Path:
     """The genesis file of the node that tests run."""
-    spec = json.loads((ROOT / "genesis" / "testnet.json").read_text())
-    spec.pop("blobs", None)
-    spec.pop("development", None)
-    path = tmp_path / "genesis.json"
-    path.write_text(json.dumps({**spec, "bootnodes": [], "genesis": genesis_config()}))
-    return path
+    return write_genesis(tmp_path / "genesis.json", genesis_config())
 
 
 @asynccontextmanager
@@ -115,6 +122,28 @@ async def test_a_balance_is_proven_against_a_real_node_from_genesis_and_then_fro
         assert (memory.checkpoint.height, memory.checkpoint.block_hash) == (4, it.node.ledger.head_hash)
         out, err = await light("balance", ss58.encode(b"\5" * 32), "--rpc", it.url, *OLD, "--trust", trusted)
         assert out.splitlines()[1] == "0 POT free, 0 POT reserved, nonce 0"
+
+
+async def test_the_next_start_goes_on_from_the_checkpoint_without_the_genesis_file(
+    tmp_path: Path, light: Command
+) -> None:
+    chain = SetChain(sessions=3, start_ms=time.time_ns() // 10**6 - 20_000)
+    genesis = write_genesis(tmp_path / "genesis.json", chain.config)
+    calls = list[str]()
+    async with node_that_answers(counted(chain.answer, calls)) as url:
+        out, err = await light("head", f"--genesis={genesis}", "--rpc", url)
+        assert out.splitlines()[1] == f"state root {hexed(chain.head.header.state_root)}"
+        assert err.startswith("note: ")
+        calls.clear()
+        again, err = await light("head", "--rpc", url)
+        assert (again.split()[:3], err) == (out.split()[:3], "")
+        assert calls == ["chain_getFinalizedHead"]
+        chain.extend()
+        out, err = await light("head", "--rpc", url)
+        assert (out.split()[:3], err) == (["block", "10", f"{hexed(chain.head.header.hash)},"], "")
+    memory = load(tmp_path / "checkpoint.json")
+    assert memory is not None
+    assert memory.checkpoint == chain.checkpoint()
 
 
 async def test_a_task_is_proven_against_a_real_node(tmp_path: Path, light: Command, genesis_file: Path) -> None:
@@ -198,8 +227,7 @@ async def test_a_node_that_lies_or_stalls_is_named_in_one_line(
 async def test_a_node_of_another_chain_is_refused(tmp_path: Path, light: Command) -> None:
     async with served(tmp_path) as it:
         await with_blocks(it, 1)
-        genesis = ROOT / "genesis" / "testnet.json"
-        _, err = await light("head", f"--genesis={genesis}", "--rpc", it.url, *OLD, exit_code=1)
+        _, err = await light("head", f"--genesis={TESTNET}", "--rpc", it.url, *OLD, exit_code=1)
         assert err.startswith(f"error: {it.url}: the seal of block 1: ")
 
 
@@ -207,8 +235,7 @@ async def test_a_checkpoint_of_another_chain_is_refused(tmp_path: Path, light: C
     async with served(tmp_path) as it:
         await with_blocks(it, 1)
         await light("head", f"--genesis={genesis_file}", "--rpc", it.url, *OLD)
-        genesis = ROOT / "genesis" / "testnet.json"
-        _, err = await light("head", f"--genesis={genesis}", "--rpc", it.url, *OLD, exit_code=2)
+        _, err = await light("head", f"--genesis={TESTNET}", "--rpc", it.url, *OLD, exit_code=2)
         assert "is of the chain of genesis 0x" in err
         assert err.endswith("give another --checkpoint FILE\n")
 

@@ -15,11 +15,10 @@ from chain.light.errors import CheckpointError, Fork, LightError, Stale, Untrue
 from chain.primitives.seal import ValidatorSet
 from genesis.spec import load as load_genesis
 from runtime.testing import GENESIS_TIME_MS
-from tests.light.kit import validator_set
+from tests.light.kit import TESTNET, validator_set
 
 AT_7 = Checkpoint(b"\1" * 32, 7, b"\2" * 32, b"\3" * 32, GENESIS_TIME_MS, validator_set(3, 4))
 MEMORY = Memory(AT_7, "potchain", "POT", 12)
-TESTNET = Path(__file__).resolve().parent.parent.parent / "genesis" / "testnet.json"
 
 
 def test_a_checkpoint_reads_as_it_was_written_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
