@@ -22,7 +22,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 COPIED = ("chain", "consensus", "runtime", "genesis", "tests", "pyproject.toml")
-SCENARIOS = ("tests/simulation/test_scenarios.py", "tests/simulation/test_twins.py")
+SCENARIOS = ("tests/simulation/test_scenarios.py", "tests/simulation/test_twins.py", "tests/consensus/test_replica.py")
 MINUTES_MAX = 15
 # Runs in the copy: chains of four and of seven by turns, until one fails.
 PROGRAM = """

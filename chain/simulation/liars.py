@@ -188,7 +188,9 @@ class Forger(Liar):
                     else (self._locked(node, message),)
                 )
             case Vote():
-                return (message, self._usurped(node, message), *self._usurping(node, message))
+                # It has shown who it is: a signature that is not its own is found out only in a quorum.
+                own = self.rng.choice([message, replace(message, signature=self.rng.randbytes(bls.SIGNATURE_BYTES))])
+                return (own, self._usurped(node, message), *self._usurping(node, message))
             case PrePrepare():
                 return (*self._unlocked(node, message), message)
             case _:
