@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 from chain.primitives.scale import codec_of
@@ -92,9 +92,10 @@ class _Newest:
 _newest = _Newest()
 
 
-async def _header_items(headers: AsyncGenerator[Header]) -> AsyncGenerator[object]:
-    async for header in headers:
-        yield _newest.text(header)
+async def _header_items(context: Context, receiver: Receiver[Header]) -> AsyncGenerator[object]:
+    async with aclosing(new_headers(context, receiver)) as headers:
+        async for header in headers:
+            yield _newest.text(header)
 
 
 def _serve_heads(names: tuple[str, ...], ends: tuple[str, ...], notification: str) -> None:
@@ -102,7 +103,7 @@ def _serve_heads(names: tuple[str, ...], ends: tuple[str, ...], notification: st
     @asynccontextmanager
     async def heads(context: Context) -> AsyncIterator[AsyncGenerator[object]]:
         with context.backend.heads.subscribe() as receiver:
-            yield _header_items(new_headers(context, receiver))
+            yield _header_items(context, receiver)
 
 
 _serve_heads(
