@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from itertools import islice
 from typing import Any
@@ -18,7 +18,8 @@ from chain.rpc.context import Context, hexed, hexed_or_none, unknown_block
 from chain.rpc.errors import Code, RpcError
 from chain.rpc.methods_chain import new_headers
 from chain.rpc.params import BlockHash, HexBytes, PageSize, StorageKey, StorageKeys
-from chain.rpc.registry import Registry
+from chain.rpc.protocol import Encoded, encode
+from chain.rpc.registry import Reader, Registry
 from runtime.api import UnknownApi
 from runtime.composition import Runtime, View
 from runtime.types import InvalidTransaction
@@ -30,7 +31,7 @@ METADATA_VERSION = 14
 # Four pages' keys take some 20 ms of a thread in the head's state, and ten times that in an older one.
 KEYS_MAX = 4096
 # As hex, twice as many: half of the longest answer.
-PAIRS_BYTES_MAX = 1024 * 1024
+VALUES_BYTES_MAX = 1024 * 1024
 # Keys times blocks: each costs a climb in the tree, and each block a snapshot, some 50 µs together.
 BLOCK_READS_MAX = 4096
 
@@ -86,12 +87,20 @@ def state_get_storage_size(context: Context, key: StorageKey, at: BlockHash | No
 @registry.thread("state_queryStorageAt")
 def state_query_storage_at(context: Context, keys: StorageKeys, at: BlockHash | None = None) -> list[dict[str, Any]]:
     with context.state(at) as state:
-        return [_change_set(state.header.hash, {key: state.get(key) for key in keys}, keys)]
+        return [_change_set(state.header.hash, _values(state, keys))]
 
 
-def _change_set(block_hash: Hash, values: dict[bytes, bytes | None], keys: Iterable[bytes]) -> dict[str, Any]:
+def _values(state: LedgerState, keys: Sequence[bytes]) -> dict[bytes, bytes | None]:
+    """Each key's value once, as in Substrate: one that is named a thousand times is not told a thousand times."""
+    return {key: state.get(key) for key in dict.fromkeys(keys)}
+
+
+def _change_set(block_hash: Hash, values: Mapping[bytes, bytes | None]) -> dict[str, Any]:
     """Some keys' values after a block, as clients read them."""
-    return {"block": hexed(block_hash), "changes": [[hexed(key), hexed_or_none(values[key])] for key in keys]}
+    return {
+        "block": hexed(block_hash),
+        "changes": [[hexed(key), hexed_or_none(value)] for key, value in values.items()],
+    }
 
 
 @registry.thread("state_queryStorage", unsafe=True)
@@ -101,11 +110,17 @@ def state_query_storage(
     """The values of some keys after a block, then whichever of them each later block up to another has changed."""
     changes: list[dict[str, Any]] = []
     known: dict[bytes, bytes | None] = {}
+    size = 0
     for block_hash in _block_range(context, from_block, to_block, BLOCK_READS_MAX // max(1, len(keys))):
-        values = _values(context, block_hash, keys)
-        changed = [key for key in values if key not in known or known[key] != values[key]]
+        with context.state(block_hash) as state:
+            values = _values(state, keys)
+        changed = {key: value for key, value in values.items() if key not in known or known[key] != value}
+        size += sum(len(value or b"") for value in changed.values())
+        if size > VALUES_BYTES_MAX and changes:
+            reason = f"more than {VALUES_BYTES_MAX} bytes of values: ask for fewer blocks at once"
+            raise RpcError(Code.OVERSIZED_RESPONSE, "Response is too big", reason)
         if changed:
-            changes.append(_change_set(block_hash, values, changed))
+            changes.append(_change_set(block_hash, changed))
         known = values
     return changes
 
@@ -140,8 +155,8 @@ def state_get_pairs(context: Context, prefix: HexBytes, at: BlockHash | None = N
         for key in _keys(state, prefix):
             value = state.get(key) or b""
             size += len(key) + len(value)
-            if size > PAIRS_BYTES_MAX:
-                raise _too_much(f"more than {PAIRS_BYTES_MAX} bytes")
+            if size > VALUES_BYTES_MAX:
+                raise _too_much(f"more than {VALUES_BYTES_MAX} bytes")
             pairs.append([hexed(key), hexed(value)])
     return pairs
 
@@ -209,26 +224,46 @@ async def _versions(context: Context) -> AsyncGenerator[object]:
     await trio.sleep_forever()  # One release of this program knows one runtime.
 
 
+class _Changes(Reader):
+    """The values of some keys, then whichever of them a block changes."""
+
+    def __init__(self, context: Context, receiver: Receiver[Header], keys: list[bytes]) -> None:
+        self._context = context
+        self._headers = new_headers(context, receiver)
+        self._keys = keys
+        self._known: dict[bytes, Hash | None] | None = None
+
+    async def __anext__(self) -> object:
+        async for header in self._headers:
+            async with self.allowance.reading:
+                changes, self._known = await self._context.in_thread(
+                    _changes, self._context, header.hash, self._keys, self._known
+                )
+            if changes is not None:
+                return changes
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        await self._headers.aclose()
+
+
+def _changes(
+    context: Context, at: Hash, keys: list[bytes], known: dict[bytes, Hash | None] | None
+) -> tuple[Encoded | None, dict[bytes, Hash | None]]:
+    """What a block changed of the keys as JSON, None if nothing, and the hashes of their values for the next block.
+
+    Hashes, since the values themselves, of every subscription, would be memory that nobody counts.
+    """
+    with context.state(at) as state:
+        values = _values(state, keys)
+    hashes = {key: None if value is None else blake2_256(value) for key, value in values.items()}
+    changed = {key: value for key, value in values.items() if known is None or known[key] != hashes[key]}
+    is_told = bool(changed) or known is None
+    return Encoded(encode(_change_set(at, changed))) if is_told else None, hashes
+
+
 @registry.subscription("state_subscribeStorage", ends=("state_unsubscribeStorage",), notification="state_storage")
 @asynccontextmanager
-async def state_subscribe_storage(context: Context, keys: StorageKeys) -> AsyncIterator[AsyncGenerator[object]]:
-    """The values of some keys, then whichever of them a block changes."""
+async def state_subscribe_storage(context: Context, keys: StorageKeys) -> AsyncIterator[_Changes]:
     with context.watching(len(keys)), context.backend.heads.subscribe() as receiver:
-        yield _changes(context, receiver, keys)
-
-
-async def _changes(context: Context, receiver: Receiver[Header], keys: list[bytes]) -> AsyncGenerator[object]:
-    known: dict[bytes, bytes | None] | None = None
-    headers = new_headers(context, receiver)
-    async for header in headers:
-        block_hash = header.hash
-        values = await context.in_thread(_values, context, block_hash, keys)
-        changed = [key for key in keys if known is None or known[key] != values[key]]
-        if changed or known is None:
-            yield _change_set(block_hash, values, changed)
-        known = values
-
-
-def _values(context: Context, at: Hash, keys: list[bytes]) -> dict[bytes, bytes | None]:
-    with context.state(at) as state:
-        return {key: state.get(key) for key in keys}
+        yield _Changes(context, receiver, keys)

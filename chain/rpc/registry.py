@@ -32,12 +32,12 @@ class Allowance:
     reading: trio.Lock
 
 
-class Dialogue(ABC):
-    """The items of a subscription that methods of the same connection act on."""
+class Reader(ABC):
+    """The items of a subscription that reads the ledger for them."""
 
     allowance: Allowance  # Set by whoever opens it.
 
-    def __aiter__(self) -> Dialogue:
+    def __aiter__(self) -> Reader:
         return self
 
     @abstractmethod
@@ -45,15 +45,19 @@ class Dialogue(ABC):
         """The next item to send; StopAsyncIteration after the last."""
 
     @abstractmethod
-    def answered(self) -> None:
-        """The answer to a method that acted on this is on its way: what follows from it may be sent."""
-
-    @abstractmethod
     async def aclose(self) -> None:
         """Nobody asks for items any more."""
 
 
-Items = AsyncGenerator[object] | Dialogue
+class Dialogue(Reader):
+    """One that methods of the same connection act on."""
+
+    @abstractmethod
+    def answered(self) -> None:
+        """The answer to a method that acted on this is on its way: what follows from it may be sent."""
+
+
+Items = AsyncGenerator[object] | Reader
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from chain.rpc.broadcast import Lagged
 from chain.rpc.errors import Code, RpcError
 from chain.rpc.params import quote
 from chain.rpc.protocol import Limits
-from chain.rpc.registry import Allowance, Dialogue, Items, Pace, Terms
+from chain.rpc.registry import Allowance, Dialogue, Items, Pace, Reader, Terms
 
 Opener = Callable[[], AbstractAsyncContextManager[Items]]
 D = TypeVar("D", bound=Dialogue)
@@ -204,7 +204,7 @@ class Session:
             with here.scope:
                 async with opener() as items, aclosing(items):
                     here.items = items
-                    if isinstance(items, Dialogue):
+                    if isinstance(items, Reader):
                         items.allowance = self._allowance
                     answered = trio.Event()
                     self._after_answer.append(answered.set)
@@ -219,6 +219,9 @@ class Session:
         except RpcError as error:
             if not started:
                 task_status.started(error)
+                return
+            self.slow = f"subscription {number} cannot go on: {error}"
+            self._nursery.cancel_scope.cancel()
         except (SlowClient, Lagged) as error:
             self.slow = f"slow subscriber: {error}"
             self._nursery.cancel_scope.cancel()

@@ -105,7 +105,7 @@ async def test_keys_and_pairs_come_whole_or_not_at_all(tmp_path: Path, monkeypat
             error = await refusal(it, method, prefix)
             assert (error["code"], "state_getKeysPaged" in error["data"]) == (Code.OVERSIZED_RESPONSE, True)
         monkeypatch.setattr(methods_state, "KEYS_MAX", 100)
-        monkeypatch.setattr(methods_state, "PAIRS_BYTES_MAX", 100)
+        monkeypatch.setattr(methods_state, "VALUES_BYTES_MAX", 100)
         assert (await refusal(it, "state_getPairs", prefix))["code"] == Code.OVERSIZED_RESPONSE
 
 
