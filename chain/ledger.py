@@ -6,7 +6,7 @@ a block's end whenever anybody looks. Executing is pure: only `commit` moves the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +16,13 @@ from chain.history import HISTORY
 from chain.primitives import merkle
 from chain.primitives.hashing import Hash
 from chain.primitives.merkle import Root, Update
-from chain.primitives.scale import Struct, codec_of
+from chain.primitives.scale import Struct, codec_of, decode, u32
 from chain.primitives.seal import Seal
 from chain.primitives.types import BLOCK, HEADER, Block, ConsensusDigest, Header, WireExtrinsic, genesis_header
 from chain.store import MAP_BYTES_FIRST, Batch, DataFolderError, Head, Snapshot, Store
 from runtime.composition import Runtime, View
 from runtime.executive import Executed, Executive
+from runtime.handover import handover_keys
 from runtime.types import InherentData, InvalidBlock, InvalidReason, InvalidTransaction
 
 # When history is shortened, old states go in parts, so that no commit takes seconds.
@@ -31,6 +32,26 @@ _BODY: Final = codec_of(list[Annotated[bytes, WireExtrinsic()]])
 _SEAL: Final = codec_of(Seal)
 # A transaction that comes too early or does not fit now may be valid in a later block.
 LATER: Final = frozenset({InvalidReason.FUTURE, InvalidReason.EXHAUSTS_RESOURCES})
+
+
+@dataclass(frozen=True, slots=True)
+class _KeptHandover:
+    """The height of a set's last block, and the proof of `handover_keys` in the state after it."""
+
+    height: u32
+    proof: list[bytes]
+
+
+_HANDOVER: Final = Struct(_KeptHandover)
+
+
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """A validator set's last block: its header, its seal, and the proof of `handover_keys` under its state root."""
+
+    header: Header
+    seal: Seal
+    proof: list[bytes]
 
 
 class UnknownBlock(Exception):
@@ -138,6 +159,7 @@ class Ledger:
         self._store = store
         self._executive = executive
         self._history = history
+        self._handover_keys = handover_keys(executive.runtime)
         with store.read() as snapshot:
             place = snapshot.head()
             genesis_hash = snapshot.hash_at(0)
@@ -246,6 +268,23 @@ class Ledger:
         with self._store.read() as snapshot:
             seal = snapshot.seal(block_hash)
         return None if seal is None else _SEAL.decode(seal)
+
+    def handover(self, set_id: int) -> Handover | None:
+        """Return the last block of a validator set, with what proves who came after it; None while it decides.
+
+        It is kept when the state itself is pruned. A folder from before there were handovers lacks those of that time.
+        """
+        with self._store.read() as snapshot:
+            stored = snapshot.handover(set_id)
+            if stored is None:
+                return None
+            kept = _HANDOVER.decode(stored)
+            block_hash = snapshot.hash_at(kept.height)
+            assert block_hash is not None
+            header, seal = snapshot.header(block_hash), snapshot.seal(block_hash)
+        assert header is not None
+        assert seal is not None
+        return Handover(HEADER.decode(header), _SEAL.decode(seal), kept.proof)
 
     def sealed_blocks(self, start: int, count: int, bytes_max: int) -> list[bytes]:
         """Return up to `count` encoded sealed blocks from a height on, at least one if there is one, within a size."""
@@ -367,9 +406,13 @@ class Ledger:
                 )
             body = _BODY.encode(executed.block.extrinsics)
             batch.put_block(header.height, executed.hash, HEADER.encode(header), body, _SEAL.encode(seal))
+            ended = self._ended_set(batch, executed.executed.changes)
             batch.put_state(executed.executed.changes)
             update = executed.update
             batch.put_tree(header.height, update.root, update.new_nodes, update.stale)
+            if ended is not None:
+                proof = merkle.prove(batch, update.root, self._handover_keys)
+                batch.put_handover(ended, _HANDOVER.encode(_KeptHandover(header.height, proof)))
             oldest = self._prune(batch, place.oldest_state, header.height)
             batch.put_head(Head(header.height, executed.hash, place.next_node + len(update.new_nodes), oldest))
             return oldest
@@ -380,6 +423,14 @@ class Ledger:
         self._head = (header, executed.hash)
         self._oldest_state = oldest_state
         return True
+
+    def _ended_set(self, batch: Batch, changes: Mapping[bytes, bytes | None]) -> int | None:
+        """The number of the validator set whose last block makes these changes, if one ends here."""
+        key = self._handover_keys[0]
+        if key not in changes:
+            return None
+        before = batch.value(key)
+        return 0 if before is None else decode(u32, before)
 
     def _prune(self, batch: Batch, oldest: int, height: int) -> int:
         """Forget the states that fall out of the history now, and return the oldest height that keeps one."""

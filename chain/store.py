@@ -37,7 +37,10 @@ CLOSE_WAIT_SECONDS: Final = 3.0
 # LMDB refuses longer keys. No key of the state comes near, so longer ones are simply absent.
 _KEY_BYTES_MAX: Final = 511
 
-_TABLES: Final = (b"meta", b"headers", b"bodies", b"seals", b"heights", b"roots", b"state", b"nodes", b"stale")
+_TABLES: Final = (
+    *(b"meta", b"headers", b"bodies", b"seals", b"heights", b"roots", b"state", b"nodes", b"stale"),
+    b"handovers",
+)
 _DATABASE_FILE: Final = "data.mdb"
 _LOCK_FILE: Final = "LOCK"
 _HEAD: Final = struct.Struct("<I32sQI")
@@ -105,6 +108,7 @@ class Tables:
     state: lmdb._Database
     nodes: lmdb._Database
     stale: lmdb._Database
+    handovers: lmdb._Database
 
 
 class Snapshot:
@@ -133,6 +137,10 @@ class Snapshot:
 
     def hash_at(self, height: int) -> Hash | None:
         return self._get(_u32(height), db=self._tables.heights) if 0 <= height < 1 << 32 else None
+
+    def handover(self, set_id: int) -> bytes | None:
+        """Return what was kept of the block at which a validator set ended."""
+        return self._get(_u32(set_id), db=self._tables.handovers) if 0 <= set_id < 1 << 32 else None
 
     def root_at(self, height: int) -> Root | None:
         """Return the tree of the state after a height, None if that state is empty; KeyError if it was pruned."""
@@ -206,6 +214,10 @@ class Batch(Snapshot):
         stale = self._txn.pop(_u32(height + 1), db=tables.stale) or b""
         for start in range(0, len(stale), 8):
             delete(stale[start : start + 8], db=tables.nodes)
+
+    def put_handover(self, set_id: int, handover: bytes) -> None:
+        """Keep, for as long as the chain, what shows who came after a validator set."""
+        self._txn.put(_u32(set_id), handover, db=self._tables.handovers)
 
     def put_head(self, head: Head) -> None:
         self._txn.put(b"head", head.encode(), db=self._tables.meta)

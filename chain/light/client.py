@@ -24,7 +24,7 @@ T = TypeVar("T")
 MESSAGE_BYTES_MAX: Final = 1024 * 1024
 # A node answers in milliseconds; a busy one behind a slow line in seconds.
 ANSWER_SECONDS: Final = 10.0
-# Finding where a validator set ended takes some forty questions: without a new proven block for so long, a node stalls.
+# A set change takes one question, the head a handful: without a new proven block for so long, a node stalls.
 PROGRESS_SECONDS: Final = 60.0
 # How long the others may still take when a first node has proven its newest block.
 GRACE_SECONDS: Final = 5.0

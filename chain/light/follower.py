@@ -4,8 +4,7 @@ A generator yields what to ask of the node (`Ask`) and is sent the answer; it re
 node answers, a checkpoint only ever moves to a block that the set which decides it has sealed.
 
 The state after a block names the set that decides the next. So the last block that a set has sealed hands over to the
-next set: one seal and one proof carry a follower over a whole session. Where that block is, the node's seals tell, by
-their set's number; a lie about it costs time, and is noticed at the latest when the block does not hand over.
+next set: one answer with its header, its seal and a proof carries a follower over a whole session.
 """
 
 from __future__ import annotations
@@ -16,12 +15,13 @@ from typing import Any, Final, TypeVar
 
 from chain.light.checkpoint import Checkpoint
 from chain.light.errors import Fork, LightError, Stale, Unprovable, Untrue, Withheld
-from chain.light.verify import check_seal, read_hash, read_header, read_proof, read_seal
+from chain.light.verify import check_proof, check_seal, read_handover, read_hash, read_header, read_proof, read_seal
 from chain.primitives.hashing import Hash
 from chain.primitives.scale import ScaleError
 from chain.primitives.seal import Seal
 from chain.primitives.types import Header
 from runtime.composition import Runtime, View
+from runtime.handover import handover_keys
 from runtime.modules.system import System
 from runtime.modules.timestamp import Timestamp
 from runtime.modules.validators import Validators
@@ -63,46 +63,47 @@ def follow(runtime: Runtime[View], start: Checkpoint) -> Steps[Checkpoint]:
             f"block {start.height} is known to be 0x{start.block_hash.hex()}, and the node shows 0x{head_hash.hex()}: "
             "it is forged, or of another chain"
         )
-    seal = yield from _seal(head.height, head_hash)
-    at, span = start, 0
+    seal = read_seal((yield Ask("consensus_getSeal", (_hex(head_hash),))), head.height, head_hash)
+    at = start
     while seal.set_id != at.validators.set_id:
         if seal.set_id < at.validators.set_id:
             raise Untrue(
                 f"the seal of block {head.height} is of validator set {seal.set_id}, "
                 f"and set {at.validators.set_id} has decided since block {at.height}: it is forged"
             )
-        height = yield from _last_sealed(at, head.height, span)
-        block_hash = yield from _hash_at(height)
-        handover = read_header((yield Ask("chain_getHeader", (_hex(block_hash),))), block_hash)
-        of_handover = yield from _seal(height, block_hash)
-        try:
-            reached = yield from advance(runtime, at, handover, of_handover)
-        except Withheld as error:
-            raise Withheld(
-                f"{error}; block {height} hands over from validator set {at.validators.set_id} to the next: "
-                "ask a node with --state-pruning archive, or begin at a newer block that you know, with --trust HASH"
-            ) from None
-        if reached.validators.set_id <= at.validators.set_id:
-            raise Untrue(
-                f"expected block {height} to hand over from validator set {at.validators.set_id} to a later one, "
-                f"but set {reached.validators.set_id} decides block {height + 1}, too"
-            )
-        yield Reached(reached)
-        at, span = reached, height - at.height
-    reached = yield from advance(runtime, at, head, seal)
+        at = hand_over(runtime, at, (yield Ask("consensus_getHandover", (at.validators.set_id,))))
+        yield Reached(at)
+    _check_later(at, head, seal)
+    proven = ProvenState(head_hash, head.state_root)
+    keys = handover_keys(runtime)
+    if at.height > 0:
+        keys.append(runtime.at(proven).module(System).block_hash.key(at.height))
+    yield from proven.fetch(keys)
+    reached = _checkpoint(runtime, at.genesis_hash, head, proven, ancestor=at)
     yield Reached(reached)
     return reached
 
 
-def advance(runtime: Runtime[View], at: Checkpoint, header: Header, seal: Seal) -> Steps[Checkpoint]:
-    """The checkpoint of a later block that the same set has decided, proven by its seal and its state."""
-    check_seal(at.validators, at.genesis_hash, seal)
-    if header.height <= at.height or seal.block_hash != header.hash:
-        raise Untrue(f"expected a block after {at.height} and its seal, got block {header.height}")
-    reached = yield from _read_checkpoint(runtime, at.genesis_hash, header, ancestor=at)
-    if reached.validators.set_id < at.validators.set_id:
-        raise Untrue(f"block {header.height} goes back to validator set {reached.validators.set_id}")
+def hand_over(runtime: Runtime[View], at: Checkpoint, answer: object) -> Checkpoint:
+    """The checkpoint at the last block of the set that decides after another checkpoint; raises LightError."""
+    header, seal, proof = read_handover(answer, at.validators.set_id)
+    _check_later(at, header, seal)
+    proven = ProvenState(header.hash, header.state_root)
+    proven.take(proof, handover_keys(runtime))
+    reached = _checkpoint(runtime, at.genesis_hash, header, proven)
+    if reached.validators.set_id <= at.validators.set_id:
+        raise Untrue(
+            f"expected block {header.height} to hand over from validator set {at.validators.set_id} to a later one, "
+            f"but set {reached.validators.set_id} decides block {header.height + 1}, too"
+        )
     return reached
+
+
+def _check_later(at: Checkpoint, header: Header, seal: Seal) -> None:
+    """That a block is one that the set has sealed which decides after a checkpoint."""
+    check_seal(at.validators, at.genesis_hash, seal)
+    if header.height <= at.height:
+        raise Untrue(f"expected a block of validator set {at.validators.set_id} after {at.height}, got {header.height}")
 
 
 def trusted(runtime: Runtime[View], genesis_hash: Hash, block_hash: Hash) -> Steps[Checkpoint]:
@@ -110,26 +111,27 @@ def trusted(runtime: Runtime[View], genesis_hash: Hash, block_hash: Hash) -> Ste
     header = read_header((yield Ask("chain_getHeader", (_hex(block_hash),))), block_hash)
     if header.height == 0:
         raise LightError(f"block 0x{block_hash.hex()} is a genesis block: give the genesis file instead")
+    proven = ProvenState(block_hash, header.state_root)
     try:
-        checkpoint = yield from _read_checkpoint(runtime, genesis_hash, header)
+        yield from proven.fetch(handover_keys(runtime))
     except Withheld as error:
         raise Withheld(f"{error}; of a block of the last minutes any node can prove the state") from None
+    checkpoint = _checkpoint(runtime, genesis_hash, header, proven)
     yield Reached(checkpoint)
     return checkpoint
 
 
-def _read_checkpoint(
-    runtime: Runtime[View], genesis_hash: Hash, header: Header, *, ancestor: Checkpoint | None = None
-) -> Steps[Checkpoint]:
+def _checkpoint(
+    runtime: Runtime[View],
+    genesis_hash: Hash,
+    header: Header,
+    proven: ProvenState,
+    *,
+    ancestor: Checkpoint | None = None,
+) -> Checkpoint:
     """What the state after a block says of the time, of the next set, and of the blocks that came before."""
-    block_hash = header.hash
-    proven = ProvenState(block_hash, header.state_root)
     view = runtime.at(proven)
-    validators, timestamp, system = view.module(Validators), view.module(Timestamp), view.module(System)
-    keys = [validators.set_id.key, validators.authorities.key, timestamp.now.key, system.block_hash.key(0)]
-    if ancestor is not None and ancestor.height > 0:
-        keys.append(system.block_hash.key(ancestor.height))
-    yield from proven.fetch(keys)
+    system = view.module(System)
     try:
         genesis = system.genesis_hash()
         if genesis != genesis_hash:
@@ -138,16 +140,16 @@ def _read_checkpoint(
             )
         if ancestor is not None:
             # Chains remember some hundred hashes: over a longer way the seals alone have to be believed.
-            known = system.block_hash.get(ancestor.height)
+            known = genesis if ancestor.height == 0 else system.block_hash.get(ancestor.height)
             if known not in (None, ancestor.block_hash):
                 raise Fork(
                     f"block {header.height} is sealed and names 0x{known.hex()} as block {ancestor.height}, which is "
                     f"known to be 0x{ancestor.block_hash.hex()}: validators have sealed two chains"
                 )
-        decides_next = validators.validator_set()
-        return Checkpoint(genesis_hash, header.height, block_hash, header.state_root, timestamp.now.get(), decides_next)
+        time_ms, decides_next = view.module(Timestamp).now.get(), view.module(Validators).validator_set()
     except (ScaleError, ValueError, KeyError) as error:
         raise _of_another_runtime(runtime, error) from None
+    return Checkpoint(genesis_hash, header.height, header.hash, header.state_root, time_ms, decides_next)
 
 
 def read(runtime: Runtime[View], at: Checkpoint, look: Callable[[Any], T]) -> Steps[T]:
@@ -189,6 +191,10 @@ class ProvenState:
         answer = yield Ask("state_getReadProof", ([_hex(key) for key in keys], _hex(self._block_hash)))
         self._values |= read_proof(answer, self._block_hash, self._state_root, keys)
 
+    def take(self, proof: list[bytes], keys: list[bytes]) -> None:
+        """Take some keys' values from their proof."""
+        self._values |= check_proof(proof, self._block_hash, self._state_root, keys)
+
     def get(self, key: bytes) -> bytes | None:
         """The value under `key`, or None."""
         if key not in self._values:
@@ -200,37 +206,6 @@ class ProvenState:
         raise Unprovable(
             f"the keys that begin with 0x{prefix.hex()}: nodes prove values by key, not that a list is whole"
         )
-
-
-def _last_sealed(at: Checkpoint, head: int, span: int) -> Steps[int]:
-    """The greatest height below the head's whose seal says that it is of the set that decides after a checkpoint.
-
-    Sessions are mostly of one length: where the last one ended after `span` blocks, this one is looked at there first.
-    """
-    sealed, beyond = at.height, head
-    guesses = [at.height + span, at.height + span + 1] if span else []
-    while beyond - sealed > 1:
-        guess = guesses.pop(0) if guesses else 0
-        height = guess if sealed < guess < beyond else (sealed + beyond) // 2
-        seal = yield from _seal(height, (yield from _hash_at(height)))
-        if seal.set_id == at.validators.set_id:
-            sealed = height
-        else:
-            beyond = height
-    if sealed == at.height:
-        raise Untrue(
-            f"validator set {at.validators.set_id} decides block {at.height + 1}, "
-            "and the node shows no block that it has sealed"
-        )
-    return sealed
-
-
-def _hash_at(height: int) -> Steps[Hash]:
-    return read_hash((yield Ask("chain_getBlockHash", (height,))), f"the hash of block {height}")
-
-
-def _seal(height: int, block_hash: Hash) -> Steps[Seal]:
-    return read_seal((yield Ask("consensus_getSeal", (_hex(block_hash),))), height, block_hash)
 
 
 def _of_another_runtime(runtime: Runtime[View], error: Exception) -> LightError:

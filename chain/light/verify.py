@@ -40,16 +40,7 @@ def read_header(answer: object, block_hash: Hash) -> Header:
     if answer is None:
         raise Withheld(f"the node does not give the header of block {_short(block_hash)}")
     try:
-        if not isinstance(answer, dict):
-            raise ValueError("no object")
-        logs = answer["digest"]["logs"]
-        header = Header(
-            parent_hash=_octets(answer["parentHash"], "parentHash"),
-            height=_number(answer["number"]),
-            state_root=_octets(answer["stateRoot"], "stateRoot"),
-            extrinsics_root=_octets(answer["extrinsicsRoot"], "extrinsicsRoot"),
-            digest=[_DIGEST_ITEM.decode(_octets(item, "digest item")) for item in logs],
-        )
+        header = _header(answer)
         found = header.hash
     except (ScaleError, ValueError, KeyError, TypeError) as error:
         raise Untrue(f"expected the header of block {_short(block_hash)}, got {_shown(answer)} ({error})") from None
@@ -76,6 +67,26 @@ def read_seal(answer: object, height: int, block_hash: Hash) -> Seal:
     return seal
 
 
+def read_handover(answer: object, set_id: int) -> tuple[Header, Seal, list[bytes]]:
+    """What may be the last block of a set, with its seal and a proof at it: as it reads, and nothing of it checked."""
+    if answer is None:
+        raise Withheld(
+            f"the node does not show which block handed over from validator set {set_id} to the next: ask another, or "
+            "begin at a newer block that you know, with --trust HASH"
+        )
+    try:
+        if not isinstance(answer, dict):
+            raise ValueError("no object")
+        header = _header(answer["header"])
+        seal: Seal = _SEAL.decode(_octets(answer["seal"], "seal"))
+        proof = [_octets(node, "node") for node in answer["proof"]]
+        if (seal.height, seal.block_hash) != (header.height, header.hash):
+            raise ValueError(f"the seal is of block {seal.height}, the header of {header.height}")
+    except (ScaleError, ValueError, KeyError, TypeError) as error:
+        raise Untrue(f"expected the handover of validator set {set_id}, got {_shown(answer)} ({error})") from None
+    return header, seal, proof
+
+
 def check_seal(validators: ValidatorSet, genesis_hash: Hash, seal: Seal) -> None:
     """That a quorum of the set has committed to the seal's block, on this chain."""
     what = f"the seal of block {seal.height}"
@@ -96,21 +107,42 @@ def check_seal(validators: ValidatorSet, genesis_hash: Hash, seal: Seal) -> None
         )
 
 
-def read_proof(answer: object, header_hash: Hash, state_root: Hash, keys: Sequence[bytes]) -> dict[bytes, bytes | None]:
+def read_proof(answer: object, block_hash: Hash, state_root: Hash, keys: Sequence[bytes]) -> dict[bytes, bytes | None]:
     """The values of storage keys in the state after a block, None for one that is proven absent."""
     try:
         if not isinstance(answer, dict):
             raise ValueError("no object")
-        if _octets(answer["at"], "at") != header_hash:
+        if _octets(answer["at"], "at") != block_hash:
             raise ValueError("of another block")
-        nodes = [_octets(node, "node") for node in answer["proof"]]
-        return verify_proof(state_root, keys, nodes)
-    except ProofError as error:
-        raise Untrue(f"the storage proof at block {_short(header_hash)} does not hold: {error}") from None
+        proof = [_octets(node, "node") for node in answer["proof"]]
     except (ValueError, KeyError, TypeError) as error:
         raise Untrue(
-            f"expected a storage proof at block {_short(header_hash)}, got {_shown(answer)} ({error})"
+            f"expected a storage proof at block {_short(block_hash)}, got {_shown(answer)} ({error})"
         ) from None
+    return check_proof(proof, block_hash, state_root, keys)
+
+
+def check_proof(
+    proof: Sequence[bytes], block_hash: Hash, state_root: Hash, keys: Sequence[bytes]
+) -> dict[bytes, bytes | None]:
+    """The same of tree nodes that were read already."""
+    try:
+        return verify_proof(state_root, keys, proof)
+    except ProofError as error:
+        raise Untrue(f"the storage proof at block {_short(block_hash)} does not hold: {error}") from None
+
+
+def _header(value: Any) -> Header:
+    """A header from its JSON, whatever its hash; raises ValueError, KeyError, TypeError or ScaleError."""
+    if not isinstance(value, dict):
+        raise ValueError("no object")
+    return Header(
+        parent_hash=_octets(value["parentHash"], "parentHash"),
+        height=_number(value["number"]),
+        state_root=_octets(value["stateRoot"], "stateRoot"),
+        extrinsics_root=_octets(value["extrinsicsRoot"], "extrinsicsRoot"),
+        digest=[_DIGEST_ITEM.decode(_octets(item, "digest item")) for item in value["digest"]["logs"]],
+    )
 
 
 def _octets(value: object, what: str) -> bytes:

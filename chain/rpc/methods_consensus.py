@@ -13,7 +13,8 @@ from chain.primitives.seal import Seal, ValidatorSet
 from chain.rpc.backend import Sealing
 from chain.rpc.broadcast import Receiver
 from chain.rpc.context import Context, hexed
-from chain.rpc.params import BlockHash
+from chain.rpc.methods_chain import header_json
+from chain.rpc.params import BlockHash, Index32
 from chain.rpc.protocol import Encoded, encode
 from chain.rpc.registry import Registry
 from runtime.modules.validators import Validators
@@ -51,6 +52,23 @@ def consensus_get_seal(context: Context, hash: BlockHash | None = None) -> dict[
     if header is None or seal is None:
         return None
     return _seal_json(context, seal, _sealed_by(context, header.parent_hash, seal))
+
+
+@registry.thread("consensus_getHandover")
+def consensus_get_handover(context: Context, set_id: Index32) -> dict[str, Any] | None:
+    """The last block of a validator set: header, seal, and a proof of who came after it; null while it decides.
+
+    The proof is of the keys Validators.SetId, Validators.Authorities, Timestamp.Now and System.BlockHash of 0, in this
+    order, and is there where the state is pruned.
+    """
+    handover = context.backend.ledger.handover(set_id)
+    if handover is None:
+        return None
+    return {
+        "header": header_json(handover.header),
+        "seal": hexed(_SEAL.encode(handover.seal)),
+        "proof": [hexed(node) for node in handover.proof],
+    }
 
 
 @registry.subscription("consensus_subscribeSeals", ends=("consensus_unsubscribeSeals",), notification="consensus_seal")

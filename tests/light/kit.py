@@ -26,6 +26,7 @@ from chain.primitives.types import ConsensusDigest, Header, genesis_header
 from chain.rpc.methods_chain import header_json
 from runtime.executive import Executive
 from runtime.framework import EventLog
+from runtime.handover import handover_keys
 from runtime.potchain import RUNTIME
 from runtime.state import Overlay
 from runtime.testing import GENESIS_TIME_MS, bls_secret, genesis_config
@@ -112,20 +113,32 @@ class Blocks:
     def made(self, block_hash: str) -> Made | None:
         return next((made for made in self.blocks if made.header.hash == unhexed(block_hash)), None)
 
+    def handover(self, set_id: int) -> dict[str, Any] | None:
+        """The last block that a set has sealed, once its state names another set."""
+        for made in self.blocks:
+            if made.seal is not None and made.seal.set_id == set_id:
+                validators = RUNTIME.at(made.tree).validators
+                if validators.set_id.get() != set_id:
+                    return {
+                        "header": header_json(made.header),
+                        "seal": encoded_seal(made.seal)["encoded"],
+                        "proof": [hexed(node) for node in made.tree.prove(handover_keys(RUNTIME))],
+                    }
+        return None
+
     def answer(self, method: str, params: list[Any]) -> Any:
         """What an honest node that keeps every state answers."""
         match method:
             case "chain_getFinalizedHead":
                 return hexed(self.head.header.hash)
-            case "chain_getBlockHash":
-                (height,) = params
-                return hexed(self.blocks[height].header.hash) if height < len(self.blocks) else None
             case "chain_getHeader":
                 made = self.made(params[0])
                 return None if made is None else header_json(made.header)
             case "consensus_getSeal":
                 made = self.made(params[0])
                 return None if made is None or made.seal is None else encoded_seal(made.seal)
+            case "consensus_getHandover":
+                return self.handover(params[0])
             case "state_getReadProof":
                 keys, block_hash = params
                 made = self.made(block_hash)

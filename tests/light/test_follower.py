@@ -11,6 +11,8 @@ from chain.light.checkpoint import Checkpoint
 from chain.light.errors import Fork, LightError, Stale, Unprovable, Untrue, Withheld
 from chain.light.follower import follow, read, trusted
 from chain.primitives import bls
+from chain.rpc.methods_chain import header_json
+from runtime.handover import handover_keys
 from runtime.potchain import RUNTIME
 from tests.light.kit import (
     Answers,
@@ -18,6 +20,7 @@ from tests.light.kit import (
     SetChain,
     Tamper,
     counted,
+    encoded_seal,
     hexed,
     keypairs,
     reseal,
@@ -63,14 +66,13 @@ def test_a_follower_from_any_block_ends_at_the_same_head(chain: SetChain) -> Non
         assert work_through(follow(RUNTIME, chain.checkpoint(height)), chain.answer) == chain.checkpoint()
 
 
-def test_sessions_of_one_length_cost_a_few_questions_each_however_long_they_are() -> None:
+def test_a_session_costs_one_question_however_long_it_is() -> None:
     chain = SetChain(sessions=8, session=40)
     calls = list[str]()
     work_through(follow(RUNTIME, chain.genesis), counted(chain.answer, calls))
-    assert calls.count("state_getReadProof") == 8
-    # Where the first ends is found by bisection of 320 heights; where each further one ends, by looking there. Then
-    # each handover's seal, and the head's.
-    assert calls.count("consensus_getSeal") <= 9 + 2 * 6 + 7 + 1
+    head = ["chain_getFinalizedHead", "chain_getHeader", "consensus_getSeal"]
+    # The head, block 320, is itself the last of a session: its own set has decided it.
+    assert calls == [*head, *["consensus_getHandover"] * 7, "state_getReadProof"]
 
 
 def test_a_node_with_nothing_new_is_asked_for_one_hash(chain: SetChain) -> None:
@@ -196,7 +198,9 @@ def test_a_wrong_storage_proof_is_refused(chain: SetChain, change: Tamper, words
     assert words in str(caught.value)
 
 
-METHODS = ["chain_getFinalizedHead", "chain_getBlockHash", "chain_getHeader", "consensus_getSeal", "state_getReadProof"]
+METHODS = [
+    *("chain_getFinalizedHead", "chain_getHeader", "consensus_getSeal", "consensus_getHandover", "state_getReadProof"),
+]
 GARBAGE: list[Any] = [
     None,
     1,
@@ -249,49 +253,70 @@ def test_a_new_sets_number_on_an_old_sets_votes_is_refused(chain: SetChain) -> N
     assert "its signature is not that of" in refusal(forged.answer, chain.checkpoint(12))
 
 
-def test_a_lie_about_where_a_set_ended_is_noticed(chain: SetChain) -> None:
-    """The node says of all blocks but one that a later set has sealed them, so that this one has to hand over."""
-    first = hexed(chain.blocks[1].header.hash)
+HANDOVERS: list[tuple[str, Tamper, str]] = [
+    ("no object", lambda answer: [answer], "expected the handover of validator set 0, got"),
+    ("no seal", lambda answer: {**answer, "seal": None}, "expected the handover of validator set 0, got"),
+    ("a truncated seal", lambda answer: {**answer, "seal": answer["seal"][:-2]}, "expected the handover of"),
+    (
+        "a forged state",
+        lambda answer: {**answer, "header": {**answer["header"], "stateRoot": "0x" + "77" * 32}},
+        "the seal is of block 3, the header of 3",
+    ),
+    (
+        "a forged seal",
+        lambda answer: {**answer, "seal": reseal({"encoded": answer["seal"]}, view=7)["encoded"]},
+        "its signature is not that of the 4 validators",
+    ),
+    (
+        "another set's seal",
+        lambda answer: {**answer, "seal": reseal({"encoded": answer["seal"]}, set_id=1)["encoded"]},
+        "expected the votes of validator set 0, got those of set 1",
+    ),
+    ("a proof cut short", lambda answer: {**answer, "proof": answer["proof"][:-1]}, "does not hold: expected node"),
+    ("a proof with more", lambda answer: {**answer, "proof": [*answer["proof"], "0x00"]}, "does not hold: expected a"),
+    ("no proof", lambda answer: {**answer, "proof": 3}, "expected the handover of validator set 0, got"),
+]
 
-    def answer(method: str, params: list[Any]) -> Any:
-        found = chain.answer(method, params)
-        return reseal(found, set_id=4) if method == "consensus_getSeal" and params != [first] else found
 
-    message = refusal(answer, chain.genesis)
-    assert (
-        "expected block 1 to hand over from validator set 0 to a later one, but set 0 decides block 2, too" in message
+@pytest.mark.parametrize(("change", "words"), [case[1:] for case in HANDOVERS], ids=[case[0] for case in HANDOVERS])
+def test_a_forged_handover_is_refused(chain: SetChain, change: Tamper, words: str) -> None:
+    assert words in refusal(tampered(chain.answer, "consensus_getHandover", change), chain.genesis)
+
+
+def test_a_block_that_does_not_hand_over_is_no_handover(chain: SetChain) -> None:
+    """The node shows, with a true seal and a true proof, a block in the middle of the session."""
+    made = chain.blocks[1]
+    assert made.seal is not None
+    middle = {
+        "header": header_json(made.header),
+        "seal": encoded_seal(made.seal)["encoded"],
+        "proof": [hexed(node) for node in made.tree.prove(handover_keys(RUNTIME))],
+    }
+    message = refusal(tampered(chain.answer, "consensus_getHandover", lambda _: middle), chain.genesis)
+    assert message == (
+        "expected block 1 to hand over from validator set 0 to a later one, but set 0 decides block 2, too"
     )
 
 
-def test_a_node_whose_seals_are_all_of_later_sets_is_refused(chain: SetChain) -> None:
-    answers = tampered(chain.answer, "consensus_getSeal", lambda answer: reseal(answer, set_id=4))
-    assert "validator set 0 decides block 1, and the node shows no block that it has sealed" in refusal(
-        answers, chain.genesis
-    )
+def test_an_earlier_handover_does_for_no_later_one(chain: SetChain) -> None:
+    answers = tampered(chain.answer, "consensus_getHandover", lambda _: chain.handover(0))
+    message = refusal(answers, chain.genesis)
+    assert message == "the seal of block 3: expected the votes of validator set 1, got those of set 0"
 
 
-def test_a_set_number_out_of_the_air_costs_some_questions_and_no_more(chain: SetChain) -> None:
-    head = hexed(chain.head.header.hash)
-
-    def answer(method: str, params: list[Any]) -> Any:
-        found = chain.answer(method, params)
-        return reseal(found, set_id=2**32 - 1) if (method, params) == ("consensus_getSeal", [head]) else found
-
+def test_a_set_number_out_of_the_air_costs_a_question_for_each_true_set(chain: SetChain) -> None:
+    answers = tampered(chain.answer, "consensus_getSeal", lambda answer: reseal(answer, set_id=2**32 - 1))
     calls = list[str]()
-    message = refusal(counted(answer, calls), chain.genesis)
-    assert "validator set 4 decides block 13, and the node shows no block that it has sealed" in message
-    assert len(calls) < 100
+    message = refusal(counted(answers, calls), chain.genesis, Withheld)
+    assert message.startswith("the node does not show which block handed over from validator set 4 to the next: ")
+    assert message.endswith("begin at a newer block that you know, with --trust HASH")
+    assert calls.count("consensus_getHandover") == 5
 
 
-def test_pruned_handovers_are_withheld_and_the_message_says_which_node_has_them(chain: SetChain) -> None:
-    def answer(method: str, params: list[Any]) -> Any:
-        if method == "state_getReadProof" and params[1] != hexed(chain.head.header.hash):
-            return withheld("it refuses state_getReadProof: State already discarded")
-        return chain.answer(method, params)
-
-    message = refusal(answer, chain.genesis, Withheld)
-    assert "block 3 hands over from validator set 0 to the next" in message
-    assert "--state-pruning archive" in message
+def test_a_known_block_whose_state_is_pruned_is_withheld(chain: SetChain) -> None:
+    answers = tampered(chain.answer, "state_getReadProof", lambda _: withheld("it refuses: State already discarded"))
+    with pytest.raises(Withheld, match="of a block of the last minutes any node can prove the state"):
+        work_through(trusted(RUNTIME, chain.genesis_hash, chain.blocks[5].header.hash), answers)
 
 
 def test_a_second_chain_of_the_same_keys_is_a_fork(chain: SetChain) -> None:
