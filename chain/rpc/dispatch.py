@@ -7,6 +7,7 @@ clients takes the threads that blocks and votes need.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from functools import partial
 from typing import assert_never
 
@@ -24,9 +25,8 @@ from chain.rpc.session import Session
 
 log = logging.getLogger("potchain.rpc")
 
-# Parsing or writing this much JSON takes about a millisecond: longer texts go to a thread.
+# Parsing this much JSON takes about a millisecond: longer texts go to a thread.
 LOOP_BYTES_MAX = 64 * 1024
-LOOP_ENTRIES_MAX = 256
 # The parser never lets go of the interpreter: one long text at a time, and then four times as long for the node.
 LONG_TEXTS = 1
 LONG_TEXTS_REST = 4.0
@@ -71,11 +71,7 @@ class Dispatcher:
         if isinstance(entry, Malformed):
             return protocol.failure(entry.id, entry.error)
         try:
-            value = await self._call(entry, session)
-            if _is_long(value):
-                answer = await self._context.in_thread(protocol.result, entry.id, value, self._limits)
-            else:
-                answer = protocol.result(entry.id, value, self._limits)
+            answer = await self._call(entry, session)
         except RpcError as error:
             answer = protocol.failure(entry.id, error)
         except Exception as error:
@@ -84,7 +80,8 @@ class Dispatcher:
             answer = protocol.failure(entry.id, RpcError(Code.INTERNAL_ERROR, "Internal error", reason))
         return None if entry.notification else answer
 
-    async def _call(self, request: Request, session: Session | None) -> object:
+    async def _call(self, request: Request, session: Session | None) -> str:
+        """The text of the answer; that of a method which reads is written in the thread too, since it may be long."""
         method = self._methods.get(request.method)
         if isinstance(method, Sync | Threaded | Async) and method.unsafe and not self._serves_unsafe:
             raise RpcError(Code.METHOD_NOT_FOUND, UNSAFE, f"{request.method}: {UNSAFE_REMEDY}")
@@ -94,38 +91,33 @@ class Dispatcher:
                 raise RpcError(Code.METHOD_NOT_FOUND, "Method not found", reason)
             case Sync():
                 await trio.lowlevel.checkpoint()
-                return method.call(self._context, *bind(method.parameters, request.params))
+                return self._result(request, method.call, self._context, *bind(method.parameters, request.params))
             case Threaded():
-                return await self._context.in_thread(
-                    method.call, self._context, *bind(method.parameters, request.params)
-                )
+                arguments = bind(method.parameters, request.params)
+                return await self._context.in_thread(self._result, request, method.call, self._context, *arguments)
             case Async():
-                return await method.call(self._context, *bind(method.parameters, request.params))
+                value = await method.call(self._context, *bind(method.parameters, request.params))
+                return protocol.result(request.id, value, self._limits)
             case Subscription():
                 arguments = bind(method.parameters, request.params)
                 held_bytes = sum(len(argument) for argument in arguments if isinstance(argument, bytes))
                 opener = partial(method.open, self._context, *arguments)
-                return await _session(session, request).subscribe(method.terms, opener, held_bytes)
+                number = await _session(session, request).subscribe(method.terms, opener, held_bytes)
+                return protocol.result(request.id, number, self._limits)
             case Unsubscribe():
                 given = request.params if isinstance(request.params, list) else list(request.params.values())
                 found = _session(session, request).unsubscribe(method.notification, given[0] if given else None)
-                return method.answer(found)
+                return self._result(request, method.answer, found)
             case Within():
                 await trio.lowlevel.checkpoint()
-                number, *arguments = bind(method.parameters, request.params)
-                return method.call(_session(session, request).dialogue(method.of, str(number)), *arguments)
+                named, *arguments = bind(method.parameters, request.params)
+                dialogue = _session(session, request).dialogue(method.of, str(named))
+                return self._result(request, method.call, dialogue, *arguments)
             case _:
                 assert_never(method)
 
-
-def _is_long(value: object) -> bool:
-    match value:
-        case str():
-            return len(value) > LOOP_BYTES_MAX
-        case list() | dict():
-            return len(value) > LOOP_ENTRIES_MAX
-        case _:
-            return False
+    def _result(self, request: Request, call: Callable[..., object], *arguments: object) -> str:
+        return protocol.result(request.id, call(*arguments), self._limits)
 
 
 def _session(session: Session | None, request: Request) -> Session:

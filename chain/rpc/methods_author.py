@@ -19,6 +19,7 @@ from chain.rpc.broadcast import Receiver
 from chain.rpc.context import Context, hexed
 from chain.rpc.errors import Code, RpcError
 from chain.rpc.params import Hex, HexBytes, WrongParameter
+from chain.rpc.protocol import Encoded, encode
 from chain.rpc.registry import Registry
 from chain.rpc.watch import Included, Pooled, Told, listening, watch
 from runtime.types import InvalidReason, InvalidTransaction, MalformedTransaction, UnknownTransaction
@@ -104,19 +105,19 @@ async def author_submit_extrinsic(context: Context, extrinsic: HexBytes) -> str:
 
 
 @registry.awaits("author_pendingExtrinsics")
-async def author_pending_extrinsics(context: Context) -> list[str]:
+async def author_pending_extrinsics(context: Context) -> Encoded:
     """What is ready, the best first: as much of it as an answer takes."""
     return await context.in_thread(_pending, context.backend.pool.ready())
 
 
-def _pending(ready: Iterator[PoolTransaction]) -> list[str]:
+def _pending(ready: Iterator[PoolTransaction]) -> Encoded:
     found, size = [], 0
     for waiting in ready:
         size += len(waiting.raw)
         if size > PENDING_BYTES_MAX:
             break
         found.append(hexed(waiting.raw))
-    return found
+    return Encoded(encode(found))
 
 
 @registry.sync("author_removeExtrinsic", unsafe=True)

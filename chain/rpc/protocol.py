@@ -144,7 +144,7 @@ def encode(value: object) -> str:
 
 def result(number: object, value: object, limits: Limits) -> str:
     """The answer to a call that succeeded; an error answer when it is longer than the limit."""
-    text = f'{{"jsonrpc":"2.0","id":{encode(number)},"result":{encode(value)}}}'
+    text = f'{{"jsonrpc":"2.0","id":{encode(number)},"result":{_text(value)}}}'
     if len(text) > limits.response_bytes_max:
         size = f"{len(text)} bytes, at most {limits.response_bytes_max}: ask for less at once"
         return failure(number, RpcError(Code.OVERSIZED_RESPONSE, "Response is too big", size))
@@ -160,15 +160,18 @@ def failure(number: object, error: RpcError) -> str:
 
 
 class Encoded(str):
-    """A value that is JSON text already: written once, sent to many."""
+    """A value that is JSON text already: written in a thread, or once for many."""
 
     __slots__ = ()
 
 
+def _text(value: object) -> str:
+    return value if isinstance(value, Encoded) else encode(value)
+
+
 def notification(method: str, subscription: str, value: object) -> str:
     """One item of a subscription."""
-    text = value if isinstance(value, Encoded) else encode(value)
-    params = f'{{"subscription":{encode(subscription)},"result":{text}}}'
+    params = f'{{"subscription":{encode(subscription)},"result":{_text(value)}}}'
     return f'{{"jsonrpc":"2.0","method":{encode(method)},"params":{params}}}'
 
 

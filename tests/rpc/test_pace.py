@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,10 +17,12 @@ import trio.testing
 
 from chain.pace import Threads, Turns
 from chain.pile import Pile
+from chain.rpc import protocol
 from chain.rpc.client import CannotConnect, Client
 from chain.rpc.errors import Code
 from chain.rpc.protocol import Encoded, Limits, notification
 from tests.rpc.kit import served
+from tests.rpc.test_client import transfer_raw
 from tests.rpc.test_server import call, websocket
 
 
@@ -204,3 +207,27 @@ async def test_a_body_that_drips_is_not_waited_for(tmp_path: Path, monkeypatch: 
             nursery.cancel_scope.cancel()
         assert b"408" in answers[0].split(b"\r\n")[0]
         await trio.aclose_forcefully(stream)
+
+
+async def test_long_answers_are_written_where_they_were_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, longest = threading.get_ident(), 0
+    encode = protocol.encode
+
+    def watching(value: object) -> str:
+        nonlocal longest
+        text = encode(value)
+        if threading.get_ident() == here:
+            longest = max(longest, len(text))
+        return text
+
+    async with served(tmp_path, others=1000) as it, websocket(it) as connection:
+        monkeypatch.setattr(protocol, "encode", watching)
+        it.node.seals_at_once = False
+        for nonce in range(400):
+            await it.node.submit(bytes.fromhex(transfer_raw(it, nonce)[2:]))
+        keys = (await call(connection, "state_getKeysPaged", "0x", 1000))["result"]
+        for asked in (("state_getMetadata",), ("state_queryStorageAt", keys), ("author_pendingExtrinsics",)):
+            assert len(json.dumps(await call(connection, *asked))) > 64 * 1024
+        await it.node.seal()
+        assert len(json.dumps(await call(connection, "chain_getBlock"))) > 64 * 1024
+    assert 0 < longest < 4096
