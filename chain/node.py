@@ -50,9 +50,9 @@ from chain.rpc.server import RpcServer
 from chain.supervisor import cancel_when_told
 from chain.sync import Synchroniser
 from chain.validator_keys import KeyFileError, ValidatorKeys, read_secret, write_secret
+from chain.witness import Witness
 from consensus.gadget import Gadget, run_in_thread
 from consensus.host import GadgetState, Timing
-from consensus.tally import Equivocation
 from consensus.voice import BlsSigner
 from genesis.spec import Address, GenesisSpec
 from runtime.executive import Executive
@@ -202,8 +202,9 @@ class Node:
             import_block=self._import_from_peer,
             patience_s=2.0 if config.role.keys else 0.0,
         )
-        self._gadget = self._make_gadget(config.role.keys)
         self._intake = Intake(ledger, executive, self.pool, self._network)
+        self._witness = Witness(ledger.runtime, self._intake.submit)
+        self._gadget = self._make_gadget(config.role.keys)
         self._pool_keeper = PoolKeeper(
             config.data_path / "pool.dat", ledger.genesis_hash, self.pool, self._intake.restore
         )
@@ -223,7 +224,7 @@ class Node:
             start_height=self.ledger.head.height + 1,
             on_behind=self._sync.on_behind,
             on_fault=self._on_consensus_fault,
-            on_equivocation=self._on_equivocation,
+            on_equivocation=self._witness.note,
         )
 
     async def start(self, nursery: trio.Nursery) -> None:
@@ -236,6 +237,7 @@ class Node:
         await nursery.start(self._rpc.run)
         nursery.start_soon(self._sync.run)
         nursery.start_soon(self._intake.run, self.heads)
+        nursery.start_soon(self._witness.run)
         if self.ledger.runtime.has(Training):
             nursery.start_soon(BlobKeeper(self.ledger, self.blobs).run, self.heads)
         nursery.start_soon(self._reporter.watch_for_stalls)
@@ -256,9 +258,6 @@ class Node:
             log.error("consensus: %s", reason)
         else:
             self._network.penalise(peer, FALSE_VOTE_POINTS, f"consensus: {reason}")
-
-    def _on_equivocation(self, evidence: Equivocation) -> None:
-        log.warning("consensus: a validator voted twice: %s", evidence)
 
     def _on_imported(self, imported: Imported) -> None:
         executed = imported.executed

@@ -85,6 +85,12 @@ def _ignore(*_: object) -> None:
     """What a callback does that nobody set."""
 
 
+def _prepare_of(proposal: PrePrepare, validators: ValidatorSet) -> Vote:
+    """[P6] The primary's prepare, which its proposal carries."""
+    primary = validators.primary_index(proposal.height, proposal.view)
+    return Vote(proposal.height, proposal.view, Phase.PREPARE, proposal.digest, primary, proposal.signature)
+
+
 @dataclass(frozen=True, slots=True)
 class _Height:
     """All that belongs to one height: the next one begins afresh, and the last one stays for those who are late."""
@@ -389,10 +395,17 @@ class Gadget:
                 assert_never(message)
 
     async def _receive_late(self, peer: bytes, message: Message) -> None:
-        """[P20] Of the last height, commits still count, and its payload is given to whoever asks."""
+        """[P20] Of the last height, commits still count, and its payload is given to whoever asks.
+
+        [P16] And a second proposal is evidence still: the first may have been decided before it came.
+        """
         match message:
             case Vote(phase=Phase.COMMIT) if message.voter != self._last.replica.me:
                 await self._last.ballot.receive(peer, message)
+            case PrePrepare():
+                vote = _prepare_of(message, self._last.validators)
+                if vote.voter != self._last.replica.me:
+                    await self._last.ballot.receive(peer, vote)
             case PayloadRequest():
                 self._answer(peer, message, self._last.replica)
             case _:
@@ -419,8 +432,13 @@ class Gadget:
         await self._step(Changed(change))
 
     async def _receive_proposal(self, peer: bytes, proposal: PrePrepare) -> None:
-        primary = self._at.validators.primary_index(proposal.height, proposal.view)
-        if primary == self._at.replica.me or not self._at.replica.wants_proposal(proposal.view):
+        vote = _prepare_of(proposal, self._at.validators)
+        primary = vote.voter
+        if not self._at.replica.wants_proposal(proposal.view):
+            # [P16] Nothing to vote for; but if it is another one than was taken, its primary has voted twice.
+            await self._receive_vote(peer, vote)
+            return
+        if primary == self._at.replica.me:
             return
         authentic = self._peers.speaks_for(peer) == primary
         if not authentic or proposal.new_view is not None:
@@ -430,7 +448,6 @@ class Gadget:
             self._peers.learn(peer, primary)
         height, view, digest = proposal.height, proposal.view, proposal.digest
         await self._step(Proposed(height, view, digest, proposal.payload, proposal.new_view))
-        vote = Vote(height, view, Phase.PREPARE, digest, primary, proposal.signature)
         self._report(vote, await self._at.ballot.count(vote, peer))
 
     # --- small parts --------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ Bounded: a validator has a fixed number of places, and gives up that of its lowe
 from dataclasses import dataclass
 from typing import Final
 
+from chain.primitives.offence import DoubleVote, SignedDigest
 from chain.primitives.seal import Phase, ValidatorSet
 from consensus.messages import Vote
 
@@ -28,10 +29,24 @@ def subject_of(vote: Vote) -> Subject:
 
 @dataclass(frozen=True, slots=True)
 class Equivocation:
-    """Two different votes by one validator in one phase of one view: nobody honest casts them."""
+    """Two different votes by one validator of a set in one phase of one view: nobody honest casts them."""
 
+    set_id: int
     first: Vote
     second: Vote
+
+    def evidence(self) -> DoubleVote:
+        """Return what proves it to anybody."""
+        first, second = sorted((self.first, self.second), key=lambda vote: vote.digest)
+        return DoubleVote(
+            self.set_id,
+            first.height,
+            first.view,
+            first.phase,
+            first.voter,
+            SignedDigest(first.digest, first.signature),
+            SignedDigest(second.digest, second.signature),
+        )
 
 
 class Tally:
@@ -39,6 +54,7 @@ class Tally:
 
     def __init__(self, validators: ValidatorSet) -> None:
         self._quorum = validators.quorum
+        self._set_id = validators.set_id
         self._votes: dict[Subject, dict[int, Vote]] = {}
         self._by_voter: dict[int, dict[Subject, bytes | None]] = {}  # Who brought each vote; None: this node itself.
         self._certified: set[Subject] = set()
@@ -50,7 +66,7 @@ class Tally:
         if subject in places:
             return None
         rival = next((s for s in places if (s.view, s.phase) == (subject.view, subject.phase)), None)
-        found = None if rival is None else Equivocation(self._votes[rival][vote.voter], vote)
+        found = None if rival is None else Equivocation(self._set_id, self._votes[rival][vote.voter], vote)
         if len(places) >= PLACES_PER_VALIDATOR:
             lowest = min(places, key=lambda s: s.view)
             if lowest.view > subject.view:

@@ -1,7 +1,8 @@
 """A block in the making: one path for building it, for checking it, and for tests.
 
-It is System's bookkeeping, `on_initialize` of every module, the inherents that this block must carry, signed
-transactions, `on_idle` and `on_finalize`. Nothing is written to the state that it starts from.
+It is System's bookkeeping, `on_initialize` of every module, the inherents that this block must carry, transactions
+(signed, or such as a module lets come without), `on_idle` and `on_finalize`. Nothing is written to the state that it
+starts from.
 """
 
 from __future__ import annotations
@@ -11,7 +12,15 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from chain.primitives.hashing import Hash
-from chain.primitives.types import Consensus, DigestSeal, Other, PreRuntime, encode_extrinsic
+from chain.primitives.types import (
+    Consensus,
+    DigestSeal,
+    Extrinsic,
+    ExtrinsicSignature,
+    Other,
+    PreRuntime,
+    encode_extrinsic,
+)
 from runtime.calls import Call
 from runtime.composition import Runtime, View
 from runtime.extensions import (
@@ -23,6 +32,7 @@ from runtime.extensions import (
     check_nonce,
     check_sender,
     check_signature,
+    check_unsigned,
     decode_transaction,
 )
 from runtime.framework import EventLog, Module
@@ -136,7 +146,10 @@ class BlockBuilder(Generic[V]):
         self.log.at(ApplyExtrinsic(position))
         if position < len(self._required):
             return self._apply_inherent(raw, self._required[position])
-        return self._apply_signed(raw)
+        extrinsic = decode_transaction(self._runtime, raw)
+        if extrinsic.signature is None:
+            return self._apply_unsigned(raw, extrinsic.call)
+        return self._apply_signed(raw, extrinsic, extrinsic.signature)
 
     def finish(self) -> Executed:
         """Let the modules end the block. InvalidBlock if an inherent is missing."""
@@ -179,10 +192,23 @@ class BlockBuilder(Generic[V]):
         self.extrinsics.append(raw)
         return Applied(0, None)
 
-    def _apply_signed(self, raw: bytes) -> Applied:
+    def _apply_unsigned(self, raw: bytes, call: Call) -> Applied:
+        """Include what a module lets come without a signature: nobody pays, and it has been found to be valid."""
+        check_unsigned(self.modules, call)
+        self.meter.check(call, len(raw))
+        try:
+            used = self.modules.dispatch(call, Origin.none())
+        except DispatchError as error:
+            raise AssertionError(f"{call.path} was found valid without a signature, and fails: {error}") from error
+        info = DispatchInfo(used.weight, call.dispatch_info.class_, Pays.NO)
+        self.meter.add(info, len(raw))
+        self._system.emit(System.ExtrinsicSuccess(info))
+        self.extrinsics.append(raw)
+        return Applied(0, None)
+
+    def _apply_signed(self, raw: bytes, extrinsic: Extrinsic, signed: ExtrinsicSignature) -> Applied:
         system, payment, environment = self._system, self._payment, self._environment
-        extrinsic = decode_transaction(self._runtime, raw)
-        signed, sender = check_sender(extrinsic)
+        sender = check_sender(signed)
         call: Call = extrinsic.call
         charged, length = call.dispatch_info, len(raw)
         check_class(call)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from chain.primitives.hashing import Hash
+from chain.primitives.hashing import Hash, blake2_256
 from chain.primitives.scale import AccountId, encode, u32
 from chain.primitives.types import Header
 from runtime import api
@@ -25,6 +25,7 @@ from runtime.extensions import (
     check_nonce,
     check_sender,
     check_signature,
+    check_unsigned,
     decode_transaction,
 )
 from runtime.framework import EventLog
@@ -107,8 +108,11 @@ class Executive:
         height = system.height + 1
         environment = Environment(height, parent_hash, parent_hash if height == 1 else system.genesis_hash())
         extrinsic = decode_transaction(self.runtime, raw)
-        signed, sender = check_sender(extrinsic)
         call: Call = extrinsic.call
+        signed = extrinsic.signature
+        if signed is None:
+            return _validate_unsigned(view, call, len(raw))
+        sender = check_sender(signed)
         check_class(call)
         era_hash, lifetime = check_mortality(system, environment, signed.era)
         account = system.account[sender]
@@ -183,6 +187,23 @@ class Executive:
         an extrinsic among them whose inside does not.
         """
         return api.answer(self, state, name, arguments)
+
+
+def _validate_unsigned(view: View, call: Call, length: int) -> ValidTransaction:
+    unsigned = check_unsigned(view, call)
+    Meter().check(call, length)
+    return ValidTransaction(
+        sender=blake2_256(unsigned.tag),
+        nonce=0,
+        account_nonce=0,
+        priority=unsigned.priority,
+        requires=(),
+        provides=(unsigned.tag,),
+        longevity=unsigned.longevity,
+        fee=0,
+        tip=0,
+        weight=call.dispatch_info.weight,
+    )
 
 
 def nonce_tag(sender: bytes, nonce: int) -> bytes:

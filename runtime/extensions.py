@@ -22,7 +22,7 @@ from chain.primitives.types import (
     signing_payload,
 )
 from runtime.calls import Call, CallsTooHeavy
-from runtime.composition import Runtime
+from runtime.composition import Runtime, View
 from runtime.limits import BLOCK_WEIGHT_MAX, BYTES_MAX, EXTRINSIC_WEIGHT, WEIGHT_MAX, WeightPerClass
 from runtime.modules.system import System
 from runtime.types import (
@@ -34,6 +34,7 @@ from runtime.types import (
     MalformedTransaction,
     UnknownReason,
     UnknownTransaction,
+    Unsigned,
     Weight,
 )
 
@@ -87,20 +88,27 @@ def decode_transaction(runtime: Runtime[Any], raw: bytes) -> Extrinsic:
         raise MalformedTransaction(f"malformed transaction: {error}") from error
 
 
-def check_sender(extrinsic: Extrinsic) -> tuple[ExtrinsicSignature, bytes]:
-    """The signature and its account; an unsigned transaction, or one from an address without account, is refused."""
-    signed = extrinsic.signature
-    if signed is None:
+def check_unsigned(view: View, call: Call) -> Unsigned:
+    """What the call's module says of it; a call that may not come without a signature is refused."""
+    module = view.module(call.info.module.cls)
+    inherent = call.dispatch_info.class_ is DispatchClass.MANDATORY
+    found = None if inherent else module.validate_unsigned(call)
+    if found is None:
         raise UnknownTransaction(
             UnknownReason.NO_UNSIGNED_VALIDATOR,
-            f"{extrinsic.call.path} came without a signature: only a block's author adds such extrinsics, at its head",
+            f"{call.path} came without a signature: only a block's author adds such extrinsics, at its head",
         )
+    return found
+
+
+def check_sender(signed: ExtrinsicSignature) -> bytes:
+    """The signer's account; an address without one is refused."""
     if not isinstance(signed.address, Id):
         raise UnknownTransaction(
             UnknownReason.CANNOT_LOOKUP,
             f"expected the sender as MultiAddress::Id, got {type(signed.address).__name__}",
         )
-    return signed, signed.address.account
+    return signed.address.account
 
 
 def check_class(call: Call) -> None:

@@ -39,6 +39,7 @@ from runtime.types import (
     Initialization,
     Origin,
     Pays,
+    Unsigned,
     Weight,
 )
 
@@ -300,6 +301,15 @@ class Module:
     def create_inherent(self, data: InherentData) -> tuple[Any, ...]:
         """The arguments of the inherent, from what the block's author knows."""
         raise AssertionError(f"{self.info.name} declares the inherent {self.inherent} and does not create it: {data}")
+
+    def validate_unsigned(self, call: Call) -> Unsigned | None:
+        """Whether this call of the module may come without a signature, in the open block or the next one.
+
+        None: never. InvalidTransaction: it may, and this one is not valid. Nobody pays for what is said here, so it
+        has to be cheap for what is wrong; the call is made with `Origin.none()`, in a transaction of its own.
+        """
+        del call
+        return None
 
     def check(self) -> None:
         """Assert the module's invariants over the whole state; for tests and simulations, not for blocks."""

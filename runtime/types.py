@@ -211,8 +211,23 @@ class GenesisError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class Unsigned:
+    """What a module says of a call that it lets come without a signature: it is valid for the block.
+
+    At most one with this `tag` is in a pool, and the state that comes of it refuses every other.
+    """
+
+    tag: bytes
+    priority: int
+    longevity: int  # for how many blocks it stays valid, if nobody includes it
+
+
+@dataclass(frozen=True, slots=True)
 class ValidTransaction:
-    """What the pool needs to know of a valid transaction; `requires` and `provides` are tags that order it."""
+    """What the pool needs to know of a valid transaction; `requires` and `provides` are tags that order it.
+
+    One without a signature has the hash of its tag for a sender, which sends nothing else, and the nonce 0.
+    """
 
     sender: bytes
     nonce: int

@@ -17,6 +17,7 @@ from typing import Final
 
 from chain.primitives import bls
 from chain.primitives.hashing import Hash, blake2_256
+from chain.primitives.offence import DoubleVote
 from chain.primitives.scale import Balance, ScaleError, encode
 from chain.primitives.seal import (
     Authority,
@@ -28,10 +29,11 @@ from chain.primitives.seal import (
     verify_seal,
 )
 from chain.primitives.types import consensus_digest
+from runtime.calls import Call
 from runtime.framework import call
 from runtime.genesis import Section, show
 from runtime.limits import MICROSECOND, MILLISECOND
-from runtime.modules import validators_invariants, validators_sessions
+from runtime.modules import validators_invariants, validators_offences, validators_sessions
 from runtime.modules.validators_schema import ValidatorsSchema
 from runtime.modules.validators_types import (
     AUTHORITIES_MAX,
@@ -48,10 +50,21 @@ from runtime.modules.validators_types import (
     Stake,
     Unbonding,
 )
-from runtime.types import DispatchClass, DispatchError, GenesisError, InherentData, InvalidBlock, Origin, Weight
+from runtime.types import (
+    DispatchClass,
+    DispatchError,
+    GenesisError,
+    InherentData,
+    InvalidBlock,
+    Origin,
+    Unsigned,
+    Weight,
+)
 
 # Verifying one aggregate signature takes two pairings.
 PAIRINGS: Final = Weight(5 * MILLISECOND)
+# Two votes, and a stake of many parts.
+EVIDENCE: Final = Weight(2 * PAIRINGS.ref_time + MILLISECOND)
 # Stakes and balances of one account, the candidates' list, both sets.
 STAKING: Final = Weight(MILLISECOND)
 # The stakes of a full list of candidates.
@@ -212,6 +225,19 @@ class Validators(ValidatorsSchema):
         if stash not in self.candidates.get():
             raise self.NotCandidate
         validators_sessions.chill(self, stash, ChillReason.OWN_WISH)
+
+    @call(index=9, weight=EVIDENCE, dispatch_class=DispatchClass.OPERATIONAL)
+    def report_double_vote(self, origin: Origin, evidence: DoubleVote) -> None:
+        """Slash a validator that voted twice: whoever saw it reports it, without a signature and without a fee."""
+        origin.ensure_none()
+        validators_offences.punish(self, evidence)
+
+    def validate_unsigned(self, call: Call) -> Unsigned | None:
+        """Evidence speaks for itself."""
+        if call.info.name != "report_double_vote":
+            return None
+        (evidence,) = call.args
+        return validators_offences.validate(self, evidence)
 
     def inherent_required(self) -> bool:
         """Genesis has no seal: block 1 carries none."""

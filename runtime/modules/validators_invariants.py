@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from runtime.modules.validators_schema import ValidatorsSchema
+from runtime.modules.validators_sessions import session_of
 from runtime.modules.validators_types import AUTHORITIES_MAX, CANDIDATES_MAX, UNBONDING_MAX
 
 
@@ -59,6 +60,8 @@ def _check_participation(validators: ValidatorsSchema) -> None:
     assert all(sealed <= rules.session_blocks for sealed in validators.participation.get())
     if height:
         assert validators.closing.exists() == (height % rules.session_blocks == 0)
+    session = session_of(height, rules.session_blocks)
+    assert all(reported + rules.unbonding_sessions > session for (reported, _), _ in validators.offences.items())
     assert validators.minted.get() <= validators.block_reward * height
 
 

@@ -16,6 +16,7 @@ from runtime.modules.validators_types import (
     UNBONDING_SESSIONS,
     ChillReason,
     Closing,
+    Offence,
     Rules,
     SetRecord,
     Stake,
@@ -47,6 +48,10 @@ class ValidatorsSchema(Module):
     candidates = StorageValue[tuple[AccountId, ...]](default=(), doc="Who stands for election, ascending.")
     session_keys = StorageMap[AccountId, BlsPublicKey](doc="The BLS key that an account would vote with.")
     key_owner = StorageMap[BlsPublicKey, AccountId](doc="Whose session key it is.")
+    offences = StorageMap[tuple[u32, AccountId], Offence](
+        hasher=(Hasher.TWOX_64_CONCAT, Hasher.BLAKE2_128_CONCAT),
+        doc="Who was found to have voted twice, by session: once in each is all that is held against it.",
+    )
     minted = StorageValue[Balance](default=0, doc="Everything that validators were ever paid by the chain.")
     rules = StorageValue[Rules](
         default=Rules(SESSION_BLOCKS, UNBONDING_SESSIONS), doc="The length of sessions and of unbonding, from genesis."
@@ -58,6 +63,9 @@ class ValidatorsSchema(Module):
     # Ten times a worker's bond: a validator's vote decides about all of them.
     bond_min = Constant[Balance](1000 * POT, doc="The least stake that an account may bond.")
     # A quarter of what slots may earn at most: validators check, workers work.
+    # A fork takes a third of a set, and costs each of them this; it ends the validator, and is no ruin for who ran
+    # one key on two machines.
+    slash_percent = Constant[u32](10, doc="What voting twice costs, in percent of all that is bonded.")
     block_reward = Constant[Balance](
         POT, doc="What a block is worth to its validators: each that helped to seal it earns its equal part."
     )
@@ -126,6 +134,31 @@ class ValidatorsSchema(Module):
         """There are as many candidates as there may be, and none has less stake."""
 
         index = 12
+
+    class UnknownSet(DispatchError):
+        """The votes are of a set that there is not, or whose votes count no more."""
+
+        index = 13
+
+    class WrongHeight(DispatchError):
+        """The set did not decide this height."""
+
+        index = 14
+
+    class StaleEvidence(DispatchError):
+        """The votes are older than the unbonding time."""
+
+        index = 15
+
+    class InvalidEvidence(DispatchError):
+        """The two votes are not one validator's of this set, or do not contradict each other."""
+
+        index = 16
+
+    class AlreadyReported(DispatchError):
+        """The validator was found to have voted twice in this session."""
+
+        index = 17
 
     @event(index=0)
     class Bonded:
@@ -198,3 +231,12 @@ class ValidatorsSchema(Module):
         validator: AccountId
         blocks: u32
         amount: Balance
+
+    @event(index=10)
+    class OffenceReported:
+        """A validator voted twice at a height, and lost a part of its stake."""
+
+        session: u32
+        validator: AccountId
+        height: u32
+        slashed: Balance

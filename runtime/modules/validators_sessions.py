@@ -107,6 +107,8 @@ def forget(validators: ValidatorsSchema, session: int) -> None:
         validators.sets.remove(oldest)
         oldest += 1
     validators.oldest_set.put(oldest)
+    if session >= rules.unbonding_sessions:
+        validators.offences.clear(session - rules.unbonding_sessions)
 
 
 def is_seated(validators: ValidatorsSchema, account: bytes) -> bool:

@@ -73,6 +73,15 @@ class Closing:
     participation: tuple[u32, ...]
 
 
+@scale_path("potchain_validators::Offence")
+@dataclass(frozen=True, slots=True)
+class Offence:
+    """At which height a validator voted twice, and what it cost."""
+
+    height: u32
+    slashed: Balance
+
+
 @scale_path("potchain_validators::Rules")
 @dataclass(frozen=True, slots=True)
 class Rules:

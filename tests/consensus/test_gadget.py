@@ -408,6 +408,40 @@ async def test_p16_an_equivocating_primary_is_proven_to_be_one_and_the_chain_goe
         assert [(found.first.voter, found.first.height) for found in node.equivocations] == [(1, 1)]
 
 
+async def test_p16_a_second_proposal_is_evidence_though_the_first_was_taken_or_even_decided(
+    nursery: trio.Nursery, tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    network = Network(nursery, tmp_path, 4)
+    await network.start(0, 2, 3)
+
+    def propose(height: int, word: int) -> None:
+        payload = f"{height} 0 1 {word}".encode()
+        vote = signed_vote(1, 1, height, 0, Phase.PREPARE, digest_of(payload))
+        proposal = encode(PrePrepare(height, 0, vote.digest, vote.signature, payload, None))
+        for node in network.nodes.values():
+            for _ in range(2):  # Said again, it is the same proposal.
+                node.gadget.deliver(peer_id(1), proposal)
+
+    def found() -> list[list[tuple[int, int]]]:
+        return [[(e.first.voter, e.first.height) for e in node.equivocations] for node in network.nodes.values()]
+
+    propose(1, 0)
+    await trio.sleep(0.001)  # Taken, and none of the others' votes has arrived.
+    assert found() == [[], [], []]
+    propose(1, 1)
+    await trio.sleep(0.001)
+    assert found() == [[(1, 1)]] * 3
+    with trio.fail_after(30):
+        await network.reach(4)
+    assert network.hosts[0].head == 4
+    propose(5, 0)
+    with trio.fail_after(1):
+        await network.reach(5)
+    propose(5, 1)
+    await trio.sleep(0.001)
+    assert found() == [[(1, 1), (1, 5)]] * 3
+
+
 async def test_p8_a_hidden_lock_survives_the_crash_of_everyone_else(
     nursery: trio.Nursery, tmp_path: Path, autojump_clock: MockClock
 ) -> None:

@@ -52,7 +52,7 @@ def test_p16_two_votes_in_one_phase_of_one_view_are_a_contradiction() -> None:
     assert tally.add(vote(0)) is None
     assert tally.add(vote(0, view=1)) is None
     assert tally.add(vote(0, phase=Phase.COMMIT)) is None
-    assert tally.add(vote(0, OTHER)) == Equivocation(vote(0), vote(0, OTHER))
+    assert tally.add(vote(0, OTHER)) == Equivocation(0, vote(0), vote(0, OTHER))
 
 
 def test_a_vote_that_was_taken_back_may_come_again() -> None:

@@ -11,6 +11,9 @@ from functools import cache
 from chain.primitives import bls
 from chain.primitives.hashing import blake2_256
 from chain.primitives.keys import Keypair
+from chain.primitives.offence import DoubleVote, SignedDigest, verify_double_vote
+from chain.primitives.seal import Phase as VotePhase
+from chain.primitives.seal import vote_message
 from runtime.calls import Call
 from runtime.modules.multisig import Timepoint, multi_account
 from runtime.modules.system import ITEMS_MAX
@@ -124,6 +127,23 @@ def candidate_that_displaces_another() -> Prepared:
 @benchmark
 def candidate_that_chills() -> Prepared:
     return _elected().prepare(ALICE, "validators.chill")
+
+
+@benchmark
+def double_vote_of_one_in_a_hundred_whose_stake_unbonds() -> Prepared:
+    chain = _elected()
+    parts = tuple(Unbonding(1000, session) for session in range(UNBONDING_MAX))
+    chain.modules.balances.reserve(ALICE.public, 1000 * UNBONDING_MAX)
+    chain.modules.validators.stakes[ALICE.public] = Stake(STAKE, parts)
+    votes = [
+        SignedDigest(
+            digest, bls.sign(bls_secret(ALICE), vote_message(chain.genesis_hash, 0, 1, 0, VotePhase.PREPARE, digest))
+        )
+        for digest in (bytes(32), NEW)
+    ]
+    verify_double_vote.cache_clear()
+    evidence = DoubleVote(0, 1, 0, VotePhase.PREPARE, 0, *votes)
+    return chain.prepare(Origin.none(), "validators.report_double_vote", evidence=evidence)
 
 
 @benchmark

@@ -1,0 +1,87 @@
+"""Validators come and go on a running network, and one that votes twice pays for it: whole nodes, real votes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from chain.primitives import bls
+from chain.primitives.seal import verify_seal
+from runtime.modules.balances import POT
+from runtime.modules.validators_types import Offence, Stake
+from runtime.potchain import Potchain
+from tests.chain.cluster import cluster, set_of
+
+pytestmark = pytest.mark.slow
+
+STAKE = 1000 * POT
+
+
+async def test_a_fifth_validator_joins_votes_and_another_leaves_with_its_bond(tmp_path: Path) -> None:
+    async with cluster(tmp_path, block_time_ms=200, sessionBlocks=4, unbondingSessions=2) as network:
+        alice, bob, charlie, dave = [await network.start(name) for name in ("Alice", "Bob", "Charlie", "Dave")]
+        four = [member.keys.account.public for member in (alice, bob, charlie, dave)]
+        await alice.reach(2)
+        eve = await network.start("Eve")
+        newcomer = eve.keys.account.public
+        secret = eve.keys.bls_secret
+        await eve.reach(2)  # It follows, through sync and votes, before it has any part in it.
+        assert eve.read(set_of) == (0, four)
+        await eve.call("validators.bond", value=2 * STAKE)
+        key, proof = bls.public_key(secret), bls.prove_possession(secret)
+        await eve.call("validators.set_keys", bls_key=key, proof=proof)
+        await eve.call("validators.validate")
+        for member in (alice, eve):
+            await member.until(lambda chain: set_of(chain) == (1, [*four, newcomer]))
+
+        def all_five_vote(chain: Potchain) -> bool:
+            # What the next block's seal says of this session; at its end it is over and the counts are anew.
+            return chain.validators.set_id.get() == 1 and min(chain.validators.participation.get()) > 0
+
+        await bob.until(all_five_vote)
+        five = bob.read(lambda chain: chain.validators.recorded_set(1))
+        sealed = bob.read(lambda chain: chain.system.height)
+        assert verify_seal(five, bob.ledger.genesis_hash, bob.seal(sealed))
+        assert bob.seal(sealed).set_id == 1
+
+        before = dave.read(lambda chain: chain.balances.free(four[3]))
+        await dave.call("validators.chill")
+        await dave.until(lambda chain: set_of(chain)[1] == [*four[:3], newcomer])
+        await dave.call("validators.unbond", value=STAKE)
+        session = dave.read(lambda chain: chain.validators.stakes[four[3]].unbonding[0].session)
+        await dave.until(lambda chain: chain.validators.session() >= session)
+        await dave.call("validators.withdraw_unbonded")
+        await dave.until(lambda chain: four[3] not in chain.validators.stakes)
+        assert dave.read(lambda chain: chain.balances.reserved(four[3])) == 0
+        assert dave.read(lambda chain: chain.balances.free(four[3])) > before + STAKE - POT
+
+        # With the one that left switched off, everybody of the set is there: blocks go on, and all have the same.
+        dave.scope.cancel()
+        height = alice.read(lambda chain: chain.system.height) + 4
+        for member in (alice, bob, charlie, eve):
+            await member.reach(height)
+        assert len({member.ledger.hash_at(height) for member in (alice, bob, charlie, eve)}) == 1
+        assert alice.seal(height).set_id == 2
+
+
+async def test_a_twin_that_votes_twice_loses_a_tenth_of_its_bond_once(tmp_path: Path) -> None:
+    async with cluster(tmp_path, block_time_ms=600, sessionBlocks=1000) as network:
+        members = [await network.start(name) for name in ("Alice", "Bob", "Charlie", "Dave")]
+        dave = members[3].keys.account.public
+        await members[0].reach(1)
+        await network.start("Dave", twin=True)
+        honest = members[:3]
+        for member in honest:
+            await member.until(lambda chain: chain.validators.offences.get((0, dave)))
+        offence = honest[0].read(lambda chain: chain.validators.offences[0, dave])
+        assert offence == Offence(offence.height, STAKE // 10)
+        # It goes on proposing two blocks whenever it is its turn; that costs it nothing more in this session.
+        height = honest[0].read(lambda chain: chain.system.height) + 8
+        for member in honest:
+            await member.reach(height)
+            assert member.read(lambda chain: chain.validators.stakes[dave]) == Stake(STAKE * 9 // 10, ())
+            assert dave not in member.read(lambda chain: chain.validators.candidates.get())
+            stakes = member.read(lambda chain: dict(chain.validators.stakes.items()))
+            assert [stakes[other.keys.account.public].total for other in honest] == [STAKE] * 3
+        assert len({member.ledger.hash_at(height) for member in honest}) == 1
