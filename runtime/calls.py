@@ -115,6 +115,8 @@ _ANY_CALL: Final = _AnyCall()
 
 # What a call inside of another costs at the least, whatever its module says: that of decoding it.
 CALL_WEIGHT_MIN: Final = 10 * MICROSECOND
+# What reading calls costs a byte at worst, that is where they are as short as calls can be.
+READ_BYTE: Final = Weight(MICROSECOND)
 
 # The annotation of an argument that is a call itself: `call: RuntimeCall`, `calls: list[RuntimeCall]`.
 RuntimeCall = Annotated[Call, _ANY_CALL]

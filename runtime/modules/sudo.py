@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from chain.primitives.scale import AccountId
 from chain.primitives.types import MultiAddress
-from runtime.calls import RuntimeCall
+from runtime.calls import READ_BYTE, RuntimeCall
 from runtime.faults import DispatchResult
 from runtime.framework import Module, call, event
 from runtime.genesis import Section
@@ -21,9 +21,6 @@ from runtime.types import DispatchError, Origin, Pays, Weight
 
 # What a call costs beside the call that it makes.
 OVERHEAD = Weight(50 * MICROSECOND)
-# What is read costs this much a byte at worst. It counts where a call's own weight does not, since anybody may send a
-# megabyte that claims to weigh nothing.
-READ_BYTE = Weight(MICROSECOND)
 
 
 class Sudo(Module):
@@ -79,7 +76,8 @@ class Sudo(Module):
     def sudo_unchecked_weight(self, origin: Origin, call: RuntimeCall, weight: Weight) -> Pays:
         """Authenticates the sudo key and dispatches a function call with root origin and a weight that the key gives.
 
-        The call may so take more of a block than any other could.
+        The call may so take more of a block than any other could. What it takes to read counts besides, since anybody
+        may send a megabyte that claims to weigh nothing.
         """
         del weight  # it has counted before
         self._ensure_sudo(origin)

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 
 from chain.primitives.hashing import blake2_256
 from chain.primitives.scale import AccountId, encode, u16, u32
-from runtime.calls import Call, RuntimeCall
+from runtime.calls import READ_BYTE, Call, RuntimeCall
 from runtime.faults import DispatchFailed, DispatchFault, DispatchResult
 from runtime.framework import Constant, Module, call, event
 from runtime.limits import MICROSECOND
 from runtime.types import (
+    NO_WEIGHT,
     DispatchClass,
     DispatchError,
     Origin,
@@ -45,6 +46,14 @@ def batch_class(calls: Sequence[Call]) -> DispatchClass:
 def single_weight(call: Call) -> Weight:
     """One call with the overhead."""
     return OVERHEAD + ITEM + call.dispatch_info.weight
+
+
+def skipped_weight(calls: Sequence[Call]) -> Weight:
+    """What calls have cost that were not made: somebody had to read them, whatever lies inside of them."""
+    weight = NO_WEIGHT
+    for item in calls:
+        weight += READ_BYTE.times(item.size).at_most(ITEM + item.dispatch_info.weight)
+    return weight
 
 
 def derivative_account(who: bytes, index: int) -> bytes:
@@ -110,7 +119,7 @@ class Utility(Module):
             used += ITEM + weight
             if isinstance(result, DispatchFailed):
                 self.emit(self.BatchInterrupted(index, result.error))
-                return used
+                return used + skipped_weight(calls[index + 1 :])
             self.emit(self.ItemCompleted())
         self.emit(self.BatchCompleted())
         return used
@@ -133,11 +142,11 @@ class Utility(Module):
         """
         self._ensure_batch(origin, calls)
         used = OVERHEAD
-        for item in calls:
+        for index, item in enumerate(calls):
             try:
                 used += ITEM + self.dispatch(item, origin).weight
             except DispatchError as error:
-                error.used = used + ITEM + error.spent
+                error.used = used + ITEM + error.spent + skipped_weight(calls[index + 1 :])
                 raise
             self.emit(self.ItemCompleted())
         self.emit(self.BatchCompleted())

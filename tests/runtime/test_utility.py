@@ -13,7 +13,7 @@ from chain.primitives import ss58
 from chain.primitives.merkle import MemoryTree
 from chain.primitives.scale import ScaleError, compact_encode
 from chain.primitives.types import decode_extrinsic, encode_extrinsic
-from runtime.calls import CALL_DEPTH_MAX, Call
+from runtime.calls import CALL_DEPTH_MAX, READ_BYTE, Call
 from runtime.faults import OK, DispatchFailed, FaultBadOrigin, FaultModule, ModuleError
 from runtime.limits import EXTRINSIC_WEIGHT, WEIGHT_MAX
 from runtime.modules.balances import TRANSFER, Balances
@@ -298,12 +298,31 @@ def test_a_batch_that_stops_pays_for_what_it_did(chain: TestChain) -> None:
     for kind in ("batch", "batch_all"):
         call = batch(transfer(TOO_MUCH), *[transfer(POT)] * 9, kind=kind)
         told, paid, used = charged(chain, call, tip=5)
-        assert used == DispatchInfo(OVERHEAD + ITEM + TRANSFER, DispatchClass.NORMAL, Pays.YES)
+        read = READ_BYTE.times(9 * transfer(POT).size)
+        assert used == DispatchInfo(OVERHEAD + ITEM + TRANSFER + read, DispatchClass.NORMAL, Pays.YES)
         saved = (call.dispatch_info.weight.ref_time - used.weight.ref_time) // 10**6 * 10**6
         assert paid == told + 5 - saved
     before = chain.builder.meter.weight[DispatchClass.NORMAL]
-    charged(chain, batch(transfer(TOO_MUCH), transfer(POT)))
+    _, _, used = charged(chain, batch(transfer(TOO_MUCH), transfer(POT)))
     assert chain.builder.meter.weight[DispatchClass.NORMAL] == before + EXTRINSIC_WEIGHT + used.weight.ref_time
+    chain.run_blocks(1)
+
+
+@pytest.mark.parametrize("kind", ["batch", "batch_all"])
+def test_calls_that_are_only_read_fill_a_block_by_their_bytes(chain: TestChain, kind: str) -> None:
+    remarks = [remark()] * 5_000
+    inside = batch(*remarks)
+    for rest in (remarks, [inside], [RUNTIME.call("utility.as_derivative", index=0, call=inside)]):
+        call = batch(transfer(TOO_MUCH), *rest, kind=kind)
+        told, paid, used = charged(chain, call)
+        read = READ_BYTE.times(sum(item.size for item in rest))
+        assert used.weight == OVERHEAD + ITEM + TRANSFER + read
+        assert EXTRINSIC_WEIGHT < 15_000 * READ_BYTE.ref_time <= read.ref_time
+        assert told - paid == (call.dispatch_info.weight.ref_time - used.weight.ref_time) // 10**6 * 10**6
+    # What costs less to make than to read is never more than it would have been.
+    long = RUNTIME.call("system.remark", remark=bytes(100_000))
+    _, _, used = charged(chain, batch(transfer(TOO_MUCH), long, kind=kind))
+    assert used.weight == batch(transfer(TOO_MUCH), long).dispatch_info.weight
     chain.run_blocks(1)
 
 
@@ -311,7 +330,7 @@ def test_a_failure_deep_inside_pays_for_what_was_done_on_the_way(chain: TestChai
     inner = batch(transfer(TOO_MUCH), *[transfer(POT)] * 9, kind="batch_all")
     outer = batch(RUNTIME.call("utility.as_derivative", index=0, call=inner), *[transfer(POT)] * 9, kind="batch_all")
     _, _, used = charged(chain, outer)
-    assert used.weight == (OVERHEAD + ITEM).times(3) + TRANSFER
+    assert used.weight == (OVERHEAD + ITEM).times(3) + TRANSFER + READ_BYTE.times(18 * transfer(POT).size)
     assert isinstance(chain.events[-1], System.ExtrinsicFailed)
 
 
