@@ -131,7 +131,7 @@ class CallsTooHeavy(CallError):
 
 
 class _Calls(Vec):
-    """Several calls: decoding stops where they weigh more than a block.
+    """Several calls, or several of what holds calls: decoding stops where they weigh more than a block.
 
     A call takes two bytes and microseconds: a transaction of a megabyte full of them would take seconds, from whoever
     sends it, before anybody looked at its signature.
@@ -139,18 +139,25 @@ class _Calls(Vec):
 
     def decode_at(self, data: bytes, offset: int) -> tuple[Any, int]:
         count, end = self.count_at(data, offset)
-        calls: list[Call] = []
+        items: list[Any] = []
         weight = 0
         for _ in range(count):
             item, end = self.inner.decode_at(data, end)
-            calls.append(item)
-            weight += CALL_WEIGHT_MIN + item.dispatch_info.weight.ref_time
+            items.append(item)
+            weight += max(CALL_WEIGHT_MIN, _read_weight(item))
             if weight > BLOCK_WEIGHT_MAX:
                 raise CallsTooHeavy(
-                    f"the first {len(calls)} of {count} calls at byte {offset} weigh {weight}, and a block's limit is"
+                    f"the first {len(items)} of {count} calls at byte {offset} weigh {weight}, and a block's limit is"
                     f" {BLOCK_WEIGHT_MAX}: send them in several transactions"
                 )
-        return self.container(calls), end
+        return self.container(items), end
+
+
+def _read_weight(value: object) -> int:
+    """What the calls in an item weigh with their decoding."""
+    if isinstance(value, Call):
+        return CALL_WEIGHT_MIN + value.dispatch_info.weight.ref_time
+    return sum(map(_read_weight, value)) if isinstance(value, list | tuple) else 0
 
 
 def with_calls(codec: Codec[Any], calls: Codec[Call], instead_of: Codec[Call] = _ANY_CALL) -> Codec[Any]:
@@ -162,7 +169,7 @@ def with_calls(codec: Codec[Any], calls: Codec[Call], instead_of: Codec[Call] = 
                 return codec
             if isinstance(codec, Option):
                 return Option(inner)
-            return (_Calls if inner is calls else Vec)(inner, codec.container, codec.count_max)
+            return _Calls(inner, codec.container, codec.count_max)
         case Tuple():
             items = tuple(with_calls(item, calls, instead_of) for item in codec.inner)
             return codec if items == codec.inner else Tuple(*items)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from chain.primitives.hashing import blake2_128_concat, twox_64_concat, twox_128
 from chain.primitives.scale import AccountId, Balance, ScaleError, u8, u16, u32
 from chain.primitives.types import Id
-from runtime.calls import RuntimeCall
+from runtime.calls import CALL_WEIGHT_MIN, CallsTooHeavy, RuntimeCall
 from runtime.composition import LAYERS_MAX, Runtime, View
 from runtime.faults import (
     DispatchFailed,
@@ -24,6 +24,7 @@ from runtime.faults import (
     TransactionalFault,
 )
 from runtime.framework import Constant, EventLog, Module, call, event
+from runtime.limits import BLOCK_WEIGHT_MAX
 from runtime.potchain import RUNTIME
 from runtime.state import DictState, Overlay
 from runtime.storage import Hasher, StorageMap, StorageValue
@@ -328,6 +329,16 @@ def test_calls_are_arguments_of_calls_and_nothing_else() -> None:
     made = runtime.call("everywhere.go", one=count, some=[(7, count), (8, None)])
     assert made.encode() == b"\0\0" + count.encode() + b"\x08\7\1" + count.encode() + b"\x08\0"
     assert runtime.call_codec.decode(made.encode()) == made
+
+
+def test_decoding_stops_at_a_blocks_weight_however_calls_are_held() -> None:
+    runtime = composed(Everywhere, Counter)
+    count = runtime.call("counter.count", by=4)
+    heavy = runtime.call("everywhere.go", one=count, some=[(1, None), (2, count)] * 50_000).encode()
+    # Half of the items hold a call: each costs its decoding, and a call what it weighs besides.
+    per_pair = 2 * CALL_WEIGHT_MIN + count.dispatch_info.weight.ref_time
+    with pytest.raises(CallsTooHeavy, match=rf"the first {2 * (BLOCK_WEIGHT_MAX // per_pair + 1)} of 100000 calls"):
+        runtime.call_codec.decode(heavy)
 
 
 def test_a_call_through_a_view_that_is_gone_says_so() -> None:
