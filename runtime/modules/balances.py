@@ -32,6 +32,10 @@ from runtime.types import (
 
 TRANSFER: Final = Weight(150 * MICROSECOND)
 
+# Genesis and root leave half of what can be counted to what the chain pays for work: where a reward found no room any
+# more, no block could be made.
+ENDOWED_MAX: Final = U128_MAX // 2
+
 
 class Balances(BalancesSchema):
     """Accounts' balances, and the ways in which they change."""
@@ -75,7 +79,7 @@ class Balances(BalancesSchema):
         free = new_free if new_free >= self.existential_deposit else 0
         if not free and info.consumers:
             raise ConsumerRemaining
-        self._issue(free - info.data.free)
+        self._issue(free - info.data.free, most=ENDOWED_MAX)
         self._store(account, info, free, info.data.reserved)
         self.emit(self.BalanceSet(account, free))
 
@@ -246,8 +250,8 @@ class Balances(BalancesSchema):
             if who in self.system.account:
                 raise GenesisError(f"{path}[0]: {item[0]} appears twice; endow each account once")
             issuance += amount
-            if issuance > U128_MAX:
-                raise GenesisError(f"{path}[1]: the balances sum to {issuance}, the most is {U128_MAX}")
+            if issuance > ENDOWED_MAX:
+                raise GenesisError(f"{path}[1]: the balances sum to {issuance}, the most is {ENDOWED_MAX}")
             self._store(who, AccountInfo(), amount, 0)
         section.finish()
         self.total_issuance.put(issuance)
@@ -324,11 +328,11 @@ class Balances(BalancesSchema):
             self._issue(-destroyed)
         return destroyed
 
-    def _issue(self, change: int) -> None:
-        """Change the issuance by what is created or, if negative, destroyed."""
+    def _issue(self, change: int, most: int = U128_MAX) -> None:
+        """Change the issuance by what is created, up to `most` in all, or, if negative, destroyed."""
         issuance = self.total_issuance.get() + change
-        if issuance > U128_MAX:
-            raise ArithmeticOverflow(f"issuance would be {issuance}, the most is {U128_MAX}")
+        if change > 0 and issuance > most:
+            raise ArithmeticOverflow(f"issuance would be {issuance}, the most is {most}")
         self.total_issuance.put(issuance)
 
     def _put_named(self, who: bytes, reserve_id: bytes, amount: int) -> None:
