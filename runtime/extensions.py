@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from chain.primitives import keys
 from chain.primitives.hashing import Hash
-from chain.primitives.scale import ScaleError
+from chain.primitives.scale import U32, ScaleError
 from chain.primitives.types import (
     Extrinsic,
     ExtrinsicSignature,
@@ -172,7 +172,7 @@ def check_mortality(system: System, environment: Environment, era: Mortal | None
 
 
 def check_nonce(info: AccountInfo, nonce: int, *, future: bool) -> None:
-    """CheckNonce: exactly the account's next nonce, or with `future` any later one."""
+    """CheckNonce: exactly the account's next nonce, or with `future` any later one; the last is followed by none."""
     if nonce < info.nonce:
         raise InvalidTransaction(
             InvalidReason.STALE, f"nonce {nonce} was already used: the account's next nonce is {info.nonce}"
@@ -181,6 +181,8 @@ def check_nonce(info: AccountInfo, nonce: int, *, future: bool) -> None:
         raise InvalidTransaction(
             InvalidReason.FUTURE, f"nonce {nonce} is too high: the account's next nonce is {info.nonce}"
         )
+    if nonce == U32.maximum:
+        raise InvalidTransaction(InvalidReason.STALE, f"nonce {nonce} is the last that there is, and is never used")
 
 
 class Meter:

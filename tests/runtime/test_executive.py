@@ -148,6 +148,15 @@ def test_stale_and_future_nonces_name_both_values(chain: TestChain) -> None:
     expect_invalid(chain, future, InvalidReason.FUTURE, "nonce 3 is too high: the account's next nonce is 1")
 
 
+def test_the_last_nonce_is_never_used(chain: TestChain) -> None:
+    accounts = chain.modules.system.account
+    accounts[ALICE.public] = replace(accounts[ALICE.public], nonce=2**32 - 2)
+    chain.submit(ALICE, "system.remark", remark=b"")
+    last = chain.sign(ALICE, "system.remark", remark=b"")
+    expect_invalid(chain, last, InvalidReason.STALE, "nonce 4294967295 is the last that there is, and is never used")
+    chain.run_blocks(1)
+
+
 def test_who_cannot_pay_is_told_how_much_is_missing(chain: TestChain) -> None:
     ed = chain.modules.balances.existential_deposit
     raw = chain.sign(ALICE, "system.remark", remark=b"", tip=ENDOWMENT)
