@@ -15,6 +15,7 @@ from runtime.framework import Constant, Module, call, event
 from runtime.limits import MICROSECOND
 from runtime.types import (
     NO_WEIGHT,
+    BadOrigin,
     DispatchClass,
     DispatchError,
     Origin,
@@ -154,8 +155,10 @@ class Utility(Module):
 
     @call(index=3, weight=lambda _, call: single_weight(call), dispatch_class=lambda _, call: class_of(call))
     def dispatch_as(self, origin: Origin, as_origin: OriginCaller, call: RuntimeCall) -> None:
-        """Dispatch a function call with a provided origin: root only."""
+        """Dispatch a function call with a provided origin: root only, and no inherent, which is a block's alone."""
         origin.ensure_root()
+        if class_of(call) is DispatchClass.MANDATORY:
+            raise BadOrigin(f"only a block itself carries {call.path}")
         result, _ = self.attempt(call, origin_of(as_origin))
         self.emit(self.DispatchedAs(result))
 

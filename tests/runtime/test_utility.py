@@ -459,3 +459,14 @@ def test_root_does_not_add_inherents(chain: TestChain) -> None:
     chain.clear_events()
     chain.call(ALICE, "utility.force_batch", calls=[RUNTIME.call("timestamp.set", now=2 * 10**12)])
     assert chain.events == [Utility.ItemFailed(NO_ROOT), Utility.BatchCompletedWithErrors()]
+
+
+def test_root_does_not_have_a_seal_count_twice_either(chain: TestChain) -> None:
+    chain.run_blocks(1)
+    assert chain.modules.validators.participation.get() == (1, 1, 1, 1)
+    again = RUNTIME.call("validators.note_seal", seal=chain.seal())
+    inherent = RUNTIME.call("utility.dispatch_as", as_origin=SystemOrigin(NoOrigin()), call=again)
+    with chain.unchanged(BadOrigin):
+        chain.call(Origin.root(), "utility.dispatch_as", as_origin=SystemOrigin(NoOrigin()), call=again)
+    chain.submit(ALICE, "sudo.sudo", call=batch(inherent))  # which hides its class
+    assert chain.modules.validators.participation.get() == (1, 1, 1, 1)
