@@ -22,7 +22,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 COPIED = ("chain", "consensus", "runtime", "genesis", "tests", "pyproject.toml")
-SCENARIOS = ("tests/simulation/test_scenarios.py", "tests/simulation/test_twins.py", "tests/consensus/test_replica.py")
+SCENARIOS = (
+    *("tests/simulation/test_scenarios.py", "tests/simulation/test_twins.py"),
+    *("tests/consensus/test_replica.py", "tests/consensus/test_gadget.py"),
+)
+# What is fast or slow by the wall clock shows no mistake.
+CHOSEN = ("-x", "-m", "not slow", "-k", "not real_clock", "-p", "no:cacheprovider")
 MINUTES_MAX = 15
 # Runs in the copy: chains of four and of seven by turns, until one fails.
 PROGRAM = """
@@ -346,7 +351,7 @@ def attempt(mutant: Mutant, seeds: int) -> list[str] | None:
             if not done.stdout:
                 raise SystemExit(f"{mutant.name}: the copy does not run:\n{done.stderr}")
             return [line[:200] for line in done.stdout.splitlines()[:2]]
-        done = _run(folder, "-m", "pytest", "-x", "-m", "not slow", "-p", "no:cacheprovider", *SCENARIOS)
+        done = _run(folder, "-m", "pytest", *CHOSEN, *SCENARIOS)
         return (
             None if done.returncode == 0 else [line for line in done.stdout.splitlines() if line.startswith("FAILED")]
         )
