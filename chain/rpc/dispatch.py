@@ -27,6 +27,8 @@ log = logging.getLogger("potchain.rpc")
 
 # Parsing this much JSON takes about a millisecond: longer texts go to a thread.
 LOOP_BYTES_MAX = 64 * 1024
+# What Python takes for a short value in a list, beside its own bytes.
+ENTRY_BYTES = 64
 # The parser never lets go of the interpreter: one long text at a time, and then four times as long for the node.
 LONG_TEXTS = 1
 LONG_TEXTS_REST = 4.0
@@ -100,9 +102,8 @@ class Dispatcher:
                 return protocol.result(request.id, value, self._limits)
             case Subscription():
                 arguments = bind(method.parameters, request.params)
-                held_bytes = sum(len(argument) for argument in arguments if isinstance(argument, bytes))
                 opener = partial(method.open, self._context, *arguments)
-                number = await _session(session, request).subscribe(method.terms, opener, held_bytes)
+                number = await _session(session, request).subscribe(method.terms, opener, _held_bytes(request.params))
                 return protocol.result(request.id, number, self._limits)
             case Unsubscribe():
                 given = request.params if isinstance(request.params, list) else list(request.params.values())
@@ -118,6 +119,19 @@ class Dispatcher:
 
     def _result(self, request: Request, call: Callable[..., object], *arguments: object) -> str:
         return protocol.result(request.id, call(*arguments), self._limits)
+
+
+def _held_bytes(params: object) -> int:
+    """About what parameters take in memory while they are kept. Their handler has read them: they are not deep."""
+    match params:
+        case str():
+            return len(params) // 2  # Most are hex.
+        case list():
+            return sum(ENTRY_BYTES + _held_bytes(entry) for entry in params)
+        case dict():
+            return sum(ENTRY_BYTES + _held_bytes(entry) for entry in params.values())
+        case _:
+            return 0
 
 
 def _session(session: Session | None, request: Request) -> Session:

@@ -48,3 +48,15 @@ async def test_a_client_whose_subscription_cannot_go_on_is_told_why(tmp_path: Pa
         with trio.fail_after(10), pytest.raises(ConnectionClosed) as closed:
             await one.any_note()
         assert f"subscription {number} cannot go on: Client error: UnknownBlock" in str(closed.value.reason)
+
+
+async def test_the_keys_that_a_client_watches_count_as_memory_held_for_it(tmp_path: Path) -> None:
+    keys = [hexed(bytes(200) + number.to_bytes(4)) for number in range(1000)]
+    async with served(tmp_path) as it, line(it) as one:
+        number = await one.ask("state_subscribeStorage", keys)
+        assert [key for key, _ in (await one.note(number))["changes"]] == keys
+        assert it.server.waiting_bytes >= 204_000
+        await one.ask("state_unsubscribeStorage", number)
+        with trio.fail_after(10):
+            while it.server.waiting_bytes >= 1000:
+                await one.ask("system_name")
