@@ -160,6 +160,12 @@ class Follow:
         """How many operations, or storage queries, may be started now."""
         return OPERATIONS_MAX - sum(operation.slots for operation in self._operations.values())
 
+    @property
+    def held_bytes(self) -> int:
+        """How much memory the arguments of calls take that are under way. All else is short."""
+        works = (operation.work for operation in self._operations.values())
+        return sum(len(work.arguments) for work in works if isinstance(work, Call))
+
     def start(self, block: Hash, work: Work) -> Operation | None:
         """Begin work on a pinned block, None when too much is under way; raises `RpcError`."""
         self.pinned(block)

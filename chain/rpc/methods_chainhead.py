@@ -62,12 +62,14 @@ class Following(Dialogue):
         self._receiver = receiver
         self._height = newest[-1].height
         self._events: deque[Event | Encoded] = deque(self.follow.begin(newest))
+        self._held_bytes = 0  # as the connection was told
 
     async def __anext__(self) -> object:
         while not self._events:
             if self.follow.stopped:
                 raise StopAsyncIteration
             await self._advance()
+            self._count()
         event = self._events.popleft()
         self.allowance.hold(-_size(event))
         return event
@@ -91,12 +93,20 @@ class Following(Dialogue):
         else:
             await self._receiver.wait()
 
+    def _count(self) -> None:
+        """Tell the connection what the operations under way take of memory."""
+        held_bytes = self.follow.held_bytes
+        self.allowance.hold(held_bytes - self._held_bytes)
+        self._held_bytes = held_bytes
+
     def answered(self) -> None:
         self.follow.announced()
+        self._count()
         self._receiver.wake()
 
     async def aclose(self) -> None:
         self.follow.stop()
+        self._count()
         self.allowance.hold(-sum(map(_size, self._events)))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ import pytest
 import trio
 
 from chain.primitives.types import HEADER
+from chain.rpc import methods_chainhead
 from chain.rpc.broadcast import BACKLOG
 from chain.rpc.context import Context, hexed
 from chain.rpc.errors import Code
-from chain.rpc.follow import OPERATIONS_MAX, PINNED_MAX
+from chain.rpc.follow import OPERATIONS_MAX, PINNED_MAX, Operation
 from chain.rpc.methods_chainhead import FOLLOWS_MAX
 from chain.rpc.protocol import Limits
 from chain.rpc.queries import PAGE_ITEMS_MAX
@@ -319,6 +321,34 @@ async def test_all_that_a_connection_has_asked_for_takes_one_place_among_those_w
             _, event = await one.any_note()
             events.append(event.get("event", "changes"))
         assert most == 1
+
+
+async def test_the_arguments_of_calls_that_wait_count_as_memory_held_for_the_client(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+    perform = methods_chainhead._perform
+
+    def late(context: Context, operation: Operation) -> Any:
+        assert go_on.wait(10)
+        return perform(context, operation)
+
+    monkeypatch.setattr(methods_chainhead, "_perform", late)
+    async with served(tmp_path) as it, line(it) as one:
+        at = hexed(it.node.ledger.genesis_hash)
+        number = await follow(one, [at])
+        call = ("chainHead_v1_call", number, at, "Core_version", hexed(bytes(256 * 1024)))
+        for count in (1, 2):
+            assert await one.ask(*call) == started(count)
+            assert await one.is_quiet()
+            assert it.server.waiting_bytes >= count * 256 * 1024
+        await one.ask("chainHead_v1_stopOperation", number, "2")
+        assert await one.is_quiet()
+        assert it.server.waiting_bytes < 257 * 1024
+        go_on.set()
+        assert (await one.note(number))["operationId"] == "1"
+        assert await one.is_quiet()
+        assert it.server.waiting_bytes < 1024
 
 
 async def test_a_client_that_does_not_read_is_told_to_start_over_and_costs_little_memory(tmp_path: Path) -> None:
