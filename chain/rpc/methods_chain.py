@@ -12,7 +12,7 @@ from chain.primitives.types import ENGINE_ID, DigestItem, Header
 from chain.rpc.broadcast import Receiver
 from chain.rpc.context import Context, hexed, hexed_or_none
 from chain.rpc.params import BlockHash, Heights
-from chain.rpc.protocol import Encoded, encode
+from chain.rpc.protocol import WrittenOnce
 from chain.rpc.registry import Registry
 
 registry = Registry()
@@ -77,25 +77,13 @@ async def new_headers(context: Context, receiver: Receiver[Header]) -> AsyncGene
             yield header
 
 
-class _Newest:
-    """The header that all subscribers are about to be sent, written once."""
-
-    def __init__(self) -> None:
-        self._written: tuple[Header, Encoded] | None = None
-
-    def text(self, header: Header) -> Encoded:
-        if self._written is None or self._written[0] is not header:
-            self._written = header, Encoded(encode(header_json(header)))
-        return self._written[1]
-
-
-_newest = _Newest()
+_newest = WrittenOnce[Header]()
 
 
 async def _header_items(context: Context, receiver: Receiver[Header]) -> AsyncGenerator[object]:
     async with aclosing(new_headers(context, receiver)) as headers:
         async for header in headers:
-            yield _newest.text(header)
+            yield _newest.text(header, header_json)
 
 
 def _serve_heads(names: tuple[str, ...], ends: tuple[str, ...], notification: str) -> None:

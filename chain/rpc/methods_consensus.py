@@ -15,7 +15,7 @@ from chain.rpc.broadcast import Receiver
 from chain.rpc.context import Context, hexed
 from chain.rpc.methods_chain import header_json
 from chain.rpc.params import BlockHash, Index32
-from chain.rpc.protocol import Encoded, encode
+from chain.rpc.protocol import WrittenOnce
 from chain.rpc.registry import Registry
 from runtime.modules.validators import Validators
 
@@ -79,24 +79,15 @@ async def consensus_subscribe_seals(context: Context) -> AsyncIterator[AsyncGene
         yield _seals(context, receiver)
 
 
+_newest = WrittenOnce[Sealing]()
+
+
 async def _seals(context: Context, receiver: Receiver[Sealing]) -> AsyncGenerator[object]:
+    def seal_json(sealing: Sealing) -> dict[str, Any]:
+        return _seal_json(context, sealing.seal, sealing.validators)
+
     async for sealing in receiver:
-        yield _newest.text(context, sealing)
-
-
-class _Newest:
-    """The seal that all subscribers are about to be sent, written once."""
-
-    def __init__(self) -> None:
-        self._written: tuple[Sealing, Encoded] | None = None
-
-    def text(self, context: Context, sealing: Sealing) -> Encoded:
-        if self._written is None or self._written[0] is not sealing:
-            self._written = sealing, Encoded(encode(_seal_json(context, sealing.seal, sealing.validators)))
-        return self._written[1]
-
-
-_newest = _Newest()
+        yield _newest.text(sealing, seal_json)
 
 
 def _sealed_by(context: Context, parent: bytes, seal: Seal) -> ValidatorSet | None:

@@ -6,11 +6,14 @@ Nothing that a client can send raises anything but `RpcError`.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
-from typing import NoReturn
+from typing import Generic, NoReturn, TypeVar
 
 from chain.rpc.errors import Code, RpcError
+
+T = TypeVar("T")
 
 TYPE_NAMES = {
     list: "an array",
@@ -163,6 +166,19 @@ class Encoded(str):
     """A value that is JSON text already: written in a thread, or once for many."""
 
     __slots__ = ()
+
+
+class WrittenOnce(Generic[T]):
+    """What all subscribers are about to be sent, written for the first of them."""
+
+    def __init__(self) -> None:
+        self._written: tuple[T, Encoded] | None = None
+
+    def text(self, value: T, json_of: Callable[[T], object]) -> Encoded:
+        """The text of `json_of(value)`; the same value is not written twice in a row."""
+        if self._written is None or self._written[0] is not value:
+            self._written = value, Encoded(encode(json_of(value)))
+        return self._written[1]
 
 
 def _text(value: object) -> str:
