@@ -12,6 +12,8 @@ from enum import StrEnum
 from ipaddress import ip_address
 from typing import Final
 
+from chain.rpc.params import quote
+
 LOOPBACK: Final = "127.0.0.1"
 EVERY_INTERFACE: Final = "0.0.0.0"
 ANY: Final = "all"
@@ -25,8 +27,6 @@ LOCAL: Final = (
 )
 # `null` is what a browser says for a page from a file.
 _ORIGIN: Final = re.compile(r"null|[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:([0-9]{1,5}|\*))?")
-# How much of what came an error repeats.
-QUOTED_MAX: Final = 80
 
 
 class RpcMethods(StrEnum):
@@ -57,7 +57,7 @@ class Origins:
             if not _ORIGIN.fullmatch(origin):
                 raise WrongOrigin(
                     f"expected {ANY}, or origins such as https://example.org or http://localhost:*, separated by "
-                    f"commas and without a path, got {origin[:QUOTED_MAX]!r}"
+                    f"commas and without a path, got {quote(origin)}"
                 )
         return cls(trusted)
 

@@ -12,7 +12,7 @@ from chain.rpc.backend import Backend
 from chain.rpc.context import Context, hexed
 from chain.rpc.errors import Code, RpcError
 from chain.rpc.multiaddr import NodeAddress
-from chain.rpc.params import AccountParam, BlockHash, Hex, HexBytes, WrongParameter
+from chain.rpc.params import AccountParam, BlockHash, Hex, HexBytes, WrongParameter, decode_text
 from chain.rpc.registry import Registry
 from runtime.faults import DispatchFault
 from runtime.types import InvalidTransaction, UnknownTransaction
@@ -28,7 +28,7 @@ except PackageNotFoundError:  # Run from a checkout that was never installed.
 def decode_node_address(value: object) -> NodeAddress:
     """A node's address with its peer id."""
     try:
-        return NodeAddress.parse(value if isinstance(value, str) else "")
+        return NodeAddress.parse(decode_text(value))
     except ValueError as error:
         raise WrongParameter(str(error)) from None
 
@@ -43,7 +43,7 @@ def decode_peer_id(value: object) -> bytes:
 def decode_log_directives(value: object) -> dict[str, int]:
     """Levels by log."""
     try:
-        return log_filter.parse(value if isinstance(value, str) else "")
+        return log_filter.parse(decode_text(value))
     except ValueError as error:
         raise WrongParameter(str(error)) from None
 

@@ -11,7 +11,8 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from chain.rpc.access import QUOTED_MAX, Origins
+from chain.rpc.access import Origins
+from chain.rpc.params import quote
 
 
 class OriginGate:
@@ -27,7 +28,7 @@ class OriginGate:
             await self._app(scope, receive, send)
             return
         refusal = PlainTextResponse(
-            f"pages of {origin[:QUOTED_MAX]!r} may not use this node: its operator can allow them with --rpc-cors\n",
+            f"pages of {quote(origin)} may not use this node: its operator can allow them with --rpc-cors\n",
             403,
         )
         if scope["type"] == "websocket":

@@ -14,12 +14,15 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from chain.primitives import ss58
+from chain.primitives.merkle import KEY_BYTES_MAX
 from chain.rpc.errors import Code, RpcError
 
 HEX_NUMBER = re.compile(r"0x[0-9a-fA-F]{1,8}\Z")
 # How many characters of an unusable value an error message quotes.
 QUOTED_MAX = 80
 HEIGHT_MAX = 2**32 - 1
+# Names of functions and peers, log directives, ids: all are far shorter.
+TEXT_CHARS_MAX = 1024
 
 
 class WrongParameter(ValueError):
@@ -59,6 +62,21 @@ class Whole:
         return value
 
 
+def decode_text(value: object) -> str:
+    """A short text."""
+    if not isinstance(value, str) or len(value) > TEXT_CHARS_MAX:
+        raise WrongParameter(f"a string of at most {TEXT_CHARS_MAX} characters")
+    return value
+
+
+def decode_key(value: object) -> bytes:
+    """A storage key in hex."""
+    key = Hex()(value)
+    if len(key) > KEY_BYTES_MAX:
+        raise WrongParameter(f"storage keys of at most {KEY_BYTES_MAX} bytes")
+    return key
+
+
 def decode_height(value: object) -> int:
     """A height as a number or as hex, as Substrate's NumberOrHex."""
     if isinstance(value, str) and HEX_NUMBER.match(value):
@@ -91,17 +109,14 @@ def decode_account(value: object) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """A list of storage keys, at most `most`, each of at most 256 bytes."""
+    """A list of at most `most` storage keys."""
 
     most: int
 
     def __call__(self, value: object) -> list[bytes]:
         if not isinstance(value, list) or len(value) > self.most:
             raise WrongParameter(f"a list of at most {self.most} storage keys in 0x-hex")
-        keys = [Hex()(entry) for entry in value]
-        if any(len(key) > 256 for key in keys):
-            raise WrongParameter("storage keys of at most 256 bytes")
-        return keys
+        return [decode_key(entry) for entry in value]
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,16 +222,10 @@ def _decoder(hint: Any) -> Decoder:
         decoder: Decoder = get_args(hint)[1]
         return decoder
     if hint is str:
-        return _text
+        return decode_text
     if hint is bool:
         return _flag
     raise TypeError(f"no decoder for the RPC parameter type {hint!r}")
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str) or len(value) > 1024:
-        raise WrongParameter("a string of at most 1024 characters")
-    return value
 
 
 def _flag(value: object) -> bool:
@@ -225,4 +234,4 @@ def _flag(value: object) -> bool:
     return value
 
 
-SUBSCRIPTION_ID = Parameter("follow_subscription", _text, optional=False)
+SUBSCRIPTION_ID = Parameter("follow_subscription", decode_text, optional=False)

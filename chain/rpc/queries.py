@@ -11,9 +11,8 @@ from enum import StrEnum
 
 from chain.ledger import LedgerState
 from chain.primitives.hashing import blake2_256
-from chain.primitives.merkle import KEY_BYTES_MAX
 from chain.rpc.context import hexed
-from chain.rpc.params import Hex, WrongParameter
+from chain.rpc.params import WrongParameter, decode_key
 
 # Reading one key of an older state climbs a tree: a page takes some ten milliseconds of a thread.
 PAGE_ITEMS_MAX = 256
@@ -173,7 +172,4 @@ def _choice(entry: object, field: str, choices: Mapping[str, Kind]) -> Kind:
 
 
 def _key(entry: object, field: str) -> bytes:
-    key = Hex()(entry.get(field) if isinstance(entry, dict) else None)
-    if len(key) > KEY_BYTES_MAX:
-        raise WrongParameter(f"storage keys of at most {KEY_BYTES_MAX} bytes")
-    return key
+    return decode_key(entry.get(field) if isinstance(entry, dict) else None)
