@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from chain.light.checkpoint import Checkpoint
 from chain.light.errors import Fork, LightError, Stale, Unprovable, Untrue, Withheld
@@ -221,6 +224,35 @@ GARBAGE: list[Any] = [
 def test_garbage_in_any_answer_is_an_error_that_says_so(chain: SetChain, method: str, garbage: Any) -> None:
     with pytest.raises((Untrue, Withheld)):
         work_through(follow(RUNTIME, chain.genesis), tampered(chain.answer, method, lambda _: garbage))
+
+
+@given(st.integers(0), st.lists(st.tuples(st.integers(0), st.characters(codec="ascii")), min_size=1, max_size=3))
+def test_no_answer_with_wrong_characters_ever_gives_another_block(
+    chain: SetChain, number: int, changes: list[tuple[int, str]]
+) -> None:
+    """Some characters of one answer are others: what follows is the true head or an error, whatever they are."""
+    asked = 0
+
+    def answer(method: str, params: list[Any]) -> Any:
+        nonlocal asked
+        found = chain.answer(method, params)
+        asked += 1
+        if asked != 1 + number % 8:  # as many as there are answers
+            return found
+        text = list(json.dumps(found))
+        for position, character in changes:
+            text[position % len(text)] = character
+        try:
+            return json.loads("".join(text))
+        except ValueError:
+            return None  # What is no JSON is no answer.
+
+    try:
+        found = work_through(follow(RUNTIME, chain.genesis), answer)
+    except LightError:
+        pass
+    else:
+        assert found == chain.checkpoint()
 
 
 def test_another_chain_is_refused(chain: SetChain) -> None:
