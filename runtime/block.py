@@ -50,6 +50,7 @@ from runtime.types import (
     Finalization,
     InherentData,
     InvalidBlock,
+    InvalidReason,
     InvalidTransaction,
     Origin,
     Pays,
@@ -193,13 +194,14 @@ class BlockBuilder(Generic[V]):
         return Applied(0, None)
 
     def _apply_unsigned(self, raw: bytes, call: Call) -> Applied:
-        """Include what a module lets come without a signature: nobody pays, and it has been found to be valid."""
+        """Include what a module lets come without a signature, if it succeeds: nobody pays for it."""
         check_unsigned(self.modules, call)
         self.meter.check(call, len(raw))
         try:
             used = self.modules.dispatch(call, Origin.none())
-        except DispatchError as error:
-            raise AssertionError(f"{call.path} was found valid without a signature, and fails: {error}") from error
+        except DispatchError as error:  # its module has promised too much, which must not end every node that reads it
+            message = f"{call.path} came without a signature, was found valid, and fails: {error}"
+            raise InvalidTransaction(InvalidReason.CALL, message) from error
         info = DispatchInfo(used.weight, call.dispatch_info.class_, Pays.NO)
         self.meter.add(info, len(raw))
         self._system.emit(System.ExtrinsicSuccess(info))

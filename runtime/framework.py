@@ -306,7 +306,8 @@ class Module:
         """Whether this call of the module may come without a signature, in the open block or the next one.
 
         None: never. InvalidTransaction: it may, and this one is not valid. Nobody pays for what is said here, so it
-        has to be cheap for what is wrong; the call is made with `Origin.none()`, in a transaction of its own.
+        has to be cheap for what is wrong; the call is made with `Origin.none()`, in a transaction of its own, and is
+        not included if it fails.
         """
         del call
         return None

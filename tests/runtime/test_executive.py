@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from dataclasses import replace
+from typing import Any
 from weakref import ref
 
 import pytest
@@ -11,18 +12,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chain.primitives.merkle import MemoryTree
+from chain.primitives.scale import u32
 from chain.primitives.types import Header, encode_extrinsic
 from runtime.block import Applied
+from runtime.calls import Call
+from runtime.composition import Runtime
 from runtime.faults import FaultModule, ModuleError
+from runtime.framework import Module, call
 from runtime.limits import BLOCK_WEIGHT_MAX, BYTES_MAX, EXTRINSIC_WEIGHT, WEIGHT_MAX
 from runtime.modules.balances import Balances
 from runtime.modules.system import System
 from runtime.modules.training_types import Policy, Sgd
 from runtime.modules.transaction_payment import TransactionPayment
-from runtime.potchain import RUNTIME
+from runtime.potchain import RUNTIME, Potchain
 from runtime.state import Overlay
+from runtime.storage import StorageValue
 from runtime.testing import ALICE, BOB, CHARLIE, DAVE, ENDOWMENT, EVE, FERDIE, POT, TestChain
 from runtime.types import (
+    BadOrigin,
     DispatchClass,
     DispatchInfo,
     InherentData,
@@ -33,6 +40,7 @@ from runtime.types import (
     Pays,
     UnknownReason,
     UnknownTransaction,
+    Unsigned,
     Weight,
 )
 
@@ -42,7 +50,7 @@ def chain() -> TestChain:
     return TestChain()
 
 
-def expect_invalid(chain: TestChain, raw: bytes, reason: InvalidReason | UnknownReason, message: str) -> None:
+def expect_invalid(chain: TestChain[Any], raw: bytes, reason: InvalidReason | UnknownReason, message: str) -> None:
     before = chain.state_root()
     with pytest.raises(InvalidTransaction, match=message) as refused:
         chain.apply(raw)
@@ -146,6 +154,44 @@ def test_stale_and_future_nonces_name_both_values(chain: TestChain) -> None:
     expect_invalid(chain, stale, InvalidReason.STALE, "nonce 0 was already used: the account's next nonce is 1")
     future = chain.sign(ALICE, "system.remark", remark=b"", nonce=3)
     expect_invalid(chain, future, InvalidReason.FUTURE, "nonce 3 is too high: the account's next nonce is 1")
+
+
+class Loose(Module):
+    """Vouches for calls that fail."""
+
+    seen = StorageValue[u32](default=0)
+
+    @call(index=0, weight=Weight(1))
+    def fail(self, origin: Origin) -> None:
+        """Count, and fail."""
+        self.seen.put(self.seen.get() + 1)
+        raise BadOrigin("nobody may")
+
+    def validate_unsigned(self, call: Call) -> Unsigned:
+        """Whatever it is."""
+        del call
+        return Unsigned(b"loose", 0, 1)
+
+
+class WithLoose(Potchain):
+    loose: Loose
+
+
+def test_what_comes_unsigned_and_fails_is_the_senders_fault_and_never_the_nodes() -> None:
+    modules: dict[int, type[Module]] = {info.index: info.cls for info in RUNTIME.modules}
+    runtime = Runtime(
+        view=WithLoose, spec_name="loose", spec_version=1, transaction_version=1, modules={**modules, 40: Loose}
+    )
+    chain = TestChain(runtime=runtime)
+    raw = encode_extrinsic(runtime.encode_call(runtime.call("loose.fail")))
+    assert chain.executive.validate_after(chain.tree, chain.header.hash, raw).provides == (b"loose",)
+    root, events = chain.state_root(), chain.events
+    expect_invalid(chain, raw, InvalidReason.CALL, "loose.fail came without a signature, was found valid, and fails")
+    assert (chain.state_root(), chain.events) == (root, events)
+    parent = MemoryTree({key: value for key in chain.tree.keys(b"") if (value := chain.tree.get(key)) is not None})
+    built = chain.close()
+    with pytest.raises(InvalidBlock, match=r"extrinsic 1: CALL: loose\.fail came without a signature"):
+        chain.executive.execute(parent, chain.header, [*built.extrinsics, raw])
 
 
 def test_the_last_nonce_is_never_used(chain: TestChain) -> None:
