@@ -74,8 +74,8 @@ class Fate(enum.Enum):
 
     INCLUDED = "included"
     USURPED = "usurped"  # replaced at its nonce by one of higher priority
-    DROPPED = "dropped"  # pushed out by better ones, or removed by the operator
-    INVALID = "invalid"  # stale, expired, or no longer affordable
+    DROPPED = "dropped"  # pushed out by better ones
+    INVALID = "invalid"  # stale, expired, no longer affordable, or removed by the operator
 
 
 @dataclass(frozen=True, slots=True)

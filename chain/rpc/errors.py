@@ -9,8 +9,8 @@ from enum import IntEnum
 
 
 class Code(IntEnum):
-    """JSON-RPC 2.0's codes, jsonrpsee's limits, Substrate's `author`, `system`, `chain` and `state` codes, and those of
-    the JSON-RPC interface specification's `chainHead`."""
+    """JSON-RPC 2.0's codes, jsonrpsee's limits, those of the JSON-RPC interface specification's `chainHead`, of
+    Substrate's `author` and `state`, and our own."""
 
     PARSE_ERROR = -32700
     INVALID_REQUEST = -32600
@@ -20,7 +20,6 @@ class Code(IntEnum):
     TOO_MANY_SUBSCRIPTIONS = -32006
     OVERSIZED_REQUEST = -32007
     OVERSIZED_RESPONSE = -32008
-    SERVER_BUSY = -32009
     BATCH_TOO_LARGE = -32010
 
     TOO_MANY_FOLLOWS = -32800
@@ -37,10 +36,8 @@ class Code(IntEnum):
     PRIORITY_TOO_LOW = 1014
     POOL_LIMIT = 1016
 
-    CHAIN_CLIENT = 3000
     BLOCK_RANGE = 4001
     STATE_CLIENT = 4003
-    RUNTIME_CALL = 8000
     TRAINING_NOT_FOUND = 9001
     UNAVAILABLE = 9002
 

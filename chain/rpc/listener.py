@@ -78,7 +78,7 @@ async def open_listener(host: str, port: int, limits: Limits) -> trio.SocketList
     return trio.SocketListener(sock)
 
 
-class Pace:
+class CallRate:
     """How fast one connection asks: the application finds it in the connection's state."""
 
     def __init__(self, limits: Limits) -> None:
@@ -119,7 +119,7 @@ class Acceptor:
         if self.connections >= self._limits.connections_max and not await self._make_room():
             await self._turn_away(stream)
             return
-        state = ConnectionState({"pace": Pace(self._limits)})
+        state = ConnectionState({"rate": CallRate(self._limits)})
         connection = _Connection(self._app, self._config, self._context, state, cast(Any, stream))
         connection.send_seconds = self._limits.send_seconds
         connection.turns = self._turns

@@ -46,10 +46,10 @@ REASONS = {
     InvalidReason.MANDATORY_VALIDATION: "Transaction dispatch is mandatory; transactions must not be validated.",
     InvalidReason.BAD_SIGNER: "Invalid signing address",
 }
-POOL_MESSAGES = {
-    1012: "Transaction is temporarily banned",
-    1013: "Transaction Already Imported",
-    1016: "Immediately Dropped",
+POOL_MESSAGES: dict[int, str] = {
+    Code.TEMPORARILY_BANNED: "Transaction is temporarily banned",
+    Code.ALREADY_IMPORTED: "Transaction Already Imported",
+    Code.POOL_LIMIT: "Immediately Dropped",
 }
 # What an operator types or pastes; a pool of thousands is emptied by a program, in several calls.
 REMOVED_MAX = 256

@@ -139,4 +139,7 @@ def _farewell(departure: Departure) -> dict[str, str]:
         return {"event": "invalid", "error": f"replaced by {other}, which has the same nonce and pays more"}
     if departure.fate is Fate.DROPPED:
         return {"event": "dropped", "error": "pushed out of the pool by others that pay more: a higher tip keeps it in"}
-    return {"event": "invalid", "error": "its nonce is used, its era has ended, or its sender cannot pay any more"}
+    return {
+        "event": "invalid",
+        "error": "its nonce is used, its era has ended, its sender cannot pay any more, or the operator removed it",
+    }

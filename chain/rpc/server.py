@@ -40,7 +40,6 @@ from chain.rpc.session import Outbox, Places, Session
 
 log = logging.getLogger("potchain.rpc")
 
-RPC_PORT = 9944
 WELCOME = (
     "This is the RPC port of a potchain node: connect a Substrate wallet or library to ws://HOST:PORT, "
     "or POST JSON-RPC here (content-type: application/json).\n"
@@ -58,7 +57,7 @@ class RpcServer:
     def __init__(
         self,
         backend: Backend,
-        port: int = RPC_PORT,
+        port: int,
         *,
         access: Access | None = None,
         limits: Limits | None = None,
@@ -129,7 +128,7 @@ class RpcServer:
         except ClientDisconnect:
             return Response(status_code=400)
         message = await self._dispatcher.read(body)
-        await request.state.pace.keep(len(message.entries))
+        await request.state.rate.keep(len(message.entries))
         answer = await self._dispatcher.answer(message, None)
         return Response(status_code=204) if answer is None else _Answer(answer, self._pile)
 
@@ -176,7 +175,7 @@ class RpcServer:
                 return
             text: str | bytes = received.get("text") or received.get("bytes") or ""
             message = await self._dispatcher.read(text)
-            await websocket.state.pace.keep(len(message.entries))
+            await websocket.state.rate.keep(len(message.entries))
             answer = await self._dispatcher.answer(message, session)
             if answer is not None:
                 await outbox.put(answer)

@@ -146,9 +146,10 @@ class MiniNode:
             return RUNTIME.at(state).validators.validator_set()
 
     def forget(self, found: Hash) -> bool:
-        known = found in self.pool
+        if found not in self.pool:
+            return False
         self.pool.ban(found, GENESIS_MS, "the operator has removed it")
-        return known
+        return True
 
     def has_key(self, public: bytes, kind: KeyType) -> bool:
         return public == (KEYS.account.public if kind is KeyType.ACCOUNT else bls.public_key(KEYS.bls_secret))
