@@ -65,7 +65,7 @@ def derivative_account(who: bytes, index: int) -> bytes:
 class Utility(Module):
     """Batches of calls, and calls in another's name."""
 
-    # No block's weight has room for more, even of calls that weigh nothing.
+    # No block's weight has room for more that are normal, even of calls that weigh nothing.
     batched_calls_limit = Constant[u32](
         20_000, name="batched_calls_limit", doc="The limit on the number of batched calls."
     )
