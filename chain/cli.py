@@ -16,7 +16,17 @@ from typing import Annotated, Any
 import trio
 import typer
 
-from chain import __version__, cli_keys, cli_light, cli_modules, cli_node, cli_simulate, cli_tasks, cli_transfer
+from chain import (
+    __version__,
+    cli_keys,
+    cli_light,
+    cli_modules,
+    cli_node,
+    cli_simulate,
+    cli_tasks,
+    cli_transfer,
+    cli_validators,
+)
 from chain.cli_common import (
     DEFAULT_RPC,
     KeyOption,
@@ -42,6 +52,7 @@ app.add_typer(cli_keys.app, name="key")
 app.command("transfer")(cli_transfer.transfer)
 app.command("simulate")(cli_simulate.simulate)
 app.add_typer(cli_tasks.app, name="task")
+app.add_typer(cli_validators.app, name="validator")
 app.add_typer(cli_light.app, name="light")
 app.add_typer(cli_modules.app, name="module")
 

@@ -58,6 +58,7 @@ class TaskAuditor:
         self.report = report
         # What was found out in this round; slots are judged by the root that was revealed for them.
         self._round = (-1, -1)
+        self._heard = True
         self._updates: dict[Hash, Update | None] = {}
         self._verdicts: dict[tuple[int, Hash], bool] = {}
         self._models: dict[tuple[int, ...], tuple[NextModel, Evaluation, int]] = {}
@@ -67,7 +68,7 @@ class TaskAuditor:
         if self._round != (view.round, view.attempt):
             self._round = (view.round, view.attempt)
             self._updates, self._verdicts, self._models = {}, {}, {}
-        if view.phase != "audit":
+        if view.phase != "audit" or not await self._is_heard(view):
             await self.job.prepare(self.engine)
             return
         if not await self._fetch(view, height):
@@ -81,6 +82,15 @@ class TaskAuditor:
                     nursery.start_soon(self._challenge, view, slot)
             return
         await self._attest(view, tuple(slot for slot in view.revealed if slot not in wrong))
+
+    async def _is_heard(self, view: RoundView) -> bool:
+        """Whether this account has a word in the round: what others say fails, and costs them a fee."""
+        heard = await self.node.is_validator()
+        if heard != self._heard:
+            said = "in the validator set again" if heard else "not in the validator set: waits until it is elected"
+            self.report(f"task {self.task.id} round {view.round}: this account is {said}")
+            self._heard = heard
+        return heard
 
     async def _fetch(self, view: RoundView, height: int) -> bool:
         """Fetch the revealed updates; whether all are here, or given up on after half of the audit's time."""

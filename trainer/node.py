@@ -59,6 +59,9 @@ class Node(Protocol):
     async def is_aggregator(self) -> bool:
         """Whether this account is bonded as an aggregator."""
 
+    async def is_validator(self) -> bool:
+        """Whether this account is in the validator set, and is heard when it challenges or attests."""
+
     async def transact(self, call: str, **arguments: object) -> str | None:
         """Send a call and wait until it is final: None, or the name of the error that it failed with."""
 
@@ -108,6 +111,9 @@ class RpcNode:
 
     async def is_aggregator(self) -> bool:
         return bool(await self._read(lambda chain: self.account in chain.training.aggregators))
+
+    async def is_validator(self) -> bool:
+        return bool(await self._read(lambda chain: self.account in chain.training.validator_accounts()))
 
     async def transact(self, call: str, **arguments: object) -> str | None:
         try:

@@ -70,8 +70,8 @@ STAKING: Final = Weight(MILLISECOND)
 # The stakes of a full list of candidates.
 STANDING: Final = Weight(6 * MILLISECOND)
 # At a session's end every candidate's stake and key is read; in the block after it every validator is paid.
-ELECTION: Final = Weight(CANDIDATES_MAX * 100 * MICROSECOND)
-SETTLEMENT: Final = Weight(AUTHORITIES_MAX * 200 * MICROSECOND)
+ELECTION: Final = Weight(CANDIDATES_MAX * 50 * MICROSECOND)
+SETTLEMENT: Final = Weight(AUTHORITIES_MAX * 100 * MICROSECOND)
 
 
 class Validators(ValidatorsSchema):

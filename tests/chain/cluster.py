@@ -6,6 +6,7 @@ What a test waits for is a state, looked at after each block of one node.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -21,7 +22,6 @@ from chain.node import Node, NodeConfig, NodeRole, open_ledger
 from chain.pool import PoolLimits
 from chain.primitives.keys import Keypair
 from chain.primitives.seal import Seal
-from chain.primitives.types import sign_extrinsic
 from chain.rpc.access import Access
 from chain.rpc.protocol import Limits
 from chain.validator_keys import ValidatorKeys
@@ -41,10 +41,12 @@ PATIENCE_SECONDS = 300.0
 class Member:
     """A node that runs."""
 
-    def __init__(self, node: Node, keys: ValidatorKeys, scope: trio.CancelScope) -> None:
+    def __init__(self, node: Node, name: str, keys: ValidatorKeys, rpc_port: int) -> None:
         self.node = node
+        self.name = name
         self.keys = keys
-        self.scope = scope
+        self.rpc_port = rpc_port
+        self.scope = trio.CancelScope()
 
     @property
     def ledger(self) -> Ledger:
@@ -67,20 +69,14 @@ class Member:
     async def reach(self, height: int) -> None:
         await self.until(lambda chain: chain.system.height >= height)
 
-    async def call(self, path: str, **arguments: object) -> None:
-        """Sign and submit a call, and wait until it is in a block."""
-        account: Keypair = self.keys.account
-        nonce = self.read(lambda chain: chain.system.account[account.public].nonce)
-        raw = sign_extrinsic(
-            account,
-            RUNTIME.encode_call(RUNTIME.call(path, **arguments)),
-            nonce=nonce,
-            spec_version=RUNTIME.spec_version,
-            transaction_version=RUNTIME.transaction_version,
-            genesis_hash=self.ledger.genesis_hash,
-        )
-        await self.node.submit(raw)
-        await self.until(lambda chain: chain.system.account[account.public].nonce > nonce)
+    async def command(self, *arguments: str, code: int = 0) -> list[str]:
+        """Run `potchain validator …` with this node and its key; what it printed, or why it failed."""
+        command = (sys.executable, "-m", "chain", "validator", *arguments)
+        options = (f"--key=//{self.name}", f"--rpc=ws://127.0.0.1:{self.rpc_port}")
+        with trio.fail_after(PATIENCE_SECONDS):
+            done = await trio.run_process((*command, *options), capture_stdout=True, capture_stderr=True, check=False)
+        assert done.returncode == code, done
+        return (done.stderr if code else done.stdout).decode().splitlines()
 
     def seal(self, height: int) -> Seal:
         found = self.ledger.hash_at(height)
@@ -140,7 +136,7 @@ class Cluster:
             pool_limits=PoolLimits(),
             supervised=False,
         )
-        member = Member(Node(config, executive, ledger), keys, trio.CancelScope())
+        member = Member(Node(config, executive, ledger), name, keys, config.rpc_port)
         await self._nursery.start(self._run, member)
         return member
 

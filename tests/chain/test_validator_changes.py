@@ -25,13 +25,13 @@ async def test_a_fifth_validator_joins_votes_and_another_leaves_with_its_bond(tm
         await alice.reach(2)
         eve = await network.start("Eve")
         newcomer = eve.keys.account.public
-        secret = eve.keys.bls_secret
         await eve.reach(2)  # It follows, through sync and votes, before it has any part in it.
         assert eve.read(set_of) == (0, four)
-        await eve.call("validators.bond", value=2 * STAKE)
-        key, proof = bls.public_key(secret), bls.prove_possession(secret)
-        await eve.call("validators.set_keys", bls_key=key, proof=proof)
-        await eve.call("validators.validate")
+        assert "bonded     1,500 POT" in await eve.command("bond", "1500")
+        assert "bonded     2,000 POT" in await eve.command("bond", "500")
+        key = bls.public_key(eve.keys.bls_secret).hex()
+        assert f"key        0x{key}" in await eve.command("set-keys")
+        assert "candidate  yes" in await eve.command("validate")
         for member in (alice, eve):
             await member.until(lambda chain: set_of(chain) == (1, [*four, newcomer]))
 
@@ -46,12 +46,15 @@ async def test_a_fifth_validator_joins_votes_and_another_leaves_with_its_bond(tm
         assert bob.seal(sealed).set_id == 1
 
         before = dave.read(lambda chain: chain.balances.free(four[3]))
-        await dave.call("validators.chill")
+        (refusal,) = await dave.command("unbond", "1000", code=1)
+        assert refusal.startswith("error: unbond failed in block ")
+        assert "validators.StillValidating: " in refusal
+        assert "candidate  no" in await dave.command("chill")
         await dave.until(lambda chain: set_of(chain)[1] == [*four[:3], newcomer])
-        await dave.call("validators.unbond", value=STAKE)
+        assert "this set   no seat" in await dave.command("unbond", "1000")
         session = dave.read(lambda chain: chain.validators.stakes[four[3]].unbonding[0].session)
         await dave.until(lambda chain: chain.validators.session() >= session)
-        await dave.call("validators.withdraw_unbonded")
+        assert "bonded     0 POT" in await dave.command("withdraw")
         await dave.until(lambda chain: four[3] not in chain.validators.stakes)
         assert dave.read(lambda chain: chain.balances.reserved(four[3])) == 0
         assert dave.read(lambda chain: chain.balances.free(four[3])) > before + STAKE - POT

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
+from pathlib import Path
 
 import pytest
 import trio
 
 from trainer.audit import Tolerance
+from trainer.auditor import TaskAuditor
+from trainer.files import BlobFiles
 from trainer.follow import follow
-from trainer.node import Node, NodeError, TaskOver
+from trainer.job import Job
+from trainer.node import BlobMissing, Node, NodeError, TaskOver
 from trainer.optimizers import Sgd
-from trainer.sandbox import EngineCrashed, ProgramRefused
+from trainer.sandbox import EngineCrashed, ProgramRefused, open_engine
 from trainer.views import RoundView, TaskView
 
 SILENT = NodeError("ws://127.0.0.1:9944 was silent for too long while a blob was on its way")
@@ -51,6 +55,7 @@ class Heads:
         self.send, self._receive = trio.open_memory_channel[int](100)
         self.phase = "audit"
         self.over = False
+        self.elected = True
         self._refusals = refusals
 
     async def task_ids(self) -> list[int]:
@@ -79,6 +84,9 @@ class Heads:
     async def is_paused(self, task: int) -> bool:
         raise AssertionError(f"nobody asks about task {task}")
 
+    async def is_validator(self) -> bool:
+        return self.elected
+
     async def is_aggregator(self) -> bool:
         raise AssertionError("nobody asks")
 
@@ -93,6 +101,13 @@ class Heads:
 
     async def put_blob(self, data: bytes) -> bytes:
         raise AssertionError(f"nobody sends {len(data)} bytes")
+
+
+class NoBlobs(Heads):
+    """A node that has no blobs."""
+
+    async def get_blob(self, root: bytes, bytes_max: int) -> bytes:
+        raise BlobMissing(f"no {root.hex()} of up to {bytes_max} bytes")
 
 
 class Troubled:
@@ -194,3 +209,15 @@ async def test_a_mistake_of_ours_is_not_tried_again(autojump_clock: trio.testing
     assert autojump_clock is not None
     with trio.fail_after(60), pytest.RaisesGroup(pytest.RaisesExc(KeyError), flatten_subgroups=True):
         await serve(Heads(), Troubled([[KeyError("slot")]]), 2, [])
+
+
+async def test_an_auditor_outside_the_validator_set_waits_until_it_is_elected(tmp_path: Path) -> None:
+    """What it said would fail, and cost it a fee in every block."""
+    node, lines = NoBlobs(), list[str]()
+    node.elected = False
+    async with open_engine(tmp_path) as engine:
+        auditor = TaskAuditor(TASK, node, engine, Job(TASK, node, BlobFiles(tmp_path / "blobs")), lines.append)
+        for height in (1, 2):
+            with suppress(BlobMissing):  # It prepares itself meanwhile, and asks for the program.
+                await auditor.step(round_view("audit"), height)
+    assert lines == ["task 0 round 0: this account is not in the validator set: waits until it is elected"]
