@@ -304,12 +304,6 @@ MUTANTS = [
     Mutant(
         "sync: a seal is not checked", "chain/sync.py", "        and verify_seal(validators, genesis_hash, seal)\n", ""
     ),
-    Mutant(
-        "sync: a peer that failed is asked again at once",
-        "chain/sync.py",
-        "        self._failed_until[peer.id] = trio.current_time() + FAILED_PEER_S\n",
-        "        pass\n",
-    ),
 ]
 
 
