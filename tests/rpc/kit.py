@@ -21,7 +21,7 @@ from chain.primitives import bls, ss58
 from chain.primitives.hashing import Hash, blake2_256
 from chain.primitives.keys import Keypair, Scheme
 from chain.primitives.seal import Phase, Seal, ValidatorSet, beacon_message, bitmap, vote_message
-from chain.primitives.types import Header
+from chain.primitives.types import Header, Mortal, sign_extrinsic
 from chain.rpc.access import Access
 from chain.rpc.backend import KeyType, Peer, Sealing
 from chain.rpc.broadcast import Broadcast
@@ -265,3 +265,26 @@ async def served(
             nursery.cancel_scope.cancel()
     finally:
         ledger.close()
+
+
+def transfer(
+    it: Served,
+    nonce: int,
+    value: int = 1,
+    *,
+    sender: Keypair = ALICE,
+    tip: int = 0,
+    era: Mortal | None = None,
+) -> bytes:
+    """A signed transfer to Bob; a mortal one is born at genesis."""
+    return sign_extrinsic(
+        sender,
+        RUNTIME.encode_call(RUNTIME.call("balances.transfer_keep_alive", dest=BOB.public, value=value)),
+        nonce=nonce,
+        spec_version=RUNTIME.spec_version,
+        transaction_version=RUNTIME.transaction_version,
+        genesis_hash=it.node.ledger.genesis_hash,
+        era=era,
+        era_hash=it.node.ledger.genesis_hash,
+        tip=tip,
+    )

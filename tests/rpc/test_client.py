@@ -13,7 +13,7 @@ import trio
 
 from chain.primitives.hashing import blake2_256
 from chain.primitives.keys import Keypair
-from chain.primitives.types import Mortal, sign_extrinsic
+from chain.primitives.types import Mortal
 from chain.rpc import link, transactions
 from chain.rpc.client import (
     BlobError,
@@ -28,25 +28,12 @@ from chain.rpc.client import (
 )
 from chain.rpc.errors import Code
 from chain.rpc.link import Stream
-from runtime.potchain import RUNTIME
 from tests.ports import free_port
-from tests.rpc.kit import ALICE, ALICE_SR, BOB, CHARLIE, POT, Served, served
+from tests.rpc.kit import ALICE, ALICE_SR, BOB, CHARLIE, POT, Served, served, transfer
 
 
 def transfer_raw(it: Served, nonce: int, value: int = 1, *, tip: int = 0, era: Mortal | None = None) -> str:
-    call = RUNTIME.encode_call(RUNTIME.call("balances.transfer_keep_alive", dest=BOB.public, value=value))
-    raw = sign_extrinsic(
-        ALICE,
-        call,
-        nonce=nonce,
-        spec_version=RUNTIME.spec_version,
-        transaction_version=RUNTIME.transaction_version,
-        genesis_hash=it.node.ledger.genesis_hash,
-        era=era,
-        era_hash=it.node.ledger.genesis_hash,
-        tip=tip,
-    )
-    return "0x" + raw.hex()
+    return "0x" + transfer(it, nonce, value, tip=tip, era=era).hex()
 
 
 @pytest.mark.parametrize("keypair", [ALICE, ALICE_SR], ids=["ed25519", "sr25519"])

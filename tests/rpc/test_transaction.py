@@ -13,32 +13,15 @@ import trio
 from trio_websocket import ConnectionClosed
 
 from chain.primitives.hashing import blake2_256
-from chain.primitives.keys import Keypair
-from chain.primitives.types import Mortal, sign_extrinsic
+from chain.primitives.types import Mortal
 from chain.rpc.context import hexed
 from chain.rpc.errors import Code
 from chain.rpc.methods_transaction import BROADCASTS_MAX
 from chain.rpc.protocol import Limits
-from runtime.potchain import RUNTIME
-from tests.rpc.kit import ALICE, BOB, CHARLIE, Served, served
+from tests.rpc.kit import CHARLIE, Served, served, transfer
 from tests.rpc.line import Line, line
 
 BAD_HEX: list[Any] = [None, 1, "0", "0x0", "0xzz", []]
-
-
-def transfer(it: Served, nonce: int, *, sender: Keypair = ALICE, tip: int = 0, era: Mortal | None = None) -> bytes:
-    call = RUNTIME.encode_call(RUNTIME.call("balances.transfer_keep_alive", dest=BOB.public, value=1))
-    return sign_extrinsic(
-        sender,
-        call,
-        nonce=nonce,
-        spec_version=RUNTIME.spec_version,
-        transaction_version=RUNTIME.transaction_version,
-        genesis_hash=it.node.ledger.genesis_hash,
-        era=era,
-        era_hash=it.node.ledger.genesis_hash,
-        tip=tip,
-    )
 
 
 @asynccontextmanager
