@@ -330,6 +330,15 @@ def test_a_block_that_does_not_hand_over_is_no_handover(chain: SetChain) -> None
     )
 
 
+def test_a_set_hands_over_nothing_before_the_block_that_is_known(chain: SetChain) -> None:
+    """Set 1 seals a second block 4, with which it would have handed over; this client knows block 5 of the first."""
+    forged = chain.upto(3)
+    forged.extend(lambda view, _: view.validators.set_id.put(4))
+    answers = tampered(chain.answer, "consensus_getHandover", lambda _: forged.handover(1))
+    message = refusal(answers, chain.checkpoint(5))
+    assert message == "expected a block of validator set 1 after 5, got 4"
+
+
 def test_an_earlier_handover_does_for_no_later_one(chain: SetChain) -> None:
     answers = tampered(chain.answer, "consensus_getHandover", lambda _: chain.handover(0))
     message = refusal(answers, chain.genesis)
