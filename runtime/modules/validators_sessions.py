@@ -46,8 +46,9 @@ def elect(incumbents: Sequence[bytes], stakes: Mapping[bytes, int], seats: int =
         if admitted + 1 > (max(tolerated, 1) if staying and len(incumbents) < 3 else tolerated):
             break
         admitted += 1
+    # The sort is stable: of equal stakes whoever sits stays, so that no seat goes back and forth.
     eligible = [*staying, *newcomers[:admitted]]
-    chosen = set(sorted(eligible, key=lambda account: (-stakes[account], account))[:seats])
+    chosen = set(sorted(eligible, key=lambda account: -stakes[account])[:seats])
     for account in incumbents:
         if len(chosen) < least:
             chosen.add(account)
