@@ -144,7 +144,8 @@ class Validators(ValidatorsSchema):
             self._ensure_not_validating(stash)
             if active:
                 raise self.InsufficientBond(f"{active} would be left: expected {self.bond_min}, or 0 to leave")
-        session = self.session() + self.rules.get().unbonding_sessions
+        # The next session's seat may have been won with this part, and votes from it count as long as any.
+        session = self.session() + 1 + self.rules.get().unbonding_sessions
         parts = stake.unbonding
         if parts and parts[-1].session == session:
             value_with, parts = parts[-1].amount + value, parts[:-1]

@@ -102,6 +102,22 @@ def test_two_votes_for_different_blocks_cost_a_tenth_of_all_that_is_bonded(phase
     chain.run_blocks(1)
 
 
+def test_what_leaves_while_a_seat_is_kept_is_slashed_for_the_last_vote_from_that_seat() -> None:
+    chain = TestChain(sessions=SHORT)
+    chain.call(CHARLIE, "validators.bond_extra", value=9 * STAKE)
+    chain.run_to(4)
+    chain.call(CHARLIE, "validators.unbond", value=9 * STAKE)  # in session 1; the seat is Charlie's in session 2, too
+    chain.run_to(18)  # the last block at which votes of session 2 can be held against anybody
+    with chain.unchanged(Validators.NothingToWithdraw):
+        chain.call(CHARLIE, "validators.withdraw_unbonded")
+    report(chain, evidence(chain, height=7))
+    assert chain.events_of(Validators.OffenceReported) == [Validators.OffenceReported(2, CHARLIE.public, 7, STAKE)]
+    chain.run_to(19)
+    with chain.unchanged(Validators.StaleEvidence):
+        report(chain, evidence(chain, height=8))
+    chain.call(CHARLIE, "validators.withdraw_unbonded")
+
+
 def test_it_costs_it_once_for_a_session_whatever_else_is_found() -> None:
     chain = TestChain(sessions=SHORT)
     chain.run_to(3)
@@ -191,10 +207,10 @@ def test_whoever_has_left_pays_out_of_what_still_unbonds() -> None:
     chain.run_to(4)
     chain.call(DAVE, "validators.chill")
     chain.run_to(10)
-    chain.call(DAVE, "validators.unbond", value=STAKE)  # It has left with session 2, and may have all in session 7.
+    chain.call(DAVE, "validators.unbond", value=STAKE)  # It has left with session 2, and may have all in session 8.
     chain.run_to(18)
     report(chain, evidence(chain, by=DAVE, voter=3, height=9, set_id=1))
-    chain.run_to(22)
+    chain.run_to(25)
     before = chain.free(DAVE)
     chain.call(DAVE, "validators.withdraw_unbonded")
     assert chain.free(DAVE) == before + STAKE * 9 // 10

@@ -88,20 +88,20 @@ def test_bonding_reserves_and_is_done_once() -> None:
 def test_what_is_unbonded_comes_back_after_the_unbonding_time() -> None:
     chain = TestChain(sessions=SHORT)
     chain.call(EVE, "validators.bond", value=3 * STAKE)
-    assert chain.call(EVE, "validators.unbond", value=STAKE) == [Validators.Unbonded(EVE.public, STAKE, 4)]
+    assert chain.call(EVE, "validators.unbond", value=STAKE) == [Validators.Unbonded(EVE.public, STAKE, 5)]
     chain.run_to(4)  # session 1
     chain.call(EVE, "validators.unbond", value=POT)
     chain.call(EVE, "validators.unbond", value=POT)
-    assert stake(chain, EVE) == Stake(2 * STAKE - 2 * POT, (Unbonding(STAKE, 4), Unbonding(2 * POT, 5)))
-    chain.run_to(12)  # the last block of session 3
+    assert stake(chain, EVE) == Stake(2 * STAKE - 2 * POT, (Unbonding(STAKE, 5), Unbonding(2 * POT, 6)))
+    chain.run_to(15)  # the last block of session 4
     with chain.unchanged(Validators.NothingToWithdraw):
         chain.call(EVE, "validators.withdraw_unbonded")
-    chain.run_to(13)
+    chain.run_to(16)
     assert Validators.Withdrawn(EVE.public, STAKE) in chain.call(EVE, "validators.withdraw_unbonded")
-    assert stake(chain, EVE) == Stake(2 * STAKE - 2 * POT, (Unbonding(2 * POT, 5),))
+    assert stake(chain, EVE) == Stake(2 * STAKE - 2 * POT, (Unbonding(2 * POT, 6),))
     assert chain.free(EVE) == ENDOWMENT - 2 * STAKE
     chain.call(EVE, "validators.unbond", value=2 * STAKE - 2 * POT)
-    chain.run_to(25)
+    chain.run_to(31)
     chain.call(EVE, "validators.withdraw_unbonded")
     assert EVE.public not in chain.modules.validators.stakes
     assert chain.free(EVE) == ENDOWMENT
@@ -177,7 +177,7 @@ def test_a_validator_keeps_its_bond_and_its_key_until_its_sessions_are_over() ->
     assert accounts(chain) == [keypair.public for keypair in (ALICE, BOB, CHARLIE, EVE)]
     chain.call(DAVE, "validators.unbond", value=STAKE)
     chain.call(DAVE, "validators.purge_keys")
-    chain.run_to(19)
+    chain.run_to(22)
     chain.call(DAVE, "validators.withdraw_unbonded")
     assert chain.modules.balances.reserved(DAVE.public) == 0
 
