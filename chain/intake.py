@@ -6,7 +6,7 @@ never a vote.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import trio
 
@@ -16,7 +16,7 @@ from chain.net.network import Network
 from chain.pace import Threads
 from chain.pool import Pool, PoolError, PoolTransaction
 from chain.primitives.hashing import Hash
-from chain.primitives.types import Header
+from chain.primitives.types import Header, sender_and_nonce
 from chain.rpc.broadcast import Broadcast
 from runtime.executive import Executive
 from runtime.types import InvalidReason, InvalidTransaction, MalformedTransaction, UnknownTransaction, ValidTransaction
@@ -38,13 +38,19 @@ Verdict = ValidTransaction | InvalidTransaction
 
 
 class Intake:
-    """Owns what enters the pool. `run` it once; all methods belong to one event loop."""
+    """Owns what enters the pool. `run` it once; all methods belong to one event loop.
 
-    def __init__(self, ledger: Ledger, executive: Executive, pool: Pool, network: Network) -> None:
+    `is_behind()` says whether this node is still fetching blocks that its peers have.
+    """
+
+    def __init__(
+        self, ledger: Ledger, executive: Executive, pool: Pool, network: Network, is_behind: Callable[[], bool]
+    ) -> None:
         self._ledger = ledger
         self._executive = executive
         self._pool = pool
         self._network = network
+        self._is_behind = is_behind
         self._clients = Threads(THREADS, REST)
         self._gossip = Threads(THREADS, REST)
         self._send, self._receive = trio.open_memory_channel[tuple[bytes, list[bytes]]](QUEUE_BATCHES_MAX)
@@ -68,7 +74,13 @@ class Intake:
         return taken
 
     def gossiped(self, peer: bytes, transactions: list[bytes]) -> None:
-        """Queue what a peer sent; what does not fit now is asked for again later."""
+        """Queue what a peer sent; what does not fit now is asked for again later.
+
+        A node that is still fetching blocks cannot judge what is signed for blocks that it does not have.
+        """
+        if self._is_behind():
+            self._network.postpone_transactions(transactions)
+            return
         for start in range(0, len(transactions), BATCH):
             try:
                 self._send.send_nowait((peer, transactions[start : start + BATCH]))
@@ -84,18 +96,18 @@ class Intake:
 
     async def _take_in(self) -> None:
         async for peer, batch in self._receive:
-            _, verdicts = await self._admit(batch)
-            points = sum(_points(verdict) for verdict in verdicts)
+            _, judged = await self._admit(batch)
+            points = sum(_points(raw, verdict) for raw, verdict in judged)
             if points:
                 self._network.penalise(peer, points, "gossiped transactions that are valid on no node")
 
-    async def _admit(self, batch: Sequence[bytes]) -> tuple[list[bytes], list[Verdict]]:
-        """Check what the pool does not know, pool and pass on what is valid; which that is, and all verdicts."""
+    async def _admit(self, batch: Sequence[bytes]) -> tuple[list[bytes], list[tuple[bytes, Verdict]]]:
+        """Check what the pool does not know, pool and pass on what is valid; which that is, and every verdict."""
         wanted = [raw for raw in batch if self._is_wanted(raw)]
-        verdicts = await self._gossip.run(self._judge, wanted)
-        pooled = [raw for raw, verdict in zip(wanted, verdicts, strict=True) if self._pools(raw, verdict)]
+        judged = list(zip(wanted, await self._gossip.run(self._judge, wanted), strict=True))
+        pooled = [raw for raw, verdict in judged if self._pools(raw, verdict)]
         self._network.gossip_transactions(pooled)
-        return pooled, verdicts
+        return pooled, judged
 
     def _is_wanted(self, raw: bytes) -> bool:
         try:
@@ -135,12 +147,13 @@ class Intake:
         return verdicts
 
 
-def _points(verdict: Verdict) -> float:
+def _points(raw: bytes, verdict: Verdict) -> float:
     """What a gossiped transaction costs the peer that sent it."""
     match verdict:
         case UnknownTransaction() | MalformedTransaction():
             return MALFORMED_POINTS
         case InvalidTransaction(reason=InvalidReason.BAD_PROOF):
-            return BAD_PROOF_POINTS
+            # What comes without a signature proves itself, on every node alike, and costs pairings to refuse.
+            return MALFORMED_POINTS if sender_and_nonce(raw) is None else BAD_PROOF_POINTS
         case _:
             return 0.0

@@ -202,7 +202,7 @@ class Node:
             import_block=self._import_from_peer,
             patience_s=2.0 if config.role.keys else 0.0,
         )
-        self._intake = Intake(ledger, executive, self.pool, self._network)
+        self._intake = Intake(ledger, executive, self.pool, self._network, lambda: self._sync.status.syncing)
         self._witness = Witness(ledger.runtime, self._intake.submit)
         self._gadget = self._make_gadget(config.role.keys)
         self._pool_keeper = PoolKeeper(

@@ -46,7 +46,8 @@ class Setting:
     def __init__(self, path: Path) -> None:
         self.ledger, executive = open_ledger(path)
         self.pool, self.network = Pool(), Network()
-        self.intake = Intake(self.ledger, executive, self.pool, cast(Any, self.network))
+        self.behind = False
+        self.intake = Intake(self.ledger, executive, self.pool, cast(Any, self.network), lambda: self.behind)
 
     def transfer(self, sender: Keypair = ALICE, nonce: int = 0, genesis: bytes | None = None) -> bytes:
         return sign_extrinsic(
@@ -109,3 +110,15 @@ async def test_gossip_that_there_is_no_room_for_is_asked_for_again(tmp_path: Pat
     it.intake.gossiped(b"peer", [b"one", b"more"])
     assert it.network.postponed == [b"one", b"more"]
     it.ledger.close()
+
+
+async def test_a_node_that_is_behind_judges_no_gossip_and_asks_for_it_later(tmp_path: Path) -> None:
+    async with setting(tmp_path) as it:
+        it.behind = True
+        raw, foreign = it.transfer(), it.transfer(nonce=1, genesis=bytes(32))
+        it.intake.gossiped(b"peer", [raw, foreign])
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        assert (it.network.postponed, it.network.points, len(it.pool)) == ([raw, foreign], {}, 0)
+        it.behind = False
+        it.intake.gossiped(b"peer", [raw])
+        await until(lambda: len(it.pool) == 1)
