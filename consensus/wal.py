@@ -90,15 +90,14 @@ class Wal:
         body = RECORD.encode(record)
         if len(body) > _BODY_BYTES_MAX:
             raise ValueError(f"expected a record of at most {_BODY_BYTES_MAX} bytes, got {len(body)}")
-        length = len(body).to_bytes(4, "little")
-        framed = _FRAME.pack(len(body), zlib.crc32(length), zlib.crc32(body)) + body + _END
+        record_bytes = framed(body)
         self._failed = True  # Until the disk has said otherwise.
         try:
             if self._file is None or record.height > self.height:
-                self._begin(framed)
+                self._begin(record_bytes)
                 self.records = [record]
             else:
-                self._write(self._file, framed + bytes(_padding(len(framed))))
+                self._write(self._file, padded(record_bytes))
                 self._disk.sync(self._file)
                 self.records.append(record)
         except OSError as error:
@@ -122,14 +121,12 @@ class Wal:
     ) -> None:
         self.close()
 
-    def _begin(self, framed: bytes) -> None:
+    def _begin(self, first: bytes) -> None:
         """Put a file with one record in the place of the old one: whole, or not at all."""
         new = self._path.with_suffix(".new")
-        head = _MAGIC + self._identity
         file = self._disk.open(new, fresh=True)
         try:
-            first = head + zlib.crc32(head).to_bytes(4, "little") + framed
-            self._write(file, first + bytes(_padding(len(first))))
+            self._write(file, padded(head_of(self._identity) + first))
             self._disk.sync(file)
             self._disk.replace(new, self._path)
             self._disk.sync_folder(self._path.parent)
@@ -197,6 +194,23 @@ def _is_head(data: bytes, offset: int) -> bool:
     """Say whether a frame begins here."""
     length, check, _ = _FRAME.unpack(data[offset : offset + _FRAME.size].ljust(_FRAME.size, b"\0"))
     return bool(zlib.crc32(data[offset : offset + 4]) == check and length <= _BODY_BYTES_MAX)
+
+
+def head_of(identity: bytes) -> bytes:
+    """How a log of this identity begins."""
+    head = _MAGIC + identity
+    return head + zlib.crc32(head).to_bytes(4, "little")
+
+
+def framed(body: bytes) -> bytes:
+    """A record's body as the log holds it."""
+    length = len(body).to_bytes(4, "little")
+    return _FRAME.pack(len(body), zlib.crc32(length), zlib.crc32(body)) + body + _END
+
+
+def padded(written: bytes) -> bytes:
+    """What is written at once, filled up to a sector."""
+    return written + bytes(_padding(len(written)))
 
 
 def _padding(size: int) -> int:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-import struct
 import tempfile
-import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -31,7 +29,7 @@ from chain.rpc.params import bind
 from chain.rpc.protocol import Limits, Malformed
 from consensus import messages as consensus
 from consensus.records import RECORD
-from consensus.wal import Wal, WalCorrupt, WalForeign
+from consensus.wal import Wal, WalCorrupt, WalForeign, framed, head_of, padded
 from genesis import spec
 from runtime.executive import Executive
 from runtime.potchain import RUNTIME
@@ -69,7 +67,6 @@ _CERTIFICATE, _ = certificates(ALICE, BOB)
 # --- consensus -----------------------------------------------------------------------------------------------------
 
 _IDENTITY = bytes(range(32))
-_FRAME = struct.Struct("<III")
 
 
 def _log(data: bytes) -> list[Any]:
@@ -82,13 +79,12 @@ def _log(data: bytes) -> list[Any]:
 
 def _some_log(rng: Random) -> bytes:
     """A log whose checksums are right, whatever its records say: what is read behind them is fuzzed too."""
-    head = b"PCWAL\0\0\1" + _IDENTITY
-    out = head + zlib.crc32(head).to_bytes(4, "little")
+    out, begun = b"", head_of(_IDENTITY)
     for _ in range(rng.randint(1, 3)):
         body = RECORD.encode(sample(RECORD, rng))
         if rng.random() < 0.3:
             body = mutated(rng, body, body)
-        out += _FRAME.pack(len(body), zlib.crc32(len(body).to_bytes(4, "little")), zlib.crc32(body)) + body
+        out, begun = out + padded(begun + framed(body)), b""
     return out
 
 
