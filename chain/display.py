@@ -5,6 +5,7 @@ Plain text when it goes to a file; colour only on a terminal.
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,9 @@ from consensus.host import GadgetState
 
 RESET = "\x1b[0m"
 COLOURS = {"block": "\x1b[2m", "round": "\x1b[1;32m", "stall": "\x1b[1;33m", "error": "\x1b[1;31m"}
+
+
+GROUPED = re.compile(r"[0-9]{1,3}(,[0-9]{3})+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +39,11 @@ class Token:
 
     def parse(self, text: str) -> int:
         """The planck in a decimal number of tokens; ValueError says what is wrong with it."""
-        whole, _, part = text.replace(",", "").partition(".")
+        whole, _, part = text.partition(".")
+        if "," in whole:  # As `format` writes thousands, and no other way: 1,5 may be meant as one and a half.
+            if not GROUPED.fullmatch(whole):
+                raise ValueError(f"expected an amount such as 1.5, with commas at thousands alone, got {text!r}")
+            whole = whole.replace(",", "")
         if not (whole or part) or not (whole + part).isdecimal() or not (whole + part).isascii():
             raise ValueError(f"expected an amount such as 1.5, got {text!r}")
         if len(part) > self.decimals:

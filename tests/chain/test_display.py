@@ -22,13 +22,39 @@ def test_every_amount_that_is_shown_can_be_read_back(planck: int) -> None:
 
 @pytest.mark.parametrize(
     ("text", "planck"),
-    [("1", 10**12), ("1.5", 15 * 10**11), ("1,000", 10**15), (".5", 5 * 10**11), ("0.000000000001", 1)],
+    [
+        ("1", 10**12),
+        ("1.5", 15 * 10**11),
+        ("1,000", 10**15),
+        ("12,345.5", 123455 * 10**11),
+        (".5", 5 * 10**11),
+        ("0.000000000001", 1),
+    ],
 )
 def test_an_amount_is_read_exactly(text: str, planck: int) -> None:
     assert POT.parse(text) == planck
 
 
-@pytest.mark.parametrize("text", ["", ".", "-1", "1e3", "1.2.3", "abc", "0.0000000000001", "١"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        ".",
+        "-1",
+        "1,5",
+        "1,50",
+        ",5",
+        "1,",
+        "1,2,3",
+        "1234,567",
+        "1.000,5",
+        "1e3",
+        "1.2.3",
+        "abc",
+        "0.0000000000001",
+        "١",
+    ],
+)
 def test_what_is_no_amount_is_refused_with_a_reason(text: str) -> None:
     with pytest.raises(ValueError, match=r"expected an amount|decimals"):
         POT.parse(text)
