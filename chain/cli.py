@@ -29,6 +29,7 @@ from chain import (
 )
 from chain.cli_common import (
     DEFAULT_RPC,
+    EXIT_INTERRUPTED,
     KeyOption,
     RpcOption,
     UserError,
@@ -142,6 +143,10 @@ def run(
     if context.invoked_subcommand is not None:
         return
     if genesis is None:
+        if validator is not None or full_node:
+            raise UserError(
+                "--genesis is missing: which chain is the node of? Give its file, such as genesis/testnet.json"
+            )
         print(context.get_help())
         raise typer.Exit
     # Imported here: a wallet command needs neither the node nor the runtime's database.
@@ -330,6 +335,8 @@ def main(arguments: list[str] | None = None) -> None:
     except UsageError as error:
         print(_usage(error), file=sys.stderr)
         sys.exit(EXIT_MISCONFIGURED)
+    except typer.Abort:  # Ctrl-C, in a command that has nothing to finish
+        sys.exit(EXIT_INTERRUPTED)
     except BaseException as error:
         fault = fault_of(error)
         if fault is None:

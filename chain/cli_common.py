@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from chain.rpc.client import Client
 
 EXIT_FAILED = 1  # the command was right but did not succeed
+EXIT_INTERRUPTED = 130  # what shells take for a Ctrl-C
 
 RpcOption = Annotated[
     list[str] | None,

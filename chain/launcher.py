@@ -62,7 +62,7 @@ class _Terminal:
 
     def restarted(self, name: str, end: str) -> None:
         """A child ended and is being started again."""
-        say("restart", f"{name} {end}; starting it again")
+        say("restart", f"{name} {end}; starting it again ({name}.log says more)")
         if name == self._nodes[self._speaker]:
             self._speaker = (self._speaker + 1) % len(self._nodes)
 
