@@ -13,6 +13,11 @@ settings.register_profile("stable", derandomize=True, deadline=None)
 settings.load_profile("stable")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The whole sweep of simulations takes ten minutes of both cores; without it every fifth one runs."""
+    parser.addoption("--sweep", action="store_true", help="run every simulation that docs/faults.md counts")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Move the slow tests behind all others; otherwise the order stays."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is not None)

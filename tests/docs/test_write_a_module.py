@@ -169,10 +169,10 @@ def test_from_nothing_to_a_running_chain_that_python_calls(reader: Reader) -> No
 def test_what_the_page_makes_of_the_module_is_typed_and_deterministic(reader: Reader) -> None:
     reader.read_to(JAVASCRIPT)
     own = ["guest_book.py", "test_guest_book.py", "my_chain.py"]
+    # mypy follows no import hook, by which this checkout may be installed.
+    environment = {**reader.environment, "PYTHONPATH": str(PAGE.parent.parent)}
     for command in (["mypy", "--strict", *own], ["potchain", "module", "check", "my_chain:RUNTIME"]):
-        done = subprocess.run(
-            command, cwd=reader.folder, env=reader.environment, capture_output=True, text=True, check=False
-        )
+        done = subprocess.run(command, cwd=reader.folder, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout
 
 

@@ -1,4 +1,4 @@
-"""The simulations that the test suite runs each time, and that docs/faults.md counts."""
+"""The simulations that docs/faults.md counts: `scripts/test --sweep` runs all, the test suite every fifth."""
 
 from __future__ import annotations
 
