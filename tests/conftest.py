@@ -14,7 +14,7 @@ settings.load_profile("stable")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The whole sweep of simulations takes ten minutes of both cores; without it every fifth one runs."""
+    """The whole sweep of simulations takes five minutes of both cores; without it every fifth one runs."""
     parser.addoption("--sweep", action="store_true", help="run every simulation that docs/faults.md counts")
 
 

@@ -209,7 +209,8 @@ class Node:
         if self.up and self.gadget is not None:
             if not self.gadget.deliver(peer, frame):
                 self._on_fault(peer, "a malformed frame")
-            if self.liar is not None:
+            # Two liars that answer each other would fill the network for ever.
+            if self.liar is not None and any(node.honest and peer_id(node.name) == peer for node in self.network.nodes):
                 self.liar.hears(self, decode(frame))
 
     def foreign_signature(self, index: int, message: bytes) -> bytes:
