@@ -48,7 +48,8 @@ from chain.rpc.broadcast import Broadcast
 from chain.rpc.protocol import Limits
 from chain.rpc.server import RpcServer
 from chain.supervisor import cancel_when_told
-from chain.sync import Synchroniser
+from chain.sync.progress import SyncStatus
+from chain.sync.synchroniser import Synchroniser
 from chain.validator_keys import KeyFileError, ValidatorKeys, read_secret, write_secret
 from chain.witness import Witness
 from consensus.gadget import Gadget, run_in_thread
@@ -201,6 +202,7 @@ class Node:
             validators=self._importer.validators,
             import_block=self._import_from_peer,
             patience_s=2.0 if config.role.keys else 0.0,
+            tell=partial(say, "sync"),
         )
         self._intake = Intake(ledger, executive, self.pool, self._network, lambda: self._sync.status.syncing)
         self._witness = Witness(ledger.runtime, self._intake.submit)
@@ -264,11 +266,11 @@ class Node:
         header = executed.block.header
         self.pool.on_block(header.height, executed.block.extrinsics)
         self._network.announce(header.height, executed.hash)
-        self._reporter.imported(imported)
+        self._reporter.imported(imported, quietly=self._sync.is_far_behind)
 
     def _why_stalled(self) -> str:
-        if self._gadget is None:
-            return f"{len(self._network.peers())} peers connected, the best at height {self._sync.status.target}"
+        if self._gadget is None or self._sync.is_far_behind or not self._network.peers():
+            return self._sync.why_waiting()
         return waiting_line(self._gadget.state, self._reporter.names)
 
     # --- what the network asks (chain.net.handler.Handler) ---
@@ -344,8 +346,8 @@ class Node:
         return [("127.0.0.1", self._config.port)]
 
     @property
-    def is_syncing(self) -> bool:
-        return self._sync.status.syncing
+    def sync_status(self) -> SyncStatus:
+        return self._sync.status
 
     def peers(self) -> Sequence[PeerInfo]:
         return self._network.peers()

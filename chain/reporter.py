@@ -34,9 +34,11 @@ class Reporter:
         self._why_stalled = why_stalled
         self._head_at = 0.0
 
-    def imported(self, imported: Imported) -> None:
-        """A block became the head."""
+    def imported(self, imported: Imported, *, quietly: bool) -> None:
+        """A block became the head; quietly, while there are so many that progress has a line of its own."""
         self._head_at = trio.current_time()
+        if quietly:
+            return
         executed, validators = imported.executed, imported.validators
         header = executed.block.header
         view = header.consensus.view

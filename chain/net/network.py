@@ -74,7 +74,6 @@ YIELD_S = 1.0
 # How often lost gossip is repaired and, every fifth time, our best height is repeated.
 REPAIR_S = 1.0
 STATUS_EVERY_REPAIRS = 5
-BLOCKS_DEADLINE_S = 8.0
 
 
 class Network:
@@ -179,9 +178,7 @@ class Network:
         for peer in list(self._peers.values()):
             peer.send_frame(Lane.CONTROL, packed)
 
-    async def request_blocks(
-        self, peer: bytes, start: int, count: int, deadline_s: float = BLOCKS_DEADLINE_S
-    ) -> list[bytes]:
+    async def request_blocks(self, peer: bytes, start: int, count: int, deadline_s: float) -> list[bytes]:
         """Sealed blocks from height `start` upwards, fewer than `count` when the peer has or sends fewer.
 
         Raises `PeerGone` when the peer is not connected any more, `PeerUnavailable` when it does not answer in time.

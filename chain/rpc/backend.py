@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from chain.departures import Departures
     from chain.ledger import Ledger
     from chain.pool import Pool
+    from chain.sync.progress import SyncStatus
     from consensus.host import GadgetState
     from runtime.executive import Executive
 
@@ -116,8 +117,8 @@ class Backend(Protocol):
         """Where this node listens for peers: host and port."""
 
     @property
-    def is_syncing(self) -> bool:
-        """Whether it is fetching blocks that its peers have."""
+    def sync_status(self) -> SyncStatus:
+        """How far behind its peers it is, and why it does not get on if it does not."""
 
     def peers(self) -> Sequence[Peer]:
         """The nodes that are connected now."""

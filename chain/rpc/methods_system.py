@@ -57,7 +57,7 @@ def health(backend: Backend) -> dict[str, Any]:
     """What `system_health` and GET /health answer."""
     return {
         "peers": len(backend.peers()),
-        "isSyncing": backend.is_syncing,
+        "isSyncing": backend.sync_status.syncing,
         "shouldHavePeers": backend.chain_type != "Development",
     }
 
@@ -185,11 +185,18 @@ def system_dry_run(context: Context, extrinsic: HexBytes, at: BlockHash | None =
 
 
 @registry.sync("system_syncState")
-def system_sync_state(context: Context) -> dict[str, int]:
-    backend = context.backend
-    current = backend.ledger.head.height
-    highest = max([current, *(peer.best_height for peer in backend.peers())])
-    return {"startingBlock": context.starting_height, "currentBlock": current, "highestBlock": highest}
+def system_sync_state(context: Context) -> dict[str, Any]:
+    """Substrate's three numbers, and what it says in its log alone: how fast, how long, and what is waited for."""
+    status = context.backend.sync_status
+    left = status.seconds_left
+    return {
+        "startingBlock": context.starting_height,
+        "currentBlock": status.height,
+        "highestBlock": status.target,
+        "blocksPerSecond": round(status.blocks_per_second, 1),
+        "secondsLeft": None if left is None else round(left),
+        "stalled": status.stalled,
+    }
 
 
 @registry.awaits("system_accountNextIndex", "account_nextIndex")

@@ -111,7 +111,7 @@ class Network:
 
 
 class Neighbourhood:
-    """The network as one node's synchroniser sees it (`chain.sync.Peers`)."""
+    """The network as one node's synchroniser sees it (`chain.sync.planner.Peers`)."""
 
     def __init__(self, network: Network, node: Node) -> None:
         self._network = network
@@ -128,7 +128,7 @@ class Neighbourhood:
             if peer_id(other.name) in self._node.heard and self._network.connected(self._node, other)
         ]
 
-    async def request_blocks(self, peer: bytes, start: int, count: int, deadline_s: float = 10.0) -> list[bytes]:
+    async def request_blocks(self, peer: bytes, start: int, count: int, deadline_s: float) -> list[bytes]:
         """Ask a node; what it answers is its own affair."""
         other = next(node for node in self._network.nodes if peer_id(node.name) == peer)
         weather = self._network.weather

@@ -21,7 +21,7 @@ from chain.simulation.disk import PowerCut, SimulatedDisk
 from chain.simulation.liars import Liar
 from chain.simulation.monitor import FALSE_POINTS, Monitor
 from chain.simulation.network import Neighbourhood, Network, peer_id
-from chain.sync import Synchroniser
+from chain.sync.synchroniser import Synchroniser
 from consensus.gadget import Gadget
 from consensus.host import Host, Timing
 from consensus.messages import Message, decode, encode

@@ -14,9 +14,7 @@ import trio
 import trio.testing
 from trio.testing import MockClock
 
-from chain import sync
 from chain.ledger import SealedBlock
-from chain.net import network as network_module
 from chain.net.errors import PeerUnavailable
 from chain.net.messages import Role
 from chain.net.peer import PeerInfo
@@ -26,7 +24,9 @@ from chain.primitives.merkle import ordered_root
 from chain.primitives.scale import BYTES
 from chain.primitives.seal import Authority, Phase, Seal, ValidatorSet, bitmap, vote_message
 from chain.primitives.types import Block, ConsensusDigest, Header
-from chain.sync import Synchroniser
+from chain.sync import planner
+from chain.sync.synchroniser import Synchroniser
+from tests.consensus.network import inline
 from tests.net.kit import ALICE, BOB, CHARLIE, DAVE, GENESIS, HOST, Node, Running, arena, start, until_peers
 
 SECRETS = [bls.keygen(bytes([i]) * 32) for i in range(1, 5)]
@@ -36,11 +36,13 @@ VALIDATORS = ValidatorSet(
 LENGTH = 40
 
 
-def sealed(parent: Hash, height: int, extrinsics: list[bytes], voters: tuple[int, ...] = (0, 1, 2)) -> SealedBlock:
+def sealed(
+    parent: Hash, height: int, extrinsics: list[bytes], voters: tuple[int, ...] = (0, 1, 2), set_id: int = 0
+) -> SealedBlock:
     header = Header(parent, height, bytes(32), ordered_root(extrinsics), [ConsensusDigest(0, bytes(96)).item()])
-    message = vote_message(GENESIS, 0, height, 0, Phase.COMMIT, header.hash)
+    message = vote_message(GENESIS, set_id, height, 0, Phase.COMMIT, header.hash)
     signature = bls.aggregate([bls.sign(SECRETS[i], message) for i in voters])
-    return SealedBlock(Block(header, extrinsics), Seal(height, 0, 0, header.hash, bitmap(voters, 4), signature))
+    return SealedBlock(Block(header, extrinsics), Seal(height, 0, set_id, header.hash, bitmap(voters, 4), signature))
 
 
 @cache
@@ -85,7 +87,12 @@ class Follower(Node):
 
 
 async def follow(
-    nursery: trio.Nursery, peers: list[Running], *, follower: Follower | None = None, patience_s: float = 0.0
+    nursery: trio.Nursery,
+    peers: list[Running],
+    *,
+    follower: Follower | None = None,
+    patience_s: float = 0.0,
+    validators: Callable[[int], ValidatorSet] = lambda _: VALIDATORS,
 ) -> tuple[Follower, Running]:
     """Start Alice as a follower of the peers, connected to all of them before she begins to fetch."""
     alice = follower if follower is not None else Follower(best=(0, GENESIS))
@@ -95,7 +102,7 @@ async def follow(
         network=running.network,
         genesis_hash=GENESIS,
         best=lambda: alice.best,
-        validators=lambda _: VALIDATORS,
+        validators=validators,
         import_block=alice.import_block,
         patience_s=patience_s,
     )
@@ -105,7 +112,7 @@ async def follow(
 
 
 async def test_a_newcomer_fetches_the_whole_chain_in_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sync, "RANGE_BLOCKS", 7)
+    monkeypatch.setattr(planner, "RANGE_BLOCKS", 7)
     async with arena() as nursery:
         alice, _ = await follow(nursery, [await start(nursery, BOB, archive())])
         await alice.until(lambda: alice.best == best_of(LENGTH))
@@ -115,6 +122,115 @@ async def test_a_newcomer_fetches_the_whole_chain_in_ranges(monkeypatch: pytest.
         status = alice.synchroniser.status
         assert (status.height, status.target, status.syncing) == (LENGTH, LENGTH, False)
         assert status.blocks_per_second > 0
+
+
+async def test_ranges_come_from_several_peers_at_once_and_are_imported_in_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(planner, "RANGE_BLOCKS", 2)
+    monkeypatch.setattr(planner, "AHEAD_BLOCKS_MAX", 16)
+    alice, served = Waiting(best=(0, GENESIS)), set[bytes]()
+
+    class Peer(Node):
+        name = b""
+
+        def blocks(self, start: int, count: int, bytes_max: int) -> list[bytes]:
+            if count == 2:
+                served.add(self.name)
+            if len(served) == 3:
+                trio.from_thread.run_sync(alice.go_on.set)
+            return super().blocks(start, count, bytes_max)
+
+    async with arena() as nursery:
+        peers = []
+        for keys in (BOB, CHARLIE, DAVE):
+            node = Peer(best=best_of(LENGTH), chain=archive().chain)
+            node.name = keys.public
+            peers.append(await start(nursery, keys, node))
+        await follow(nursery, peers, follower=alice)
+        await alice.until(lambda: alice.best == best_of(LENGTH))
+    assert alice.imported == list(chain())
+
+
+@dataclass
+class Waiting(Follower):
+    """Imports what newcomers are asked for, and the rest only when it is told to."""
+
+    go_on: trio.Event = field(default_factory=trio.Event)
+
+    async def import_block(self, block: Block, seal: Seal) -> None:
+        if block.header.height > planner.NEWCOMER_BLOCKS:
+            await self.go_on.wait()
+        await super().import_block(block, seal)
+
+
+@cache
+def chain_of_two_sets(change: int = 20) -> tuple[SealedBlock, ...]:
+    """As `chain`, but the blocks above `change` are sealed by set 1, in which the same four have other places."""
+    blocks = list(chain()[:change])
+    for height in range(change + 1, LENGTH + 1):
+        blocks.append(sealed(blocks[-1].block.hash, height, [BYTES.encode(b"extrinsic %d" % height)], set_id=1))
+    return tuple(blocks)
+
+
+def two_sets(alice: Follower, change: int = 20) -> Callable[[int], ValidatorSet]:
+    """Who decides a height, known once the block below is here."""
+
+    def validators(height: int) -> ValidatorSet:
+        if height > alice.best[0] + 1:
+            raise LookupError(height)
+        return VALIDATORS if height <= change else dataclasses.replace(VALIDATORS, set_id=1)
+
+    return validators
+
+
+async def test_where_the_set_changes_inside_a_range_its_seals_are_proven_once_the_set_is_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(planner, "RANGE_BLOCKS", 6)
+    blocks = chain_of_two_sets()
+    bob = Node(best=(LENGTH, blocks[-1].block.hash), chain=[block.encode() for block in blocks])
+    alice = Follower(best=(0, GENESIS))
+    async with arena() as nursery:
+        await follow(nursery, [await start(nursery, BOB, bob)], follower=alice, validators=two_sets(alice))
+        await alice.until(lambda: alice.best[0] == LENGTH)
+    assert alice.imported == list(blocks)
+
+
+@pytest.mark.parametrize("set_id", [0, 1, 2])
+async def test_a_seal_of_a_set_that_does_not_decide_the_height_is_a_lie_though_it_verifies(set_id: int) -> None:
+    """The old set's after the change, the new set's before it, and one of a set that never is."""
+    change, lie_at = 20, {0: 25, 1: 15, 2: 25}[set_id]
+    blocks = list(chain_of_two_sets())
+    true = blocks[lie_at - 1].block
+    blocks[lie_at - 1] = sealed(true.header.parent_hash, lie_at, list(true.extrinsics), set_id=set_id)
+    assert blocks[lie_at - 1].block == true
+    liar = Node(best=(LENGTH, blocks[-1].block.hash), chain=[block.encode() for block in blocks])
+    alice = Follower(best=(0, GENESIS))
+    async with arena() as nursery:
+        false_peer = await start(nursery, BOB, liar)
+        await follow(nursery, [false_peer], follower=alice, validators=two_sets(alice, change))
+        await alice.until(lambda: BOB.public in alice.disconnected)
+        assert alice.best[0] < lie_at
+
+
+async def test_a_peer_that_begins_to_lie_costs_its_own_ranges_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planner, "RANGE_BLOCKS", 3)
+    monkeypatch.setattr(planner, "AHEAD_BLOCKS_MAX", 9)
+
+    class Turncoat(Node):
+        def blocks(self, start: int, count: int, bytes_max: int) -> list[bytes]:
+            found = super().blocks(start, count, bytes_max)
+            return found if start < 12 else [other_body(chain()[start - 1]).encode(), *found[1:]]
+
+    turncoat = Turncoat(best=best_of(LENGTH), chain=archive().chain)
+    async with arena() as nursery:
+        peers = [await start(nursery, BOB, turncoat), await start(nursery, CHARLIE, archive())]
+        alice, running = await follow(nursery, peers)
+        await alice.until(lambda: alice.best == best_of(LENGTH))
+        assert alice.imported == list(chain())
+        if BOB.public in alice.disconnected:
+            assert [peer.id for peer in running.network.peers()] == [CHARLIE.public]
 
 
 async def test_an_announced_block_is_fetched_at_once() -> None:
@@ -182,7 +298,7 @@ async def test_a_lying_peer_is_banned_and_the_honest_one_finishes(
 
 
 async def test_a_peer_that_promises_and_has_nothing_or_sleeps_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(network_module, "BLOCKS_DEADLINE_S", 0.3)
+    monkeypatch.setattr(planner, "NEWCOMER_S", 0.3)
     awake = threading.Event()
 
     class Sleeper(Node):
@@ -290,7 +406,7 @@ class Crowd:
         trusted = [peer for peer in liars if self.points.get(peer, 0.0) < 100.0]
         return [*(info(peer, 10**9) for peer in trusted), info(self.HONEST, self.blocks)]
 
-    async def request_blocks(self, peer: bytes, start: int, count: int, deadline_s: float = 8.0) -> list[bytes]:
+    async def request_blocks(self, peer: bytes, start: int, count: int, deadline_s: float) -> list[bytes]:
         self.asked.append((peer, count))
         if peer != self.HONEST:
             await trio.sleep(deadline_s)
@@ -313,6 +429,7 @@ def among(crowd: Crowd, alice: Follower) -> Synchroniser:
         validators=lambda _: VALIDATORS,
         import_block=alice.import_block,
         rng=Random(1),
+        run=inline,
     )
 
 
@@ -323,10 +440,10 @@ async def test_a_crowd_of_liars_is_asked_for_little_and_no_more_once_somebody_de
     synchroniser = among(crowd, alice)
     nursery.start_soon(synchroniser.run)
     await alice.until(lambda: alice.best == best_of(LENGTH))
-    assert trio.current_time() <= 20 * sync.NEWCOMER_S
-    honest = crowd.asked.index((Crowd.HONEST, sync.NEWCOMER_BLOCKS))
-    assert {count for _, count in crowd.asked[:honest]} <= {sync.NEWCOMER_BLOCKS}
-    assert crowd.asked[honest + 1] == (Crowd.HONEST, LENGTH - sync.NEWCOMER_BLOCKS)
+    assert trio.current_time() <= 20 * planner.NEWCOMER_S
+    honest = crowd.asked.index((Crowd.HONEST, planner.NEWCOMER_BLOCKS))
+    assert {count for _, count in crowd.asked[:honest]} <= {planner.NEWCOMER_BLOCKS}
+    assert crowd.asked[honest + 1] == (Crowd.HONEST, LENGTH - planner.NEWCOMER_BLOCKS)
     assert (synchroniser.status.target, synchroniser.status.syncing) == (LENGTH, False)
 
 
@@ -342,5 +459,5 @@ async def test_news_of_a_proven_peer_ends_the_wait_for_a_liar(nursery: trio.Nurs
     began, crowd.blocks = trio.current_time(), LENGTH
     synchroniser.on_status(Crowd.HONEST, LENGTH, best_of(LENGTH)[1])
     await alice.until(lambda: alice.best == best_of(LENGTH))
-    assert trio.current_time() - began < sync.NEWCOMER_S / 2
+    assert trio.current_time() - began < planner.NEWCOMER_S / 2
     assert crowd.points == {}

@@ -239,7 +239,7 @@ async def test_an_answer_of_the_wrong_kind_ends_the_connection(caplog: pytest.Lo
                 await is_hung_up_on(connection)
 
             with pytest.raises(PeerUnavailable):
-                await first.network.request_blocks(CHARLIE.public, 1, 1)
+                await first.network.request_blocks(CHARLIE.public, 1, 1, 8.0)
 
 
 async def test_a_transaction_of_a_flooding_peer_is_handed_over_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -186,16 +186,16 @@ async def test_a_transaction_reaches_everyone_once_by_push_or_by_repair() -> Non
 async def test_blocks_are_requested_in_ranges() -> None:
     alice, bob = Node(chain=[b"block %d" % height for height in range(1, 11)]), Node()
     async with pair(alice, bob) as (_, second):
-        assert await second.network.request_blocks(ALICE.public, 3, 4) == [
+        assert await second.network.request_blocks(ALICE.public, 3, 4, 8.0) == [
             b"block 3",
             b"block 4",
             b"block 5",
             b"block 6",
         ]
-        assert await second.network.request_blocks(ALICE.public, 9, 64) == [b"block 9", b"block 10"]
-        assert await second.network.request_blocks(ALICE.public, 11, 1) == []
+        assert await second.network.request_blocks(ALICE.public, 9, 64, 8.0) == [b"block 9", b"block 10"]
+        assert await second.network.request_blocks(ALICE.public, 11, 1, 8.0) == []
         with pytest.raises(PeerUnavailable, match="not connected"):
-            await second.network.request_blocks(CHARLIE.public, 1, 1)
+            await second.network.request_blocks(CHARLIE.public, 1, 1, 8.0)
 
 
 async def test_a_request_ends_when_the_peer_goes_away() -> None:
@@ -207,7 +207,7 @@ async def test_a_request_ends_when_the_peer_goes_away() -> None:
 
         async def ask() -> None:
             with pytest.raises(PeerUnavailable):
-                await first.network.request_blocks(CHARLIE.public, 1, 1)
+                await first.network.request_blocks(CHARLIE.public, 1, 1, 8.0)
 
         async with trio.open_nursery() as asking:
             asking.start_soon(ask)

@@ -27,6 +27,7 @@ from chain.rpc.backend import KeyType, Peer, Sealing
 from chain.rpc.broadcast import Broadcast
 from chain.rpc.protocol import Limits
 from chain.rpc.server import RpcServer
+from chain.sync.progress import SyncStatus
 from chain.validator_keys import ValidatorKeys
 from consensus.host import GadgetState
 from runtime.executive import Executive
@@ -111,11 +112,15 @@ class MiniNode:
     node_roles: Sequence[str] = ("Authority",)
     local_identity: bytes = KEYS.node.public
     listen_addresses: Sequence[tuple[str, int]] = (("127.0.0.1", 30333),)
-    is_syncing: bool = False
     seals_at_once: bool = True
     peer_list: list[Peer] = field(default_factory=list)
     peer_blobs: dict[Hash, bytes] = field(default_factory=dict)
     reserved: dict[bytes, tuple[str, int]] = field(default_factory=dict)
+
+    @property
+    def sync_status(self) -> SyncStatus:
+        height = self.ledger.head.height
+        return SyncStatus(height, max([height, *(peer.best_height for peer in self.peer_list)]), 0.0)
 
     def __post_init__(self) -> None:
         self.departures = Departures()

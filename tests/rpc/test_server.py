@@ -83,10 +83,17 @@ async def test_the_node_says_who_it_is(tmp_path: Path) -> None:
         assert await ask(it, "system_chain") == "potchain test"
         assert await ask(it, "system_chainType") == "Development"
         assert await ask(it, "system_properties") == {"ss58Format": 42, "tokenDecimals": 12, "tokenSymbol": "POT"}
-        assert await ask(it, "system_health") == {"peers": 1, "isSyncing": False, "shouldHavePeers": False}
+        assert await ask(it, "system_health") == {"peers": 1, "isSyncing": True, "shouldHavePeers": False}
         assert await ask(it, "system_nodeRoles") == ["Authority"]
         assert await ask(it, "system_localPeerId") == it.node.local_identity.hex()
-        assert await ask(it, "system_syncState") == {"startingBlock": 0, "currentBlock": 0, "highestBlock": 12}
+        assert await ask(it, "system_syncState") == {
+            "startingBlock": 0,
+            "currentBlock": 0,
+            "highestBlock": 12,
+            "blocksPerSecond": 0.0,
+            "secondsLeft": None,
+            "stalled": None,
+        }
         assert await ask(it, "system_peers") == [
             {
                 "peerId": "07" * 32,
