@@ -12,16 +12,19 @@ ROOT = Path(__file__).resolve().parent.parent
 # What each must have measured, by the words of its lines.
 LINES = {
     "finality.py": ["core alone", "simulated validators", "n^"],
+    "latency.py": ["commit logged", "sealed at the slowest   p50", "processor time"],
     "light.py": ["header and seal, 100 validators", "3 set changes and the head", "memory of the command"],
     "execute.py": ["20 transfers a block, ed25519", "20 transfers a block, sr25519", "decode and execute, first"],
     "metadata.py": ["metadata V14", "metadata V15"],
     "state_root.py": ["100 of 3,000 keys", "state root, accounts changed", "state root, nothing in memory"],
     "subscribers.py": ["10 subscribers to heads", "all of them have it after", "a block comes every"],
 }
+# These start nodes that run at their own pace.
+SLOW = ("latency.py", "subscribers.py")
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "subscribers.py" else name for name in LINES]
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in LINES]
 )
 def test_a_benchmark_prints_its_figures(name: str) -> None:
     command = [sys.executable, "-W", "error", str(ROOT / "scripts" / "bench" / name), "--short"]

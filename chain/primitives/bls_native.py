@@ -18,6 +18,9 @@ _INFINITY: Final = G1Point.identity()
 # Decoding a key costs 0.1 ms (square root and subgroup check) and validators vote with the same ones every block; 4096
 # keys of under 1 kB are many times the largest validator set, so strangers' keys do not push the set's out.
 _PARSED_KEYS_MAX: Final = 4096
+# Hashing to the curve is a quarter of a verification. Whoever votes also verifies what others signed over the same
+# bytes: the two phases of a height, the seal of the last one, and some views' worth of either, at 1 kB each.
+_HASHED_MAX: Final = 64
 
 
 def _scalar(secret_key: bytes) -> Scalar:
@@ -40,6 +43,11 @@ def _key_point(public_key: bytes) -> G1Point:
     return point
 
 
+@lru_cache(maxsize=_HASHED_MAX)
+def _hashed(message: bytes, tag: bytes) -> G2Point:
+    return G2Point.hash_to_curve(message, tag)
+
+
 def _signature_point(signature: bytes) -> G2Point:
     if len(signature) != 96:
         raise ValueError(f"expected a signature of 96 bytes, got {len(signature)}")
@@ -54,12 +62,12 @@ def _signature_point(signature: bytes) -> G2Point:
 
 def _sign(secret_key: bytes, message: bytes, tag: bytes) -> bytes:
     scalar = _scalar(secret_key)
-    return bytes((G2Point.hash_to_curve(message, tag) * scalar).to_compressed_bytes())
+    return bytes((_hashed(bytes(message), tag) * scalar).to_compressed_bytes())
 
 
 def _verify(key: G1Point, message: bytes, signature: bytes, tag: bytes) -> bool:
     point = _signature_point(signature)
-    return GT.pairing_check([key, _MINUS_GENERATOR], [G2Point.hash_to_curve(message, tag), point])
+    return GT.pairing_check([key, _MINUS_GENERATOR], [_hashed(bytes(message), tag), point])
 
 
 def public_key(secret_key: bytes) -> bytes:

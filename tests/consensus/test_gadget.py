@@ -9,7 +9,7 @@ import trio
 from trio.testing import MockClock
 
 from chain.primitives import bls
-from chain.primitives.seal import Phase, vote_message
+from chain.primitives.seal import Phase, Seal, bitmap, verify_seal, vote_message
 from consensus.gadget import run_in_thread
 from consensus.host import Timing
 from consensus.messages import (
@@ -23,7 +23,7 @@ from consensus.messages import (
     encode,
 )
 from consensus.wal import WalFailed
-from tests.consensus.network import GENESIS, Network, digest_of, peer_id, secret
+from tests.consensus.network import GENESIS, TIMING, Network, digest_of, peer_id, secret
 
 
 @pytest.fixture
@@ -332,6 +332,23 @@ async def test_p20_nobody_is_waited_for_so_blocks_come_every_block_time(
     seal = network.hosts[2].parent_seals[2]
     assert seal is not None
     assert seal.voter_indices(4) == [0, 1, 2]
+
+
+async def test_p20_the_seal_of_all_votes_is_verified_by_everybody_before_the_next_block_carries_it(
+    nursery: trio.Nursery, tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    network = Network(nursery, tmp_path, 4)
+    verify_seal.cache_clear()
+    await network.start(0, 1, 2, 3)
+    with trio.fail_after(10):
+        await network.reach(1)
+        await trio.sleep(TIMING.block_time_ms / 1000 - 0.1)
+    digest = digest_of(network.hosts[0].blocks[0][0])
+    signatures = [signed_vote(voter, voter, 1, 0, Phase.COMMIT, digest).signature for voter in range(4)]
+    everybody = Seal(1, 0, network.set.set_id, digest, bitmap(range(4), 4), bls.aggregate(signatures))
+    verified = verify_seal.cache_info().misses
+    assert verify_seal(network.set, GENESIS, everybody)
+    assert verify_seal.cache_info().misses == verified
 
 
 @pytest.mark.parametrize("bringer", [b"stranger", peer_id(3)])
