@@ -18,9 +18,9 @@ from sklearn.datasets import load_digits
 from chain.primitives.blob import blob_root
 from chain.primitives.hashing import Hash, blake2_256
 from trainer import artifact, dataset, export, optimizers
+from trainer.arrays import Float32s
 from trainer.artifact import Program, Rows
 from trainer.batches import permutation
-from trainer.codec import Float32s
 from trainer.dataset import Manifest, Split
 
 GENESIS = Path(__file__).resolve().parent.parent / "genesis"

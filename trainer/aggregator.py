@@ -12,7 +12,8 @@ from pathlib import Path
 import trio
 
 from chain.primitives.keys import Keypair
-from trainer.codec import CodecError, Update
+from trainer.codecs.blocks import CodecError
+from trainer.codecs.updates import Update
 from trainer.files import BlobFiles
 from trainer.follow import Heights, Report, follow
 from trainer.job import Job
@@ -78,7 +79,7 @@ class TaskAggregator:
     async def _update(self, view: RoundView, slot: int) -> Update | None:
         root = view.slots[slot].update_root
         try:
-            return await self.job.update(root) if root is not None else None
+            return await self.job.update(view, root) if root is not None else None
         except CodecError:
             return None
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from trainer.codec import PARAMETERS_MAX
+from trainer.arrays import PARAMETERS_MAX
 from trainer.packing import PackingError, fields, integer, pack, unpack
 
 VERSION = 1

@@ -7,12 +7,19 @@ step, the mildest cheats by whole steps in a fifth of the values: the tolerance 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import assert_never
 
 import numpy as np
+import numpy.typing as npt
 
-from trainer.codec import BLOCK, Float32s, Update, bounded
+from trainer.arrays import Float32s, Float64s
+from trainer.codecs.blocks import BLOCK, bounded, steps_of
+from trainer.codecs.topk import BITS, kth_largest
+from trainer.codecs.updates import DenseUpdate, SparseUpdate, Update
 
 MICRO = 1_000_000
+# What rounding alone costs, in 1e-6 steps.
+HALF_STEP = MICRO // 2
 # Honest float32 results differ by rounding noise in proportion to the largest terms, also where a value is a small
 # difference of large ones. A block that is noise through and through is judged on that scale: 2^-21 of the peak.
 NOISE_OF_PEAK = 2.0**-21
@@ -28,7 +35,7 @@ class Tolerance:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether an update is right, and by how much: values out of tolerance of values compared."""
+    """Whether an update is right, and by how much: values out of tolerance of values that were sent."""
 
     right: bool
     outliers: int
@@ -39,13 +46,37 @@ class Verdict:
 
 
 def compare(update: Update, own: Float32s, tolerance: Tolerance) -> Verdict:
-    """Judge `update` by the auditor's own gradient f32[P] of the same slot."""
+    """Judge `update` by what the auditor would have rounded itself, f32[P]: its own `take` of the same slot."""
     if own.size != update.length:
-        raise ValueError(f"expected a gradient of {update.length} values, got {own.size}")
-    meant = bounded(own).astype(np.float64)
-    # Multiplying by a power of two is exact, so that all of the difference is the two gradients'.
-    per_step = np.repeat(np.ldexp(1.0, -update.exponents.astype(np.int32)), BLOCK)[: own.size]
-    distance = np.abs(update.values - meant * per_step)
-    allowed = tolerance.micro_steps / MICRO + NOISE_OF_PEAK * float(np.abs(meant).max()) * per_step
-    outliers = int(np.count_nonzero(distance > allowed))
-    return Verdict(outliers * MICRO <= tolerance.outliers_ppm * own.size, outliers, int(own.size))
+        raise ValueError(f"expected a vector of {update.length} values, got {own.size}")
+    meant = bounded(own).ravel()
+    noise = NOISE_OF_PEAK * float(np.abs(meant).max())
+    match update:
+        case DenseUpdate(values, exponents):
+            steps = np.repeat(np.ldexp(1.0, exponents.astype(np.int32)), BLOCK)[: meant.size]
+            wrong = _outliers(values.astype(np.float64), steps, meant, noise, tolerance)
+            outliers, sent = int(np.count_nonzero(wrong)), meant.size
+        case SparseUpdate(_, indices, values, _):
+            steps = np.ldexp(1.0, update.exponents_from(0, indices.size))
+            wrong = _outliers(values.astype(np.float64), steps, meant[indices], noise, tolerance)
+            # What is as large as the least value that should be sent, give or take what honest machines differ by, may
+            # be sent or not.
+            magnitudes = np.abs(meant)
+            least = kth_largest(magnitudes, indices.size)
+            step = float(np.ldexp(1.0, int(steps_of(least.reshape(1), BITS)[0])))
+            margin = (tolerance.micro_steps - HALF_STEP) / MICRO * step + noise
+            wrong |= magnitudes[indices] < least - margin
+            unsent = magnitudes > least + margin
+            unsent[indices] = False
+            outliers, sent = int(np.count_nonzero(wrong) + np.count_nonzero(unsent)), indices.size
+        case _:
+            assert_never(update)
+    return Verdict(outliers * MICRO <= tolerance.outliers_ppm * sent, outliers, sent)
+
+
+def _outliers(
+    values: Float64s, steps: Float64s, meant: Float32s, noise: float, tolerance: Tolerance
+) -> npt.NDArray[np.bool_]:
+    # Dividing by a power of two is exact, so that all of the difference is the two vectors'.
+    distance = np.abs(values - meant / steps)
+    return np.asarray(distance > tolerance.micro_steps / MICRO + noise / steps)

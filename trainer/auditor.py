@@ -16,7 +16,8 @@ from chain.primitives.keys import Keypair
 from chain.primitives.seal import bitmap
 from trainer import audit
 from trainer.audit import MICRO
-from trainer.codec import CodecError, Update
+from trainer.codecs.blocks import CodecError
+from trainer.codecs.updates import Update
 from trainer.files import BlobFiles
 from trainer.follow import Report, follow
 from trainer.job import Job, NextModel
@@ -99,7 +100,7 @@ class TaskAuditor:
 
         async def one(slot: int, root: Hash) -> None:
             try:
-                self._updates[root] = await self.job.update(root)
+                self._updates[root] = await self.job.update(view, root)
             except CodecError as error:
                 self._updates[root] = None
                 self.report(f"task {self.task.id} round {view.round}: slot {slot} is malformed: {error}")

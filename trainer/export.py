@@ -18,8 +18,8 @@ from jax.interpreters import mlir
 from jaxlib.mlir import ir, passmanager
 from jaxlib.mlir.dialects import stablehlo
 
+from trainer.arrays import Float32s
 from trainer.artifact import Program, Rows, Tensor
-from trainer.codec import Float32s
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 

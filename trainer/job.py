@@ -14,9 +14,12 @@ import trio
 
 from chain.primitives.blob import blob_root
 from chain.primitives.hashing import Hash
-from trainer import aggregate, artifact, batches, codec, dataset, optimizers
+from trainer import aggregate, artifact, batches, dataset, optimizers
+from trainer.arrays import Float32s
 from trainer.artifact import Program
-from trainer.codec import CodecError, Float32s, Update
+from trainer.codecs import INT8
+from trainer.codecs.blocks import CodecError
+from trainer.codecs.updates import Update
 from trainer.dataset import Dataset
 from trainer.files import BlobFiles
 from trainer.node import BlobOversized, Node
@@ -47,6 +50,7 @@ class Job:
 
     def __init__(self, task: TaskView, node: Node, files: BlobFiles) -> None:
         self.task = task
+        self.codec = INT8
         self._node = node
         self._files = files
         self._program: Program | None = None
@@ -97,15 +101,15 @@ class Job:
             data.held_out_count,
         )
 
-    async def update(self, root: Hash) -> Update:
-        """A revealed update; CodecError when it is malformed, BlobMissing when no node has it."""
+    async def update(self, view: RoundView, root: Hash) -> Update:
+        """A revealed update of the round; CodecError when it is malformed, BlobMissing when no node has it."""
         length = (await self.program()).parameters
         try:
-            data = await self._node.get_blob(root, codec.update_bytes_max(length))
+            data = await self._node.get_blob(root, self.codec.bytes_max(length, view.round))
         except BlobOversized as error:
             # An oversized blob is as malformed as any.
             raise CodecError(str(error)) from None
-        return await trio.to_thread.run_sync(codec.decode, data, length)
+        return await trio.to_thread.run_sync(self.codec.decode, data, length, view.round)
 
     async def next_model(self, view: RoundView, updates: list[Update]) -> NextModel:
         """What the model becomes when exactly these updates are accepted."""

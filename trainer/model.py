@@ -11,7 +11,7 @@ from pathlib import Path
 from safetensors.numpy import save
 
 from trainer import artifact, optimizers
-from trainer.codec import Float32s
+from trainer.arrays import Float32s
 
 
 def tensors(program: artifact.Program, theta: Float32s) -> dict[str, Float32s]:

@@ -12,7 +12,7 @@ from typing import assert_never
 
 import numpy as np
 
-from trainer.codec import PARAMETERS_MAX, Float32s
+from trainer.arrays import PARAMETERS_MAX, Float32s
 from trainer.packing import PackingError, fields, integer, pack, unpack
 
 VERSION = 1

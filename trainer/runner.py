@@ -19,8 +19,8 @@ from jaxlib.mlir import ir
 
 from trainer import admission, artifact
 from trainer.admission import Cost, Refused
+from trainer.arrays import Float32s
 from trainer.artifact import ArtifactError, Program, Rows
-from trainer.codec import Float32s
 
 # Compiled programs held at once: where tasks share an accelerator's engine, more running tasks compile again.
 PROGRAMS_MAX = 8

@@ -24,8 +24,8 @@ import trio
 
 from chain.primitives.hashing import Hash
 from trainer import wire
+from trainer.arrays import Float32s
 from trainer.artifact import Program
-from trainer.codec import Float32s
 from trainer.packing import PackingError
 
 # Programs kept for a child that has to be started again: one for each that the child holds.

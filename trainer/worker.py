@@ -15,7 +15,6 @@ import trio
 from chain.primitives.blob import blob_root
 from chain.primitives.hashing import Hash, blake2_256
 from chain.primitives.keys import Keypair
-from trainer import codec
 from trainer.files import BlobFiles, Pending, PendingFiles, Place
 from trainer.follow import Heights, Report, follow
 from trainer.job import Job
@@ -140,7 +139,7 @@ class TaskWorker:
     async def contribution(self, view: RoundView, slot: int) -> bytes:
         """The slot's update blob."""
         gradient = await self.job.gradient(self.engine, view, slot)
-        return await trio.to_thread.run_sync(lambda: codec.encode(codec.quantise(gradient)))
+        return await trio.to_thread.run_sync(lambda: self.job.codec.quantise(gradient, view.round).encode())
 
     async def upload(self, pending: Pending, view: RoundView) -> None:  # noqa: ARG002
         """Store an update where auditors find it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -12,15 +13,18 @@ import numpy as np
 from chain.primitives import ss58
 from tests.fuzz.samples import as_json, changed, dense_msgpack, natural, octets, pick
 from tests.fuzz.target import Target
-from trainer import artifact, codec, dataset, optimizers, packing, views, wire
+from trainer import artifact, dataset, optimizers, packing, views, wire
 from trainer.artifact import ArtifactError, Program, Rows, Tensor
-from trainer.codec import CodecError
+from trainer.codecs import INT8, INT16, Codec
+from trainer.codecs.blocks import CodecError
+from trainer.codecs.topk import TopK
 from trainer.dataset import DatasetError, Manifest, Split
 from trainer.optimizers import Adam, OptimizerError, OptimizerState
 from trainer.packing import PackingError
 from trainer.wire import WireError
 
 LENGTH = 600  # Parameters of the updates and optimiser states here: three blocks, the last one not full.
+TOPK = TopK(50_000)
 ADAM = Adam(20_000_000_000, 900_000_000_000, 999_000_000_000, 10_000)
 
 
@@ -67,9 +71,9 @@ def _some_manifest(rng: Random) -> bytes:
     return _maybe_changed(rng, dataset.encode(Manifest(*splits)))
 
 
-def _some_update(rng: Random) -> bytes:
+def _some_update(codec: Codec, rng: Random) -> bytes:
     numbers = np.random.default_rng(rng.getrandbits(64)).standard_normal(LENGTH) * 2.0 ** rng.randint(-120, 60)
-    return _maybe_changed(rng, codec.encode(codec.quantise(numbers.astype(np.float32))))
+    return _maybe_changed(rng, codec.quantise(numbers.astype(np.float32), 0).encode())
 
 
 def _some_state(rng: Random) -> bytes:
@@ -134,8 +138,15 @@ def _some_view(rng: Random) -> bytes:
     return as_json(value)
 
 
-def _dense_update(size: int) -> Iterator[bytes]:
-    yield from _packed_with({"version": 1, "length": LENGTH, "exponents": b"", "values": b""}, min(size, LENGTH))
+def _update_target(name: str, codec: Codec, **parts: bytes) -> Target:
+    return Target(
+        name,
+        lambda data: codec.decode(data, LENGTH, 0),
+        (CodecError,),
+        partial(_some_update, codec),
+        lambda update: update.encode(),
+        lambda size: _packed_with({"version": 1, "length": LENGTH, **parts}, min(size, codec.bytes_max(LENGTH, 0))),
+    )
 
 
 _PROGRAM = {"version": 1, "gradient": b"", "evaluate": b"", "parameters": 1, "batch": 1}
@@ -157,14 +168,9 @@ TARGETS = (
         dataset.encode,
         lambda size: _packed_with({"version": 1, "train": {}}, min(size, 4000)),
     ),
-    Target(
-        "update",
-        lambda data: codec.decode(data, LENGTH),
-        (CodecError,),
-        _some_update,
-        codec.encode,
-        _dense_update,
-    ),
+    _update_target("update", INT8, exponents=b"", values=b""),
+    _update_target("update-int16", INT16, exponents=b"", values=b""),
+    _update_target("update-topk", TOPK, gaps=b"", exponents=b"", values=b""),
     Target(
         "optimizer-state",
         lambda data: optimizers.decode_state(ADAM, data, LENGTH),

@@ -17,7 +17,9 @@ import trio
 from chain.primitives.hashing import Hash
 from chain.primitives.keys import Keypair
 from chain.rpc.client import Client
-from trainer import batches, codec, dataset
+from trainer import batches, dataset
+from trainer.arrays import Float32s
+from trainer.codecs import INT8
 from trainer.files import Pending, PendingFiles
 from trainer.follow import Report
 from trainer.job import Job
@@ -81,13 +83,13 @@ class Cheat(TaskWorker):
             return view.params_root != self.first.params_root
         return kind != "copied" or bool(self.revealed)
 
-    async def gradient(self, view: RoundView, slot: int) -> codec.Float32s:
+    async def gradient(self, view: RoundView, slot: int) -> Float32s:
         """The honest gradient."""
         return await self.job.gradient(self.engine, view, slot)
 
 
-def encoded(gradient: codec.Float32s) -> bytes:
-    return codec.encode(codec.quantise(gradient))
+def encoded(gradient: Float32s) -> bytes:
+    return INT8.quantise(gradient, 0).encode()
 
 
 async def scaled(cheat: Cheat, view: RoundView, slot: int) -> bytes:
@@ -122,7 +124,7 @@ async def stale(cheat: Cheat, view: RoundView, slot: int) -> bytes:
 async def copied(cheat: Cheat, view: RoundView, slot: int) -> bytes:
     """What another worker revealed last."""
     root = cheat.revealed[max(cheat.revealed)]
-    return await cheat.node.get_blob(root, codec.update_bytes_max((await cheat.job.program()).parameters))
+    return await cheat.node.get_blob(root, INT8.bytes_max((await cheat.job.program()).parameters, 0))
 
 
 async def colluding(cheat: Cheat, view: RoundView, slot: int) -> bytes:

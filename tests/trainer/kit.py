@@ -13,8 +13,8 @@ import numpy as np
 from chain.primitives.blob import blob_root
 from chain.primitives.hashing import Hash
 from trainer import artifact, dataset, export, optimizers
+from trainer.arrays import Float32s
 from trainer.artifact import Program, Rows
-from trainer.codec import Float32s
 from trainer.dataset import Manifest, Split
 
 BATCH = 32

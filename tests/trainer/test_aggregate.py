@@ -9,36 +9,54 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer import aggregate, codec
-from trainer.codec import Update
+from trainer import aggregate
+from trainer.arrays import Int8s
+from trainer.codecs import INT8
+from trainer.codecs.blocks import BLOCK, blocks_of
+from trainer.codecs.topk import TopK
+from trainer.codecs.updates import DenseUpdate, SparseUpdate, Update
 
 LENGTH = 700
+KINDS = ["int8", "int16", "topk"]
 
 
 @st.composite
 def updates(draw: st.DrawFn) -> list[Update]:
-    """Updates whose blocks have steps from equal to 100 powers of two apart."""
+    """Updates of one kind whose blocks have steps from equal to 100 powers of two apart."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
-    count, spread = draw(st.integers(1, 6)), draw(st.sampled_from([0, 3, 40, 100]))
+    count, spread, kind = draw(st.integers(1, 6)), draw(st.sampled_from([0, 3, 40, 100])), draw(st.sampled_from(KINDS))
+
+    def exponents(values: int) -> Int8s:
+        return rng.integers(-spread // 2 - 5, spread // 2 - 4, blocks_of(values)).astype(np.int8)
 
     def one() -> Update:
-        values = rng.integers(-127, 128, LENGTH).astype(np.int8)
-        exponents = rng.integers(-spread // 2 - 5, spread // 2 - 4, codec.blocks_of(LENGTH)).astype(np.int8)
-        return Update(values, exponents)
+        if kind == "topk":
+            chosen = np.sort(rng.choice(LENGTH, 400, replace=False)).astype(np.int64)
+            return SparseUpdate(LENGTH, chosen, rng.integers(-127, 128, 400).astype(np.int8), exponents(400))
+        if kind == "int16":
+            return DenseUpdate(rng.integers(-32767, 32768, LENGTH).astype(np.int16), exponents(LENGTH))
+        return DenseUpdate(rng.integers(-127, 128, LENGTH).astype(np.int8), exponents(LENGTH))
 
     return [one() for _ in range(count)]
 
 
+def plain(update: Update) -> dict[int, tuple[int, int]]:
+    """Integer and step's exponent of each index that an update says something of."""
+    indices = update.indices.tolist() if isinstance(update, SparseUpdate) else range(LENGTH)
+    return {
+        index: (int(update.values[place]), int(update.exponents[place // BLOCK])) for place, index in enumerate(indices)
+    }
+
+
 def plain_mean(given_updates: list[Update]) -> list[np.float32]:
     """The same mean in Python's own integers and fractions, a value at a time."""
-    result = []
+    result, said = [], [plain(update) for update in given_updates]
     for index in range(LENGTH):
-        block = index // codec.BLOCK
-        steps = [int(update.exponents[block]) for update in given_updates]
-        unit = max(min(steps), max(steps) - aggregate.SPREAD_MAX)
+        block = range(index // BLOCK * BLOCK, (index // BLOCK + 1) * BLOCK)
+        steps = [update[other][1] for update in said for other in block if other in update]
+        unit = max(min(steps), max(steps) - aggregate.spread_max(given_updates))
         total = 0
-        for update, step in zip(given_updates, steps, strict=True):
-            value = int(update.values[index])
+        for value, step in (update[index] for update in said if index in update):
             total += value << (step - unit) if step >= unit else value >> (unit - step)
         result.append(np.float32(float(Fraction(total) * Fraction(2) ** unit / len(given_updates))))
     return result
@@ -58,18 +76,28 @@ def test_order_and_chunks_change_nothing(given_updates: list[Update], random: ob
     assert aggregate.mean(shuffled, chunk_blocks=chunk).tobytes() == aggregate.mean(given_updates).tobytes()
 
 
-def test_as_many_updates_as_there_may_be_are_summed_exactly() -> None:
-    ones = Update(np.full(1, 127, np.int8), np.array([aggregate.SPREAD_MAX], np.int8))
-    least = Update(np.full(1, 127, np.int8), np.array([0], np.int8))
+@pytest.mark.parametrize(("dtype", "peak"), [(np.int8, 127), (np.int16, 32767)])
+def test_as_many_updates_as_there_may_be_are_summed_exactly(dtype: type, peak: int) -> None:
+    least = DenseUpdate(np.full(1, peak, dtype), np.array([0], np.int8))
+    spread = aggregate.spread_max([least])
+    most = DenseUpdate(np.full(1, peak, dtype), np.array([spread], np.int8))
     count = 20_000
-    total = 127 * (2**aggregate.SPREAD_MAX * (count - 1) + 1)
-    mean = aggregate.mean([ones] * (count - 1) + [least])
+    total = peak * (2**spread * (count - 1) + 1)
+    mean = aggregate.mean([most] * (count - 1) + [least])
     assert mean.tolist() == [float(np.float32(float(Fraction(total, count))))]
 
 
-def test_nothing_and_unequal_lengths_are_refused() -> None:
-    one = codec.quantise(np.ones(3, np.float32))
-    two = codec.quantise(np.ones(4, np.float32))
-    for wrong in ([], [one, two]):
+def test_what_no_update_says_anything_of_stays_zero() -> None:
+    gradient = np.zeros(1000, np.float32)
+    gradient[[3, 999]] = 1
+    assert aggregate.mean([TopK(2_000).quantise(gradient, 0)] * 3).tolist() == gradient.tolist()
+
+
+def test_nothing_and_updates_of_different_lengths_or_kinds_are_refused() -> None:
+    one = INT8.quantise(np.ones(3, np.float32), 0)
+    two = INT8.quantise(np.ones(4, np.float32), 0)
+    sparse = TopK(1).quantise(np.ones(3, np.float32), 0)
+    wrongs: list[list[Update]] = [[], [one, two], [one, sparse]]
+    for wrong in wrongs:
         with pytest.raises(ValueError, match="expected"):
             aggregate.mean(wrong)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer import optimizers
-from trainer.codec import Float32s
+from trainer.arrays import Float32s
 from trainer.optimizers import FRESH, PICO, Adam, Optimizer, OptimizerError, OptimizerState, Sgd
 
 ADAM = Adam(2 * PICO // 100, 9 * PICO // 10, 999 * PICO // 1000, PICO // 10**8)

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from trainer import codec, packing
-from trainer.codec import CodecError
+from trainer import packing
+from trainer.codecs import INT8
+from trainer.codecs.blocks import CodecError
 from trainer.packing import DEPTH_MAX, ITEMS_MAX, PackingError
 
 MIB = 1 << 20
@@ -75,4 +76,4 @@ def test_an_update_of_millions_of_lists_is_malformed_and_no_more() -> None:
     length = 4 * MIB
     data = b"\xdd" + length.to_bytes(4, "big") + b"\x90" * length
     with pytest.raises(CodecError, match="at most 262,144 items"):
-        codec.decode(data, length)
+        INT8.decode(data, length, 0)

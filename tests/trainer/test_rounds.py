@@ -13,7 +13,9 @@ import trio
 from chain.primitives.keys import Keypair
 from tests.trainer.kit import small_task
 from tests.trainer.network import EVE, FERDIE, Lines, Network, audit_and_aggregate, network, reporter
-from trainer import aggregate, batches, codec, dataset, optimizers
+from trainer import aggregate, batches, dataset, optimizers
+from trainer.arrays import Float32s
+from trainer.codecs import INT8
 from trainer.sandbox import open_engine
 from trainer.worker import run_worker
 
@@ -63,7 +65,7 @@ async def test_rounds_are_trained_audited_and_paid_though_a_worker_dies_before_i
     assert np.allclose(optimizers.decode_params(model, expected.size), expected, atol=2e-3)
 
 
-async def trained_here(folder: Path, seed: bytes, rounds: int) -> codec.Float32s:
+async def trained_here(folder: Path, seed: bytes, rounds: int) -> Float32s:
     """The same task without a chain: gradients, mean, optimiser."""
     task = small_task()
     optimizer = optimizers.Adam(2 * 10**10, 9 * 10**11, 999 * 10**9, 10**4)
@@ -78,7 +80,7 @@ async def trained_here(folder: Path, seed: bytes, rounds: int) -> codec.Float32s
                 found = await engine.gradient(
                     task.program_root, theta, manifest_x[rows].tobytes(), manifest_y[rows].tobytes()
                 )
-                updates.append(codec.quantise(found.values))
+                updates.append(INT8.quantise(found.values, round_))
             theta, state = optimizers.step(optimizer, state, theta, aggregate.mean(updates))
     return theta
 

@@ -14,8 +14,10 @@ import trio
 from jax import export
 
 from tests.trainer.kit import BATCH, batch, evaluation, loss, small_task
-from trainer import admission, artifact, audit, codec, runner, sandbox
+from trainer import admission, artifact, audit, runner, sandbox
+from trainer.arrays import Float32s
 from trainer.audit import Tolerance
+from trainer.codecs import INT8
 from trainer.sandbox import (
     Deadlines,
     Engine,
@@ -34,11 +36,11 @@ async def loaded(engine: Engine) -> None:
     await engine.load(TASK.program_root, TASK.program, TASK.blobs[TASK.program_root])
 
 
-async def gradient(engine: Engine, seed: int = 1) -> codec.Float32s:
+async def gradient(engine: Engine, seed: int = 1) -> Float32s:
     return (await engine.gradient(TASK.program_root, TASK.theta, *batch(seed))).values
 
 
-def own_gradient(seed: int) -> codec.Float32s:
+def own_gradient(seed: int) -> Float32s:
     """The same gradient from the same bytes, in this process."""
     x, y = batch(seed)
     exported = export.deserialize(bytearray(TASK.program.gradient))
@@ -59,7 +61,7 @@ async def test_the_child_computes_the_same_before_and_after_it_dies_or_hangs(tmp
         await loaded(engine)
         first = await gradient(engine)
         tolerance = Tolerance(micro_steps=510_000, outliers_ppm=20)
-        assert audit.compare(codec.quantise(first), own_gradient(1), tolerance).right
+        assert audit.compare(INT8.quantise(first, 0), own_gradient(1), tolerance).right
 
         assert engine.pid is not None
         killed = engine.pid
