@@ -16,7 +16,7 @@ from math import inf
 
 import trio
 
-from chain.importer import Importer
+from chain.importer import CannotFollow, Importer
 from chain.ledger import ExecutedBlock, NotNext, Rejected
 from chain.pool import Pool
 from chain.primitives import bls, ss58
@@ -27,6 +27,7 @@ from chain.primitives.types import Block, decode_extrinsic
 from consensus.host import InvalidProposal, Premature, Superseded
 from runtime.composition import Runtime, View
 from runtime.modules.timestamp import Timestamp
+from runtime.panic import Exhausted
 from runtime.types import InherentData, InvalidBlock
 
 # A proposer's clock may be this far ahead of ours: Substrate's MAX_TIMESTAMP_DRIFT_MILLIS.
@@ -95,7 +96,7 @@ class Author:
         except NotNext:
             raise Superseded from None
         for refused in rejected:
-            self._pool.ban(blake2_256(refused.extrinsic), self._clock(), refused.error.message)
+            self._pool.refuse(blake2_256(refused.extrinsic), self._clock(), refused.error)
         self._importer.remember(executed)
         return executed.block.encode()
 
@@ -133,6 +134,11 @@ class Author:
         except NotNext:
             raise Superseded from None
         except InvalidBlock as error:
+            raise InvalidProposal(str(error)) from None
+        except Exhausted as error:
+            if decided:
+                raise CannotFollow(str(error)) from error
+            # Not to vote is always safe. What all others can execute they decide without this machine.
             raise InvalidProposal(str(error)) from None
         ahead_ms = timestamp_of(self._ledger.runtime, block) - self._clock()
         if ahead_ms > DRIFT_MS_MAX:

@@ -84,11 +84,13 @@ def fault_of(error: BaseException) -> Fault | None:
     if isinstance(error, RpcError | ClientError | LightError):
         return Fault(str(error), EXIT_FAILED)
     # Imported when there is such an error to be told apart: a light client needs neither a database nor a network.
+    from chain.importer import CannotFollow
     from chain.launcher import CannotLaunch
     from chain.ledger import Conflict
     from chain.net.errors import PortInUse
     from chain.store import DataFolderError, StorageFailed
     from consensus.wal import WalCorrupt, WalFailed, WalForeign
+    from runtime.panic import HookPanicked
 
     if isinstance(error, StorageFailed | WalFailed | Conflict):
         return Fault(str(error), EXIT_FAILED)
@@ -102,6 +104,8 @@ def fault_of(error: BaseException) -> Fault | None:
         | Ss58Error
         | CheckpointError
         | DataFolderError
+        | HookPanicked
+        | CannotFollow
         | CannotLaunch
         | Misconfigured
         | WalCorrupt

@@ -21,11 +21,17 @@ from chain.rpc.backend import Sealing
 from chain.rpc.broadcast import Broadcast
 from consensus.gadget import run_in_thread
 from consensus.host import RunInThread
+from runtime.panic import Exhausted
+from runtime.types import InvalidBlock
 
 # One height sees a proposal a view; the next heights start afresh. More are executed again when they are needed.
 EXECUTED_MAX = 8
 # Consensus may still be about to begin a height that sync has passed meanwhile.
 SETS_KEPT = 256
+
+
+class CannotFollow(Exception):
+    """A quorum has decided on a block that this node cannot execute to the same end: one of them runs other code."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +79,7 @@ class Importer:
             raise LookupError(f"expected height {self._best[0] + 1}, the next one, got {height}") from None
 
     async def execute(self, block: Block) -> ExecutedBlock:
-        """Execute the next block, or recall that it was; InvalidBlock if it is wrong."""
+        """Execute the next block, or recall that it was; InvalidBlock if it is wrong, Exhausted if that stays open."""
         known = self._executed.get(block.hash)
         if known is not None:
             return known
@@ -88,11 +94,20 @@ class Importer:
             self._executed.popitem(last=False)
 
     async def import_block(self, block: Block, seal: Seal) -> None:
-        """Commit a block whose seal was checked; nothing happens when it is in the chain already."""
+        """Commit a block whose seal was checked; nothing happens when it is in the chain already.
+
+        Raises CannotFollow where this node finds wrong what a quorum sealed: it has to stop.
+        """
         async with self._turn:
             if block.header.height <= self._best[0]:
                 return
-            executed = await self.execute(block)
+            try:
+                executed = await self.execute(block)
+            except (InvalidBlock, Exhausted) as error:
+                raise CannotFollow(
+                    f"a quorum sealed block {block.header.height}, and this node cannot follow: {error}; see that it "
+                    "runs the same runtime and Python as the validators"
+                ) from error
             decides_next = await self.run(partial(self._commit, executed, seal))
             sealed_by = self._validators[executed.height]
             self._best = executed.height, executed.hash

@@ -15,10 +15,11 @@ from chain.ledger import Ledger
 from chain.net.network import Network
 from chain.pace import Threads
 from chain.pool import Pool, PoolError, PoolTransaction
-from chain.primitives.hashing import Hash
+from chain.primitives.hashing import Hash, blake2_256
 from chain.primitives.types import Header, sender_and_nonce
 from chain.rpc.broadcast import Broadcast
 from runtime.executive import Executive
+from runtime.panic import Panicked
 from runtime.types import InvalidReason, InvalidTransaction, MalformedTransaction, UnknownTransaction, ValidTransaction
 
 # Checking holds the interpreter most of the time: one thread for clients and one for gossip, each resting as long as it
@@ -60,6 +61,7 @@ class Intake:
         self._pool.precheck(raw, now_ms())
         (verdict,) = await self._clients.run(self._judge, [raw])
         if isinstance(verdict, InvalidTransaction):
+            self._ban_if_panicked(raw, verdict)
             raise verdict
         found = self._pool.submit(raw, verdict, now_ms())
         self._network.gossip_transactions([raw])
@@ -118,12 +120,18 @@ class Intake:
 
     def _pools(self, raw: bytes, verdict: Verdict) -> bool:
         if isinstance(verdict, InvalidTransaction):
+            self._ban_if_panicked(raw, verdict)
             return False
         try:
             self._pool.submit(raw, verdict, now_ms())
         except PoolError:
             return False
         return True
+
+    def _ban_if_panicked(self, raw: bytes, verdict: InvalidTransaction) -> None:
+        """What meets a module's bug is not judged again and again: other verdicts may change with the next block."""
+        if isinstance(verdict, Panicked):
+            self._pool.refuse(blake2_256(raw), now_ms(), verdict)
 
     async def _revalidate(self, heads: Broadcast[Header]) -> None:
         """What can no longer be included must not fill the pool."""
@@ -143,6 +151,7 @@ class Intake:
                 try:
                     verdicts.append(self._executive.validate_transaction(state, raw))
                 except InvalidTransaction as error:
+                    self._ledger.panics.tell(error)
                     verdicts.append(error)
         return verdicts
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeVar
 
 from chain.history import HISTORY
+from chain.panic_log import PanicLog
 from chain.primitives import merkle
 from chain.primitives.hashing import Hash
 from chain.primitives.merkle import Root, Update
@@ -23,10 +25,17 @@ from chain.store import MAP_BYTES_FIRST, Batch, DataFolderError, Head, Snapshot,
 from runtime.composition import Runtime, View
 from runtime.executive import Executed, Executive
 from runtime.handover import handover_keys
+from runtime.panic import Exhausted, HookPanicked
 from runtime.types import InherentData, InvalidBlock, InvalidReason, InvalidTransaction
 
 # When history is shortened, old states go in parts, so that no commit takes seconds.
 PRUNED_PER_COMMIT_MAX: Final = 64
+
+# A block is built with so much less of the stack than it is executed with: a call that just found room when the block
+# was built finds it wherever the block is executed, from whatever depth. A tenth of Python's thousand.
+STACK_FRAMES_SPARED: Final = 100
+
+T = TypeVar("T")
 
 _BODY: Final = codec_of(list[Annotated[bytes, WireExtrinsic()]])
 _SEAL: Final = codec_of(Seal)
@@ -159,6 +168,7 @@ class Ledger:
         self._store = store
         self._executive = executive
         self._history = history
+        self.panics = PanicLog()
         self._handover_keys = handover_keys(executive.runtime)
         with store.read() as snapshot:
             place = snapshot.head()
@@ -322,7 +332,7 @@ class Ledger:
 
     def execute(self, block: Block) -> ExecutedBlock:
         """Execute the next block on the head's state; InvalidBlock, with what was expected and found, if it is wrong,
-        NotNext if the chain has passed it.
+        Exhausted if this machine cannot tell, NotNext if the chain has passed it.
 
         Pure CPU: call it in a thread.
         """
@@ -335,7 +345,11 @@ class Ledger:
             if header.height != place.height + 1:
                 raise InvalidBlock(f"expected height {place.height + 1}, got {header.height}")
             _expect("extrinsics root", merkle.ordered_root(block.extrinsics), header.extrinsics_root)
-            executed = self._executive.execute(state, header, block.extrinsics)
+            try:
+                executed = self._executive.execute(state, header, block.extrinsics)
+            except (InvalidBlock, Exhausted) as error:
+                self.panics.tell(error)
+                raise
             update = merkle.update(snapshot, snapshot.root_at(place.height), executed.changes, place.next_node)
         _expect("state root", update.root_hash, header.state_root)
         return ExecutedBlock(block, header.hash, executed, update)
@@ -352,8 +366,26 @@ class Ledger:
         """Build the next block from what is offered, in its order, until it is full or `stop` says so.
 
         Returns it executed, and the transactions that are not valid on this state, for the pool to drop.
-        Raises NotNext when `height` is not the next. Pure CPU: call it in a thread.
+        Raises NotNext when `height` is not the next, and HookPanicked when the runtime lets nobody make a block. Pure
+        CPU: call it in a thread.
         """
+        try:
+            return _from_depth(
+                STACK_FRAMES_SPARED, partial(self._build, height, view, beacon, inherent, transactions, stop)
+            )
+        except HookPanicked as error:
+            self.panics.tell(error)
+            raise
+
+    def _build(
+        self,
+        height: int,
+        view: int,
+        beacon: bytes,
+        inherent: InherentData,
+        transactions: Iterable[bytes],
+        stop: Callable[[], bool],
+    ) -> tuple[ExecutedBlock, list[Rejected]]:
         digest = ConsensusDigest(view, beacon)
         rejected: list[Rejected] = []
         with self._store.read() as snapshot:
@@ -369,6 +401,7 @@ class Ledger:
                 try:
                     builder.apply(extrinsic)
                 except InvalidTransaction as error:
+                    self.panics.tell(error)
                     if error.reason not in LATER:
                         rejected.append(Rejected(extrinsic, error))
             executed = builder.finish()
@@ -440,6 +473,11 @@ class Ledger:
         for old in range(oldest, keep_from):
             batch.forget_state(old)
         return max(oldest, keep_from)
+
+
+def _from_depth(frames: int, work: Callable[[], T]) -> T:
+    """Do work so many of Python's frames further down the stack."""
+    return work() if frames == 0 else _from_depth(frames - 1, work)
 
 
 class _NoNodes:

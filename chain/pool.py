@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from chain.net.messages import TRANSACTION_BYTES_MAX
 from chain.primitives.hashing import Hash, blake2_256
 from chain.primitives.types import sender_and_nonce
+from runtime.panic import Panicked
 from runtime.types import InvalidTransaction, ValidTransaction
 
 # Whether it is ready, and its rank.
@@ -96,6 +97,7 @@ class PoolLimits:
     transaction_bytes_max: int = TRANSACTION_BYTES_MAX  # peers drop whoever passes on a larger one
     sender_count_max: int = 1024  # an eighth of the pool for one account: many accounts are needed to fill it
     ban_ms: int = 60_000  # long enough for gossip to stop echoing, short enough to try again after a top-up
+    panic_ban_ms: int = 30 * 60_000  # Substrate's for everything: no top-up mends a module, and a restart forgets bans
     ban_count_max: int = 16384  # with their reasons some 5 MB; the oldest bans are forgotten first
 
 
@@ -161,7 +163,7 @@ class Pool:
         self._on_removed = on_removed
         self._queues: dict[bytes, _Queue] = {}
         self._by_hash: dict[Hash, PoolTransaction] = {}  # the longest unvalidated first
-        self._banned: dict[Hash, tuple[int, str]] = {}  # until when and why, the earliest first
+        self._banned: dict[Hash, tuple[int, str]] = {}  # until when and why, the earliest ban first
         self._arrivals = 0
         self._recent: dict[bytes, int] = {}  # the next nonce of those who sent something in the last blocks
         # The worth of each sender's last transaction, the least first, with entries that are no longer true among them.
@@ -310,8 +312,7 @@ class Pool:
             if self._by_hash.get(transaction.hash) is not transaction:
                 continue  # it left while it was being validated
             if isinstance(verdict, InvalidTransaction):
-                self._remove(transaction, Fate.INVALID)
-                self.ban(transaction.hash, now_ms, verdict.message)
+                self.refuse(transaction.hash, now_ms, verdict)
                 continue
             renewed = replace(transaction, valid=verdict, height_max=self.height + verdict.longevity)
             del self._by_hash[transaction.hash]
@@ -343,7 +344,12 @@ class Pool:
         self._remove(transaction, Fate.DROPPED)
         return True
 
-    def ban(self, found: Hash, now_ms: int, reason: str) -> None:
+    def refuse(self, found: Hash, now_ms: int, error: InvalidTransaction) -> None:
+        """Ban a transaction that the runtime found invalid: for long where that is a module's bug."""
+        for_ms = self.limits.panic_ban_ms if isinstance(error, Panicked) else self.limits.ban_ms
+        self.ban(found, now_ms, error.message, for_ms)
+
+    def ban(self, found: Hash, now_ms: int, reason: str, for_ms: int | None = None) -> None:
         """Refuse this hash for a time, and say why. It leaves the pool if it is here."""
         transaction = self._by_hash.get(found)
         if transaction is not None:
@@ -354,7 +360,8 @@ class Pool:
             if self._banned[oldest][0] > now_ms and len(self._banned) < self.limits.ban_count_max:
                 break
             del self._banned[oldest]
-        self._banned[found] = now_ms + self.limits.ban_ms, reason[:BAN_REASON_MAX]
+        until_ms = now_ms + (self.limits.ban_ms if for_ms is None else for_ms)
+        self._banned[found] = until_ms, reason[:BAN_REASON_MAX]
 
     # --- views ---
 

@@ -21,6 +21,7 @@ import lmdb
 from chain.gate import Gate
 from chain.primitives.hashing import Hash
 from chain.primitives.merkle import Root
+from runtime.state import StateFailed
 
 SCHEMA: Final = 1
 
@@ -150,14 +151,20 @@ class Snapshot:
         return Root(int.from_bytes(stored[:8], "big"), stored[8:]) if stored else None
 
     def node(self, node_id: int) -> bytes:
-        node = self._get(node_id.to_bytes(8, "big"), db=self._tables.nodes)
+        try:
+            node = self._get(node_id.to_bytes(8, "big"), db=self._tables.nodes)
+        except lmdb.Error as error:
+            raise StateFailed(str(error)) from error
         if node is None:
             raise KeyError(node_id)
         return node
 
     def value(self, key: bytes) -> bytes | None:
         """Return a key's value in the state of the head."""
-        return self._get(key, db=self._tables.state) if 0 < len(key) <= _KEY_BYTES_MAX else None
+        try:
+            return self._get(key, db=self._tables.state) if 0 < len(key) <= _KEY_BYTES_MAX else None
+        except lmdb.Error as error:
+            raise StateFailed(str(error)) from error
 
     def keys(self, prefix: bytes, after: bytes | None = None) -> Iterator[bytes]:
         """Yield the keys of the head's state that start with a prefix, ascending, those greater than `after` only."""
@@ -167,14 +174,17 @@ class Snapshot:
             start = after[: _KEY_BYTES_MAX - 1] + b"\0"
         if len(start) > _KEY_BYTES_MAX:
             return
-        with self._txn.cursor(self._tables.state) as cursor:
-            found = cursor.set_range(start) if start else cursor.first()
-            while found:
-                key = cursor.key()
-                if not key.startswith(prefix):
-                    return
-                yield key
-                found = cursor.next()
+        try:
+            with self._txn.cursor(self._tables.state) as cursor:
+                found = cursor.set_range(start) if start else cursor.first()
+                while found:
+                    key = cursor.key()
+                    if not key.startswith(prefix):
+                        return
+                    yield key
+                    found = cursor.next()
+        except lmdb.Error as error:
+            raise StateFailed(str(error)) from error
 
 
 class Batch(Snapshot):
@@ -318,7 +328,7 @@ class Store:
             try:
                 with self._environment.begin() as txn:
                     yield Snapshot(txn, self._tables)
-            except lmdb.Error as error:
+            except (lmdb.Error, StateFailed) as error:
                 raise self._fail(error, "read") from error
 
     def write(self, change: Callable[[Batch], T]) -> T:

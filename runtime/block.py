@@ -7,7 +7,7 @@ starts from.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -39,7 +39,8 @@ from runtime.framework import EventLog, Module
 from runtime.limits import BLOCK_WEIGHT_MAX
 from runtime.modules.system import System
 from runtime.modules.transaction_payment import TransactionPayment
-from runtime.state import Overlay, StateReader
+from runtime.panic import HookPanicked, Panicked
+from runtime.state import Overlay, StateFailed, StateReader
 from runtime.types import (
     AccountInfo,
     ApplyExtrinsic,
@@ -58,6 +59,7 @@ from runtime.types import (
 )
 
 V = TypeVar("V", bound=View)
+T = TypeVar("T")
 DigestLog = PreRuntime | Consensus | DigestSeal | Other
 
 
@@ -82,7 +84,8 @@ class Applied:
 class BlockBuilder(Generic[V]):
     """A block being built or checked: apply the inherents, then transactions, then `finish`.
 
-    `InvalidTransaction` leaves the block as it was; after `InvalidBlock` the builder is of no further use.
+    `InvalidTransaction` leaves the block as it was; after `InvalidBlock` or `HookPanicked` the builder is of no further
+    use.
     """
 
     def __init__(
@@ -114,9 +117,11 @@ class BlockBuilder(Generic[V]):
         self._required: tuple[Module, ...] = ()
         if initialize:
             for module in self.modules.modules:
-                self.meter.add_mandatory(module.on_initialize())
+                self.meter.add_mandatory(self._hook(module, module.on_initialize))
             self._required = tuple(
-                module for module in self.modules.modules if module.inherent is not None and module.inherent_required()
+                module
+                for module in self.modules.modules
+                if module.inherent is not None and self._hook(module, module.inherent_required)
             )
 
     @property
@@ -134,8 +139,8 @@ class BlockBuilder(Generic[V]):
         made = []
         for module in self._required:
             path = f"{module.info.attribute}.{module.inherent}"
-            call = self._runtime.call_info(path).bind(module.create_inherent(data))
-            made.append(encode_extrinsic(self._runtime.encode_call(call)))
+            arguments = self._hook(module, module.create_inherent, data)
+            made.append(encode_extrinsic(self._runtime.encode_call(self._runtime.call_info(path).bind(arguments))))
         return made
 
     def apply(self, raw: bytes) -> Applied:
@@ -147,10 +152,18 @@ class BlockBuilder(Generic[V]):
         self.log.at(ApplyExtrinsic(position))
         if position < len(self._required):
             return self._apply_inherent(raw, self._required[position])
-        extrinsic = decode_transaction(self._runtime, raw)
-        if extrinsic.signature is None:
-            return self._apply_unsigned(raw, extrinsic.call)
-        return self._apply_signed(raw, extrinsic, extrinsic.signature)
+        events = len(self.log.records)
+        self.overlay.begin()
+        try:
+            applied = self._apply_transaction(raw)
+        except Exception as error:
+            self.overlay.rollback()
+            self.log.truncate(events)
+            if isinstance(error, InvalidTransaction | StateFailed):
+                raise
+            raise Panicked("what includes a transaction", error) from error
+        self.overlay.commit()
+        return applied
 
     def finish(self) -> Executed:
         """Let the modules end the block. InvalidBlock if an inherent is missing."""
@@ -166,11 +179,20 @@ class BlockBuilder(Generic[V]):
         for module in modules[first:] + modules[:first]:
             remaining = BLOCK_WEIGHT_MAX - self.meter.total
             if remaining > 0:
-                self.meter.add_mandatory(module.on_idle(Weight(remaining)))
+                self.meter.add_mandatory(self._hook(module, module.on_idle, Weight(remaining)))
         for module in modules:
-            module.on_finalize()
+            self._hook(module, module.on_finalize)
         self._system.end_block(self.log, self.meter.by_class())
         return Executed(self.overlay.changes(), self.log.records, self.extrinsics, self.meter.total)
+
+    def _hook(self, module: Module, hook: Callable[..., T], *arguments: object) -> T:
+        """Run what a module does in every block; HookPanicked where it raises what only a call may, or nothing may."""
+        try:
+            return hook(*arguments)
+        except (InvalidBlock, StateFailed):
+            raise
+        except Exception as error:
+            raise HookPanicked(f"{module.info.attribute}.{hook.__name__}", self.height, error) from error
 
     def _apply_inherent(self, raw: bytes, module: Module) -> Applied:
         position = len(self.extrinsics)
@@ -187,11 +209,21 @@ class BlockBuilder(Generic[V]):
             used = self.modules.dispatch(call, Origin.none())
         except DispatchError as error:
             raise InvalidBlock(f"extrinsic {position}: {path}: {type(error).__name__}: {error}") from error
+        except StateFailed:
+            raise
+        except Exception as error:
+            raise HookPanicked(path, self.height, error) from error
         info = DispatchInfo(used.weight, call.dispatch_info.class_, Pays.NO)
         self.meter.add(info, len(raw))
         self._system.emit(System.ExtrinsicSuccess(info))
         self.extrinsics.append(raw)
         return Applied(0, None)
+
+    def _apply_transaction(self, raw: bytes) -> Applied:
+        extrinsic = decode_transaction(self._runtime, raw)
+        if extrinsic.signature is None:
+            return self._apply_unsigned(raw, extrinsic.call)
+        return self._apply_signed(raw, extrinsic, extrinsic.signature)
 
     def _apply_unsigned(self, raw: bytes, call: Call) -> Applied:
         """Include what a module lets come without a signature, if it succeeds: nobody pays for it."""

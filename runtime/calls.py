@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from chain.primitives.scale import Array, Codec, Enum, Option, ScaleError, Struct, Tuple, Vec
 from runtime.limits import BLOCK_WEIGHT_MAX, MICROSECOND
+from runtime.panic import note_call
 from runtime.types import DispatchClass, DispatchInfo, Pays, Weight
 
 if TYPE_CHECKING:
@@ -66,16 +67,14 @@ class CallInfo:
         if fixed is not None:
             return Call(self, args, fixed, wire_bytes)
         weight, dispatch_class = self.spec.weight, self.spec.dispatch_class
-        return Call(
-            self,
-            args,
-            DispatchInfo(
-                weight if isinstance(weight, Weight) else weight(*args),
-                dispatch_class if isinstance(dispatch_class, DispatchClass) else dispatch_class(*args),
-                Pays.YES if self.spec.pays_fee else Pays.NO,
-            ),
-            wire_bytes,
-        )
+        try:
+            weight = weight if isinstance(weight, Weight) else weight(*args)
+            dispatch_class = dispatch_class if isinstance(dispatch_class, DispatchClass) else dispatch_class(*args)
+        except Exception as error:
+            note_call(error, f"the weight of {self.path}")
+            raise
+        info = DispatchInfo(weight, dispatch_class, Pays.YES if self.spec.pays_fee else Pays.NO)
+        return Call(self, args, info, wire_bytes)
 
 
 @dataclass(frozen=True, slots=True)

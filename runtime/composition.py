@@ -17,6 +17,7 @@ from chain.primitives.types import Id, MultiAddress
 from runtime.calls import CALL_DEPTH_MAX, Call, CallCodec, CallInfo
 from runtime.faults import DispatchFault, FaultModule, ModuleError
 from runtime.framework import ErrorInfo, EventInfo, EventLog, Module, ModuleInfo, describe
+from runtime.panic import note_call
 from runtime.state import Snapshot, State, StateReader
 from runtime.storage import pascal_case, snake_case
 from runtime.types import (
@@ -68,7 +69,10 @@ class View:
         self._layers = 0
 
     def dispatch(self, call: Call, origin: Origin) -> Dispatched:
-        """Run a call in a transaction of its own: a DispatchError undoes its writes and events, then propagates."""
+        """Run a call in a transaction of its own: whatever it raises undoes its writes and events, then propagates.
+
+        What is no DispatchError is noted with the innermost call that it came from (`runtime/panic.py`).
+        """
         if self._layers >= LAYERS_MAX:
             raise TooManyLayers(f"calls make calls at most {LAYERS_MAX} deep")
         state, log = self._state, self._log
@@ -83,6 +87,11 @@ class View:
             log.truncate(events)
             error.spent = charged.weight if error.used is None else charged.weight.at_most(error.used)
             error.used = None
+            raise
+        except Exception as error:
+            state.rollback()
+            log.truncate(events)
+            note_call(error, info.path)
             raise
         finally:
             self._layers -= 1

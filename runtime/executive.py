@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from chain.primitives.hashing import Hash, blake2_256
-from chain.primitives.scale import AccountId, encode, u32
+from chain.primitives.scale import AccountId, ScaleError, encode, u32
 from chain.primitives.types import Header
 from runtime import api
 from runtime.block import Applied, BlockBuilder, DigestLog
@@ -32,7 +32,8 @@ from runtime.framework import EventLog
 from runtime.limits import BYTES_MAX, EXTRINSIC_WEIGHT, WEIGHT_MAX
 from runtime.modules.system import System
 from runtime.modules.transaction_payment import OPERATIONAL_FEE_MULTIPLIER, TransactionPayment
-from runtime.state import BlockState, DictState, Overlay, StateReader
+from runtime.panic import Exhausted, HookPanicked, Panicked, is_exhaustion
+from runtime.state import BlockState, DictState, Overlay, StateFailed, StateReader
 from runtime.storage import camel_case
 from runtime.types import (
     U64_MAX,
@@ -83,14 +84,25 @@ class Executive:
         return BlockBuilder(self.runtime, self._memo, state, height=height, parent_hash=parent_hash, digest=digest)
 
     def execute(self, state: StateReader, header: Header, extrinsics: Sequence[bytes]) -> Executed:
-        """Execute a block on its parent's state. InvalidBlock names what is wrong; the caller checks the roots."""
-        builder = self.begin(state, height=header.height, parent_hash=header.parent_hash, digest=header.digest)
-        for position, raw in enumerate(extrinsics):
-            try:
-                builder.apply(raw)
-            except InvalidTransaction as error:
-                raise InvalidBlock(f"extrinsic {position}: {error.reason.name}: {error}") from error
-        return builder.finish()
+        """Execute a block on its parent's state. InvalidBlock names what is wrong; the caller checks the roots.
+
+        A block in which a module's code raises what it may not is invalid, as it is on every machine; Exhausted where
+        another machine may see that otherwise.
+        """
+        try:
+            builder = self.begin(state, height=header.height, parent_hash=header.parent_hash, digest=header.digest)
+            for position, raw in enumerate(extrinsics):
+                try:
+                    builder.apply(raw)
+                except InvalidTransaction as error:
+                    if is_exhaustion(error):
+                        raise Exhausted(header.height, error) from error
+                    raise InvalidBlock(f"extrinsic {position}: {error.reason.name}: {error}") from error
+            return builder.finish()
+        except HookPanicked as error:
+            if is_exhaustion(error):
+                raise Exhausted(header.height, error) from error
+            raise InvalidBlock(str(error)) from error
 
     # --- transactions ---
 
@@ -103,6 +115,14 @@ class Executive:
 
     def validate_after(self, state: StateReader, parent_hash: Hash, raw: bytes) -> ValidTransaction:
         """The same on any reader, whose block has the hash `parent_hash`: a state cannot hold its own block's."""
+        try:
+            return self._validate(state, parent_hash, raw)
+        except (InvalidTransaction, StateFailed):
+            raise
+        except Exception as error:
+            raise Panicked("what validates a transaction", error) from error
+
+    def _validate(self, state: StateReader, parent_hash: Hash, raw: bytes) -> ValidTransaction:
         view = self.runtime.at(state)
         system, payment = view.module(System), view.module(TransactionPayment)
         height = system.height + 1
@@ -184,9 +204,14 @@ class Executive:
         """Answer one of Substrate's runtime APIs: `Core_version`, `Metadata_metadata`, …
 
         UnknownApi for a name that there is none of, ScaleError for arguments that do not decode, InvalidTransaction for
-        an extrinsic among them whose inside does not.
+        an extrinsic among them whose inside does not, Panicked where a module cannot answer.
         """
-        return api.answer(self, state, name, arguments)
+        try:
+            return api.answer(self, state, name, arguments)
+        except (api.UnknownApi, ScaleError, InvalidTransaction, StateFailed):
+            raise
+        except Exception as error:
+            raise Panicked(name, error) from error
 
 
 def _validate_unsigned(view: View, call: Call, length: int) -> ValidTransaction:

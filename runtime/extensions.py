@@ -25,6 +25,7 @@ from runtime.calls import Call, CallsTooHeavy
 from runtime.composition import Runtime, View
 from runtime.limits import BLOCK_WEIGHT_MAX, BYTES_MAX, EXTRINSIC_WEIGHT, WEIGHT_MAX, WeightPerClass
 from runtime.modules.system import System
+from runtime.panic import Panicked, note_call
 from runtime.types import (
     AccountInfo,
     DispatchClass,
@@ -78,7 +79,8 @@ class SignatureMemo:
 def decode_transaction(runtime: Runtime[Any], raw: bytes) -> Extrinsic:
     """The extrinsic in `raw`; MalformedTransaction says what is wrong with it.
 
-    InvalidTransaction is for one that is well-formed as far as it was read, and would fill more than a block.
+    InvalidTransaction is for one that is well-formed as far as it was read, and would fill more than a block; Panicked
+    for one whose module cannot say what it weighs.
     """
     try:
         return decode_extrinsic(raw, runtime.call_codec)
@@ -86,13 +88,19 @@ def decode_transaction(runtime: Runtime[Any], raw: bytes) -> Extrinsic:
         raise InvalidTransaction(InvalidReason.EXHAUSTS_RESOURCES, str(error)) from error
     except ScaleError as error:
         raise MalformedTransaction(f"malformed transaction: {error}") from error
+    except Exception as error:
+        raise Panicked("what reads a transaction", error) from error
 
 
 def check_unsigned(view: View, call: Call) -> Unsigned:
     """What the call's module says of it; a call that may not come without a signature is refused."""
     module = view.module(call.info.module.cls)
     inherent = call.dispatch_info.class_ is DispatchClass.MANDATORY
-    found = None if inherent else module.validate_unsigned(call)
+    try:
+        found = None if inherent else module.validate_unsigned(call)
+    except Exception as error:
+        note_call(error, f"{call.info.module.attribute}.validate_unsigned")
+        raise
     if found is None:
         raise UnknownTransaction(
             UnknownReason.NO_UNSIGNED_VALIDATOR,

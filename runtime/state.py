@@ -13,8 +13,15 @@ from typing import Final, Protocol
 from chain.primitives.types import Header
 
 
+class StateFailed(Exception):
+    """The disk's fault: a state could not be read. It blames no module, and goes through everything that does."""
+
+
 class StateReader(Protocol):
-    """A committed state: what the ledger, a test's tree or a light client's proof offers."""
+    """A committed state: what the ledger, a test's tree or a light client's proof offers.
+
+    What a reader raises because of its disk is a StateFailed.
+    """
 
     def get(self, key: bytes) -> bytes | None:
         """The value under `key`, or None."""

@@ -1,7 +1,8 @@
 """The runtime's shared types and errors, in Substrate's layouts.
 
 Each error class says whose fault it is: `InvalidTransaction` the sender's, `DispatchError` the sender's but included
-and paid for, `InvalidBlock` the proposer's, `GenesisError` the operator's. Any other exception is a bug of ours.
+and paid for, `InvalidBlock` the proposer's, `GenesisError` the operator's. Any other exception is a module's bug:
+`runtime/panic.py`.
 """
 
 from __future__ import annotations

@@ -140,6 +140,9 @@ REFUSED = [
     # faults of one machine
     ("try: ...\nexcept: ...", "except: also catches what goes wrong on one machine alone"),
     ("try: ...\nexcept Exception: ...", "except Exception also catches"),
+    ("def f():\n    try: ...\n    finally:\n        return 1", "return in finally hides whatever went wrong"),
+    ("for x in y:\n    try: ...\n    finally:\n        if x: break", "break in finally hides whatever went wrong"),
+    ("class A:\n    def __exit__(self, *_): return True", "__exit__ may hide whatever went wrong"),
     ("try: ...\nexcept (KeyError, RecursionError): ...", "except RecursionError also catches"),
 ]
 
@@ -177,6 +180,7 @@ def test_what_may_differ_between_validators_is_refused(source: str, message: str
         "class Draw:\n    def __init__(self):\n        self.n = 1\n    def next(self):\n        self.n += 1",
         "class M(Module):\n    def f(self, x):\n        self.tasks[x] = 1\n        self.next_id.put(2)",
         "try: ...\nexcept (KeyError, ValueError) as error:\n    raise Refused(str(error)) from error",
+        "def f():\n    try: ...\n    finally:\n        for x in y:\n            if x: break",
         "class C:\n    def __init__(self):\n        super().__init__()\n        self.name = type(self).__name__",
         "x = StorageValue[list[int]](default=[])",
     ],
@@ -199,6 +203,13 @@ def test_faults_come_by_line_and_once_each() -> None:
             return x / 2 * 0.5
     """
     assert [line for line, _ in faults(source)] == [2, 5, 5]
+
+
+def test_a_framework_catches_everything_where_it_raises_in_the_end() -> None:
+    passed_on = "try: ...\nexcept Exception as error:\n    undo()\n    raise Worse from error"
+    assert faults(passed_on, framework=True) == []
+    assert [line for line, _ in faults(passed_on)] == [2]
+    assert [line for line, _ in faults("try: ...\nexcept Exception: ...", framework=True)] == [2]
 
 
 def test_a_framework_looks_at_classes_and_is_held_to_the_rest() -> None:

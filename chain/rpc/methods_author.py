@@ -22,6 +22,7 @@ from chain.rpc.params import Hex, HexBytes, WrongParameter
 from chain.rpc.protocol import Encoded, encode
 from chain.rpc.registry import Registry
 from chain.rpc.watch import Included, Pooled, Told, listening, watch
+from runtime.panic import Panicked
 from runtime.types import InvalidReason, InvalidTransaction, MalformedTransaction, UnknownTransaction
 
 registry = Registry()
@@ -88,7 +89,7 @@ async def submit(context: Context, raw: bytes) -> Hash:
         return await context.backend.submit(raw)
     except UnknownTransaction as error:
         raise RpcError(Code.UNKNOWN_VALIDITY, "Unknown Transaction Validity", error.message) from None
-    except MalformedTransaction as error:
+    except (MalformedTransaction, Panicked) as error:
         raise RpcError(Code.VERIFICATION, "Verification Error", error.message) from None
     except InvalidTransaction as error:
         words = REASONS[error.reason] if isinstance(error.reason, InvalidReason) else error.reason.name

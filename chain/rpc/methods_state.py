@@ -205,6 +205,7 @@ def runtime_call(context: Context, state: LedgerState, name: str, data: bytes) -
     try:
         return context.backend.executive.call_api(state, name, data)
     except (UnknownApi, ScaleError, InvalidTransaction) as error:
+        context.backend.ledger.panics.tell(error)
         raise RpcError(Code.STATE_CLIENT, f"Client error: Execution failed: {name}", str(error)) from None
 
 

@@ -178,6 +178,7 @@ def system_dry_run(context: Context, extrinsic: HexBytes, at: BlockHash | None =
         except UnknownTransaction as error:
             return hexed(bytes((1, 1, error.reason)))
         except InvalidTransaction as error:
+            context.backend.ledger.panics.tell(error)
             return hexed(bytes((1, 0, error.reason)))
     if applied.error is None:
         return hexed(bytes((0, 0)))

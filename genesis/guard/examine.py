@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from genesis.guard import sets
@@ -100,6 +100,8 @@ class _Guard(ast.NodeVisitor):
     def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
         if node.name == "__del__":
             self._fault(node, "__del__ runs when a machine pleases: do it where the call ends")
+        if node.name == "__exit__":
+            self._fault(node, "__exit__ may hide whatever went wrong, on one machine alone, too: use try and finally")
         for decorator in node.decorator_list:
             self.visit(decorator)
         self._visit_annotation(node.returns)
@@ -317,9 +319,19 @@ class _Guard(ast.NodeVisitor):
     def visit_ExceptHandler(self, node: ast.ExceptHandler) -> None:
         caught = node.type.elts if isinstance(node.type, ast.Tuple) else [node.type]
         for each in caught:
-            if each is None or self._scopes.is_builtin(each, *BROAD):
+            # A framework sees to what modules raise; it hides nothing where it raises in the end.
+            passed_on = self._framework and isinstance(node.body[-1], ast.Raise)
+            if not passed_on and (each is None or self._scopes.is_builtin(each, *BROAD)):
                 what = "except:" if each is None else f"except {ast.unparse(each)}"
                 self._fault(node, f"{what} also catches what goes wrong on one machine alone: name the error expected")
+        self.generic_visit(node)
+
+    def visit_Try(self, node: ast.Try) -> None:
+        for leaving in _leaving(node.finalbody):
+            what = type(leaving).__name__.lower()
+            self._fault(
+                leaving, f"{what} in finally hides whatever went wrong, on one machine alone, too: put it behind"
+            )
         self.generic_visit(node)
 
     # --- sets ---
@@ -339,6 +351,16 @@ class _Guard(ast.NodeVisitor):
                 f"{ast.unparse(node)} is a set, whose order differs between processes: ask it (in, len, <=, any), or "
                 "go through sorted(…) of it; dict.fromkeys(…) keeps an order",
             )
+
+
+def _leaving(body: Sequence[ast.AST], *, in_loop: bool = False) -> Iterator[ast.AST]:
+    """What in a `finally` leaves it before its end, with what was raised forgotten."""
+    for node in body:
+        if isinstance(node, ast.Return) or (isinstance(node, ast.Break | ast.Continue) and not in_loop):
+            yield node
+        elif not isinstance(node, ast.FunctionDef | ast.Lambda | ast.ClassDef):
+            loop = in_loop or isinstance(node, ast.For | ast.While)
+            yield from _leaving(list(ast.iter_child_nodes(node)), in_loop=loop)
 
 
 def _outlives(name: str) -> str:

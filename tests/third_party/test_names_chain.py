@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import trio
 from names_chain.chain import RUNTIME
 from names_chain.names import Names
+from real_node import SECONDS_MAX, running
 
 from chain.primitives import ss58
 from chain.primitives.keys import Keypair
@@ -22,39 +18,10 @@ from runtime.modules.balances import POT
 
 GENESIS = Path(__file__).resolve().parent / "genesis.json"
 ALICE, BOB, CHARLIE = (Keypair.from_uri(f"//{name}") for name in ("Alice", "Bob", "Charlie"))
-SECONDS_MAX = 60
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@contextmanager
-def running(base: Path, *arguments: str) -> Iterator[str]:
-    """`potchain` with the chain's genesis file, in a folder from which nothing of it can be imported; gives its URL."""
-    port = free_port()
-    command = [sys.executable, "-m", "chain", f"--genesis={GENESIS}", f"--base-path={base}", f"--rpc-port={port}"]
-    with (base / "output").open("w+") as output:
-        node = subprocess.Popen(
-            [*command, f"--port={free_port()}", "--supervised", *arguments],
-            stdin=subprocess.PIPE,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            cwd=base,
-        )
-        try:
-            yield f"ws://127.0.0.1:{port}"
-            os.kill(node.pid, signal.SIGINT)
-            assert node.wait(SECONDS_MAX) == 0, (base / "output").read_text()
-        finally:
-            node.kill()
-            node.communicate()
 
 
 async def test_a_module_of_a_third_party_is_called_on_a_real_validator(tmp_path: Path) -> None:
-    with running(tmp_path, "--validator=alice") as url, trio.fail_after(SECONDS_MAX):
+    with running(GENESIS, tmp_path, "--validator=alice") as url, trio.fail_after(SECONDS_MAX):
         async with Client.reconnecting([url], RUNTIME) as client:
             claimed = await client.transact(BOB, "names.claim", name=b"bob")
             expires_at = claimed.height + 600
@@ -70,7 +37,7 @@ async def test_a_module_of_a_third_party_is_called_on_a_real_validator(tmp_path:
 
 
 async def test_a_node_without_training_offers_no_method_of_it(tmp_path: Path) -> None:
-    with running(tmp_path, "--validator=alice") as url, trio.fail_after(SECONDS_MAX):
+    with running(GENESIS, tmp_path, "--validator=alice") as url, trio.fail_after(SECONDS_MAX):
         async with Client.reconnecting([url], RUNTIME) as client:
             methods = (await client.request("rpc_methods"))["methods"]
             assert "state_getMetadata" in methods
@@ -81,7 +48,7 @@ async def test_a_node_without_training_offers_no_method_of_it(tmp_path: Path) ->
 
 
 async def test_tokens_are_sent_on_a_chain_whose_genesis_file_is_given(tmp_path: Path) -> None:
-    with running(tmp_path, "--validator=alice") as url, trio.fail_after(SECONDS_MAX):
+    with running(GENESIS, tmp_path, "--validator=alice") as url, trio.fail_after(SECONDS_MAX):
         async with Client.reconnecting([url], RUNTIME) as client:
             await client.request("system_health")
             transfer = ["transfer", "--from=//Bob", ss58.encode(CHARLIE.public), "2", f"--rpc={url}"]
@@ -102,14 +69,14 @@ async def potchain(folder: Path, *arguments: str) -> subprocess.CompletedProcess
 
 
 async def test_one_command_runs_the_whole_chain_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
-    with running(tmp_path) as url, trio.fail_after(SECONDS_MAX):
+    with running(GENESIS, tmp_path) as url, trio.fail_after(SECONDS_MAX):
         async with Client.reconnecting([url], RUNTIME) as client:
             height = (await client.transact(BOB, "names.claim", name=b"bob")).height
     output = (tmp_path / "output").read_text()
     assert "Names: 1 process on this machine" in output
     assert "1 validator after" in output
     assert "restart" not in output
-    with running(tmp_path) as url, trio.fail_after(SECONDS_MAX):
+    with running(GENESIS, tmp_path) as url, trio.fail_after(SECONDS_MAX):
         async with Client.reconnecting([url], RUNTIME) as client:
             assert await client.read(lambda chain: chain.names.owner_of(b"bob")) == BOB.public
             assert (await client.transact(BOB, "names.release", name=b"bob")).height > height
