@@ -33,7 +33,7 @@ async def run_auditor(
     urls: Sequence[str], keypair: Keypair, cache_dir: Path, *, report: Report, platform: str = "cpu"
 ) -> None:
     """Audit every task of the chain behind `urls` with a validator's account until cancelled."""
-    async with open_engines(cache_dir, platform) as engines, open_node(urls, keypair) as node:
+    async with open_engines(cache_dir, platform, warn=report) as engines, open_node(urls, keypair) as node:
         await attend(node, engines, cache_dir, report=report)
 
 

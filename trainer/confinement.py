@@ -1,7 +1,8 @@
-"""What an engine child gives up before it touches a stranger's program: memory, files, network, its parent's death.
+"""What an engine child gives up before it touches a stranger's program: files, network, processes, memory, privileges.
 
-Rule: every limit is set before JAX is imported, and a limit that the system does not offer is left out, not fatal:
-the parent's deadline and the admission list hold without it.
+Rule: all of it is given up before JAX is imported and before there is a second thread, which would keep what it had.
+A protection that the system does not offer is named, not fatal: the parent's deadline and the admission list hold
+without it, and the others overlap (the network alone is closed three times).
 """
 
 from __future__ import annotations
@@ -9,9 +10,14 @@ from __future__ import annotations
 import ctypes
 import os
 import resource
+import struct
+import sys
 import threading
 import time
 from contextlib import suppress
+from pathlib import Path
+
+from trainer import landlock, seccomp
 
 # JAX, its compiler and a batch's activations; the address space, since that is what the kernel can bound.
 ADDRESS_BYTES_MAX = 16 << 30
@@ -22,26 +28,65 @@ NICE = 10
 # How long an engine may outlive a parent that was killed.
 ORPHAN_SECONDS = 1.0
 
-_CLONE_NEWUSER = 0x10000000
-_CLONE_NEWNET = 0x40000000
-_PR_SET_NO_NEW_PRIVS = 38
+# Where Python, its libraries and the facts about this machine are; none of it is anybody's secret.
+_SYSTEM = """
+    /usr /lib /lib64 /etc/ld.so.cache /etc/localtime /dev/null /dev/urandom
+    /proc/self /proc/cpuinfo /proc/meminfo /sys/devices /sys/bus/pci /sys/fs/cgroup
+"""
+# What of this project an engine imports; the folder above may well hold a key.
+_PACKAGES = ("trainer", "chain")
+
+_CLONE_NEWUSER, _CLONE_NEWNET, _CLONE_NEWIPC, _CLONE_NEWUTS = 0x10000000, 0x40000000, 0x08000000, 0x04000000
+_PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 4, 38
+_CAPABILITY_VERSION = 0x20080522
+
+NO_PRIVILEGES_KEPT = "no_new_privs was refused: system calls and files are not limited"
+NO_NAMESPACE = (
+    "no network namespace (user namespaces are off here): system call and TCP filters alone close the network"
+)
+NO_LANDLOCK = "no Landlock (it takes Linux 5.13): a program that breaks out of JAX reads and writes this user's files"
+NO_SECCOMP = "no system call filter (it takes x86-64 or ARM64): a program that breaks out of JAX can start processes"
+ACCELERATED = (
+    "drivers of accelerators need their devices, sockets and helpers: files and system calls are not limited, and a "
+    "program that breaks out of JAX has this user's rights"
+)
 
 
-def confine(*, cpu_only: bool) -> None:
-    """Apply the limits to this process. GPU and TPU drivers map huge address spaces and need their devices' sockets."""
+def confine(platform: str, writable: Path) -> list[str]:
+    """Give up all that computing on `platform` does not need; what could not be given up, one line each.
+
+    Files can be made beneath `writable` alone. On an accelerator limits on memory, core dumps and TCP are all there is.
+    """
+    on_cpu = platform == "cpu"
     _lower(resource.RLIMIT_CORE, 0)
     _lower(resource.RLIMIT_FSIZE, FILE_BYTES_MAX)
-    _lower(resource.RLIMIT_NOFILE, OPEN_FILES_MAX if cpu_only else 4_096)
-    if cpu_only:
+    _lower(resource.RLIMIT_NOFILE, OPEN_FILES_MAX if on_cpu else 4_096)
+    if on_cpu:
         _lower(resource.RLIMIT_AS, ADDRESS_BYTES_MAX)
     with suppress(OSError):
         os.nice(NICE)
-    with suppress(OSError, AttributeError):
-        libc = ctypes.CDLL(None, use_errno=True)
-        libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-        if cpu_only:
-            # A network of its own, without a single interface. Refused on some systems: then only the list holds.
-            libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET)
+    with suppress(OSError):
+        # Where the machine runs out of memory, the kernel shall end an engine and not the validator beside it.
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
+        return [NO_PRIVILEGES_KEPT]
+    if not on_cpu:
+        if platform != "tpu":  # Its runtime asks other machines where it is.
+            landlock.restrict((), (), files=False)
+        return [ACCELERATED]
+    missing = []
+    # A user of its own, who is nobody: no privilege over anything outside, whoever started us.
+    if libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET | _CLONE_NEWIPC | _CLONE_NEWUTS) != 0:
+        missing.append(NO_NAMESPACE)
+    _drop_capabilities(libc)
+    # Nobody may attach to this process, and its crashes fill no collector of core dumps.
+    libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    if not landlock.restrict(_readable(), (writable,)):
+        missing.append(NO_LANDLOCK)
+    if not seccomp.install():
+        missing.append(NO_SECCOMP)
+    return missing
 
 
 def watch_parent(parent: int) -> None:
@@ -62,6 +107,20 @@ def allow_cpu_seconds(seconds: float) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
     if hard == resource.RLIM_INFINITY or soft < hard:
         resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
+
+
+def _readable() -> set[Path]:
+    """What is imported from: the interpreter's libraries, installed packages, and our own."""
+    ours = Path(__file__).resolve().parent.parent
+    paths = {Path(path) for path in _SYSTEM.split()} | {ours / name for name in _PACKAGES}
+    for prefix in (sys.prefix, sys.base_prefix, sys.exec_prefix):
+        paths |= {Path(prefix, "lib"), Path(prefix, "lib64")}
+    return paths | {path for path in map(Path, sys.path) if path.name in ("site-packages", "dist-packages")}
+
+
+def _drop_capabilities(libc: ctypes.CDLL) -> None:
+    """Give up what root has, or what the first process of a user namespace has in it."""
+    libc.capset(struct.pack("=Ii", _CAPABILITY_VERSION, 0), bytes(24))
 
 
 def _lower(limit: int, value: int) -> None:

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -38,6 +38,14 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 # What JAX needs to find an accelerator, and nothing else, comes from the parent's environment.
 PASSED_ON = ("PATH", "LANG", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_HOME", "TPU_VISIBLE_CHIPS", "TPU_NAME")
 ONE_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+
+# Gets each protection that this system does not offer, as the child says it when it starts.
+Warn = Callable[[str], None]
+
+
+def to_stderr(line: str) -> None:
+    """A warning for whoever has no better place for it."""
+    print(line, file=sys.stderr)
 
 
 class EngineError(Exception):
@@ -89,12 +97,13 @@ class Evaluation:
 class Engine:
     """One engine child, present or not. Use `open_engine`."""
 
-    def __init__(self, cache_dir: Path, platform: str, deadlines: Deadlines) -> None:
+    def __init__(self, cache_dir: Path, platform: str, deadlines: Deadlines, warn: Warn) -> None:
         if platform not in PLATFORMS:
             raise ValueError(f"platform: expected one of {', '.join(PLATFORMS)}, got {platform!r}")
         self._cache_dir = cache_dir.absolute()
         self._platform = platform
         self._deadlines = deadlines
+        self._warn = warn
         self._process: trio.Process | None = None
         self._loaded: set[Hash] = set()
         self._programs: OrderedDict[Hash, tuple[Program, bytes]] = OrderedDict()
@@ -156,7 +165,7 @@ class Engine:
         if trio.current_time() < self._suspended.get(root, 0.0):
             raise ProgramSuspended(f"program 0x{root.hex()} ended {CRASHES_MAX} engines in a row and is left to rest")
         if self._process is None:
-            await self._start()
+            await self._start(root)
         if root not in self._loaded:
             await self._request(root, {"op": "load", "program": blob}, self._deadlines.load)
             self._loaded.add(root)
@@ -169,12 +178,19 @@ class Engine:
         return answer
 
     async def _request(self, root: Hash, message: dict[str, object], seconds: float) -> dict[str, Any]:
+        answer = await self._conversation(root, seconds, wire.frame({**message, "key": root, "seconds": seconds}))
+        if answer.get("ok") is True:
+            return answer
+        raise ProgramRefused(str(answer.get("message"))[:1_000])
+
+    async def _conversation(self, root: Hash, seconds: float, said: bytes | None) -> dict[str, Any]:
+        """The next frame from the child, after telling it something; whatever comes instead ends the child."""
         assert self._process is not None
         process = self._process
         completed = False
         try:
             with trio.fail_after(seconds):
-                answer = await self._exchange(process, {**message, "key": root, "seconds": seconds})
+                answer = await self._exchange(process, said)
             completed = True
         except trio.TooSlowError:
             self._count(root)
@@ -189,13 +205,12 @@ class Engine:
             # Half an exchange, by failure or by cancellation, leaves a pipe that nobody can make sense of.
             if not completed:
                 await self.close()
-        if answer.get("ok") is True:
-            return answer
-        raise ProgramRefused(str(answer.get("message"))[:1_000])
+        return answer
 
-    async def _exchange(self, process: trio.Process, message: dict[str, object]) -> dict[str, Any]:
+    async def _exchange(self, process: trio.Process, said: bytes | None) -> dict[str, Any]:
         assert process.stdin is not None
-        await process.stdin.send_all(wire.frame(message))
+        if said is not None:
+            await process.stdin.send_all(said)
         length = wire.body_length(await self._receive(process, wire.LENGTH.size))
         return wire.parse(await self._receive(process, length))
 
@@ -219,7 +234,7 @@ class Engine:
         if self._crashes[root] >= CRASHES_MAX:
             self._suspended[root] = trio.current_time() + SUSPENDED_SECONDS
 
-    async def _start(self) -> None:
+    async def _start(self, root: Hash) -> None:
         home = self._cache_dir / "engine"
         with _log(home) as log:
             self._process = await trio.lowlevel.open_process(
@@ -231,6 +246,9 @@ class Engine:
                 cwd=home,
                 start_new_session=True,
             )
+        # Said before it has seen a byte of anybody's program.
+        for line in (await self._conversation(root, self._deadlines.load, None))["missing"]:
+            self._warn(line)
 
 
 def _log(home: Path) -> BinaryIO:
@@ -252,10 +270,10 @@ def _environment(home: Path, platform: str) -> dict[str, str]:
 
 @asynccontextmanager
 async def open_engine(
-    cache_dir: Path, platform: str = "cpu", deadlines: Deadlines | None = None
+    cache_dir: Path, platform: str = "cpu", deadlines: Deadlines | None = None, *, warn: Warn = to_stderr
 ) -> AsyncIterator[Engine]:
     """An engine that keeps its compiled programs and its log under `cache_dir`, and ends with the block."""
-    engine = Engine(cache_dir, platform, deadlines or Deadlines())
+    engine = Engine(cache_dir, platform, deadlines or Deadlines(), warn)
     try:
         yield engine
     finally:
@@ -268,17 +286,20 @@ class Engines:
     An accelerator belongs to one process: there all tasks share an engine. Use `open_engines`.
     """
 
-    def __init__(self, cache_dir: Path, platform: str, deadlines: Deadlines) -> None:
+    def __init__(self, cache_dir: Path, platform: str, deadlines: Deadlines, warn: Warn) -> None:
         self._cache_dir = cache_dir
         self._platform = platform
         self._deadlines = deadlines
+        self._warn = warn
+        self._warned: set[str] = set()
         self._engines: dict[str, Engine] = {}
 
     def of(self, task: int) -> Engine:
         """The engine of a task; its child starts when it is first needed."""
         name = self._name(task)
         if name not in self._engines:
-            self._engines[name] = Engine(self._cache_dir / "engines" / name, self._platform, self._deadlines)
+            folder = self._cache_dir / "engines" / name
+            self._engines[name] = Engine(folder, self._platform, self._deadlines, self._warn_once)
         return self._engines[name]
 
     async def release(self, task: int) -> None:
@@ -293,16 +314,21 @@ class Engines:
         for engine in self._engines.values():
             await engine.close()
 
+    def _warn_once(self, line: str) -> None:
+        if line not in self._warned:
+            self._warned.add(line)
+            self._warn(line)
+
     def _name(self, task: int) -> str:
         return str(task) if self._platform == "cpu" else "all"
 
 
 @asynccontextmanager
 async def open_engines(
-    cache_dir: Path, platform: str = "cpu", deadlines: Deadlines | None = None
+    cache_dir: Path, platform: str = "cpu", deadlines: Deadlines | None = None, *, warn: Warn = to_stderr
 ) -> AsyncIterator[Engines]:
     """Engines that keep their compiled programs and logs under `cache_dir`, and end with the block."""
-    engines = Engines(cache_dir, platform, deadlines or Deadlines())
+    engines = Engines(cache_dir, platform, deadlines or Deadlines(), warn)
     try:
         yield engines
     finally:

@@ -14,7 +14,7 @@ import trio
 from jax import export
 
 from tests.trainer.kit import BATCH, batch, evaluation, loss, small_task
-from trainer import admission, artifact, audit, runner, sandbox
+from trainer import admission, artifact, audit, confinement, runner, sandbox
 from trainer.arrays import Float32s
 from trainer.audit import Tolerance
 from trainer.codecs import INT8
@@ -97,18 +97,30 @@ async def test_a_cancelled_request_leaves_no_half_answer_behind(tmp_path: Path) 
 
 
 @pytest.mark.slow
-async def test_the_child_sees_no_secret_and_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_child_that_computes_is_confined_and_sees_no_secret(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("POTCHAIN_PASSWORD", "hunter2")
-    async with open_engine(tmp_path) as engine:
+    assert "POTCHAIN_PASSWORD" not in sandbox._environment(tmp_path, "cpu")
+    warnings: list[str] = []
+    async with open_engine(tmp_path, warn=warnings.append) as engine:
         await loaded(engine)
         process = Path(f"/proc/{engine.pid}")
-        assert b"hunter2" not in (process / "environ").read_bytes()
         assert os.getpriority(os.PRIO_PROCESS, engine.pid or 0) >= 10
         limits = {line[:25].strip(): line[26:].split()[0] for line in (process / "limits").read_text().splitlines()}
+        status = dict(line.split(":\t", 1) for line in (process / "status").read_text().splitlines())
         assert limits["Max core file size"] == "0"
         assert int(limits["Max open files"]) <= 256
         assert int(limits["Max cpu time"]) < 1_000
         assert int(limits["Max address space"]) <= 16 << 30
+        assert status["NoNewPrivs"] == "1"
+        assert status["CapEff"] == "0" * 16
+        # 2 is a filter. What the system does not offer was said.
+        assert status["Seccomp"] == ("0" if confinement.NO_SECCOMP in warnings else "2")
+        # It is the first to go where memory runs out, and every thread is as confined as the first.
+        assert (process / "oom_score_adj").read_text() == "1000\n"
+        for task in (process / "task").iterdir():
+            assert f"Seccomp:\t{status['Seccomp']}\n" in (task / "status").read_text()
 
 
 @pytest.mark.slow
