@@ -20,9 +20,6 @@ class Disk(Protocol):
     def write(self, file: int, data: bytes | memoryview) -> int:
         """Append some of the data; return how many bytes."""
 
-    def truncate(self, file: int, size: int) -> None:
-        """Cut what is after `size` bytes off."""
-
     def sync(self, file: int) -> None:
         """Wait until what was written lasts."""
 
@@ -50,9 +47,6 @@ class OsDisk:
 
     def write(self, file: int, data: bytes | memoryview) -> int:
         return os.write(file, data)
-
-    def truncate(self, file: int, size: int) -> None:
-        os.ftruncate(file, size)
 
     def sync(self, file: int) -> None:
         os.fsync(file)

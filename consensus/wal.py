@@ -1,11 +1,12 @@
 """The write-ahead log of one validator's votes: append-only, and durable when `append` returns.
 
 [P4] Nothing is signed before its record is here. A tail that a crash tore is cut; anything else that is damaged is
-refused, since a log with a hole in it could let a contradicting vote be cast.
+refused, since a log with a hole in it could let a contradicting vote be cast. What is read is made durable again.
 """
 
 import struct
 import zlib
+from errno import EIO
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -36,17 +37,17 @@ class WalForeign(Exception):
 
 
 class WalFailed(Exception):
-    """The disk did not take a record. No vote is cast without one; the node has to stop."""
+    """The disk did not take a record, or give one back. No vote is cast without one; the node has to stop."""
 
 
 class Wal:
     """The records of the highest height that this validator voted at; earlier heights are sealed and forgotten."""
 
-    def __init__(self, path: Path, identity: bytes, disk: Disk, records: list[Record], size: int) -> None:
+    def __init__(self, path: Path, identity: bytes, disk: Disk, records: list[Record]) -> None:
         self._path = path
         self._identity = identity
         self._disk = disk
-        self._file: int | None = disk.open(path, fresh=False) if size else None
+        self._file: int | None = None
         self._failed = False
         self.records = records
 
@@ -54,24 +55,29 @@ class Wal:
     def open(cls, path: Path, identity: bytes, disk: Disk = OS_DISK) -> Self:
         """Read the log at `path`, or begin an empty one with the first record.
 
-        `identity` is 32 bytes that name the chain and the validator. Raises WalCorrupt or WalForeign.
+        `identity` is 32 bytes that name the chain and the validator. Raises WalCorrupt, WalForeign, or WalFailed
+        when the disk fails.
         """
         if len(identity) != _IDENTITY_BYTES:
             raise ValueError(f"expected an identity of {_IDENTITY_BYTES} bytes, got {len(identity)}")
-        disk.remove(path.with_suffix(".new"))
         try:
+            disk.remove(path.with_suffix(".new"))
             data = disk.read(path)
         except FileNotFoundError:
-            return cls(path, identity, disk, [], 0)
+            return cls(path, identity, disk, [])
+        except OSError as error:
+            if error.errno != EIO:
+                raise
+            raise _failed(path, "read", error) from error
         records, end = _read(path, data, identity)
-        if end < len(data):
-            file = disk.open(path, fresh=False)
-            try:
-                disk.truncate(file, end)
-                disk.sync(file)
-            finally:
-                disk.close(file)
-        return cls(path, identity, disk, records, end)
+        wal = cls(path, identity, disk, records)
+        try:
+            # A process that was killed between a write and its flush leaves a record that only the system's cache has,
+            # and so does a flush that failed; flushing again writes neither. What [P5] goes by is written anew.
+            wal._begin(data[:end])
+        except OSError as error:
+            raise _failed(path, "written", error) from error
+        return wal
 
     @property
     def height(self) -> int:
@@ -94,17 +100,14 @@ class Wal:
         self._failed = True  # Until the disk has said otherwise.
         try:
             if self._file is None or record.height > self.height:
-                self._begin(record_bytes)
+                self._begin(padded(head_of(self._identity) + record_bytes))
                 self.records = [record]
             else:
                 self._write(self._file, padded(record_bytes))
                 self._disk.sync(self._file)
                 self.records.append(record)
         except OSError as error:
-            raise WalFailed(
-                f"the vote log {self._path} could not be written ({error.strerror}), and no vote is cast without it; "
-                "make room on its disk, or replace it if it is faulty, then start the node again"
-            ) from error
+            raise _failed(self._path, "written", error) from error
         self._failed = False
 
     def close(self) -> None:
@@ -121,12 +124,12 @@ class Wal:
     ) -> None:
         self.close()
 
-    def _begin(self, first: bytes) -> None:
-        """Put a file with one record in the place of the old one: whole, or not at all."""
+    def _begin(self, content: bytes) -> None:
+        """Put a new file in the place of the old one: whole, or not at all."""
         new = self._path.with_suffix(".new")
         file = self._disk.open(new, fresh=True)
         try:
-            self._write(file, padded(head_of(self._identity) + first))
+            self._write(file, content)
             self._disk.sync(file)
             self._disk.replace(new, self._path)
             self._disk.sync_folder(self._path.parent)
@@ -222,6 +225,13 @@ def _unwritten(data: bytes, start: int, end: int) -> bool:
     """Say whether a sector of [start, end) got its place in the file but was never written: it is all zeros."""
     first = start - start % _SECTOR_BYTES
     return any(not any(data[sector : sector + _SECTOR_BYTES]) for sector in range(first, end, _SECTOR_BYTES))
+
+
+def _failed(path: Path, what: str, error: OSError) -> WalFailed:
+    return WalFailed(
+        f"the vote log {path} could not be {what} ({error.strerror}), and no vote is cast without it; "
+        "make room on its disk, or replace it if it is faulty, then start the node again"
+    )
 
 
 def _corrupt(path: Path, offset: int) -> WalCorrupt:

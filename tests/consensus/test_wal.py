@@ -4,13 +4,16 @@ import os
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
+from random import Random
 
 import pytest
 
+from chain.simulation.disk import Killed, SimulatedDisk
 from consensus.messages import Certificate, NewView, Support
 from consensus.records import RECORD, Accepted, Changing, Locked, Record
 from consensus.wal import Wal, WalCorrupt, WalFailed, WalForeign
 
+PATH = Path("/votes.wal")
 ALICE, BOB = b"a" * 32, b"b" * 32
 CERTIFICATE = Certificate(7, 0, b"\x11" * 32, b"\x07", b"\x22" * 96)
 PROOF = NewView((Support(2, None, b"\x33" * 96),), CERTIFICATE)
@@ -171,6 +174,60 @@ def test_a_file_left_behind_by_a_crash_before_the_rename_is_ignored(tmp_path: Pa
     (tmp_path / "votes.new").write_bytes(b"half a fi")
     assert read(path) == RECORDS
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_p5_what_a_process_that_was_killed_had_not_flushed_survives_a_power_cut_once_it_was_read() -> None:
+    """A replica casts again what its log holds, without recording it again: so it has to be durable by then."""
+    killed = False
+
+    def hazard() -> None:
+        if killed and len(disk.read(PATH)) > len(disk.durable(PATH)):
+            raise Killed
+
+    disk = SimulatedDisk(Random(0), hazard)
+    wal = Wal.open(PATH, ALICE, disk)
+    wal.append(RECORDS[0])
+    killed = True
+    with pytest.raises(Killed):
+        wal.append(RECORDS[1])
+    killed = False
+    disk.end_process()
+    with Wal.open(PATH, ALICE, disk) as wal:
+        assert wal.records == RECORDS[:2]
+        assert disk.durable(PATH) == disk.read(PATH)
+
+
+def _append_until_it_fails(wal: Wal, record: Record) -> None:
+    for _ in range(100):
+        wal.append(record)
+
+
+def test_p5_what_a_flush_that_failed_left_in_the_cache_survives_a_power_cut_once_it_was_read() -> None:
+    """The system does not write again what it failed to write: flushing the same file once more is not enough."""
+    for seed in range(20):
+        disk = SimulatedDisk(Random(seed), lambda: None)
+        wal = Wal.open(PATH, ALICE, disk)
+        wal.append(RECORDS[0])
+        disk.errors = 0.5
+        with pytest.raises(WalFailed, match=r"could not be written \(Input/output error\).*replace it if it is faulty"):
+            _append_until_it_fails(wal, RECORDS[1])
+        disk.errors = 0.0
+        disk.end_process()
+        with Wal.open(PATH, ALICE, disk) as wal:
+            records = list(wal.records)
+            wal.append(RECORDS[2])
+        disk.cut_power()
+        with Wal.open(PATH, ALICE, disk) as wal:
+            assert wal.records == [*records, RECORDS[2]]
+
+
+def test_a_log_that_the_disk_does_not_give_back_stops_the_node() -> None:
+    disk = SimulatedDisk(Random(0), lambda: None)
+    with Wal.open(PATH, ALICE, disk) as wal:
+        wal.append(RECORDS[0])
+    disk.errors = 1.0
+    with pytest.raises(WalFailed, match=r"could not be read \(Input/output error\)"):
+        Wal.open(PATH, ALICE, disk)
 
 
 @pytest.mark.parametrize("record", RECORDS)
