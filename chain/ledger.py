@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Final, Self, TypeVar
 
 from chain.history import HISTORY
 from chain.panic_log import PanicLog
@@ -195,7 +195,7 @@ class Ledger:
         genesis_name: str,
         history: int | None = HISTORY,
         map_bytes: int = MAP_BYTES_FIRST,
-    ) -> Ledger:
+    ) -> Self:
         """Open the chain in a folder, or start it there from its genesis state.
 
         `history` is how many recent states stay readable, the head's included; None keeps all. Where it is less than

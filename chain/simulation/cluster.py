@@ -47,6 +47,7 @@ class Cluster:
         self.validators = self.world.validators
         self.monitor = Monitor(self.validators, self.world.genesis_hash, frozenset(self.liars), self.world.timing)
         self.network = Network(Random(self.rng.random()))
+        self.wrong_clocks: list[Node] = []  # Whoever's clock is wrong, or may jump.
         indices = [*range(n), *(index for index, kind in sorted(self.liars.items()) if kind == "twins")]
         for name, index in enumerate(indices):
             rng = Random(self.rng.random())
@@ -101,6 +102,8 @@ class Cluster:
             node.crash = 0.0
             node.disk.sync_ms = 0
             node.disk.full = False
+            node.disk.errors = 0.0
+            node.go_on()
         self.network.reconnect()
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import permutations
 from random import Random
 from typing import TYPE_CHECKING, Final
 
@@ -14,12 +15,19 @@ if TYPE_CHECKING:
     from chain.simulation.cluster import Cluster
 
 MESSAGES: Final = ("loss", "duplication", "delay", "lost-commits")
-PARTITIONS: Final = ("halves", "one-apart", "ring", "moving")
-MACHINES: Final = ("crash", "kill-all", "slow-disk", "full-disk", "clock-skew")
+PARTITIONS: Final = ("halves", "one-apart", "ring", "moving", "one-way")
+MACHINES: Final = (
+    *("crash", "kill-all", "stop", "slow-disk", "full-disk", "disk-errors"),
+    *("clock-skew", "clock-jumps"),
+)
 FAULTS: Final = (*MESSAGES, *PARTITIONS, *MACHINES, *LIARS)
 
 # A clock may be off by more than proposals may be from the future (`chain.author.DRIFT_MS_MAX`).
 SKEW_MS: Final = 40_000
+# How many of the ways from one node to another are cut where what is cut is not cut the other way round.
+ONE_WAY: Final = 0.3
+# How long a process is stopped: views fail meanwhile, and the others decide many blocks.
+STOPPED_MS: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +60,16 @@ class AwayFromPrimary:
         return self.cluster.leader in (sender, receiver)
 
 
+@dataclass(frozen=True, slots=True)
+class OneWay:
+    """Some hear others that do not hear them."""
+
+    cut: frozenset[tuple[int, int]]
+
+    def __call__(self, sender: int, receiver: int) -> bool:
+        return (sender, receiver) in self.cut
+
+
 def partition(kind: str, cluster: Cluster, rng: Random) -> Callable[[int, int], bool]:
     """A partition of one kind, drawn."""
     n = len(cluster.nodes)
@@ -59,6 +77,8 @@ def partition(kind: str, cluster: Cluster, rng: Random) -> Callable[[int, int], 
         return Ring(n)
     if kind == "moving":
         return AwayFromPrimary(cluster)
+    if kind == "one-way":
+        return OneWay(frozenset(pair for pair in permutations(range(n), 2) if rng.random() < ONE_WAY))
     if kind == "one-apart":
         alone = rng.randrange(n)
         return Sides(tuple(int(name == alone) for name in range(n)))
@@ -83,8 +103,14 @@ def brew(faults: frozenset[str], cluster: Cluster, rng: Random) -> None:
     cluster.network.weather = weather
     for node in cluster.nodes:
         node.crash = 0.01 if draw("crash", 0.5) else 0.0
-        node.disk.sync_ms = rng.choice([20, 200]) if draw("slow-disk", 0.3) else 0
+        node.disk.sync_ms = rng.choice([20, 200, 2000]) if draw("slow-disk", 0.3) else 0
         node.disk.full = draw("full-disk", 0.05)
+        node.disk.errors = 0.2 if draw("disk-errors", 0.05) else 0.0
+        if draw("stop", 0.05):
+            node.stop(STOPPED_MS)
+    for node in cluster.wrong_clocks:
+        if draw("clock-jumps", 0.5):
+            node.clock_skew_ms = rng.choice([-SKEW_MS, 0, SKEW_MS])
     if draw("kill-all", 0.15):
         for node in cluster.nodes:
             node.kill()

@@ -160,6 +160,7 @@ class MemoryLedger:
         if block.header.height <= len(self.chain):
             return
         self._node.hazard()
+        self._node.disk.expect_health()
         payload = block.encode()
         read = _read(payload)
         await self.check(block.header.height, seal.view, payload, decided=True)

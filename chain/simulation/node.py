@@ -1,11 +1,13 @@
 """One simulated validator: the real gadget and synchroniser over a disk, a ledger and a network that are not.
 
-It lives until its power is cut, at any step of its work, and starts again from what its disk and its ledger hold.
+It lives until it is killed or its power is cut, at any step of its work, and starts again from what its disk and its
+ledger hold. It may also be stopped for a while, which nobody else can tell from silence.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Protocol, TypeVar
@@ -17,10 +19,12 @@ from chain.primitives import bls
 from chain.primitives.hashing import Hash
 from chain.primitives.seal import Seal
 from chain.primitives.types import Block
-from chain.simulation.disk import PowerCut, SimulatedDisk
+from chain.simulation.disk import Killed, PowerCut, SimulatedDisk
 from chain.simulation.liars import Liar
 from chain.simulation.monitor import FALSE_POINTS, Monitor
 from chain.simulation.network import Neighbourhood, Network, peer_id
+from chain.simulation.process import Process
+from chain.store import StorageFailed
 from chain.sync.synchroniser import Synchroniser
 from consensus.gadget import Gadget
 from consensus.host import Host, Timing
@@ -51,6 +55,8 @@ class Ledger(Host, Protocol):
 
 # How long a node is down at most.
 DOWN_MS_MAX = 3000
+# What the system holds for a process that does not read, in messages: a connection's buffers take some hundred KB.
+UNREAD_MAX = 1024
 
 
 class Node:
@@ -69,18 +75,20 @@ class Node:
         self.name, self.index, self.secret = name, index, secret
         self.network, self.monitor, self.timing, self.rng = network, monitor, timing, rng
         self.validators = monitor.validators
-        self.crash = 0.0  # How likely its power is cut, at each step of its work.
+        self.crash = 0.0  # How likely it is killed, or its power cut, at each step of its work.
         self.clock_skew_ms = 0
         self.clock: Callable[[], int]  # Set by whoever makes the node, as is the ledger.
         self.ledger: Ledger
         self.liar: Liar | None = None
         self.up = False
-        self.power_cuts = 0
+        self.crashes = 0
         self.heard: dict[bytes, tuple[int, Hash]] = {}  # The best blocks that peers tell of.
         self.disk = SimulatedDisk(rng, self.hazard)
         self.gadget: Gadget | None = None
         self.sync: Synchroniser | None = None
         self._life = trio.CancelScope()
+        self._process = Process()
+        self._unread: list[Callable[[], None]] = []  # What came while it was stopped.
         self._signer = BlsSigner(secret, self.work)
 
     @property
@@ -96,24 +104,46 @@ class Node:
     async def run(self) -> None:
         """Live, die, and start again after a while, until cancelled."""
         while self.liar is None or not self.liar.is_silent:
+            power_cut = False
             try:
                 await self._live()
-            except* (PowerCut, WalFailed):
+            except* PowerCut:
+                power_cut = True
+            except* (Killed, WalFailed, StorageFailed):
                 pass
-            self._down()
+            self._down(power_cut=power_cut or self._life.cancelled_caught)
             await trio.sleep(self.rng.randrange(DOWN_MS_MAX) / 1000)
-            self.disk.full = False
+            self.disk.full, self.disk.errors = False, 0.0
 
     def kill(self) -> None:
-        """Stop it between two steps; it starts again by itself."""
-        self.power_cuts += self.up
+        """Cut its power between two steps; it starts again by itself."""
+        self.crashes += self.up
         self._life.cancel()
+
+    def stop(self, ms: int) -> None:
+        """Stop it for so long, as SIGSTOP does: to others it is silent, and its connections stay."""
+        if self.up and not self._process.stopped:
+            self._process.stop()
+            life = self._life
+            self.network.after(ms, lambda: self.go_on() if life is self._life else None)
+
+    def go_on(self) -> None:
+        """Go on, if it is stopped: with all at once that came meanwhile."""
+        unread, self._unread = self._unread, []
+        self._process.go_on()
+        for read in unread:
+            read()
+
+    @property
+    def answers(self) -> bool:
+        """Whether a client that connects has an answer."""
+        return self.up and not self._process.stopped
 
     def hazard(self) -> None:
         """Maybe stop here."""
         if self.crash and self.up and self.rng.random() < self.crash:
-            self.power_cuts += 1
-            raise PowerCut
+            self.crashes += 1
+            raise Killed if self.rng.random() < 0.5 else PowerCut
 
     async def _live(self) -> None:
         with trio.CancelScope() as self._life:
@@ -147,14 +177,18 @@ class Node:
                 for other in self.network.nodes:
                     if other is not self and self.network.connected(other, self):
                         self.hear_of(peer_id(other.name), *other.claimed_best())
-                nursery.start_soon(self.sync.run)
-                await self.gadget.run()
+                nursery.start_soon(self._process.carry, self.sync.run)
+                await self._process.run(self.gadget.run)
 
-    def _down(self) -> None:
+    def _down(self, *, power_cut: bool) -> None:
         self.up = False
         self.gadget = self.sync = None
         self.heard.clear()
-        self.disk.cut_power()
+        self._unread.clear()
+        if power_cut:
+            self.disk.cut_power()
+        else:
+            self.disk.end_process()
         if self.liar is not None:
             self.liar.on_crash(self)
 
@@ -206,7 +240,9 @@ class Node:
 
     def deliver(self, peer: bytes, frame: bytes) -> None:
         """Take a frame of consensus."""
-        if self.up and self.gadget is not None:
+        if self._process.stopped:
+            self._leave_unread(partial(self.deliver, peer, frame))
+        elif self.up and self.gadget is not None:
             if not self.gadget.deliver(peer, frame):
                 self._on_fault(peer, "a malformed frame")
             # Two liars that answer each other would fill the network for ever.
@@ -219,12 +255,19 @@ class Node:
 
     def hear_of(self, peer: bytes, height: int, block_hash: Hash) -> None:
         """Take a peer's status."""
-        if self.up and self.sync is not None:
+        if self._process.stopped:
+            self._leave_unread(partial(self.hear_of, peer, height, block_hash))
+        elif self.up and self.sync is not None:
             self.heard[peer] = (height, block_hash)
             self.sync.on_status(peer, height, block_hash)
 
+    def _leave_unread(self, read: Callable[[], None]) -> None:
+        if len(self._unread) < UNREAD_MAX:
+            self._unread.append(read)
+
     async def blocks(self, start: int, count: int) -> list[bytes] | None:
         """What it answers who asks for blocks; None for nothing."""
+        await self._process.going()
         found = self.ledger.sealed_blocks(start, count)
         return found if self.liar is None else await self.liar.blocks(self, start, count, found)
 

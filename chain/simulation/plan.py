@@ -59,7 +59,7 @@ class Outcome:
     last_hash: bytes
     faults: tuple[str, ...]  # Those that it was drawn to have.
     views_max: int
-    power_cuts: int
+    crashes: int
     evidence: int
     messages: int
     sent_bytes: int
@@ -93,9 +93,10 @@ async def _simulate(plan: Plan, world: WholeWorld | None) -> Outcome:
     faults, liars = draw(plan, rng)
     cluster = Cluster(plan.validators, plan.seed, liars, world)
     traffic = None if world is None else Traffic(world, cluster)
+    # Whoever's clock is wrong may count as faulty: its proposals are refused where they are too late.
+    cluster.wrong_clocks = rng.sample(cluster.honest, cluster.validators.f - len(liars))
     if "clock-skew" in faults:
-        # Whoever's clock is wrong may count as faulty: its proposals are refused where they are too late.
-        for node in rng.sample(cluster.honest, cluster.validators.f - len(liars)):
+        for node in cluster.wrong_clocks:
             node.clock_skew_ms = rng.choice([-SKEW_MS, SKEW_MS])
     async with trio.open_nursery() as nursery:
         cluster.start(nursery)
@@ -120,7 +121,7 @@ async def _simulate(plan: Plan, world: WholeWorld | None) -> Outcome:
         last_hash=cluster.monitor.chain[last],
         faults=(*sorted(faults), *sorted(liars.values())),
         views_max=cluster.monitor.views_max,
-        power_cuts=sum(node.power_cuts for node in cluster.nodes),
+        crashes=sum(node.crashes for node in cluster.nodes),
         evidence=cluster.monitor.evidence,
         messages=cluster.network.messages,
         sent_bytes=cluster.network.sent_bytes,

@@ -49,7 +49,7 @@ class Summary:
     failures: int = 0
     heights: int = 0
     views_max: int = 0
-    power_cuts: int = 0
+    crashes: int = 0
     evidence: int = 0
     messages: int = 0
     cpu_seconds: float = 0.0
@@ -65,7 +65,7 @@ class Summary:
         outcome = done.outcome
         self.heights += outcome.heights
         self.views_max = max(self.views_max, outcome.views_max)
-        self.power_cuts += outcome.power_cuts
+        self.crashes += outcome.crashes
         self.evidence += outcome.evidence
         self.messages += outcome.messages
         self.faults.update(set(outcome.faults))
@@ -75,7 +75,7 @@ class Summary:
         faults = ", ".join(f"{name} {self.faults[name]}" for name in FAULTS if self.faults[name])
         return [
             f"{self.simulations - self.failures} of {self.simulations} simulations held every check: {self.heights} "
-            f"heights, highest view {self.views_max}, {self.power_cuts} power cuts, {self.evidence} accusations of "
+            f"heights, highest view {self.views_max}, {self.crashes} crashes, {self.evidence} accusations of "
             f"liars, {self.messages} messages, {self.cpu_seconds:.0f} s of CPU",
             f"faults, with how many simulations had each: {faults or 'none'}",
         ]

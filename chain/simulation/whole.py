@@ -1,6 +1,6 @@
 """Whole nodes: the real ledger on LMDB, importer, author and pool under each simulated validator, and people who pay.
 
-A power cut falls before a block's commit or after it: LMDB sees to it that there is nothing between. Pools are lost, so
+A crash falls before a block's commit or after it: LMDB sees to it that there is nothing between. Pools are lost, so
 whoever sent a transaction sends it again until it is final, as wallets do.
 """
 
@@ -19,13 +19,14 @@ import trio
 
 from chain.author import Author
 from chain.importer import Imported, Importer
-from chain.ledger import Ledger, SealedBlock
+from chain.ledger import ExecutedBlock, Ledger, SealedBlock
 from chain.pool import Pool, PoolError
 from chain.primitives import bls, ss58
 from chain.primitives.hashing import Hash
 from chain.primitives.keys import Keypair, Scheme
-from chain.primitives.seal import ValidatorSet
+from chain.primitives.seal import Seal, ValidatorSet
 from chain.primitives.types import Block, Id, sign_extrinsic
+from chain.simulation.disk import SimulatedDisk
 from chain.simulation.monitor import expect
 from chain.simulation.network import ANSWER_BYTES_MAX
 from consensus.host import Timing
@@ -51,6 +52,17 @@ PAY_MS: Final = 400
 AGAIN_MS: Final = 3000
 # Memory, where there is a file system for it: what is lost in a power cut is decided elsewhere.
 _MEMORY: Final = Path("/dev/shm")
+
+
+class FallibleLedger(Ledger):
+    """A ledger whose disk is a simulated one, as far as it fails."""
+
+    disk: SimulatedDisk | None = None
+
+    def commit(self, executed: ExecutedBlock, seal: Seal) -> bool:
+        if self.disk is not None:
+            self.disk.expect_health()
+        return super().commit(executed, seal)
 
 
 class WholeWorld:
@@ -86,10 +98,12 @@ class WholeWorld:
 
     def ledger(self, node: Node) -> WholeLedger:
         """A new one, on the disk."""
-        return WholeLedger(self._open(str(node.name)), node)
+        ledger = self._open(str(node.name))
+        ledger.disk = node.disk
+        return WholeLedger(ledger, node)
 
-    def _open(self, name: str) -> Ledger:
-        ledger = Ledger.open(
+    def _open(self, name: str) -> FallibleLedger:
+        ledger = FallibleLedger.open(
             self.folder / name, executive=Executive(RUNTIME), genesis_state=self._state, genesis_name="simulation"
         )
         self.ledgers.append(ledger)
@@ -269,4 +283,4 @@ class Traffic:
 
     @staticmethod
     def _offer(node: Node, raw: bytes) -> bool:
-        return node.up and isinstance(node.ledger, WholeLedger) and node.ledger.submit(raw)
+        return node.answers and isinstance(node.ledger, WholeLedger) and node.ledger.submit(raw)

@@ -91,7 +91,7 @@ def test_p5_killing_all_validators_at_once_again_and_again_loses_nothing(seed: i
                 node.kill()
         await cluster.reach(cluster.head + 3, within_ms=30_000)
 
-    assert sum(node.power_cuts for node in play(scenario, 4, seed).nodes) > 20
+    assert sum(node.crashes for node in play(scenario, 4, seed).nodes) > 20
 
 
 def test_p19_a_wiped_validator_fetches_the_chain_and_takes_part_again() -> None:
@@ -150,6 +150,55 @@ def test_p16_an_equivocating_validator_is_accused_within_its_first_blocks(n: int
     for seed in range(10):
         cluster = play(scenario, n, seed, dict.fromkeys(range((n - 1) // 3), "equivocation"))
         assert cluster.monitor.accused.keys() == cluster.liars.keys()
+
+
+@pytest.mark.parametrize("n", [4, 7])
+def test_a_validator_that_is_stopped_for_ten_seconds_goes_on_and_is_needed_at_once(n: int) -> None:
+    async def scenario(cluster: Cluster, nursery: trio.Nursery) -> None:
+        cluster.start(nursery)
+        await cluster.reach(3, within_ms=10_000)
+        stopped = cluster.nodes[1]
+        stopped.stop(10_000)
+        at = stopped.head
+        await trio.sleep(9.9)
+        assert stopped.head == at
+        assert cluster.head > at + 5
+        # All its timers fire now, while it hears of what was decided without it.
+        for name in range(2, 2 + (n - 1) // 3):
+            silence(cluster, name)
+        await trio.sleep(0.2)
+        await cluster.reach(cluster.head + 3, within_ms=10_000)
+
+    play(scenario, n)
+
+
+def test_p5_all_validators_stopped_at_once_go_on_as_if_nothing_had_been() -> None:
+    async def scenario(cluster: Cluster, nursery: trio.Nursery) -> None:
+        cluster.start(nursery)
+        await cluster.reach(3, within_ms=10_000)
+        for node in cluster.nodes:
+            node.stop(10_000)
+        at = cluster.head
+        await trio.sleep(9.9)
+        assert cluster.head == at
+        await trio.sleep(0.2)
+        await cluster.reach(at + 3, within_ms=5_000)
+
+    play(scenario, 4)
+
+
+def test_who_is_killed_while_it_is_stopped_starts_again() -> None:
+    async def scenario(cluster: Cluster, nursery: trio.Nursery) -> None:
+        cluster.start(nursery)
+        await cluster.reach(3, within_ms=10_000)
+        for node in cluster.nodes:
+            node.stop(1_000_000)
+        await trio.sleep(1)
+        for node in cluster.nodes:
+            node.kill()
+        await cluster.reach(cluster.head + 3, within_ms=15_000)
+
+    play(scenario, 4)
 
 
 def test_a_chain_that_stands_still_is_a_violation_that_says_where_everybody_is() -> None:
