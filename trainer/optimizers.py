@@ -28,7 +28,18 @@ class OptimizerError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Sgd:
-    """v = momentum * v + g; theta -= learning_rate * v. Units: 1e-12."""
+    """Polyak's heavy ball: v = momentum * v + g; theta -= learning_rate * v. Units: 1e-12."""
+
+    learning_rate: int
+    momentum: int
+
+
+@dataclass(frozen=True, slots=True)
+class Nesterov:
+    """v = momentum * v + g; theta -= learning_rate * (momentum * v + g) (Sutskever et al. 2013). Units: 1e-12.
+
+    The outer optimiser of DiLoCo (Douillard et al. 2023) for tasks with local steps, with 0.7 and 0.9 there.
+    """
 
     learning_rate: int
     momentum: int
@@ -44,7 +55,7 @@ class Adam:
     epsilon: int
 
 
-Optimizer = Sgd | Adam
+Optimizer = Sgd | Nesterov | Adam
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +72,7 @@ FRESH = OptimizerState(0, ())
 def checked(optimizer: Optimizer) -> Optimizer:
     """The optimiser itself, if its hyperparameters make sense; OptimizerError names the one that does not."""
     match optimizer:
-        case Sgd(rate, momentum):
+        case Sgd(rate, momentum) | Nesterov(rate, momentum):
             _within("learning rate", rate, 1, 1_000 * PICO)
             _within("momentum", momentum, 0, PICO - 1)
         case Adam(rate, beta1, beta2, epsilon):
@@ -81,14 +92,16 @@ def from_json(value: Mapping[str, Mapping[str, int]]) -> Optimizer:
         ((kind, numbers),) = value.items()
         if kind == "sgd":
             return checked(Sgd(int(numbers["learningRate"]), int(numbers["momentum"])))
+        if kind == "nesterov":
+            return checked(Nesterov(int(numbers["learningRate"]), int(numbers["momentum"])))
         if kind == "adam":
             names = ("learningRate", "beta1", "beta2", "epsilon")
             return checked(Adam(*(int(numbers[name]) for name in names)))
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise OptimizerError(
-            f"expected sgd or adam with its hyperparameters, got {repr(value)[:200]} ({error})"
+            f"expected sgd, nesterov or adam with its hyperparameters, got {repr(value)[:200]} ({error})"
         ) from None
-    raise OptimizerError(f"expected sgd or adam, got {kind[:80]!r}")
+    raise OptimizerError(f"expected sgd, nesterov or adam, got {kind[:80]!r}")
 
 
 def step(
@@ -105,6 +118,11 @@ def step(
             velocity = state.moments[0] if state.moments else np.zeros_like(theta)
             velocity = _bound(velocity * _f32(momentum) + gradient)
             return _bound(theta - _f32(rate) * velocity), OptimizerState(count, (velocity,))
+        case Nesterov(rate, momentum):
+            velocity = state.moments[0] if state.moments else np.zeros_like(theta)
+            velocity = _bound(velocity * _f32(momentum) + gradient)
+            ahead = _bound(velocity * _f32(momentum) + gradient)
+            return _bound(theta - _f32(rate) * ahead), OptimizerState(count, (velocity,))
         case Adam(rate, beta1, beta2, epsilon):
             m, v = state.moments or (np.zeros_like(theta), np.zeros_like(theta))
             m = m * _f32(beta1) + gradient * _f32(PICO - beta1)
@@ -124,6 +142,8 @@ def moments_of(optimizer: Optimizer) -> tuple[str, ...]:
     match optimizer:
         case Sgd(_, momentum):
             return ("velocity",) if momentum else ()
+        case Nesterov():
+            return ("velocity",)
         case Adam():
             return ("m", "v")
         case _:

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from trainer import optimizers
 from trainer.arrays import Float32s
-from trainer.optimizers import FRESH, PICO, Adam, Optimizer, OptimizerError, OptimizerState, Sgd
+from trainer.optimizers import FRESH, PICO, Adam, Nesterov, Optimizer, OptimizerError, OptimizerState, Sgd
 
 ADAM = Adam(2 * PICO // 100, 9 * PICO // 10, 999 * PICO // 1000, PICO // 10**8)
-OPTIMIZERS = [ADAM, Sgd(PICO // 10, 0), Sgd(PICO // 10, 9 * PICO // 10)]
+OPTIMIZERS = [ADAM, Sgd(PICO // 10, 0), Sgd(PICO // 10, 9 * PICO // 10), Nesterov(PICO // 10, 9 * PICO // 10)]
 F = np.float32
 
 
@@ -28,6 +28,10 @@ def scalar_step(
             return F(theta - F(rate * gradient)), ()
         velocity = F(F(moments[0] * F(optimizer.momentum / PICO)) + gradient)
         return F(theta - F(rate * velocity)), (velocity,)
+    if isinstance(optimizer, Nesterov):
+        momentum = F(optimizer.momentum / PICO)
+        velocity = F(F(moments[0] * momentum) + gradient)
+        return F(theta - F(rate * F(F(velocity * momentum) + gradient))), (velocity,)
     beta1, beta2 = optimizer.beta1 / PICO, optimizer.beta2 / PICO
     m = F(F(moments[0] * F(beta1)) + F(gradient * F((PICO - optimizer.beta1) / PICO)))
     square = F(gradient * gradient)
@@ -109,6 +113,7 @@ def test_the_shape_that_the_rpc_gives_is_read() -> None:
     numbers = {"learningRate": 20_000_000_000, "beta1": 9 * 10**11, "beta2": 999 * 10**9, "epsilon": 10**4}
     assert optimizers.from_json({"adam": numbers}) == ADAM
     assert optimizers.from_json({"sgd": {"learningRate": 1, "momentum": 0}}) == Sgd(1, 0)
+    assert optimizers.from_json({"nesterov": {"learningRate": 7, "momentum": 9}}) == Nesterov(7, 9)
 
 
 @pytest.mark.parametrize(
@@ -119,6 +124,7 @@ def test_the_shape_that_the_rpc_gives_is_read() -> None:
         {"lamb": {"learningRate": 1}},
         {"sgd": {"learningRate": 0, "momentum": 0}},
         {"sgd": {"learningRate": 1, "momentum": PICO}},
+        {"nesterov": {"learningRate": 1, "momentum": PICO}},
         {"adam": {"learningRate": 1, "beta1": 0, "beta2": 0, "epsilon": 0}},
     ],
 )
