@@ -354,6 +354,33 @@ class Ledger:
         _expect("state root", update.root_hash, header.state_root)
         return ExecutedBlock(block, header.hash, executed, update)
 
+    def execute_again(self, height: int) -> bool:
+        """Execute a block of the chain on its parent's state, which has to be kept still: whether it ends as it did.
+
+        InvalidBlock, or Exhausted, where it does not end. Pure CPU: call it in a thread.
+        """
+        with self._store.read() as snapshot:
+            parent_hash, block_hash = snapshot.hash_at(height - 1), snapshot.hash_at(height)
+            assert parent_hash is not None
+            assert block_hash is not None
+            block, parent = self.block(block_hash), self.header(parent_hash)
+            assert block is not None
+            assert parent is not None
+            root = snapshot.root_at(height - 1)
+            state = LedgerState(snapshot, parent, root, False)
+            executed = self._executive.execute(state, block.header, block.extrinsics)
+            update = merkle.update(snapshot, root, executed.changes, snapshot.head().next_node)
+        return update.root_hash == block.header.state_root
+
+    def runtime_mark(self) -> bytes | None:
+        """What was kept of the runtime that this folder was last opened with (`chain/runtime_mark.py`)."""
+        with self._store.read() as snapshot:
+            return snapshot.runtime_mark()
+
+    def keep_runtime_mark(self, mark: bytes) -> None:
+        """Keep it, durably; raises StorageFailed."""
+        self._store.write(lambda batch: batch.put_runtime_mark(mark))
+
     def propose(
         self,
         height: int,

@@ -47,6 +47,7 @@ from chain.rpc.backend import KeyType, Sealing
 from chain.rpc.broadcast import Broadcast
 from chain.rpc.protocol import Limits
 from chain.rpc.server import RpcServer
+from chain.runtime_mark import Mark, check_mark
 from chain.supervisor import cancel_when_told
 from chain.sync.progress import SyncStatus
 from chain.sync.synchroniser import Synchroniser
@@ -131,6 +132,11 @@ async def run_node(config: NodeConfig) -> None:
         partial(open_ledger, config.spec, config.data_path, executive, config.history)
     )
     try:
+        changed = await trio.to_thread.run_sync(
+            lambda: check_mark(ledger, Mark.of(config.spec), is_development=config.spec.chain_type == "Development")
+        )
+        if changed is not None:
+            say("runtime", changed)
         say("states", states_line(ledger.history, ledger.oldest_state, ledger.head.height))
         node = await trio.to_thread.run_sync(partial(Node, config, executive, ledger))
         # What is here now stays until the end: Python's collector, for which everything waits, shall not walk over it.

@@ -41,7 +41,7 @@ class PanicLog:
             self._told.pop(next(iter(self._told)), None)
         self._told[place] = None
         lines = "".join(traceback.format_exception(type(raised), raised, raised.__traceback__, limit=-FRAMES_MAX))
-        log.error("%s: %s\n%s", "hook" if isinstance(panic, HookPanicked) else "call", _advice(panic), lines[:TEXT_MAX])
+        log.error("bug      %s\n%s", _advice(panic), lines[:TEXT_MAX])  # laid out as `chain.display.say` does
 
 
 def _advice(panic: Panicked | HookPanicked) -> str:

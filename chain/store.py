@@ -72,8 +72,8 @@ class GenesisMismatch(DataFolderError):
     def __init__(self, path: Path, expected: Hash, expected_name: str, found: Hash, found_name: str) -> None:
         super().__init__(
             f"the genesis file makes chain {expected_name!r} with genesis hash 0x{expected.hex()}, but the data folder "
-            f"{path} holds chain {found_name!r} with genesis hash 0x{found.hex()}: start with the genesis file that "
-            "the folder was made with, or choose another folder with --base-path"
+            f"{path} holds chain {found_name!r} with genesis hash 0x{found.hex()}: start with the genesis file, and "
+            "the spec_version of its runtime, that the folder was made with, or choose another folder with --base-path"
         )
         self.expected = expected
         self.found = found
@@ -126,6 +126,10 @@ class Snapshot:
         stored = self._get(b"head", db=self._tables.meta)
         assert stored is not None
         return Head(*_HEAD.unpack(stored))
+
+    def runtime_mark(self) -> bytes | None:
+        """Return what was kept of the runtime that last wrote here."""
+        return self._get(b"runtime", db=self._tables.meta)
 
     def header(self, block_hash: Hash) -> bytes | None:
         return self._get(block_hash, db=self._tables.headers) if len(block_hash) == 32 else None
@@ -228,6 +232,9 @@ class Batch(Snapshot):
     def put_handover(self, set_id: int, handover: bytes) -> None:
         """Keep, for as long as the chain, what shows who came after a validator set."""
         self._txn.put(_u32(set_id), handover, db=self._tables.handovers)
+
+    def put_runtime_mark(self, mark: bytes) -> None:
+        self._txn.put(b"runtime", mark, db=self._tables.meta)
 
     def put_head(self, head: Head) -> None:
         self._txn.put(b"head", head.encode(), db=self._tables.meta)

@@ -12,6 +12,7 @@ import traceback
 from pathlib import Path
 from typing import Final
 
+from chain.primitives.hashing import Hash, blake2_256
 from genesis.guard.files import Report, check_runtime
 from runtime.composition import Runtime, View
 from runtime.framework import Module
@@ -22,6 +23,7 @@ from runtime.modules.transaction_payment import TransactionPayment
 from runtime.modules.validators import Validators
 from runtime.types import GenesisError
 
+_HOME: Final = Path(__file__).resolve().parents[1]  # where this project's own packages lie
 DEFAULT: Final = "runtime.potchain:RUNTIME"
 # What a node itself asks: accounts and nonces, block times, fees, and who seals.
 REQUIRED: Final[tuple[type[Module], ...]] = (System, Timestamp, Balances, TransactionPayment, Validators)
@@ -35,6 +37,13 @@ def load_runtime(reference: str, folder: Path) -> Runtime[View]:
         more = f" (the first of {len(findings)}; see: potchain module check {reference})" if findings[1:] else ""
         raise GenesisError(f"{reference} may give each validator another result: {findings[0]}{more}")
     return found
+
+
+def sources_digest(reference: str, runtime: Runtime[View]) -> Hash:
+    """A digest of all Python source that decides what a runtime makes of a block, wherever it lies."""
+    ours = (file for package in ("runtime", "chain/primitives") for file in (_HOME / package).rglob("*.py"))
+    files = {*ours, *check(reference, runtime).files} - {_HOME / "runtime" / "testing.py"}
+    return blake2_256(b"".join(sorted(blake2_256(file.read_bytes()) for file in files)))
 
 
 def check(reference: str, runtime: Runtime[View]) -> Report:

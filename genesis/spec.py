@@ -87,6 +87,7 @@ class GenesisSpec:
     bootnodes: tuple[Address, ...]
     blobs: Path | None
     development: Development | None
+    runtime_reference: str
     runtime: Runtime[View]
     genesis: Mapping[str, Mapping[str, object]]
 
@@ -143,6 +144,7 @@ def _spec(path: Path, section: Section) -> GenesisSpec:
         bootnodes=tuple(_address(where, value) for where, value in section.items("bootnodes")),
         blobs=path.parent / section.text("blobs", TEXT_BYTES_MAX) if "blobs" in section else None,
         development=_development(section.section("development")) if "development" in section else None,
+        runtime_reference=_reference(section),
         runtime=_runtime(section, path.parent),
         genesis=_genesis(section.section("genesis")),
     )
@@ -206,11 +208,14 @@ def _key(where: str, value: object) -> DevelopmentKey:
     return key
 
 
+def _reference(section: Section) -> str:
+    return section.text("runtime", TEXT_BYTES_MAX) if "runtime" in section else DEFAULT
+
+
 def _runtime(section: Section, folder: Path) -> Runtime[View]:
     """The runtime that the file names, or this project's own."""
-    reference = section.text("runtime", TEXT_BYTES_MAX) if "runtime" in section else DEFAULT
     try:
-        return load_runtime(reference, folder)
+        return load_runtime(_reference(section), folder)
     except GenesisError as error:
         raise GenesisError(f"{section.at('runtime')}: {error}") from None
 

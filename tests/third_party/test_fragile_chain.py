@@ -207,7 +207,7 @@ async def test_an_author_leaves_out_what_raises_bans_it_for_long_and_says_so_onc
     (told,) = caplog.records
     assert told.levelno == logging.ERROR
     text = told.getMessage()
-    assert text.startswith("call: fragile.buy raised KeyError: ")
+    assert text.startswith("bug      fragile.buy raised KeyError: ")
     assert "fragile.py" in text
     assert "self.count.put(PRICES[what])" in text
     assert "should raise a DispatchError" in text
@@ -284,7 +284,7 @@ async def test_a_hook_that_raises_stops_the_author_and_a_block_that_meets_it_is_
     with pytest.raises(HookPanicked, match=rf"no block 2 can be made: fragile\.{hook} raised KeyError"):
         await machine.build()
     (told,) = caplog.records
-    assert told.getMessage().startswith(f"hook: no block 2 can be made: fragile.{hook} raised")
+    assert told.getMessage().startswith(f"bug      no block 2 can be made: fragile.{hook} raised")
     beacon = bls.sign(bls_secret(ALICE), beacon_message(machine.ledger.genesis_hash, 2))
     digest: list[DigestLog] = [ConsensusDigest(0, beacon).item()]
     extrinsics: list[bytes] = []
@@ -341,8 +341,8 @@ async def test_a_node_lives_with_what_its_pool_brings_back_and_a_restart_meets_i
                     await client.request("state_call", weight_of, f"0x{(SHARE + bytes(4)).hex()}")
         output = (tmp_path / "output").read_text()
         assert output.count("1 of 1 transactions that waited before this start still do") == 1
-        assert output.count("call: fragile.down raised ScaleError") == 1
-        assert output.count("call: fragile.buy raised KeyError") == start
+        assert output.count("bug      fragile.down raised ScaleError") == 1
+        assert output.count("bug      fragile.buy raised KeyError") == start
 
 
 @pytest.mark.slow
