@@ -40,7 +40,7 @@ def read_header(answer: object, block_hash: Hash) -> Header:
     if answer is None:
         raise Withheld(f"the node does not give the header of block {_short(block_hash)}")
     try:
-        header = _header(answer)
+        header = header_from_json(answer)
         found = header.hash
     except (ScaleError, ValueError, KeyError, TypeError) as error:
         raise Untrue(f"expected the header of block {_short(block_hash)}, got {_shown(answer)} ({error})") from None
@@ -77,7 +77,7 @@ def read_handover(answer: object, set_id: int) -> tuple[Header, Seal, list[bytes
     try:
         if not isinstance(answer, dict):
             raise ValueError("no object")
-        header = _header(answer["header"])
+        header = header_from_json(answer["header"])
         seal: Seal = _SEAL.decode(_octets(answer["seal"], "seal"))
         proof = [_octets(node, "node") for node in answer["proof"]]
         if (seal.height, seal.block_hash) != (header.height, header.hash):
@@ -132,7 +132,7 @@ def check_proof(
         raise Untrue(f"the storage proof at block {_short(block_hash)} does not hold: {error}") from None
 
 
-def _header(value: Any) -> Header:
+def header_from_json(value: Any) -> Header:
     """A header from its JSON, whatever its hash; raises ValueError, KeyError, TypeError or ScaleError."""
     if not isinstance(value, dict):
         raise ValueError("no object")

@@ -19,6 +19,12 @@ def test_every_test_that_the_table_names_is_there() -> None:
         assert re.search(rf"^(async )?def {name}\(", (ROOT / path).read_text(), re.MULTILINE), f"{path}::{name}"
 
 
+def test_every_manifest_is_explained_and_every_manifest_that_is_named_is_there() -> None:
+    there = {path.name for path in (ROOT / "tests" / "perturbation" / "manifests").iterdir()}
+    assert set(re.findall(r"^- `([\w-]+\.toml)`: ", TEXT, re.MULTILINE)) == there
+    assert set(re.findall(r"`([\w-]+\.toml)`", TEXT)) == there
+
+
 def test_every_fault_of_the_simulator_has_a_row_with_how_many_seeds_draw_it() -> None:
     drawn = faults_drawn()
     rows = [line.strip("| ").split(" | ") for line in TEXT.splitlines() if line.startswith("| ")]

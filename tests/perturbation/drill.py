@@ -1,0 +1,424 @@
+"""A run: starts a manifest's network, perturbs it, waits for its recovery each time, and checks everything at the end.
+
+It fails by what clients could see, and by processes that end without being told to; a figure never fails it.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from random import Random
+from signal import SIGCONT, SIGSTOP
+from typing import Final, assert_never
+
+import trio
+
+from chain.rpc.client import Client
+from tests.perturbation import checks
+from tests.perturbation.load import Load
+from tests.perturbation.manifest import (
+    Flood,
+    FullDisk,
+    Garbage,
+    Kill,
+    Manifest,
+    Partition,
+    Perturbation,
+    Rest,
+    Restart,
+    SlowLinks,
+    SlowReaders,
+    Start,
+    Stop,
+    Who,
+    Wipe,
+)
+from tests.perturbation.network import Network
+from tests.perturbation.observer import Observer
+from tests.perturbation.payments import Payments
+from tests.perturbation.processes import ROOT
+
+# A view without its primary takes two seconds, and machines are busy: a quorum of so long makes a block.
+QUORUM_SECONDS: Final = 15.0
+CHECK_SECONDS_MAX: Final = 120.0
+FILL_SECONDS: Final = 0.05
+
+
+@dataclass(slots=True)
+class Report:
+    """What one perturbation came to: how long blocks took while it lasted, and how long starts and recovery took."""
+
+    name: str
+    first: int = 0
+    last: int = 0
+    held_blocks: int | None = None  # while it lasted
+    recoveries: list[float] = field(default_factory=list)
+    answers: list[float] = field(default_factory=list)  # seconds from a node's start to its first answer
+    answers_cpu: list[float] = field(default_factory=list)  # processor seconds that it took until then
+    blocks: list[float] = field(default_factory=list)  # seconds from a node's start until it told of a new block
+    notes: list[str] = field(default_factory=list)
+
+    def lines(self, block_seconds: Sequence[float]) -> list[str]:
+        """For people; the block times are those of its heights."""
+        told = [f"{self.name}: heights {self.first} to {self.last}"]
+        if block_seconds:
+            told[0] += f", a block every {_spread(block_seconds)}"
+        if self.held_blocks is not None:
+            told.append(f"  blocks while it lasted: {self.held_blocks}")
+        for what, samples in (
+            ("recovered, every node on a new block", self.recoveries),
+            ("from start to first RPC answer", self.answers),
+            ("  processor time of it", self.answers_cpu),
+            ("from start to a new block", self.blocks),
+        ):
+            if samples:
+                told.append(f"  {what}: {_spread(samples)}, {len(samples)} times")
+        return told + [f"  {note}" for note in self.notes]
+
+
+class Drill:
+    """One run of a manifest; `violations` says what must not have happened."""
+
+    def __init__(self, manifest: Manifest, network: Network, observer: Observer) -> None:
+        self.manifest = manifest
+        self.network = network
+        self.observer = observer
+        self.history = observer.history
+        self.rng = Random(manifest.seed)
+        self.load = Load(observer, network.payers, network.genesis_hash, self.rng)
+        self.reports: list[Report] = []
+
+    async def run(self) -> None:
+        """Everything, once. What fails is in the history's violations."""
+        payments = Payments(self.observer, list(self.network.urls.values())) if self.manifest.network.trains else None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.observer.run)
+            for name in self.network.processes.all:
+                if name not in self.manifest.network.late:
+                    await self.network.processes.start(name)
+            await self._perturb("first start", self._first_start)
+            if payments is not None:
+                nursery.start_soon(payments.run)
+            async with trio.open_nursery() as paying:
+                paying.start_soon(self.load.run)
+                for perturbation in self.manifest.perturbations:
+                    await self._perturb(_name(perturbation), partial(self._inflict, perturbation))
+                await self._enough_blocks()
+                self.load.end()
+                with trio.move_on_after(self.manifest.recovery_seconds_max) as patience:
+                    while paying.child_tasks:
+                        await trio.sleep(0.1)
+                if patience.cancelled_caught:
+                    self.history.accuse(
+                        f"payments are not final {self.manifest.recovery_seconds_max:g} s after the end"
+                    )
+                paying.cancel_scope.cancel()
+            with trio.move_on_after(CHECK_SECONDS_MAX) as patience:
+                await self._check(payments)
+            if patience.cancelled_caught:
+                self.history.accuse(f"the checks at the end took over {CHECK_SECONDS_MAX:g} s: does a node hang?")
+            nursery.cancel_scope.cancel()
+        await self._stop()
+        for violation in checks.check_logs({name: each.log for name, each in self.network.processes.all.items()}):
+            self.history.accuse(violation)
+
+    # --- the perturbations ---
+
+    async def _perturb(self, name: str, inflict: Callable[[Report], Awaitable[None]]) -> None:
+        report = Report(name, self.history.height)
+        self.reports.append(report)
+        print(f"{time.strftime('%H:%M:%S')}  {name}", flush=True)
+        await inflict(report)
+        report.last = self.history.height
+        for line in report.lines(self.block_seconds(report.first, report.last)):
+            print(f"          {line}", flush=True)
+
+    async def _inflict(self, perturbation: Perturbation, report: Report) -> None:
+        processes, links = self.network.processes, self.network.links
+        match perturbation:
+            case Kill():
+                await self._kill(perturbation, report)
+            case Restart(who):
+                for name in self._drawn(who):
+                    before = self.history.height
+                    self._expect_zero(name, await processes.terminate(name))
+                    await self._start_again([name], before, report)
+            case Stop(who, seconds):
+                names = self._drawn(who)
+                for name in names:
+                    processes.send(name, SIGSTOP)
+                try:
+                    await self._hold(seconds, names, report)
+                finally:
+                    for name in names:
+                        processes.send(name, SIGCONT)
+                await self._recover(report)
+            case Wipe(who):
+                for name in self._drawn(who):
+                    before = self.history.height
+                    await processes.kill([name])
+                    await self.observer.until_gone(name)
+                    self.network.wipe(name)
+                    self.history.forgot(name)
+                    await self._start_again([name], before, report)
+            case Start(who):
+                await self._start_again(self._drawn(who), self.history.height, report)
+            case Partition(groups, seconds, hangs_up):
+                assert links is not None
+                cut = links.between(groups)
+                for link in cut:
+                    link.cut(hangs_up=hangs_up)
+                most = max(groups, key=len)
+                await self._hold(seconds, [name for group in groups for name in group if group != most], report)
+                for link in cut:
+                    link.mend()
+                await self._recover(report)
+            case SlowLinks(who, delay_ms, seconds):
+                assert links is not None
+                slow = links.of(self._drawn(who))
+                for link in slow:
+                    link.delay_ms = delay_ms
+                await self._hold(seconds, [], report)
+                for link in slow:
+                    link.mend()
+                await self._recover(report)
+            case FullDisk(who, seconds):
+                await self._fill(self._drawn(who), seconds, report)
+            case Garbage(who, seconds):
+                async with self._crowd("garbage", 2, 0, self._drawn(who), report, peers=True):
+                    await self._hold(seconds, [], report)
+                await self._recover(report)
+            case Flood(who, connections, seconds):
+                async with self._crowd("flood", connections, 0, self._drawn(who), report):
+                    await self._hold(seconds, [], report)
+                await self._recover(report)
+            case SlowReaders(who, connections, subscriptions, seconds):
+                async with self._crowd("slow", connections, subscriptions, self._drawn(who), report):
+                    await self._hold(seconds, [], report)
+                await self._recover(report)
+            case Rest(seconds):
+                await self._hold(seconds, [], report)
+            case _:
+                assert_never(perturbation)
+
+    def _drawn(self, who: Who) -> list[str]:
+        names = list(who.names) or self.network.processes.running
+        return sorted(self.rng.sample(names, min(who.pick, len(names)))) if who.pick else names
+
+    async def _first_start(self, report: Report) -> None:
+        await self._started(self.network.nodes_running, 0, report)
+
+    async def _kill(self, kill: Kill, report: Report) -> None:
+        for time_ in range(kill.times):
+            await trio.sleep(self.rng.uniform(*kill.rest_seconds))
+            names, before = self._drawn(kill.who), self.history.height
+            print(f"          {time_ + 1}: height {before}, killing {', '.join(names)}", flush=True)
+            await self.network.processes.kill(names)
+            if kill.waits or time_ + 1 == kill.times:
+                await self._start_again(names, before, report)
+            else:
+                for name in names:
+                    await self.network.processes.start(name)
+
+    async def _start_again(self, names: Sequence[str], before: int, report: Report) -> None:
+        for name in names:
+            await self.network.processes.start(name)
+        await self._started([name for name in names if name in self.network.urls], before, report)
+
+    async def _started(self, names: Sequence[str], before: int, report: Report) -> None:
+        """Take the times of nodes that were just started, and wait until all of the network has a new block."""
+        async with trio.open_nursery() as nursery:
+            for name in names:
+                nursery.start_soon(self._time_start, name, before, report)
+            await self._recover(report, before)
+            nursery.cancel_scope.cancel()
+
+    async def _time_start(self, name: str, before: int, report: Report) -> None:
+        process, node = self.network.processes[name], self.observer.nodes[name]
+        while node.link is None or node.answered_at < process.started_at:
+            await node.changed.wait()
+        assert process.running is not None
+        report.answers.append(node.answered_at - process.started_at)
+        report.answers_cpu.append(_cpu_seconds(process.running.pid))
+        while not any(height > before for height in node.first_new_at):
+            await node.changed.wait()
+        new = min(height for height in node.first_new_at if height > before)
+        report.blocks.append(node.first_new_at[new] - process.started_at)
+
+    async def _recover(self, report: Report, before: int | None = None) -> None:
+        """Wait until every node that runs has told of a block that nobody had told of before."""
+        started, before = trio.current_time(), self.history.height if before is None else before
+        with trio.move_on_after(self.manifest.recovery_seconds_max) as patience:
+            await self.observer.until_height(before + 1, self.network.nodes_running)
+        if patience.cancelled_caught:
+            heights = ", ".join(f"{name} {height}" for name, height in self.history.heights.items())
+            self.history.accuse(
+                f"{report.name}: not every node had block {before + 1} after "
+                f"{self.manifest.recovery_seconds_max:g} s of calm; they told of {heights}"
+            )
+        else:
+            report.recoveries.append(trio.current_time() - started)
+
+    async def _hold(self, seconds: float, away: Sequence[str], report: Report) -> None:
+        """Let a fault last. While no more validators are away than may be, the others have to go on."""
+        before, away_count = self.history.height, len(set(away) & set(self.network.nodes_running))
+        await trio.sleep(seconds)
+        report.held_blocks = self.history.height - before
+        if away_count <= self.network.faults_max and seconds >= QUORUM_SECONDS and report.held_blocks == 0:
+            self.history.accuse(f"{report.name}: no block in {seconds:g} s, though a quorum was there")
+
+    async def _fill(self, names: Sequence[str], seconds: float, report: Report) -> None:
+        """Fill disks until their nodes have ended; then make room and start them again."""
+        for name in names:
+            self.network.processes.expect_end(name)
+        with trio.move_on_after(self.manifest.recovery_seconds_max) as patience:
+            while not all(self.network.processes[name].ended.is_set() for name in names):
+                for name in names:
+                    await trio.to_thread.run_sync(self.network.fill_disk, name)
+                await trio.sleep(FILL_SECONDS)
+        if patience.cancelled_caught:
+            self.history.accuse(f"{report.name}: not all have ended {self.manifest.recovery_seconds_max:g} s later")
+            await self.network.processes.kill(
+                [name for name in names if not self.network.processes[name].ended.is_set()]
+            )
+        for name in names:
+            if self.network.processes[name].running is None:
+                continue
+            code, said = await self.network.processes.end_of(name), self.network.processes[name].last_line
+            report.notes.append(f"{name} ended with {code}: {said}")
+            if code <= 0 or not said.startswith("error: "):
+                self.history.accuse(f"{report.name}: {name} ended with {code}, and without saying why: {said}")
+        before = self.history.height
+        await self._hold(seconds, names, report)
+        for name in names:
+            self.network.make_room(name)
+        await self._start_again(names, max(before, self.history.height), report)
+
+    @asynccontextmanager
+    async def _crowd(
+        self, kind: str, connections: int, subscriptions: int, names: Sequence[str], report: Report, peers: bool = False
+    ) -> AsyncIterator[None]:
+        """Bad clients of these nodes, for as long as the scope lasts."""
+        ports = [self.network.rpc_ports[name] for name in names]
+        ports += [self.network.ports[name] for name in names] if peers else []
+        words = [kind, str(connections), str(subscriptions), *(str(port) for port in ports)]
+        log = self.network.base / "logs" / f"{kind}.log"
+        with log.open("wb") as output:
+            crowd = await trio.lowlevel.open_process(
+                [sys.executable, "-m", "tests.perturbation.crowd", *words], stdout=output, stderr=output, cwd=ROOT
+            )
+        try:
+            yield
+            if crowd.returncode is not None:
+                self.history.accuse(f"{report.name}: the crowd itself has ended with {crowd.returncode}: {log}")
+        finally:
+            with trio.CancelScope(shield=True):
+                crowd.kill()
+                await crowd.wait()
+        report.notes.append(log.read_text().strip().rpartition("\n")[2])
+
+    # --- the end ---
+
+    async def _enough_blocks(self) -> None:
+        wanted = self.manifest.blocks_min
+        with trio.move_on_after(
+            self.manifest.recovery_seconds_max + 3 * max(0, wanted - self.history.height)
+        ) as patience:
+            await self.observer.until_height(wanted, self.network.nodes_running)
+        if patience.cancelled_caught:
+            self.history.accuse(f"expected {wanted} blocks at least, got {self.history.height}")
+
+    async def _check(self, payments: Payments | None) -> None:
+        height = self.history.height
+        await self.observer.until_height(height, self.network.nodes_running)
+        await self.observer.until_read(height)
+        for name in self.network.nodes_running:
+            link = self.observer.nodes[name].link
+            assert link is not None
+            await checks.check_chain(self.history, name, link, height)
+        url = self.network.urls[self.network.nodes_running[0]]
+        async with Client.connect(url) as client:
+            violations = await checks.check_state(client, self.history.hashes[height])
+            if payments is not None:
+                violations += await payments.check(client, height)
+        for violation in violations:
+            self.history.accuse(violation)
+
+    async def _stop(self) -> None:
+        for name in reversed(self.network.processes.running):
+            try:
+                self._expect_zero(name, await self.network.processes.terminate(name))
+            except trio.TooSlowError:
+                self.history.accuse(f"{name} did not end within seconds of SIGTERM")
+                await self.network.processes.kill([name])
+
+    def _expect_zero(self, name: str, code: int) -> None:
+        if code != 0:
+            last = self.network.processes[name].last_line
+            self.history.accuse(f"{name} ended with {code} when it was told to stop: {last}")
+
+    def summary(self) -> list[str]:
+        """What was seen in all."""
+        history = self.history
+        told = [each for each in history.transactions.values() if each.told_final_in is not None]
+        final = [each for each in history.transactions.values() if each.told_at is not None]
+        return [
+            f"{history.height} blocks; {len(history.transactions)} payments sent, {len(final)} of them final, "
+            f"{len(told)} told so by a node that watched them; {self.load.sent_again} sent again",
+            f"the client lost {self.observer.connections_lost} connections; submissions that ended without a word of "
+            f"finality: {', '.join(f'{kind} {times}' for kind, times in self.load.refused.items()) or 'none'}",
+        ]
+
+    def block_seconds(self, first: int, last: int) -> list[float]:
+        """The times between the blocks of these heights, as the chain has them."""
+        moments = [
+            self.observer.moments[height] for height in range(first, last + 1) if height in self.observer.moments
+        ]
+        return [(after - before) / 1000 for before, after in pairwise(moments)]
+
+
+def _name(perturbation: Perturbation) -> str:
+    match perturbation:
+        case Rest(seconds):
+            return f"rest for {seconds:g} s"
+        case Partition(groups, seconds, hangs_up):
+            sides = " | ".join(" ".join(group) for group in groups)
+            return f"partition {sides}, {'hung up' if hangs_up else 'silent'}, for {seconds:g} s"
+        case _:
+            who = perturbation.who
+            names = "processes" if not who.names else " ".join(who.names)
+            of = f"{who.pick} of {names}" if who.pick else names
+            kind = type(perturbation).__name__.lower()
+            return f"{kind} {of}" + (f", {perturbation.times} times" if isinstance(perturbation, Kill) else "")
+
+
+def _spread(seconds: Sequence[float]) -> str:
+    """Median and greatest."""
+    return f"{statistics.median(seconds):.2f} s (at most {max(seconds):.2f})"
+
+
+def _cpu_seconds(pid: int) -> float:
+    """The processor time that a process has had."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return math.nan
+    return (int(fields[11]) + int(fields[12])) / 100
+
+
+async def run(manifest: Manifest, base: Path, first_port: int) -> list[str]:
+    """Run a manifest in an empty folder, with ports from `first_port` on; returns what must not have happened."""
+    violations: list[str] = []
+    async with Network.open(manifest, base, first_port, violations.append) as network:
+        drill = Drill(manifest, network, Observer(network.urls))
+        await drill.run()
+        print("\n".join(drill.summary()), flush=True)
+    return violations + drill.history.violations
