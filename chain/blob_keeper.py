@@ -68,8 +68,7 @@ def _named(training: Any) -> Iterator[Hash]:
         if running is None:
             continue
         yield from (slot.update_root for slot in running.slots if slot.update_root is not None)
-        models = (*running.attestations, *((running.aggregate,) if running.aggregate else ()))
-        for model in models:
+        for model in (*running.attestations, *running.aggregates):
             yield from (model.params_root, model.optimizer_root)
 
 

@@ -22,6 +22,7 @@ from chain import (
     cli_light,
     cli_modules,
     cli_node,
+    cli_rewards,
     cli_simulate,
     cli_tasks,
     cli_transfer,
@@ -53,6 +54,7 @@ app.add_typer(cli_keys.app, name="key")
 app.command("transfer")(cli_transfer.transfer)
 app.command("simulate")(cli_simulate.simulate)
 app.add_typer(cli_tasks.app, name="task")
+app.add_typer(cli_rewards.app, name="reward")
 app.add_typer(cli_validators.app, name="validator")
 app.add_typer(cli_light.app, name="light")
 app.add_typer(cli_modules.app, name="module")

@@ -130,17 +130,18 @@ async def test_a_model_trains_and_its_workers_are_paid_by_minting_alone(network:
         assert found["loss"][2][1] < found["loss"][0][1]
         assert found["accuracy"][2][1] > 0.6
         head = await client.request("chain_getFinalizedHead")
-        issuance, accounts, workers, minted = await client.read(
+        issuance, accounts, workers, shares, minted = await client.read(
             lambda chain: (
                 chain.balances.total_issuance.get(),
                 list(chain.system.account.items()),
                 dict(chain.training.workers.items()),
+                dict(chain.rewards.earned_by_checking.items()),
                 chain.rewards.minted.get(),
             ),
             at=head,
         )
         assert issuance == sum(info.data.free + info.data.reserved for _, info in accounts)
-        assert sum(worker.earned for worker in workers.values()) == minted
+        assert sum(worker.earned for worker in workers.values()) + sum(shares.values()) == minted
         record = await client.request("training_round", 0, 0)
         assert [slot["accepted"] for slot in record["slots"]] == [True] * 4
         assert record["minted"] > 0

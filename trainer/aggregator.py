@@ -1,6 +1,7 @@
 """The aggregator: sums a round's updates as validators do, says the result on chain and serves its blobs.
 
-Rule: nobody has to believe it, and it spends one transaction a round.
+Rule: it says only what it summed itself, since a false word costs its bond, and spends one transaction on a set of
+slots. Who is first is paid; who comes later keeps quiet.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 import trio
 
 from chain.primitives.keys import Keypair
+from chain.primitives.seal import bitmap
 from trainer.codecs.blocks import CodecError
 from trainer.codecs.updates import Update
 from trainer.files import BlobFiles
@@ -47,31 +49,36 @@ class TaskAggregator:
         self.node = node
         self.job = job
         self.report = report
-        self._said = (-1, -1)
+        # What was found out in this round: for which slots it is known what they make.
+        self._round = (-1, -1)
+        self._said: set[tuple[int, ...]] = set()
 
     async def step(self, view: RoundView, height: int) -> None:  # noqa: ARG002
         """Say what the model becomes, once it is clear which slots count."""
-        if view.phase != "audit" or self._said == (view.round, view.attempt):
-            return
+        if self._round != (view.round, view.attempt):
+            self._round, self._said = (view.round, view.attempt), set()
         accepted = _accepted(view)
+        if view.phase != "audit" or accepted in self._said:
+            return
         updates = [update for slot in accepted if (update := await self._update(view, slot)) is not None]
         # A malformed update is about to be challenged; which slots count is then known from the attestations.
         if not updates or len(updates) != len(accepted):
             return
         model = await self.job.next_model(view, updates)
         await self.job.publish(model)
-        if view.aggregate == AggregateView(model.params_root, model.optimizer_root):
-            self._said = (view.round, view.attempt)
+        if AggregateView(accepted, model.params_root, model.optimizer_root) in view.aggregates:
+            self._said.add(accepted)
             return
         error = await self.node.transact(
             "training.aggregate",
             task=self.task.id,
             round=view.round,
             attempt=view.attempt,
+            accepted=bitmap(accepted, len(view.slots)),
             params_root=model.params_root,
             optimizer_root=model.optimizer_root,
         )
-        self._said = (view.round, view.attempt)
+        self._said.add(accepted)
         # A round that became final first needs no aggregate any more.
         if error is None:
             self.report(f"task {self.task.id} round {view.round}: aggregated {len(updates)} updates")

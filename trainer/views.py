@@ -60,8 +60,9 @@ class AttestationView:
 
 @dataclass(frozen=True, slots=True)
 class AggregateView:
-    """What an aggregator said the model became."""
+    """What an aggregator said the model becomes if these slots count."""
 
+    accepted: tuple[int, ...]
     params_root: Hash
     optimizer_root: Hash
 
@@ -78,7 +79,7 @@ class RoundView:
     optimizer_root: Hash
     slots: tuple[SlotView, ...]
     attestations: tuple[AttestationView, ...]
-    aggregate: AggregateView | None
+    aggregates: tuple[AggregateView, ...]
 
     @property
     def revealed(self) -> tuple[int, ...]:
@@ -124,9 +125,8 @@ def round_of(value: Any) -> RoundView:
                 optimizer_root=_hash(value["optimizerRoot"]),
                 slots=(),
                 attestations=(),
-                aggregate=None,
+                aggregates=(),
             )
-        aggregate = value["aggregate"]
         return RoundView(
             round=int(value["round"]),
             attempt=int(value["attempt"]),
@@ -136,7 +136,7 @@ def round_of(value: Any) -> RoundView:
             optimizer_root=_hash(value["optimizerRoot"]),
             slots=tuple(_slot(slot) for slot in value["slots"]),
             attestations=tuple(_attestation(attestation) for attestation in value["attestations"]),
-            aggregate=None if aggregate is None else AggregateView(*_roots(aggregate)),
+            aggregates=tuple(AggregateView(_accepted(each), *_roots(each)) for each in value["aggregates"]),
         )
     except WRONG_SHAPE as error:
         raise _unknown("training_round", error) from None
@@ -153,8 +153,11 @@ def _slot(value: Mapping[str, Any]) -> SlotView:
 
 
 def _attestation(value: Mapping[str, Any]) -> AttestationView:
-    accepted = tuple(sorted(int(slot) for slot in value["accepted"]))
-    return AttestationView(ss58.decode(value["validator"], None), accepted, *_roots(value))
+    return AttestationView(ss58.decode(value["validator"], None), _accepted(value), *_roots(value))
+
+
+def _accepted(value: Mapping[str, Any]) -> tuple[int, ...]:
+    return tuple(sorted(int(slot) for slot in value["accepted"]))
 
 
 def _roots(value: Mapping[str, Any]) -> tuple[Hash, Hash]:

@@ -185,7 +185,6 @@ def _policy(policy: Policy) -> dict[str, int]:
 
 
 def _running_round(task_id: int, task: Task, state: RoundState) -> dict[str, Any]:
-    aggregate = state.aggregate
     return {
         "task": task_id,
         "round": state.round,
@@ -207,13 +206,15 @@ def _running_round(task_id: int, task: Task, state: RoundState) -> dict[str, Any
             }
             for number, slot in enumerate(state.slots)
         ],
-        "aggregate": None
-        if aggregate is None
-        else {
-            "aggregator": ss58.encode(aggregate.aggregator),
-            "paramsRoot": hexed(aggregate.params_root),
-            "optimizerRoot": hexed(aggregate.optimizer_root),
-        },
+        "aggregates": [
+            {
+                "aggregator": ss58.encode(aggregate.aggregator),
+                "accepted": read_bitmap(aggregate.accepted, len(state.slots)),
+                "paramsRoot": hexed(aggregate.params_root),
+                "optimizerRoot": hexed(aggregate.optimizer_root),
+            }
+            for aggregate in state.aggregates
+        ],
         "attestations": [
             {
                 "validator": ss58.encode(attestation.validator),
@@ -255,8 +256,10 @@ def _final_round(task_id: int, number: int, record: RoundRecord) -> dict[str, An
             }
             for position, slot in enumerate(record.slots)
         ],
-        "aggregate": None,
+        "aggregates": [],
         "attestations": [],
         "attesters": [ss58.encode(account) for account in record.attesters],
+        "aggregator": None if record.aggregator is None else ss58.encode(record.aggregator),
+        "emission": record.emission,
         "minted": record.minted,
     }

@@ -19,6 +19,7 @@ from chain.primitives.seal import read_bitmap
 from runtime.framework import call
 from runtime.limits import MICROSECOND, MILLISECOND
 from runtime.modules import (
+    training_aggregators,
     training_genesis,
     training_invariants,
     training_rounds,
@@ -29,6 +30,7 @@ from runtime.modules.training_schema import TrainingSchema
 from runtime.modules.training_types import (
     ACCURACY_PPM_MAX,
     ACTIVE_TASKS_MAX,
+    AGGREGATES_MAX,
     AGGREGATORS_MAX,
     ROUNDS_MAX,
     SETTLED_SLOTS_MAX,
@@ -65,6 +67,8 @@ WORKERS_ACCESS: Final = Weight(MILLISECOND)
 ROUND_HOOKS: Final = Weight(2 * MILLISECOND)
 # Paying a slot, or slashing its worker, touches some ten storage values.
 SLOT_SETTLED: Final = Weight(400 * MICROSECOND)
+# Paying one validator its share of a round.
+SHARE_PAID: Final = Weight(100 * MICROSECOND)
 
 
 class Training(TrainingSchema):
@@ -164,19 +168,34 @@ class Training(TrainingSchema):
 
     @call(index=5, weight=AUDIT_ACCESS)
     def aggregate(
-        self, origin: Origin, task: TaskId, round: Round, attempt: u32, params_root: H256, optimizer_root: H256
+        self,
+        origin: Origin,
+        task: TaskId,
+        round: Round,
+        attempt: u32,
+        accepted: bytes,
+        params_root: H256,
+        optimizer_root: H256,
     ) -> Pays:
-        """Say what the model became. The first aggregate of an attempt is free; nobody has to believe it."""
+        """Say what the model becomes if these slots count (bitmap as in `attest`). The first word is free.
+
+        The first that said what validators agree on is paid; who said something else of the same slots is slashed. An
+        aggregator's later word, on other slots after a challenge, replaces its earlier one.
+        """
         account = origin.ensure_signed()
         if account not in self.aggregators:
             raise self.NotRegistered
         state = self._running(task, round, attempt, Phase.AUDIT)
-        aggregate = Aggregate(account, params_root, optimizer_root)
-        if state.aggregate == aggregate:
+        self._read_accepted(state, accepted)
+        aggregate = Aggregate(account, accepted, params_root, optimizer_root)
+        if aggregate in state.aggregates:
             raise self.SameAggregate
-        self.rounds[task] = replace(state, aggregate=aggregate)
-        self.emit(self.Aggregated(task, round, account, params_root, optimizer_root))
-        return Pays.NO if state.aggregate is None else Pays.YES
+        others = tuple(other for other in state.aggregates if other.aggregator != account)
+        if len(others) >= AGGREGATES_MAX:
+            raise self.TooManyAggregates
+        self.rounds[task] = replace(state, aggregates=(*others, aggregate))
+        self.emit(self.Aggregated(task, round, account, accepted, params_root, optimizer_root))
+        return Pays.NO if len(others) == len(state.aggregates) else Pays.YES
 
     @call(index=6, weight=Weight(200 * MICROSECOND))
     def register_aggregator(self, origin: Origin) -> None:
@@ -212,14 +231,7 @@ class Training(TrainingSchema):
         validator = origin.ensure_signed()
         self._ensure_authority(validator)
         state = self._running(task, round, attempt, Phase.AUDIT)
-        try:
-            slots = read_bitmap(accepted, len(state.slots))
-        except ValueError as error:
-            raise self.InvalidBitmap(str(error)) from error
-        if any(state.slots[slot].update_root is None for slot in slots):
-            raise self.NotRevealed
-        if any(slot not in slots for slot in training_rounds.unchallenged(state)):
-            raise self.SlotNotChallenged
+        slots = self._read_accepted(state, accepted)
         before = self.tasks[task]
         if not slots and (params_root, optimizer_root) != (before.params_root, before.optimizer_root):
             raise self.RootsChanged
@@ -269,18 +281,15 @@ class Training(TrainingSchema):
             raise self.AlreadyActive
         training_workers.resume(self, account, task)
 
-    @call(index=10, weight=Weight(200 * MICROSECOND))
+    @call(index=10, weight=Weight((ACTIVE_TASKS_MAX + 1) * AUDIT_ACCESS.ref_time))
     def deregister_aggregator(self, origin: Origin) -> None:
-        """Leave and get the bond back."""
+        """Leave and get the bond back, once every round that was spoken about is final."""
         account = origin.ensure_signed()
-        bond = self.aggregators.get(account)
-        if bond is None:
+        if account not in self.aggregators:
             raise self.NotRegistered
-        missing = self.balances.unreserve(account, bond)
-        assert not missing, f"0x{account.hex()} lacks {missing} of its bond"
-        self.aggregators.remove(account)
-        self.aggregator_count.put(self.aggregator_count.get() - 1)
-        self.emit(self.AggregatorDeregistered(account, bond))
+        if training_aggregators.is_engaged(self, account):
+            raise self.AggregatorEngaged
+        training_aggregators.remove(self, account)
 
     @call(index=11, weight=ROUND_ACCESS)
     def cancel_task(self, origin: Origin, task: TaskId) -> None:
@@ -302,9 +311,11 @@ class Training(TrainingSchema):
         """Open what waited for this block's beacon; the weight is that of both hooks."""
         settled = training_transitions.begin_block(self)
         active = self.active_tasks.get()
-        audited = sum(len(state.slots) for task in active if (state := self.rounds[task]).phase is Phase.AUDIT)
+        audited = [len(state.slots) for task in active if (state := self.rounds[task]).phase is Phase.AUDIT]
         return Weight(
-            ROUND_HOOKS.ref_time * len(active) + SLOT_SETTLED.ref_time * (settled + min(audited, SETTLED_SLOTS_MAX))
+            ROUND_HOOKS.ref_time * len(active)
+            + SLOT_SETTLED.ref_time * (settled + min(sum(audited), SETTLED_SLOTS_MAX))
+            + SHARE_PAID.ref_time * len(audited) * len(self.validator_accounts())
         )
 
     def on_finalize(self) -> None:
@@ -381,6 +392,18 @@ class Training(TrainingSchema):
         if state.phase is not phase:
             raise self.WrongPhase(f"round {round_} of task {task} is in {state.phase.name}, expected {phase.name}")
         return state
+
+    def _read_accepted(self, state: RoundState, accepted: bytes) -> list[int]:
+        """The slots of a bitmap: all that are revealed, without any of those that were challenged."""
+        try:
+            slots = read_bitmap(accepted, len(state.slots))
+        except ValueError as error:
+            raise self.InvalidBitmap(str(error)) from error
+        if any(state.slots[slot].update_root is None for slot in slots):
+            raise self.NotRevealed
+        if any(slot not in slots for slot in training_rounds.unchallenged(state)):
+            raise self.SlotNotChallenged
+        return slots
 
     def _slot(self, state: RoundState, slot: int) -> SlotState:
         if slot >= len(state.slots):

@@ -6,7 +6,7 @@ For tests and simulations: it reads the whole state, which no block may do.
 from __future__ import annotations
 
 from runtime.modules.training_schema import TrainingSchema
-from runtime.modules.training_types import WORKERS_MAX, Phase, TaskStatus
+from runtime.modules.training_types import AGGREGATES_MAX, WORKERS_MAX, Phase, TaskStatus
 
 
 def check(training: TrainingSchema) -> None:
@@ -43,6 +43,7 @@ def _check_tasks(training: TrainingSchema) -> None:
         assert len(drawn) in (0, value.policy.slots if state.phase is Phase.AUDIT else 0)
         assert len(paused) <= WORKERS_MAX
         assert list(paused) == sorted(set(paused))
+        assert len(state.aggregates) <= AGGREGATES_MAX
         for slot in state.slots:
             assert slot.commitment is not None or slot.update_root is None
             assert slot.update_root is not None or (slot.challenger is None and not slot.auditors)
@@ -57,13 +58,15 @@ def _check_workers(training: TrainingSchema) -> None:
     assert all(worker.bond >= training.worker_bond_min for worker in workers.values() if worker.bond)
     assert all(worker.bond for worker in workers.values() if worker.active)
     assert training.aggregator_count.get() == len(list(training.aggregators.keys()))
+    assert all(bond >= training.aggregator_bond_min for bond in training.aggregators.values())
     accepted = sum(slot.accepted for record in training.history.values() for slot in record.slots)
     assert sum(worker.accepted for worker in workers.values()) == accepted
 
 
 def _check_money(training: TrainingSchema) -> None:
     minted = training.rewards.minted.get()
-    assert minted == sum(worker.earned for worker in training.workers.values())
+    by_work = sum(worker.earned for worker in training.workers.values())
+    assert minted == by_work + sum(training.rewards.earned_by_checking.values())
     assert minted == sum(task.minted for task in training.tasks.values())
     for account, amount in bound(training).items():
         held = training.balances.reserved(account)

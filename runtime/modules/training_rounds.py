@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from chain.primitives.seal import read_bitmap
+from chain.primitives.seal import bitmap, read_bitmap
 from runtime.modules.training_types import (
     CHALLENGE_REFILL_BLOCKS,
     CHALLENGES_MAX,
+    Aggregate,
     Attestation,
     ChallengeCount,
     Phase,
@@ -50,7 +51,7 @@ def idle(round_: int, attempt: int, height: int) -> RoundState:
         deadline=height,
         slots=(),
         attestations=(),
-        aggregate=None,
+        aggregates=(),
     )
 
 
@@ -106,6 +107,22 @@ def outcome(state: RoundState, validators: Sequence[bytes], quorum: int) -> Outc
                 attesters=tuple(sorted(attestation.validator for attestation in group)),
             )
     return None
+
+
+def judged_aggregates(state: RoundState, agreed: Outcome) -> tuple[bytes | None, list[bytes]]:
+    """Who was the first to say what was agreed on, and who said of the same slots that they make another model.
+
+    The sum is exact, so that of two models from the same slots one is false. A word on other slots is neither.
+    """
+    accepted = bitmap(agreed.accepted, len(state.slots))
+    judged = [aggregate for aggregate in state.aggregates if aggregate.accepted == accepted]
+    true = (agreed.params_root, agreed.optimizer_root)
+    right = [each.aggregator for each in judged if _model(each) == true]
+    return right[0] if right else None, [each.aggregator for each in judged if _model(each) != true]
+
+
+def _model(aggregate: Aggregate) -> tuple[bytes, bytes]:
+    return aggregate.params_root, aggregate.optimizer_root
 
 
 def silent_auditors(state: RoundState, accepted: Sequence[int], validators: Sequence[bytes]) -> list[bytes]:

@@ -41,10 +41,13 @@ class TrainingSchema(Module):
     worker_bond = Constant[Balance](100 * POT, doc="What a worker reserves while it is registered.")
     worker_bond_min = Constant[Balance](50 * POT, doc="A worker with less bond than this is removed.")
     aggregator_bond = Constant[Balance](100 * POT, doc="What an aggregator reserves while it is registered.")
+    aggregator_bond_min = Constant[Balance](50 * POT, doc="An aggregator with less bond than this is removed.")
     # Every slot is audited, so that any slash above zero makes cheating lose; this one also ends the worker.
     slash_rejected = Constant[Balance](60 * POT, doc="What a rejected slot costs its worker.")
     # A worker that dies loses its reward as well; the eleventh such death ends it.
     slash_not_revealed = Constant[Balance](5 * POT, doc="What a commitment without a reveal costs its worker.")
+    # Sums are exact: who says another one made it up, or runs on broken memory.
+    slash_false_aggregate = Constant[Balance](60 * POT, doc="What a false aggregate costs its aggregator.")
     # A record stays in state for every slot and round: a price of nothing would give that space away.
     price_per_slot_min = Constant[Balance](POT // 1000, doc="The least that a task pays for an accepted slot.")
 
@@ -186,7 +189,7 @@ class TrainingSchema(Module):
         index = 20
 
     class SameAggregate(DispatchError):
-        """The round has exactly this aggregate already."""
+        """The aggregator has said exactly this already."""
 
         index = 21
 
@@ -250,6 +253,16 @@ class TrainingSchema(Module):
 
         index = 33
 
+    class TooManyAggregates(DispatchError):
+        """As many aggregators have been heard in this attempt as it has room for."""
+
+        index = 34
+
+    class AggregatorEngaged(DispatchError):
+        """The aggregator has a word in a running round, and can leave when that is final."""
+
+        index = 35
+
     @event(index=0)
     class TaskCreated:
         """A task was created and its escrow reserved; its first round opens as soon as a worker is active."""
@@ -304,11 +317,12 @@ class TrainingSchema(Module):
 
     @event(index=6)
     class Aggregated:
-        """An aggregator said what the model became."""
+        """An aggregator said what the model becomes if the slots of a bitmap count."""
 
         task: TaskId
         round: Round
         aggregator: AccountId
+        accepted: bytes
         params_root: H256
         optimizer_root: H256
 
@@ -443,6 +457,15 @@ class TrainingSchema(Module):
 
         task: TaskId
         round: Round
+
+    @event(index=23)
+    class AggregatorSlashed:
+        """An aggregator said what validators found false; what it lost is burned."""
+
+        aggregator: AccountId
+        task: TaskId
+        round: Round
+        amount: Balance
 
     def validator_accounts(self) -> tuple[bytes, ...]:
         """The validators of the current set, in its order."""

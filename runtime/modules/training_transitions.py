@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
-from runtime.modules import training_workers
+from runtime.modules import training_aggregators, training_workers
 from runtime.modules.training_draws import Draws, assign_slots, draw_auditors
 from runtime.modules.training_rounds import (
     Outcome,
@@ -19,6 +19,7 @@ from runtime.modules.training_rounds import (
     all_revealed,
     has_spoken,
     idle,
+    judged_aggregates,
     opened,
     outcome,
     silent_auditors,
@@ -224,26 +225,36 @@ def _finalise(training: TrainingSchema, task_id: int, state: RoundState, agreed:
     burned = task.price_per_slot * len(agreed.accepted)
     spent = training.balances.burn_reserved(task.owner, burned)
     assert spent == burned, f"the escrow of task {task_id} lacks {burned - spent}"
-    minted = 0
-    for index in agreed.accepted:
-        account = state.slots[index].worker
-        paid = training.rewards.pay_slot(task_id, state.round, index, account, task.price_per_slot)
+    aggregator, liars = judged_aggregates(state, agreed)
+    for account in liars:
+        training_aggregators.slash(training, account, task_id, state.round)
+    workers = [state.slots[index].worker for index in agreed.accepted]
+    pay = training.rewards.pay_round(
+        task_id,
+        state.round,
+        task.price_per_slot,
+        slots=dict(zip(agreed.accepted, workers, strict=True)),
+        auditors=agreed.attesters,
+        aggregator=aggregator,
+    )
+    for account, paid in zip(workers, pay.workers, strict=True):
         worker = training.workers[account]
         training.workers[account] = replace(worker, accepted=worker.accepted + 1, earned=worker.earned + paid)
-        minted += paid
     training.history[task_id, state.round] = RoundRecord(
         attempt=state.attempt,
         params_root=agreed.params_root,
         optimizer_root=agreed.optimizer_root,
         loss_micro=agreed.loss_micro,
         accuracy_ppm=agreed.accuracy_ppm,
-        minted=minted,
+        minted=pay.total,
+        emission=pay.emission,
         finalised_at=height,
         slots=tuple(
             SlotRecord(slot.worker, slot.update_root, index in agreed.accepted)
             for index, slot in enumerate(state.slots)
         ),
         attesters=agreed.attesters,
+        aggregator=aggregator,
     )
     another = _has_next_round(training, task_id)
     training.tasks[task_id] = replace(
@@ -252,7 +263,7 @@ def _finalise(training: TrainingSchema, task_id: int, state: RoundState, agreed:
         optimizer_root=agreed.optimizer_root,
         round=task.round + 1,
         escrow=task.escrow - burned,
-        minted=task.minted + minted,
+        minted=task.minted + pay.total,
     )
     training.emit(
         training.RoundFinalised(
@@ -262,7 +273,7 @@ def _finalise(training: TrainingSchema, task_id: int, state: RoundState, agreed:
             agreed.optimizer_root,
             agreed.loss_micro,
             agreed.accuracy_ppm,
-            minted,
+            pay.total,
         )
     )
     if another:

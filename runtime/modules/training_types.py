@@ -42,8 +42,10 @@ ACTIVE_TASKS_MAX: Final = 16
 STUCK_BLOCKS: Final = 600
 # The list of active workers is read and shuffled when a round opens: 1,024 accounts are 32 kB.
 WORKERS_MAX: Final = 1024
-# Aggregates are informative, so that a handful of aggregators is plenty.
+# One aggregator is enough; the others are there for when it is not.
 AGGREGATORS_MAX: Final = 64
+# How many are heard in one attempt: a false word costs most of a bond, so that keeping the others out is dear.
+AGGREGATES_MAX: Final = 8
 # Four hours of one-second blocks: longer phases would only hide a network that is not working.
 PHASE_BLOCKS_MAX: Final = 14_400
 # Bonds are at stake for who does not reveal in time: a worker that is killed between commitment and reveal starts
@@ -189,9 +191,10 @@ class Attestation:
 @scale_path("potchain_training::Aggregate")
 @dataclass(frozen=True, slots=True)
 class Aggregate:
-    """An aggregator's word on what the model became; nobody has to believe it."""
+    """An aggregator's word on what the model becomes if these slots count (bitmap); nobody has to believe it."""
 
     aggregator: AccountId
+    accepted: bytes
     params_root: H256
     optimizer_root: H256
 
@@ -211,7 +214,7 @@ class RoundState:
     deadline: u32
     slots: tuple[SlotState, ...]
     attestations: tuple[Attestation, ...]
-    aggregate: Aggregate | None
+    aggregates: tuple[Aggregate, ...]  # in the order in which they were said
 
 
 @scale_path("potchain_training::SlotRecord")
@@ -227,7 +230,10 @@ class SlotRecord:
 @scale_path("potchain_training::RoundRecord")
 @dataclass(frozen=True, slots=True)
 class RoundRecord:
-    """A final round, won at its attempt `attempt`; `attesters` are the validators whose agreement made it final."""
+    """A final round, won at its attempt `attempt`; `attesters` are the validators whose agreement made it final.
+
+    With the task's price per slot it holds all that `rewards.split` made of it: who was paid what, and why.
+    """
 
     attempt: u32
     params_root: H256
@@ -235,9 +241,11 @@ class RoundRecord:
     loss_micro: u64
     accuracy_ppm: u32
     minted: Balance
+    emission: Balance  # beyond the task's price, for each accepted slot
     finalised_at: u32
     slots: tuple[SlotRecord, ...]
     attesters: tuple[AccountId, ...]
+    aggregator: AccountId | None  # the first that had said this model
 
 
 @scale_path("potchain_training::Worker")

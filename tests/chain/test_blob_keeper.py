@@ -115,7 +115,7 @@ async def test_an_update_is_kept_from_its_reveal_and_a_model_from_its_first_ment
     assert chain.blobs.wants(update)
     await chain.call(BOB, "training.register_aggregator")
     await chain.until(Phase.AUDIT)
-    await chain.call(BOB, "training.aggregate", **at, params_root=model, optimizer_root=bytes(32))
+    await chain.call(BOB, "training.aggregate", **at, accepted=b"\1", params_root=model, optimizer_root=bytes(32))
     chain.keeper.keep()
     assert chain.blobs.wants(model)
     chain.node.ledger.close()

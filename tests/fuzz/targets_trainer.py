@@ -110,7 +110,7 @@ _ROUND = {
     "optimizerRoot": _ROOT,
     "slots": [_SLOT, _SLOT],
     "attestations": [{"validator": _ACCOUNT, "accepted": [0], "paramsRoot": _ROOT, "optimizerRoot": _ROOT}],
-    "aggregate": {"paramsRoot": _ROOT, "optimizerRoot": _ROOT},
+    "aggregates": [{"accepted": [0], "paramsRoot": _ROOT, "optimizerRoot": _ROOT}],
 }
 
 

@@ -19,6 +19,7 @@ from runtime.modules.multisig import Timepoint, multi_account
 from runtime.modules.system import ITEMS_MAX
 from runtime.modules.training_types import (
     ACTIVE_TASKS_MAX,
+    AGGREGATES_MAX,
     AGGREGATORS_MAX,
     AUDITORS_PER_SLOT_MAX,
     SLOTS_MAX,
@@ -329,7 +330,7 @@ def task_in_the_place_of_a_stuck_one() -> Prepared:
     chain = _full(Phase.AUDIT)
     training = chain.modules.training
     stuck = ACTIVE_TASKS_MAX - 1
-    training.rounds[stuck] = RoundState(0, 1, Phase.IDLE, 0, 0, (), (), None)
+    training.rounds[stuck] = RoundState(0, 1, Phase.IDLE, 0, 0, (), (), ())
     training.paused_workers[stuck] = tuple(sorted(_accounts(WORKERS_MAX)))
     chain.modules.system.number.put(STUCK_BLOCKS)
     return chain.prepare(ALICE, "training.create_task", **terms())
@@ -366,7 +367,10 @@ def reveal_to_a_full_round() -> Prepared:
 def aggregate_of_a_full_round() -> Prepared:
     chain = _full(Phase.AUDIT)
     chain.modules.training.aggregators[EVE.public] = POT
-    return chain.prepare(EVE, "training.aggregate", **ATTEMPT, params_root=root("p"), optimizer_root=root("o"))
+    accepted = b"\xff" * (SLOTS_MAX // 8)
+    return chain.prepare(
+        EVE, "training.aggregate", **ATTEMPT, accepted=accepted, params_root=root("p"), optimizer_root=root("o")
+    )
 
 
 @benchmark
@@ -378,7 +382,7 @@ def aggregator_that_fills_the_list() -> Prepared:
 
 @benchmark
 def aggregator_that_leaves() -> Prepared:
-    chain = TestChain()
+    chain = _full(Phase.AUDIT)
     chain.call(EVE, "training.register_aggregator")
     return chain.prepare(EVE, "training.deregister_aggregator")
 
@@ -545,10 +549,16 @@ def _full(phase: Phase, *, workers: int = 0) -> TestChain:
             Attestation(each.public, b"\xff" * (SLOTS_MAX // 8), root("p"), root("o"), 1, 1)
             for each in (_validators()[:-1] if phase is Phase.AUDIT else ())
         ]
-        aggregate = Aggregate(ALICE.public, root("q"), root("o")) if phase is Phase.AUDIT else None
+        # As many as there can be with one that is still to come, all of them false.
+        aggregates = [
+            Aggregate(account, b"\xff" * (SLOTS_MAX // 8), root("q"), root("o"))
+            for account in (_accounts(AGGREGATES_MAX - 1) if phase is Phase.AUDIT else ())
+        ]
+        for aggregate in aggregates:
+            training.aggregators[aggregate.aggregator] = POT
         is_open = phase is not Phase.IDLE
         training.rounds[task] = RoundState(
-            0, 0, phase, 0, 1000, tuple(slots) if is_open else (), tuple(attestations), aggregate
+            0, 0, phase, 0, 1000, tuple(slots) if is_open else (), tuple(attestations), tuple(aggregates)
         )
     training.active_workers.put(tuple(sorted(_accounts(workers))))
     training.worker_count.put(workers)

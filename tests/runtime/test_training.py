@@ -11,6 +11,8 @@ from chain.primitives.seal import bitmap
 from runtime.modules import training_transitions
 from runtime.modules.training import Training
 from runtime.modules.training_types import (
+    AGGREGATES_MAX,
+    Aggregate,
     ChallengeCount,
     Phase,
     ReopenReason,
@@ -33,7 +35,8 @@ from tests.runtime.training_kit import (
 )
 
 BOND = 100 * POT
-EARNED = PRICE + POT  # the price and the full emission
+WORTH = PRICE + POT  # the price and the full emission
+EARNED = WORTH * 9 // 10  # without the auditors' share
 
 
 # --- the whole protocol ---
@@ -65,16 +68,18 @@ def test_a_round_in_which_all_are_honest_takes_three_blocks_and_pays_every_slot(
         optimizer_root=new_optimizer,
         loss_micro=LOSS_MICRO,
         accuracy_ppm=ACCURACY_PPM,
-        minted=4 * EARNED,
+        minted=4 * WORTH,
+        emission=POT,
         finalised_at=height + 2,
         slots=tuple(
             SlotRecord(slot.worker, root("update", 0, 0, index), True) for index, slot in enumerate(opened.slots)
         ),
         attesters=tuple(sorted(keypair.public for keypair in VALIDATORS)),
+        aggregator=None,
     )
     task = story.task()
     assert (task.round, task.params_root, task.optimizer_root) == (1, new_params, new_optimizer)
-    assert (task.escrow, task.minted) == (4 * PRICE, 4 * EARNED)
+    assert (task.escrow, task.minted) == (4 * PRICE, 4 * WORTH)
     for keypair in (EVE, FERDIE):
         assert story.worker(keypair) == Worker(BOND, active=True, accepted=2, rejected=0, earned=2 * EARNED)
         assert story.chain.free(keypair) == ENDOWMENT - BOND + 2 * EARNED
@@ -91,10 +96,10 @@ def test_the_last_round_completes_the_task_and_releases_what_the_escrow_still_ho
     story.next()
     story.play()
     task = story.task()
-    assert (task.status, task.round, task.escrow, task.minted) == (TaskStatus.COMPLETED, 2, 0, 7 * EARNED)
+    assert (task.status, task.round, task.escrow, task.minted) == (TaskStatus.COMPLETED, 2, 0, 7 * WORTH)
     assert story.training.active_tasks.get() == ()
     assert story.training.rounds.get(0) is None
-    assert story.chain.free(ALICE) == ENDOWMENT - 7 * PRICE
+    assert story.chain.free(ALICE) == ENDOWMENT - 7 * PRICE + 7 * WORTH // 40  # it is one of four auditors, too
     (completed,) = story.chain.events_of(Training.TaskCompleted)
     assert completed == Training.TaskCompleted(0, task.params_root, PRICE)
     with story.chain.unchanged(Training.UnknownTask):
@@ -125,7 +130,7 @@ def test_two_tasks_run_at_once_and_do_not_touch_each_other() -> None:
     story.next()
     assert (story.task(0).round, story.task(1).round) == (1, 1)
     assert story.task(0).seed != story.task(1).seed
-    assert story.chain.modules.rewards.minted.get() == 8 * EARNED
+    assert story.chain.modules.rewards.minted.get() == 8 * WORTH
 
 
 def test_protocol_calls_that_succeed_are_free_and_those_that_fail_are_not() -> None:
@@ -164,9 +169,9 @@ def test_a_cancelled_task_ends_with_its_running_round_and_releases_the_rest() ->
     story.attest()
     story.next()
     task = story.task()
-    assert (task.status, task.round, task.escrow, task.minted) == (TaskStatus.CANCELLED, 1, 0, 4 * EARNED)
+    assert (task.status, task.round, task.escrow, task.minted) == (TaskStatus.CANCELLED, 1, 0, 4 * WORTH)
     assert story.chain.events_of(Training.TaskCompleted) == [Training.TaskCompleted(0, task.params_root, 36 * PRICE)]
-    assert story.chain.free(ALICE) == ENDOWMENT - 4 * PRICE
+    assert story.chain.free(ALICE) == ENDOWMENT - 4 * PRICE + 4 * WORTH // 40
     assert story.training.active_tasks.get() == ()
     story.next(3)
 
@@ -327,7 +332,7 @@ def test_a_wrong_gradient_is_challenged_recomputed_by_all_and_slashed() -> None:
 
     record = story.training.history[0, 0]
     assert [slot.accepted for slot in record.slots] == [index != wrong for index in range(4)]
-    assert record.minted == 3 * EARNED
+    assert record.minted == 3 * WORTH
     assert story.training.challenges[DAVE.public] == ChallengeCount(upheld=1, refuted=0, left=1024, height=0)
     assert story.chain.events_of(Training.ChallengeUpheld) == [Training.ChallengeUpheld(0, 0, wrong, DAVE.public)]
     assert story.chain.events_of(Training.WorkerSlashed) == [
@@ -526,20 +531,66 @@ def test_loss_and_accuracy_are_the_lower_median_of_those_who_agreed() -> None:
     assert (record.loss_micro, record.accuracy_ppm) == (6, 10)
 
 
-def test_a_silent_aggregator_delays_nothing_and_a_lying_one_decides_nothing() -> None:
+def test_a_silent_aggregator_delays_nothing_and_a_lying_one_decides_nothing_and_is_slashed() -> None:
     story = Story()
     story.chain.call(BOB, "training.register_aggregator")
     story.play()
     assert story.task().round == 1  # nobody aggregated
     story.to_audit()
-    lie = {"params_root": root("lie"), "optimizer_root": root("lie")}
-    story.chain.call(BOB, "training.aggregate", **story.attempt(), **lie)
-    aggregate = story.state().aggregate
-    assert aggregate is not None
-    assert aggregate.params_root == root("lie")
+    story.aggregate(BOB, word="a lie")
     story.attest()
     story.next()
     assert story.task().params_root == root("params", 0, 1, [0, 1, 2, 3], "")
+    assert story.training.history[0, 1].aggregator is None
+    assert story.chain.events_of(Training.AggregatorSlashed) == [Training.AggregatorSlashed(BOB.public, 0, 1, 60 * POT)]
+    # What is left of the bond is too little to be heard again.
+    assert BOB.public not in story.training.aggregators
+    assert story.chain.modules.balances.reserved(BOB.public) == STAKE
+
+
+def test_of_many_aggregators_the_first_that_said_what_is_agreed_on_is_paid() -> None:
+    story = Story()
+    for aggregator in (BOB, CHARLIE, DAVE):
+        story.chain.call(aggregator, "training.register_aggregator")
+    story.to_audit()
+    story.aggregate(BOB, word="a lie")
+    story.aggregate(CHARLIE)
+    story.aggregate(DAVE)
+    story.attest()
+    story.next()
+    record = story.training.history[0, 0]
+    assert (record.aggregator, record.minted) == (CHARLIE.public, 4 * WORTH)
+    rewards = story.chain.modules.rewards
+    share, total = record.minted // 20, record.minted // 40
+    earned = [rewards.earned_by_checking[keypair.public] for keypair in (ALICE, BOB, CHARLIE, DAVE)]
+    assert earned == [total, total, total + share, total]
+    assert story.worker(EVE).earned == story.worker(FERDIE).earned == record.minted * 85 // 100 // 2
+
+
+def test_after_a_challenge_an_aggregator_says_anew_what_the_other_slots_make() -> None:
+    story = Story()
+    for aggregator in (BOB, CHARLIE):
+        story.chain.call(aggregator, "training.register_aggregator")
+    story.to_audit()
+    for aggregator in (BOB, CHARLIE):
+        story.aggregate(aggregator)
+    story.challenge(ALICE, 2)
+    story.aggregate(CHARLIE, without=[2])
+    story.attest(without=[2])
+    story.next()
+    # BOB spoke of other slots, and truly: that is worth nothing, and no lie.
+    assert story.training.history[0, 0].aggregator == CHARLIE.public
+    assert story.training.aggregators[BOB.public] == BOND
+
+
+def test_an_attempt_hears_as_many_aggregators_as_it_has_room_for() -> None:
+    story = Story()
+    full = tuple(Aggregate(bytes((index,)) * 32, b"\x0f", root(), root()) for index in range(AGGREGATES_MAX))
+    story.chain.call(BOB, "training.register_aggregator")
+    story.to_audit()
+    story.training.rounds[0] = replace(story.state(), aggregates=full)
+    with story.chain.unchanged(Training.TooManyAggregates):
+        story.aggregate(BOB)
 
 
 def test_a_validator_that_trains_never_audits_its_own_slots() -> None:

@@ -19,6 +19,7 @@ from runtime.types import DispatchError
 from tests.runtime.training_kit import PEOPLE, SALT, VALIDATORS, Story, root, terms
 
 WORKERS = (CHARLIE, DAVE, EVE, FERDIE)
+AGGREGATORS = (EVE, FERDIE)
 BLOCKS = 70
 
 
@@ -88,7 +89,33 @@ class Chaos:
                 arguments = {**self.story.attempt(task), "slot": index, "salt": salt, "update_root": update_root}
                 self.tries(PEOPLE[slot.worker], "training.reveal", **arguments)
 
+    def aggregate(self, task: int, aggregator: Keypair) -> None:
+        """Say what the slots make that nobody challenged; now and then something else."""
+        state, before = self.story.state(task), self.story.task(task)
+        slots = [
+            index for index, slot in enumerate(state.slots) if slot.update_root is not None and not slot.challenged
+        ]
+        accepted = bitmap(slots, len(state.slots))
+        words = () if self.chance(90) else ("a lie",)
+        new = (root("params", task, state.round, accepted, *words), root("optimizer", task, state.round, accepted))
+        params_root, optimizer_root = new if slots else (before.params_root, before.optimizer_root)
+        self.tries(
+            aggregator,
+            "training.aggregate",
+            **self.story.attempt(task),
+            accepted=accepted,
+            params_root=params_root,
+            optimizer_root=optimizer_root,
+        )
+
     def audit(self, task: int) -> None:
+        for aggregator in AGGREGATORS:
+            if aggregator.public not in self.story.training.aggregators:
+                self.tries(aggregator, "training.register_aggregator")
+            elif self.chance(40):
+                self.aggregate(task, aggregator)
+            elif self.chance(5):
+                self.tries(aggregator, "training.deregister_aggregator")
         for validator in VALIDATORS:
             state = self.story.state(task)
             if not self.chance(50):
@@ -126,14 +153,19 @@ def test_whatever_participants_do_money_and_rounds_add_up(seed: int) -> None:
     chain = story.chain
     paid = chain.events_of(Rewards.SlotPaid)
     final = chain.events_of(Training.RoundFinalised)
-    slashed = chain.events_of(Training.WorkerSlashed)
+    audits, aggregates = chain.events_of(Rewards.AuditPaid), chain.events_of(Rewards.AggregatePaid)
+    slashed, liars = chain.events_of(Training.WorkerSlashed), chain.events_of(Training.AggregatorSlashed)
+    assert aggregates
+    assert liars
     assert len(final) >= 5, "the network came to a halt"
     assert len({(event.task, event.round, event.slot) for event in paid}) == len(paid)
     for record in story.training.history.values():
         assert not chaos.wrong & {slot.update_root for slot in record.slots if slot.accepted}
     assert chaos.refused > 0
-    assert sum(event.minted for event in final) == sum(event.amount for event in paid)
-    burned = sum(event.amount for event in slashed)
+    assert sum(event.minted for event in final) == sum(
+        event.amount for events in (paid, audits, aggregates) for event in events
+    )
+    burned = sum(event.amount for event in slashed) + sum(event.amount for event in liars)
     emitted = story.training.rewards.emitted.get()
     assert chain.modules.balances.total_issuance.get() == 6 * ENDOWMENT + 4 * STAKE + emitted - burned
     for task in (0, 1):
@@ -143,4 +175,5 @@ def test_whatever_participants_do_money_and_rounds_add_up(seed: int) -> None:
     for owner, task in owners.items():
         value = story.task(task)
         spent = sum(value.price_per_slot for event in paid if event.task == task)
-        assert chain.free(owner) == ENDOWMENT - spent - value.escrow
+        checked = story.training.rewards.earned_by_checking[owner.public]
+        assert chain.free(owner) == ENDOWMENT - spent - value.escrow + checked

@@ -9,6 +9,7 @@ import pytest
 from runtime.modules.training import Training
 from runtime.modules.training_types import (
     ZERO_HASH,
+    Aggregate,
     ChallengeCount,
     Phase,
     Sgd,
@@ -246,7 +247,7 @@ def test_what_was_meant_for_an_earlier_attempt_is_refused_in_the_next() -> None:
         story.next()
     story.chain.call(BOB, "training.register_aggregator")
     with story.chain.unchanged(Training.WrongAttempt):
-        story.chain.call(BOB, "training.aggregate", **old, **roots)
+        story.chain.call(BOB, "training.aggregate", **old, **roots, accepted=b"\x02")
     with story.chain.unchanged(Training.WrongAttempt):
         story.chain.call(BOB, "training.challenge", **old, slot=1)
     with story.chain.unchanged(Training.WrongAttempt):
@@ -304,7 +305,7 @@ def test_a_challenge_is_a_validators_about_a_revealed_slot_and_once() -> None:
 
 def test_an_aggregator_has_a_bond_and_repeats_itself_at_its_own_cost() -> None:
     story = Story()
-    arguments = {**story.attempt(), "params_root": root(1), "optimizer_root": root(2)}
+    arguments = {**story.attempt(), "accepted": b"\x0f", "params_root": root(1), "optimizer_root": root(2)}
     with story.chain.unchanged(Training.NotRegistered):
         story.chain.call(BOB, "training.aggregate", **arguments)
     with story.chain.unchanged(Training.NotRegistered):
@@ -319,5 +320,24 @@ def test_an_aggregator_has_a_bond_and_repeats_itself_at_its_own_cost() -> None:
     with story.chain.unchanged(Training.SameAggregate):
         story.chain.call(BOB, "training.aggregate", **arguments)
     assert story.chain.submit(BOB, "training.aggregate", **{**arguments, "params_root": root(3)}).fee > 0
+    (aggregate,) = story.state().aggregates
+    assert aggregate == Aggregate(BOB.public, b"\x0f", root(3), root(2))
+    with story.chain.unchanged(Training.InvalidBitmap):
+        story.chain.call(BOB, "training.aggregate", **{**arguments, "accepted": b"\x1f"})
+    with story.chain.unchanged(Training.SlotNotChallenged):
+        story.chain.call(BOB, "training.aggregate", **{**arguments, "accepted": b"\x07"})
+
+
+def test_an_aggregator_leaves_when_no_running_round_holds_its_word() -> None:
+    story = Story()
+    story.chain.call(BOB, "training.register_aggregator")
+    story.to_audit()
+    story.aggregate(BOB)
+    with story.chain.unchanged(Training.AggregatorEngaged):
+        story.chain.call(BOB, "training.deregister_aggregator")
+    story.attest()
+    story.next()
     story.chain.call(BOB, "training.deregister_aggregator")
+    with story.chain.unchanged(Training.NotRegistered):
+        story.chain.call(BOB, "training.deregister_aggregator")
     assert story.chain.modules.balances.reserved(BOB.public) == STAKE

@@ -145,19 +145,42 @@ class Story:
         self.reveal(task=task)
         assert self.state(task).phase is Phase.AUDIT
 
+    def aggregate(
+        self, aggregator: Keypair, *, without: Collection[int] = (), task: int = 0, word: object = ""
+    ) -> None:
+        """Say of every revealed slot but some what `attest` says of them, unless `word` differs."""
+        accepted, params_root, optimizer_root = self._model(task, without, word)
+        self.chain.call(
+            aggregator,
+            "training.aggregate",
+            **self.attempt(task),
+            accepted=bitmap(accepted, len(self.state(task).slots)),
+            params_root=params_root,
+            optimizer_root=optimizer_root,
+        )
+
+    def _model(self, task: int, without: Collection[int], word: object) -> tuple[list[int], bytes, bytes]:
+        """The slots that count, and what they make of the model."""
+        state, before = self.state(task), self.task(task)
+        accepted = [
+            index for index, slot in enumerate(state.slots) if slot.update_root is not None and index not in without
+        ]
+        if not accepted:
+            return accepted, before.params_root, before.optimizer_root
+        return (
+            accepted,
+            root("params", task, state.round, accepted, word),
+            root("optimizer", task, state.round, accepted),
+        )
+
     def attest(
         self, *by: Keypair, without: Collection[int] = (), task: int = 0, word: object = "", **changes: object
     ) -> None:
         """Validators (by default all) accept every revealed slot but for some, and agree unless `word` differs."""
         for validator in by or VALIDATORS:
-            state, before = self.state(task), self.task(task)
-            accepted = [
-                index for index, slot in enumerate(state.slots) if slot.update_root is not None and index not in without
-            ]
-            new = (root("params", task, state.round, accepted, word), root("optimizer", task, state.round, accepted))
-            params_root, optimizer_root = new if accepted else (before.params_root, before.optimizer_root)
+            accepted, params_root, optimizer_root = self._model(task, without, word)
             arguments = {
-                "accepted": bitmap(accepted, len(state.slots)),
+                "accepted": bitmap(accepted, len(self.state(task).slots)),
                 "params_root": params_root,
                 "optimizer_root": optimizer_root,
                 "loss_micro": LOSS_MICRO,

@@ -42,7 +42,7 @@ def round_view(phase: str) -> RoundView:
         optimizer_root=bytes(32),
         slots=(),
         attestations=(),
-        aggregate=None,
+        aggregates=(),
     )
 
 

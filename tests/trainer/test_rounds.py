@@ -12,7 +12,17 @@ import trio
 
 from chain.primitives.keys import Keypair
 from tests.trainer.kit import small_task
-from tests.trainer.network import EVE, FERDIE, Lines, Network, audit_and_aggregate, network, reporter
+from tests.trainer.network import (
+    AGGREGATOR,
+    EVE,
+    FERDIE,
+    VALIDATORS,
+    Lines,
+    Network,
+    audit_and_aggregate,
+    network,
+    reporter,
+)
 from trainer import aggregate, batches, dataset, optimizers
 from trainer.arrays import Float32s
 from trainer.codecs import INT8
@@ -51,6 +61,7 @@ async def test_rounds_are_trained_audited_and_paid_though_a_worker_dies_before_i
                 nursery.cancel_scope.cancel()
             history = [chain.modules(lambda modules, r=r: modules.training.history[0, r]) for r in range(rounds)]
             workers = chain.modules(lambda modules: [modules.training.workers[key.public] for key in (EVE, FERDIE)])
+            shares = chain.modules(lambda modules: dict(modules.rewards.earned_by_checking.items()))
             model = chain.node.blobs.get(history[-1].params_root)
             seed = chain.modules(lambda modules: modules.training.tasks[0].seed)
 
@@ -58,7 +69,15 @@ async def test_rounds_are_trained_audited_and_paid_though_a_worker_dies_before_i
     assert all(slot.accepted for record in history for slot in record.slots)
     assert sum(worker.accepted for worker in workers) == 2 * rounds
     assert [worker.rejected for worker in workers] == [0, 0]
-    assert sum(worker.earned for worker in workers) == sum(record.minted for record in history)
+    minted = sum(record.minted for record in history)
+    by_work = sum(worker.earned for worker in workers)
+    assert by_work + sum(shares.values()) == minted
+    # An aggregator that is always in time has a twentieth; where it was not, the workers have it.
+    assert minted * 85 // 100 <= by_work <= minted * 9 // 10
+    assert [shares.get(keys.account.public, 0) > 0 for keys in VALIDATORS] == [True, True]
+    assert (
+        by_work + sum(shares[keys.account.public] for keys in VALIDATORS) + shares.get(AGGREGATOR.public, 0) == minted
+    )
     assert history[-1].accuracy_ppm > history[0].accuracy_ppm
     assert model is not None
     expected = await trained_here(tmp_path / "here", seed, rounds)

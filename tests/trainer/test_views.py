@@ -29,7 +29,7 @@ ROUND: dict[str, Any] = {
     "optimizerRoot": ROOT,
     "slots": [SLOT],
     "attestations": [{"validator": ACCOUNT, "accepted": [0], "paramsRoot": ROOT, "optimizerRoot": ROOT}],
-    "aggregate": {"paramsRoot": ROOT, "optimizerRoot": ROOT},
+    "aggregates": [{"accepted": [0], "paramsRoot": ROOT, "optimizerRoot": ROOT}],
 }
 
 
@@ -49,7 +49,7 @@ def test_a_task_of_another_shape_is_refused(name: str, wrong: object) -> None:
 
 
 @pytest.mark.parametrize("wrong", [5, 1.5, float("inf"), "x", [5], {"worker": 5}, [{**SLOT, "worker": 5}], [None]])
-@pytest.mark.parametrize("name", ["paramsRoot", "slots", "attestations", "aggregate"])
+@pytest.mark.parametrize("name", ["paramsRoot", "slots", "attestations", "aggregates"])
 def test_a_round_of_another_shape_is_refused(name: str, wrong: object) -> None:
     with pytest.raises(ViewError, match=r"training_round: unexpected answer"):
         round_of({**ROUND, name: wrong})
