@@ -146,6 +146,7 @@ class Gadget:
         self._wal: Wal | None = None
         self._peers = Peers(host.validators(start_height))
         self._woken = trio.Event()
+        self._alarm = trio.CancelScope()
         self._timer_at = inf
         self._timer_view = 0
         self._resend_at = inf
@@ -211,6 +212,7 @@ class Gadget:
         identity = blake2_256(self._host.genesis_hash + key)
         with await self._run_sync(partial(Wal.open, self._wal_path, identity, self._disk)) as self._wal:
             async with trio.open_nursery() as self._nursery:
+                self._nursery.start_soon(self._watch_the_clock)
                 await self._begin(self._at.number)
                 task_status.started()
                 while True:
@@ -230,15 +232,23 @@ class Gadget:
             self._report_behind(self._at.number + 1)
             await self._step(ResendDue())
             await self._use_the_pause()
+        elif (item := self._inbox.pop(self.is_voter)) is None:
+            self._woken = trio.Event()
+            if self._alarm.deadline > (due := min(self._timer_at, self._resend_at)):
+                self._alarm.deadline = due
+            await self._woken.wait()
         else:
-            item = self._inbox.pop(self.is_voter)
-            if item is None:
-                self._woken = trio.Event()
-                with trio.move_on_at(min(self._timer_at, self._resend_at)):
-                    await self._woken.wait()
-            else:
+            await self._take(item)
+            if self._inbox:
                 await trio.lowlevel.checkpoint()
-                await self._take(item)
+
+    async def _watch_the_clock(self) -> None:
+        """Wake the loop at the alarm that it has set: a timer is due then, or was put off since."""
+        while True:
+            with self._alarm:
+                await trio.sleep_forever()
+            self._alarm = trio.CancelScope()
+            self._woken.set()
 
     async def _use_the_pause(self) -> None:
         """[P20] Verify the seal that the next block will probably carry, while nobody waits for that.

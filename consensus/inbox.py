@@ -40,6 +40,10 @@ class Inbox:
         self._early: dict[bytes, list[Message]] = {}
         self._pops = 0
 
+    def __bool__(self) -> bool:
+        """Whether anything waits."""
+        return bool(self._own or self._peers)
+
     def push(self, event: Event | Imported) -> None:
         """Add something that this node itself found out."""
         self._own.append(event)
@@ -58,10 +62,10 @@ class Inbox:
 
     def pop(self, is_known: Callable[[bytes], bool] = lambda _: False) -> Event | Imported | Received | None:
         """Take the next thing to do out, if there is one: of peers, those known to be validators' before strangers."""
-        if not self._own and not self._peers:
-            return None
         if self._own:
             return self._own.popleft()
+        if not self._peers:
+            return None
         self._pops += 1
         strangers_turn = self._pops % STRANGERS_EVERY == 0
         first = next(iter(self._peers))

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import inf
 from random import Random
 from typing import TYPE_CHECKING, Final
 
@@ -16,7 +14,7 @@ from chain.net.messages import Role
 from chain.net.peer import PeerInfo
 from chain.primitives.hashing import Hash
 from chain.primitives.seal import Phase
-from chain.simulation.clock import now_ms
+from chain.simulation.clock import VirtualClock
 
 if TYPE_CHECKING:
     from chain.simulation.node import Node
@@ -55,25 +53,17 @@ class Network:
         self.messages = 0
         self.sent_bytes = 0
         self._rng = rng
-        self._due: list[tuple[int, int, Callable[[], object]]] = []
-        self._count = 0
-        self._sleep = trio.CancelScope()
+        clock = trio.lowlevel.current_clock()
+        assert isinstance(clock, VirtualClock)
+        self._clock = clock
 
     async def run(self) -> None:
         """Deliver what is due, until cancelled."""
-        while True:
-            now = now_ms()
-            while self._due and self._due[0][0] <= now:
-                heapq.heappop(self._due)[2]()
-            with trio.CancelScope(deadline=self._due[0][0] / 1000 if self._due else inf) as self._sleep:
-                await trio.sleep_forever()
+        await self._clock.run()
 
     def after(self, ms: int, action: Callable[[], object]) -> None:
         """Do something so much later."""
-        due = now_ms() + ms
-        self._count += 1
-        heapq.heappush(self._due, (due, self._count, action))
-        self._sleep.deadline = min(self._sleep.deadline, due / 1000)
+        self._clock.after(ms, action)
 
     def connected(self, one: Node, other: Node) -> bool:
         """Whether the two could talk now."""
