@@ -9,6 +9,7 @@ from typing import Final, Protocol
 
 import trio
 
+from chain.primitives import bls
 from chain.primitives.hashing import Hash
 from chain.primitives.seal import ValidatorSet
 from chain.simulation.clock import now_ms
@@ -29,8 +30,8 @@ class World(Protocol):
 
     genesis_hash: Hash
     genesis_time_ms: int
-    validators: ValidatorSet
-    secrets: tuple[bytes, ...]
+    validators: ValidatorSet  # The first.
+    secrets: tuple[bytes, ...]  # Every member's: of those in the first set, then of those who may join one later.
     timing: Timing
 
     def ledger(self, node: Node) -> Ledger:
@@ -38,23 +39,26 @@ class World(Protocol):
 
 
 class Cluster:
-    """Nodes in one network. Made inside a trio run; `liars` says who lies and how, by place in the validator set."""
+    """Nodes in one network. Made inside a trio run; `liars` says which members lie, and how."""
 
     def __init__(self, n: int, seed: int, liars: Mapping[int, str] | None = None, world: World | None = None) -> None:
         self.world: World = world if world is not None else MemoryWorld(n, TIMING)
         self.rng = Random(seed)
         self.liars = dict(liars or {})
-        self.validators = self.world.validators
-        self.monitor = Monitor(self.validators, self.world.genesis_hash, frozenset(self.liars), self.world.timing)
+        keys = {bls.public_key(secret): member for member, secret in enumerate(self.world.secrets)}
+        self.monitor = Monitor(keys, self.world.genesis_hash, frozenset(self.liars), self.world.timing)
+        self.monitor.decides(0, 1, self.world.validators)
+        # The most faults that a set of them may tolerate.
+        self.f = (len(keys) - 1) // 3
         self.network = Network(Random(self.rng.random()))
         self.wrong_clocks: list[Node] = []  # Whoever's clock is wrong, or may jump.
-        indices = [*range(n), *(index for index, kind in sorted(self.liars.items()) if kind == "twins")]
-        for name, index in enumerate(indices):
+        members = [*keys.values(), *(member for member, kind in sorted(self.liars.items()) if kind == "twins")]
+        for name, member in enumerate(members):
             rng = Random(self.rng.random())
-            node = Node(name, index, self.world.secrets[index], self.network, self.monitor, self.world.timing, rng)
+            node = Node(name, member, self.world.secrets[member], self.network, self.monitor, self.world.timing, rng)
             node.clock = partial(self._clock, node)
-            if index in self.liars:
-                node.liar = LIARS[self.liars[index]](rng)
+            if member in self.liars:
+                node.liar = LIARS[self.liars[member]](rng)
             node.ledger = self.world.ledger(node)
             self.network.nodes.append(node)
 
@@ -73,12 +77,13 @@ class Cluster:
 
     @property
     def leader(self) -> int:
-        """Who leads the highest view of the highest height; -1 while nobody runs."""
-        states = [node.gadget.state for node in self.nodes if node.gadget is not None]
+        """Which node leads the highest view of the highest height; -1 while nobody runs."""
+        states = [(node.gadget.state, node) for node in self.nodes if node.gadget is not None]
         if not states:
             return -1
-        top = max(states, key=lambda state: (state.height, state.view))
-        return self.validators.primary_index(top.height, top.view)
+        top, there = max(states, key=lambda found: (found[0].height, found[0].view))
+        key = there.ledger.validators(top.height).primary(top.height, top.view).bls_key
+        return next(node.name for node in self.nodes if node.key == key)
 
     def start(self, nursery: trio.Nursery, but: Iterable[int] = ()) -> None:
         """Let the network run, and all nodes but some."""
@@ -113,13 +118,13 @@ class Cluster:
         Views that liars lead fail, each after the greatest time-out; a replica that comes late to one doubles that; and
         sync leaves who failed it alone for a while.
         """
-        return 2 * (self.validators.f + 2) * self.world.timing.timeout_ms_max + 10_000
+        return 2 * (self.f + 2) * self.world.timing.timeout_ms_max + 10_000
 
     @property
     def height_ms(self) -> int:
         """How long each further height may take: views of liars fail, with time-outs that begin small again."""
         timing = self.world.timing
-        return timing.block_time_ms + (timing.timeout_ms << self.validators.f + 1) + 2000
+        return timing.block_time_ms + (timing.timeout_ms << self.f + 1) + 2000
 
     def describe(self) -> str:
         """Where every node is."""

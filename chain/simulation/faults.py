@@ -20,7 +20,9 @@ MACHINES: Final = (
     *("crash", "kill-all", "stop", "slow-disk", "full-disk", "disk-errors"),
     *("clock-skew", "clock-jumps"),
 )
-FAULTS: Final = (*MESSAGES, *PARTITIONS, *MACHINES, *LIARS)
+# Not a fault, and a time at which much can go wrong: who decides is another set from session to session.
+SET_CHANGES: Final = "set-changes"
+FAULTS: Final = (*MESSAGES, *PARTITIONS, *MACHINES, SET_CHANGES, *LIARS)
 
 # A clock may be off by more than proposals may be from the future (`chain.author.DRIFT_MS_MAX`).
 SKEW_MS: Final = 40_000

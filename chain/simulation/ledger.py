@@ -20,6 +20,7 @@ from chain.primitives.scale import BYTES, ScaleError
 from chain.primitives.seal import Authority, Seal, ValidatorSet, beacon_message, verify_seal
 from chain.primitives.types import Block, ConsensusDigest, Header, genesis_header
 from consensus.host import InvalidProposal, Premature, Superseded, Timing
+from runtime.modules.validators_sessions import elect, session_of
 
 if TYPE_CHECKING:
     from chain.simulation.node import Node
@@ -29,6 +30,7 @@ GENESIS_HASH: Final = GENESIS.hash
 SET_ID: Final = 7  # Not the first: sets before it have signed, too.
 GENESIS_TIME_MS: Final = 1_700_000_000_000
 PERIOD_MS_MIN: Final = 100  # between the times of two blocks
+SESSION_BLOCKS: Final = 4  # Where the set changes, it does so six times in thirty heights.
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,20 +57,57 @@ def _parcel(time_ms: int, rng: Random) -> bytes:
 
 
 class MemoryWorld:
-    """A chain of nothing but consensus: n validators with made-up keys."""
+    """A chain of nothing but consensus: n validators with made-up keys, and whoever may take a place of one of them."""
 
     genesis_hash = GENESIS_HASH
     genesis_time_ms = GENESIS_TIME_MS
 
-    def __init__(self, n: int, timing: Timing) -> None:
+    def __init__(self, n: int, timing: Timing, spares: int = 0, rng: Random | None = None) -> None:
+        """With spares, the set changes from session to session; `rng` draws how."""
         self.timing = timing
-        self.secrets = tuple(_secret(index) for index in range(n))
-        authorities = tuple(Authority(i.to_bytes(32), bls.public_key(key)) for i, key in enumerate(self.secrets))
+        self.secrets = tuple(_secret(index) for index in range(n + spares))
+        self._keys = [bls.public_key(secret) for secret in self.secrets]  # By account.
+        self._resigned = set(range(n, n + spares))
+        self._spares = spares
+        self._rng = rng if rng is not None else Random(0)
+        authorities = tuple(Authority(_account(i), key) for i, key in enumerate(self._keys[:n]))
         self.validators = ValidatorSet(SET_ID, authorities)
+        self._sets = [self.validators]  # By session.
 
     def ledger(self, node: Node) -> MemoryLedger:
         """An empty one."""
-        return MemoryLedger(self.validators, node)
+        return MemoryLedger(self, node)
+
+    def deciding(self, height: int) -> ValidatorSet:
+        """Who decides a height: the same for everybody, as if the blocks before it said so."""
+        if not self._spares:
+            return self.validators
+        session = session_of(height, SESSION_BLOCKS)
+        while session >= len(self._sets):
+            self._sets.append(self._next(self._sets[-1]))
+        return self._sets[session]
+
+    def _next(self, validators: ValidatorSet) -> ValidatorSet:
+        """The set after another: some come, some go, keys change hands; elected as the runtime does it."""
+        rng, seated = self._rng, {authority.account for authority in validators.authorities}
+        if rng.random() < 0.5 and len(self._resigned) < self._spares:
+            self._resigned.add(rng.choice([i for i in range(len(self._keys)) if i not in self._resigned]))
+        if rng.random() < 0.5 and self._resigned:
+            self._resigned.remove(rng.choice(sorted(self._resigned)))
+        unseated = [i for i in sorted(self._resigned) if _account(i) not in seated]
+        if rng.random() < 0.3 and unseated:
+            # The account goes on with a key on another machine, which has followed so far.
+            one, other = rng.choice(unseated), rng.randrange(len(self._keys))
+            self._keys[one], self._keys[other] = self._keys[other], self._keys[one]
+        stakes = {_account(i): rng.randrange(1, 100) for i in range(len(self._keys)) if i not in self._resigned}
+        elected = elect([authority.account for authority in validators.authorities], stakes)
+        authorities = tuple(Authority(account, self._keys[int.from_bytes(account)]) for account in elected)
+        changed = authorities != validators.authorities
+        return ValidatorSet(validators.set_id + changed, authorities)
+
+
+def _account(index: int) -> bytes:
+    return index.to_bytes(32)
 
 
 @cache
@@ -81,10 +120,10 @@ class MemoryLedger:
 
     genesis_hash = GENESIS_HASH
 
-    def __init__(self, validators: ValidatorSet, node: Node) -> None:
+    def __init__(self, world: MemoryWorld, node: Node) -> None:
         self.chain: list[SealedBlock] = []
         self._heads: list[tuple[Hash, Hash, int]] = [(GENESIS_HASH, GENESIS.state_root, GENESIS_TIME_MS)]
-        self._validators = validators
+        self._world = world
         self._node = node
 
     def restart(self) -> None:
@@ -98,7 +137,7 @@ class MemoryLedger:
         """Who decides the next height, or did decide an earlier one."""
         if height > len(self.chain) + 1:
             raise LookupError(f"expected height {len(self.chain) + 1} at most, got {height}")
-        return self._validators
+        return self._world.deciding(height)
 
     def sealed_blocks(self, start: int, count: int) -> list[bytes]:
         """Encoded sealed blocks from a height on."""
@@ -110,7 +149,8 @@ class MemoryLedger:
             raise Superseded
         parent_hash, state_root, parent_time = self._heads[-1]
         if parent_seal is not None and not (
-            parent_seal.block_hash == parent_hash and verify_seal(self._validators, GENESIS_HASH, parent_seal)
+            parent_seal.block_hash == parent_hash
+            and verify_seal(self._world.deciding(height - 1), GENESIS_HASH, parent_seal)
         ):
             raise AssertionError(f"consensus gave a seal of the parent that proves nothing: {parent_seal}")
         time_ms = max(self._node.clock(), parent_time + PERIOD_MS_MIN)
@@ -142,7 +182,7 @@ class MemoryLedger:
         wanted = (height, parent_hash, read.root, blake2_256(state_root + read.root))
         if (header.height, header.parent_hash, header.extrinsics_root, header.state_root) != wanted:
             raise InvalidProposal("it does not follow from the block before it")
-        primary = self._validators.primary(height, digest.view)
+        primary = self._world.deciding(height).primary(height, digest.view)
         if digest.view > view or not bls.verify(primary.bls_key, beacon_message(GENESIS_HASH, height), digest.beacon):
             raise InvalidProposal(f"its beacon is not that of the primary of view {digest.view}")
         if read.time_ms < parent_time + PERIOD_MS_MIN:

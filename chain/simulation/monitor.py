@@ -28,16 +28,33 @@ def expect(holds: bool, message: str) -> None:
         raise Violation(message)
 
 
-@dataclass(slots=True)
-class Monitor:
-    """Knows of every validator whether it is honest, and of every honest one what it has said."""
+@dataclass(frozen=True, slots=True)
+class _Deciders:
+    """Who decides a height: a set, the member behind each place in it, and how many of them lie."""
 
     validators: ValidatorSet
+    members: tuple[int, ...]
+    honest: tuple[int, ...]
+
+    def may_be_quorum(self, honest: set[int]) -> bool:
+        """Whether these, with all liars, are enough."""
+        return len(honest) + self.validators.n - len(self.honest) >= self.validators.quorum
+
+
+@dataclass(slots=True)
+class Monitor:
+    """Knows of every member whether it is honest, and of every honest one what it has said.
+
+    A member is a key, by its number: it has a place in some of the sets, and another one in each.
+    """
+
+    keys: dict[bytes, int]  # Every member's.
     genesis_hash: Hash
-    liars: frozenset[int]  # By place in the set.
+    liars: frozenset[int]
     timing: Timing
     chain: dict[int, Hash] = field(default_factory=dict)
     accused: dict[int, int] = field(default_factory=dict)  # Each liar that was accused, with the last height.
+    _deciders: dict[int, _Deciders] = field(default_factory=dict)  # By height.
     evidence: int = 0
     views_max: int = 0
     _votes: dict[tuple[int, int, int, Phase], Hash] = field(default_factory=dict)
@@ -48,6 +65,34 @@ class Monitor:
     _began: dict[tuple[int, int], int] = field(default_factory=dict)  # When each began each height.
     _left: dict[tuple[int, int], int] = field(default_factory=dict)  # The highest view asked for.
     _committed: dict[tuple[int, int], int] = field(default_factory=dict)  # The highest view of a commit.
+
+    def decides(self, who: int, height: int, validators: ValidatorSet) -> None:
+        """[P22] An honest validator has the block before a height, and with it knows who decides this one."""
+        known = self._deciders.get(height)
+        if known is None:
+            before = self._deciders.get(height - 1)
+            self._deciders[height] = (
+                before if before is not None and before.validators == validators else self._of(validators)
+            )
+        else:
+            expect(
+                known.validators == validators,
+                f"height {height} is decided by set {known.validators.set_id}, and at {who} by {validators.set_id}",
+            )
+
+    def has_voted(self, member: int, height: int) -> bool:
+        """Whether an honest member has committed to a block."""
+        return (member, height) in self._committed
+
+    @property
+    def set_changes(self) -> int:
+        """How often the set has changed so far."""
+        numbers = [deciders.validators.set_id for deciders in self._deciders.values()]
+        return max(numbers) - min(numbers)
+
+    def _of(self, validators: ValidatorSet) -> _Deciders:
+        members = tuple(self.keys[authority.bls_key] for authority in validators.authorities)
+        return _Deciders(validators, members, tuple(member for member in members if member not in self.liars))
 
     def said(self, voter: int, message: Message, log: bytes, head: int) -> None:
         """[P4, P5, P6, P8, P12] An honest validator sends something of its own, with this in its log for certain."""
@@ -74,29 +119,31 @@ class Monitor:
         record = b"\0" + numbers if phase is Phase.PREPARE else b"\1" + height.to_bytes(4, "little") + numbers
         expect(head >= height or record + digest in log, f"{what} is not durable")
         rounds = self._rounds.setdefault(height, {})
+        deciders = self._deciders[height]
+        expect(voter in deciders.members, f"{what} is of one who is not in the set")
         if phase is Phase.PREPARE and view > 0:
-            self._check_new_view(what, height, view, digest)
+            self._check_new_view(what, deciders, height, view, digest)
         rounds.setdefault((view, phase, digest), set()).add(voter)
-        self._check_lock(what, rounds, view, phase, digest)
+        self._check_lock(what, deciders, rounds, view, phase, digest)
         if phase is Phase.COMMIT:
             self._committed[voter, height] = max(view, self._committed.get((voter, height), 0))
         self.views_max = max(self.views_max, view)
 
-    def _check_new_view(self, what: str, height: int, view: int, digest: Hash) -> None:
+    def _check_new_view(self, what: str, deciders: _Deciders, height: int, view: int, digest: Hash) -> None:
         """[P11] A view begins with a quorum that asked for it, and with the highest lock among them, if there is one.
 
         Of the quorum all but the liars are honest, and the liars may say what they like: so the least that the others
         can have been locked on is what those with the lowest locks were.
         """
         locks = sorted(self._asked_for.get((height, view), {}).values())
-        needed = self.validators.quorum - len(self.liars)
+        needed = deciders.validators.quorum - (deciders.validators.n - len(deciders.honest))
         expect(len(locks) >= needed, f"{what} has no quorum behind it")
         least = locks[needed - 1]
         rounds = self._rounds.get(height, {})
         expect(
             least < 0
             or any(
-                (phase, other) == (Phase.PREPARE, digest) and least <= earlier < view and self._may_be_quorum(voters)
+                (phase, other) == (Phase.PREPARE, digest) and least <= earlier < view and deciders.may_be_quorum(voters)
                 for (earlier, phase, other), voters in rounds.items()
             ),
             f"{what} is for a block that nobody was locked on, while others were in view {least}",
@@ -105,10 +152,13 @@ class Monitor:
     def _check_certificate(self, what: str, lock: Certificate | None) -> None:
         """[P10] Honest validators tell of locks only that a quorum prepared."""
         if lock is not None:
-            voters = read_bitmap(lock.voters, self.validators.n)
-            expect(len(voters) >= self.validators.quorum, f"{what} has a lock of too few: {voters}")
-            for member in voters:
-                self._cast(member, lock.height, lock.view, Phase.PREPARE, lock.digest, f"the lock of {what}")
+            deciders = self._deciders[lock.height]
+            voters = read_bitmap(lock.voters, deciders.validators.n)
+            expect(len(voters) >= deciders.validators.quorum, f"{what} has a lock of too few: {voters}")
+            for index in voters:
+                self._cast(
+                    deciders.members[index], lock.height, lock.view, Phase.PREPARE, lock.digest, f"the lock of {what}"
+                )
 
     def _check_reason(self, what: str, voter: int, height: int, view: int) -> None:
         """[P13, P14] A view is left because its time is over, or because somebody honest is further."""
@@ -116,7 +166,7 @@ class Monitor:
         if (voter, height, view) in self._asked_at:
             return
         self._asked_at[voter, height, view] = now
-        others = (other for other in range(self.validators.n) if other not in self.liars and other != voter)
+        others = (other for other in self._deciders[height].honest if other != voter)
         if any(self._left.get((other, height), 0) >= view for other in others):
             return
         began = self._began.get((voter, height)) if view == 1 else self._asked_at.get((voter, height, view - 1))
@@ -124,20 +174,23 @@ class Monitor:
         expect(began is None or now >= began + given, f"{what} comes {now - (began or 0)} ms after it began")
 
     def _check_lock(
-        self, what: str, rounds: dict[tuple[int, Phase, Hash], set[int]], view: int, phase: Phase, digest: Hash
+        self,
+        what: str,
+        deciders: _Deciders,
+        rounds: dict[tuple[int, Phase, Hash], set[int]],
+        view: int,
+        phase: Phase,
+        digest: Hash,
     ) -> None:
         """[P1] The lemma: once a block may be decided in a view, nobody honest prepares another in a later one."""
         for (other_view, other_phase, other), voters in rounds.items():
             if other == digest or other_phase is phase:
                 continue
-            if phase is Phase.PREPARE and other_view < view and self._may_be_quorum(voters):
+            if phase is Phase.PREPARE and other_view < view and deciders.may_be_quorum(voters):
                 raise Violation(f"{what} for {digest.hex()}, while view {other_view} may decide {other.hex()}")
             mine = rounds[view, phase, digest]
-            if phase is Phase.COMMIT and view < other_view and self._may_be_quorum(mine):
+            if phase is Phase.COMMIT and view < other_view and deciders.may_be_quorum(mine):
                 raise Violation(f"{what} for {digest.hex()}, while view {other_view} prepares {other.hex()}")
-
-    def _may_be_quorum(self, honest: set[int]) -> bool:
-        return len(honest) + len(self.liars) >= self.validators.quorum
 
     def _asked(self, voter: int, height: int, view: int, lock: Certificate | None, log: bytes) -> None:
         what = f"validator {voter}'s view change at height {height} to view {view}"
@@ -160,13 +213,21 @@ class Monitor:
         """[P1, P9] An honest validator takes a block as final."""
         seal, block_hash = sealed.seal, sealed.block.hash
         height = sealed.block.header.height
+        deciders = self._deciders[height]
         expect(
             (seal.height, seal.block_hash) == (height, block_hash)
-            and verify_seal(self.validators, self.genesis_hash, seal),
+            and verify_seal(deciders.validators, self.genesis_hash, seal),
             f"validator {who} took block {height} with a seal that does not prove it",
         )
-        for voter in seal.voter_indices(self.validators.n):
-            self._cast(voter, height, seal.view, Phase.COMMIT, block_hash, f"the seal of block {height} at {who}")
+        for index in seal.voter_indices(deciders.validators.n):
+            self._cast(
+                deciders.members[index],
+                height,
+                seal.view,
+                Phase.COMMIT,
+                block_hash,
+                f"the seal of block {height} at {who}",
+            )
         self._began[who, height + 1] = now_ms()
         known = self.chain.setdefault(height, block_hash)
         expect(known == block_hash, f"two blocks at height {height}: {known.hex()}, and {block_hash.hex()} at {who}")
@@ -174,16 +235,19 @@ class Monitor:
     def equivocated(self, who: int, evidence: Equivocation) -> None:
         """[P16] An honest validator accuses another: of something that it did, and with proof."""
         one, two = evidence.first, evidence.second
-        what = f"validator {who} accuses {one.voter} at height {one.height}"
-        expect(one.voter in self.liars, f"{what}, who is honest")
-        verifier = Verifier(self.genesis_hash, self.validators)
+        deciders = self._deciders[one.height]
+        accused = deciders.members[one.voter]
+        what = f"validator {who} accuses {accused} at height {one.height}"
+        expect(accused in self.liars, f"{what}, who is honest")
+        expect(evidence.set_id == deciders.validators.set_id, f"{what} of a vote in set {evidence.set_id}")
+        verifier = Verifier(self.genesis_hash, deciders.validators)
         same = (one.voter, one.height, one.view, one.phase) == (two.voter, two.height, two.view, two.phase)
         expect(
             same and one.digest != two.digest and verifier.vote(one) and verifier.vote(two),
             f"{what} without proof: {evidence}",
         )
         self.evidence += 1
-        self.accused[one.voter] = max(one.height, self.accused.get(one.voter, 0))
+        self.accused[accused] = max(one.height, self.accused.get(accused, 0))
 
     def blamed(self, who: int, other: int | None, reason: str) -> None:
         """[P16] An honest node holds something against a peer, or finds its own proposal invalid."""

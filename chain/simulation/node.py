@@ -7,7 +7,7 @@ ledger hold. It may also be stopped for a while, which nobody else can tell from
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from random import Random
 from typing import Protocol, TypeVar
@@ -17,7 +17,7 @@ import trio
 from chain.ledger import SealedBlock
 from chain.primitives import bls
 from chain.primitives.hashing import Hash
-from chain.primitives.seal import Seal
+from chain.primitives.seal import Seal, ValidatorSet
 from chain.primitives.types import Block
 from chain.simulation.disk import Killed, PowerCut, SimulatedDisk
 from chain.simulation.liars import Liar
@@ -34,6 +34,13 @@ from consensus.voice import BlsSigner
 from consensus.wal import WalFailed
 
 T = TypeVar("T")
+
+
+@lru_cache(maxsize=64)
+def places(validators: ValidatorSet) -> dict[bytes, int]:
+    """Each key's place in a set."""
+    return {authority.bls_key: index for index, authority in enumerate(validators.authorities)}
+
 
 WAL_PATH = Path("/consensus.wal")
 SYNC_PATIENCE_S = 2.0  # as in a node
@@ -60,21 +67,21 @@ UNREAD_MAX = 1024
 
 
 class Node:
-    """`name` is its place in the network, `index` its place in the validator set: twins share the second alone."""
+    """`name` is its place in the network, `member` the number of its key: twins share the second alone."""
 
     def __init__(
         self,
         name: int,
-        index: int,
+        member: int,
         secret: bytes,
         network: Network,
         monitor: Monitor,
         timing: Timing,
         rng: Random,
     ) -> None:
-        self.name, self.index, self.secret = name, index, secret
+        self.name, self.member, self.secret = name, member, secret
+        self.key = bls.public_key(secret)
         self.network, self.monitor, self.timing, self.rng = network, monitor, timing, rng
-        self.validators = monitor.validators
         self.crash = 0.0  # How likely it is killed, or its power cut, at each step of its work.
         self.clock_skew_ms = 0
         self.clock: Callable[[], int]  # Set by whoever makes the node, as is the ledger.
@@ -98,6 +105,25 @@ class Node:
     @property
     def head(self) -> int:
         return self.ledger.best()[0]
+
+    @property
+    def validators(self) -> ValidatorSet:
+        """Who decides its next height."""
+        return self.ledger.validators(self.head + 1)
+
+    @property
+    def index(self) -> int:
+        """Its place in that set; LookupError where it has none."""
+        return self._places[self.key]
+
+    @property
+    def seated(self) -> bool:
+        """Whether it has a place in that set."""
+        return self.key in self._places
+
+    @property
+    def _places(self) -> dict[bytes, int]:
+        return places(self.validators)
 
     # --- living and dying ---
 
@@ -213,7 +239,7 @@ class Node:
         self.hazard()
         message = decode(frame)
         if self.liar is None:
-            self.monitor.said(self.index, message, self.disk.durable(WAL_PATH), self.head)
+            self.monitor.said(self.member, message, self.disk.durable(WAL_PATH), self.head)
         for other in self.network.nodes:
             if other is not self:
                 self._send(other, message, frame)
@@ -230,7 +256,7 @@ class Node:
                 self.network.send(self, other, encode(message))
 
     def _send(self, receiver: Node, message: Message, frame: bytes) -> None:
-        if self.liar is None:
+        if self.liar is None or not self.seated:
             self.network.send(self, receiver, frame)
         else:
             for told in self.liar.tells(self, receiver, message):
@@ -246,12 +272,17 @@ class Node:
             if not self.gadget.deliver(peer, frame):
                 self._on_fault(peer, "a malformed frame")
             # Two liars that answer each other would fill the network for ever.
-            if self.liar is not None and any(node.honest and peer_id(node.name) == peer for node in self.network.nodes):
+            if (
+                self.liar is not None
+                and self.seated
+                and any(node.honest and peer_id(node.name) == peer for node in self.network.nodes)
+            ):
                 self.liar.hears(self, decode(frame))
 
     def foreign_signature(self, index: int, message: bytes) -> bytes:
         """What another validator signed with its key elsewhere: on a test chain, or in an earlier set."""
-        return bls.sign(next(node.secret for node in self.network.nodes if node.index == index), message)
+        key = self.validators.authorities[index].bls_key
+        return bls.sign(next(node.secret for node in self.network.nodes if node.key == key), message)
 
     def hear_of(self, peer: bytes, height: int, block_hash: Hash) -> None:
         """Take a peer's status."""
@@ -280,7 +311,9 @@ class Node:
     def on_committed(self, sealed: SealedBlock) -> None:
         """A block became its head."""
         if self.liar is None:
-            self.monitor.committed(self.index, sealed)
+            self.monitor.committed(self.member, sealed)
+            height = sealed.block.header.height + 1
+            self.monitor.decides(self.member, height, self.ledger.validators(height))
         self.network.announce(self, *self.claimed_best())
 
     def on_penalty(self, peer: bytes, points: float, reason: str) -> None:
@@ -295,11 +328,11 @@ class Node:
             # A proposal is invalid: whose, its hash does not tell; one's own never is, and without liars nobody's.
             own = reason.startswith("this node built")
             if own or not self.monitor.liars:
-                self.monitor.blamed(self.index, self.index if own else None, reason)
+                self.monitor.blamed(self.member, self.member if own else None, reason)
             return
         other = next(node for node in self.network.nodes if peer_id(node.name) == peer)
-        self.monitor.blamed(self.index, other.index, reason)
+        self.monitor.blamed(self.member, other.member, reason)
 
     def _on_equivocation(self, evidence: Equivocation) -> None:
         if self.liar is None:
-            self.monitor.equivocated(self.index, evidence)
+            self.monitor.equivocated(self.member, evidence)

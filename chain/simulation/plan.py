@@ -12,9 +12,10 @@ from typing import Final
 import trio
 
 from chain.simulation.clock import now_ms, run_virtually
-from chain.simulation.cluster import LOOK_MS, Cluster
+from chain.simulation.cluster import LOOK_MS, TIMING, Cluster
 from chain.simulation.crypto import stub_signatures
-from chain.simulation.faults import FAULTS, SKEW_MS, brew
+from chain.simulation.faults import FAULTS, SET_CHANGES, SKEW_MS, brew
+from chain.simulation.ledger import MemoryWorld
 from chain.simulation.liars import CENSORSHIP, LIARS
 from chain.simulation.monitor import expect
 from chain.simulation.whole import Traffic, WholeWorld, make_world
@@ -26,6 +27,8 @@ LONG_STORM_MS_MAX: Final = 60_000
 LONG_STORMS: Final = 0.1
 # The last heights are calm. Whoever equivocates in them is accused within as many.
 CALM_HEIGHTS: Final = 6
+# How late a newcomer's node starts at most: it has to catch up.
+LATE_MS_MAX: Final = 10_000
 # Each simulation has a part of the faults only: all at once hide each other.
 FAULT_CHANCE: Final = 0.6
 
@@ -61,6 +64,7 @@ class Outcome:
     views_max: int
     crashes: int
     evidence: int
+    set_changes: int
     messages: int
     sent_bytes: int
     virtual_ms: int
@@ -80,26 +84,40 @@ def simulate(plan: Plan) -> Outcome:
 
 
 def draw(plan: Plan, rng: Random) -> tuple[frozenset[str], dict[int, str]]:
-    """What a simulation has of faults of weather and of machines, and who lies how; `rng` is fresh from the seed."""
+    """What a simulation has of faults of weather and of machines, and which members lie how; `rng` is fresh."""
     f = (plan.validators - 1) // 3
-    kinds = [kind for kind in LIARS if kind in plan.faults and (kind != CENSORSHIP or plan.real_ledger)]
-    liars = {index: rng.choice(kinds) for index in rng.sample(range(plan.validators), rng.choice([0, f, f])) if kinds}
     others = [fault for fault in FAULTS if fault in plan.faults and fault not in LIARS]
-    return frozenset(fault for fault in others if rng.random() < FAULT_CHANCE), liars
+    if plan.real_ledger:  # Whose set stays.
+        others = [fault for fault in others if fault != SET_CHANGES]
+    faults = frozenset(fault for fault in others if rng.random() < FAULT_CHANCE)
+    members = plan.validators + spares(plan) * (SET_CHANGES in faults)
+    kinds = [kind for kind in LIARS if kind in plan.faults and (kind != CENSORSHIP or plan.real_ledger)]
+    # Sets never become smaller than the first, so that each of them tolerates as many.
+    liars = {member: rng.choice(kinds) for member in rng.sample(range(members), rng.choice([0, f, f])) if kinds}
+    return faults, liars
+
+
+def spares(plan: Plan) -> int:
+    """How many members wait outside where the set changes: as many as may come at once."""
+    return max(1, (plan.validators - 1) // 3)
 
 
 async def _simulate(plan: Plan, world: WholeWorld | None) -> Outcome:
     rng = Random(plan.seed)
     faults, liars = draw(plan, rng)
-    cluster = Cluster(plan.validators, plan.seed, liars, world)
+    memory = MemoryWorld(plan.validators, TIMING, spares(plan) * (SET_CHANGES in faults), Random(plan.seed))
+    cluster = Cluster(plan.validators, plan.seed, liars, world if world is not None else memory)
     traffic = None if world is None else Traffic(world, cluster)
     # Whoever's clock is wrong may count as faulty: its proposals are refused where they are too late.
-    cluster.wrong_clocks = rng.sample(cluster.honest, cluster.validators.f - len(liars))
+    cluster.wrong_clocks = rng.sample(cluster.honest, (plan.validators - 1) // 3 - len(liars))
     if "clock-skew" in faults:
         for node in cluster.wrong_clocks:
             node.clock_skew_ms = rng.choice([-SKEW_MS, SKEW_MS])
     async with trio.open_nursery() as nursery:
-        cluster.start(nursery)
+        late = [node for node in cluster.nodes if node.member >= plan.validators]
+        cluster.start(nursery, but=[node.name for node in late])
+        for node in late:
+            nursery.start_soon(_later, rng.randrange(LATE_MS_MAX), node.run)
         paying = trio.CancelScope()
         if traffic is not None:
             nursery.start_soon(_within, paying, traffic.run)
@@ -123,10 +141,16 @@ async def _simulate(plan: Plan, world: WholeWorld | None) -> Outcome:
         views_max=cluster.monitor.views_max,
         crashes=sum(node.crashes for node in cluster.nodes),
         evidence=cluster.monitor.evidence,
+        set_changes=cluster.monitor.set_changes,
         messages=cluster.network.messages,
         sent_bytes=cluster.network.sent_bytes,
         virtual_ms=now_ms(),
     )
+
+
+async def _later(ms: int, task: Callable[[], Awaitable[None]]) -> None:
+    await trio.sleep(ms / 1000)
+    await task()
 
 
 async def _within(scope: trio.CancelScope, task: Callable[[], Awaitable[None]]) -> None:

@@ -51,6 +51,7 @@ class Summary:
     views_max: int = 0
     crashes: int = 0
     evidence: int = 0
+    set_changes: int = 0
     messages: int = 0
     cpu_seconds: float = 0.0
     faults: Counter[str] = field(default_factory=Counter)
@@ -67,6 +68,7 @@ class Summary:
         self.views_max = max(self.views_max, outcome.views_max)
         self.crashes += outcome.crashes
         self.evidence += outcome.evidence
+        self.set_changes += outcome.set_changes
         self.messages += outcome.messages
         self.faults.update(set(outcome.faults))
 
@@ -75,7 +77,7 @@ class Summary:
         faults = ", ".join(f"{name} {self.faults[name]}" for name in FAULTS if self.faults[name])
         return [
             f"{self.simulations - self.failures} of {self.simulations} simulations held every check: {self.heights} "
-            f"heights, highest view {self.views_max}, {self.crashes} crashes, {self.evidence} accusations of "
-            f"liars, {self.messages} messages, {self.cpu_seconds:.0f} s of CPU",
+            f"heights, {self.set_changes} changes of the set, highest view {self.views_max}, {self.crashes} crashes, "
+            f"{self.evidence} accusations of liars, {self.messages} messages, {self.cpu_seconds:.0f} s of CPU",
             f"faults, with how many simulations had each: {faults or 'none'}",
         ]

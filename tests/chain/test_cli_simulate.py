@@ -19,7 +19,9 @@ def run(*arguments: str) -> int:
 def test_a_simulation_that_holds_says_what_it_went_through(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--seed", "3", "--heights", "20", "--faults", "loss,crash") == 0
     first, second = capsys.readouterr().out.splitlines()
-    assert re.match(r"1 of 1 simulations held every check: 2\d heights, highest view \d+, \d+ crashes, ", first)
+    assert re.match(
+        r"1 of 1 simulations held every check: 2\d heights, 0 changes of the set, highest view \d+, \d+ cr", first
+    )
     assert second == "faults, with how many simulations had each: loss 1, crash 1"
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from itertools import combinations
+from random import Random
 
 import pytest
 import trio
 
 from chain.simulation.cluster import TIMING, Cluster
+from chain.simulation.crypto import stub_signatures
 from chain.simulation.faults import Sides
+from chain.simulation.ledger import SET_ID, MemoryWorld
 from chain.simulation.liars import Silent
 from chain.simulation.monitor import Violation
 from chain.simulation.network import Weather
@@ -199,6 +202,30 @@ def test_who_is_killed_while_it_is_stopped_starts_again() -> None:
         await cluster.reach(cluster.head + 3, within_ms=15_000)
 
     play(scenario, 4)
+
+
+@pytest.mark.parametrize("n", [1, 3, 4, 7])
+def test_p25_validators_come_and_go_and_newcomers_vote_in_the_first_session_that_is_theirs(n: int) -> None:
+    f = (n - 1) // 3
+    with stub_signatures():
+        world = MemoryWorld(n, TIMING, spares=max(1, f), rng=Random(n))
+
+    async def scenario(cluster: Cluster, nursery: trio.Nursery) -> None:
+        late = range(n, len(world.secrets))
+        cluster.start(nursery, but=late)
+        await trio.sleep(1)
+        for name in late:
+            nursery.start_soon(cluster.nodes[name].run)
+        await cluster.reach(60, within_ms=60 * 300)
+
+    cluster = play(scenario, n, world=world)
+    assert cluster.monitor.views_max == 0
+    assert cluster.monitor.set_changes == world.deciding(61).set_id - SET_ID > 0
+    for height in range(2, 60):
+        before, deciding = ({a.bls_key for a in world.deciding(each).authorities} for each in (height - 1, height))
+        assert len(deciding) >= n
+        for key in deciding - before:
+            assert cluster.monitor.has_voted(cluster.monitor.keys[key], height)
 
 
 def test_a_chain_that_stands_still_is_a_violation_that_says_where_everybody_is() -> None:
