@@ -5,6 +5,7 @@ A checkpoint file remembers the newest block that was proven, so that the next s
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Callable
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from chain.light.client import Answer, Findings
     from chain.light.follower import Steps
     from runtime.composition import Runtime
-    from runtime.framework import Module
 
 app = typer.Typer(
     help="Read the chain without a node of your own and without trust in others': seals and proofs are checked here.",
@@ -82,7 +82,7 @@ def head(
     max_age: MaxAge = None,
 ) -> None:
     """Show the newest block that a node can prove to be final."""
-    answer, _ = _read(Options(genesis, checkpoint, rpc, trust, max_age), lambda _: None)
+    answer, _ = _read(Options(genesis, checkpoint, rpc, trust, max_age), lambda _: lambda _: None)
     print(f"state root 0x{answer.head.state_root.hex()}")
 
 
@@ -102,7 +102,7 @@ def balance(
 
     account = ss58.decode(address.strip(), SS58_PREFIX)
     options = Options(genesis, checkpoint, rpc, trust, max_age)
-    answer, memory = _read(options, lambda view: view.module(System).account[account])
+    answer, memory = _read(options, lambda _: lambda view: view.module(System).account[account])
     token, found = Token(memory.token_symbol, memory.token_decimals), answer.value
     print(f"{token.format(found.data.free)} free, {token.format(found.data.reserved)} reserved, nonce {found.nonce}")
 
@@ -129,7 +129,12 @@ def task(
         is_active = task in training.active_tasks.get()
         return found, is_active, training.history[task, found.round - 1] if found.round else None
 
-    answer, memory = _read(Options(genesis, checkpoint, rpc, trust, max_age), look, Training)
+    def plan(runtime: Runtime[Any]) -> Callable[[Any], Any]:
+        if not runtime.has(Training):
+            raise UserError("the chain's runtime has no module Training: there is nothing to show")
+        return look
+
+    answer, memory = _read(Options(genesis, checkpoint, rpc, trust, max_age), plan)
     found, is_active, latest = answer.value
     if found is None:
         print(f"error: no task {task}: {is_active} were created, numbered from 0", file=sys.stderr)
@@ -143,16 +148,46 @@ def task(
     print(f"minted {token.format(found.minted)}, escrow {token.format(found.escrow)}, owner {ss58.encode(found.owner)}")
 
 
-def _read(
-    options: Options, look: Callable[[Any], Any], needed: type[Module] | None = None
-) -> tuple[Answer[Any], Memory]:
-    """What `look` sees, through a module that is needed, at the newest proven block. Prints which block that is."""
+@app.command()
+def query(
+    module: Annotated[str, typer.Argument(metavar="MODULE", help="The module, such as Balances.")],
+    item: Annotated[str, typer.Argument(metavar="ITEM", help="Its storage item, such as TotalIssuance.")],
+    keys: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEYS]...", help="The keys of a map: addresses, numbers, 0x and hex.")
+    ] = None,
+    genesis: Genesis = None,
+    checkpoint: CheckpointFile = None,
+    rpc: Rpc = None,
+    trust: Trust = None,
+    max_age: MaxAge = None,
+) -> None:
+    """Show any value of the chain's state, proven, or proven absent, as JSON."""
+    from chain.light.query import Query, UnknownItem
+
+    options = Options(genesis, checkpoint, rpc, trust, max_age)
+
+    def plan(runtime: Runtime[Any]) -> Callable[[Any], Any]:
+        try:
+            return Query.of(runtime, module, item, keys or []).look
+        except UnknownItem as error:
+            raise UserError(str(error)) from None
+
+    answer, _ = _read(options, plan)
+    found, is_stored = answer.value
+    if not is_stored:
+        what = "nothing is stored there" if found is None else "nothing is stored there, and this is the default"
+        print(f"note: {what}", file=sys.stderr)
+    print(json.dumps(found, indent=2))
+
+
+def _read(options: Options, plan_look: Callable[[Runtime[Any]], Callable[[Any], Any]]) -> tuple[Answer[Any], Memory]:
+    """What a look at the runtime's modules sees at the newest proven block. Prints which block that is."""
     # Imported here: most commands are not of the light client.
     import trio
 
     from chain.light.age import AGE_SECONDS_MAX, check_age, check_trust, show_age
     from chain.light.client import ask_nodes
-    from chain.light.errors import Fork, LightError
+    from chain.light.errors import Behind, Contradicted, Fork, LightError
     from chain.light.follower import follow, read, trusted
 
     urls = options.rpc or [DEFAULT_RPC]
@@ -162,8 +197,7 @@ def _read(
     age_max = AGE_SECONDS_MAX if options.max_age is None else options.max_age
     known = None if options.trust is None else _hash(options.trust)
     path, memory, runtime = _begin(options)
-    if needed is not None and not runtime.has(needed):
-        raise UserError(f"the chain's runtime has no module {needed.__name__}: there is nothing to show")
+    look = plan_look(runtime)
     start, now_ms = memory.checkpoint, time.time_ns() // 10**6
     if known is None:
         check_trust(start, now_ms)
@@ -182,9 +216,12 @@ def _read(
         print(f"warning: {fault}", file=sys.stderr)
     try:
         answer = findings.best()
-    except Fork:
-        raise
-    except LightError:
+    except LightError as error:
+        if known is None and any(isinstance(fault.error, Fork | Contradicted | Behind) for fault in findings.faults):
+            raise type(error)(
+                f"{error}; this device knows block {start.height} from {path}: remove that file if the network was "
+                "begun anew, else ask other nodes"
+            ) from None
         if findings.furthest is not None:  # Part of the way is done, and need not be done again.
             _save(path, replace(memory, checkpoint=findings.furthest))
         raise
@@ -230,7 +267,7 @@ def _begin(options: Options) -> tuple[Path, Memory, Runtime[Any]]:
     elif memory.checkpoint.genesis_hash != first.genesis_hash:
         raise CheckpointError(
             f"{path} is of the chain of genesis 0x{memory.checkpoint.genesis_hash.hex()}, and {options.genesis} makes "
-            f"0x{first.genesis_hash.hex()}: give another --checkpoint FILE"
+            f"0x{first.genesis_hash.hex()}: give another --checkpoint FILE, or remove that one if its chain is gone"
         )
     return path, memory, spec.runtime
 

@@ -122,10 +122,15 @@ class EventCodec(Codec[object]):
         }
         self._by_class = {item.cls: item for item in self._by_prefix.values()}
 
-    def encode(self, value: object) -> bytes:
+    def info_of(self, value: object) -> EventInfo:
+        """An event's description; ScaleError for what is none of the runtime's."""
         info = self._by_class.get(value.__class__)
         if info is None:
             raise ScaleError(f"expected an event of the runtime, got {value!r}")
+        return info
+
+    def encode(self, value: object) -> bytes:
+        info = self.info_of(value)
         return info.prefix + info.codec.encode(value)
 
     def decode_at(self, data: bytes, offset: int) -> tuple[object, int]:

@@ -19,6 +19,14 @@ class Stale(LightError):
     """What the node shows may have been true, and is too old to be believed of now."""
 
 
+class Contradicted(Untrue):
+    """The node's answer contradicts the block that is known to be final."""
+
+
+class Behind(Stale):
+    """The node's newest block is before the one that is known to be final."""
+
+
 class Fork(LightError):
     """Validators have sealed two chains: more than a third of a set is dishonest, or its keys were stolen."""
 

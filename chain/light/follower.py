@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from chain.light.checkpoint import Checkpoint
-from chain.light.errors import Fork, LightError, Stale, Unprovable, Untrue, Withheld
+from chain.light.errors import Behind, Contradicted, Fork, LightError, Unprovable, Untrue, Withheld
 from chain.light.verify import check_proof, check_seal, read_handover, read_hash, read_header, read_proof, read_seal
 from chain.primitives.hashing import Hash
 from chain.primitives.scale import ScaleError
@@ -57,9 +57,9 @@ def follow(runtime: Runtime[View], start: Checkpoint) -> Steps[Checkpoint]:
         return start
     head = read_header((yield Ask("chain_getHeader", (_hex(head_hash),))), head_hash)
     if head.height < start.height:
-        raise Stale(f"the node is at block {head.height}, and block {start.height} is known to be final: it is behind")
+        raise Behind(f"the node is at block {head.height}, and block {start.height} is known to be final: it is behind")
     if head.height == start.height:
-        raise Untrue(
+        raise Contradicted(
             f"block {start.height} is known to be 0x{start.block_hash.hex()}, and the node shows 0x{head_hash.hex()}: "
             "it is forged, or of another chain"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -165,6 +166,72 @@ async def test_a_task_that_does_not_exist_is_proven_absent(tmp_path: Path, light
         assert "error: no task 7: 1 were created, numbered from 0" in err
 
 
+async def test_any_storage_item_is_proven_and_shown_by_names_as_people_write_them(
+    tmp_path: Path, light: Command, genesis_file: Path
+) -> None:
+    common = (f"--genesis={genesis_file}", *OLD)
+    alice = ss58.encode(ALICE.public)
+    async with served(tmp_path) as it:
+        await with_blocks(it, 2)
+
+        async def query(*words: str) -> tuple[Any, str]:
+            (tmp_path / "checkpoint.json").unlink(missing_ok=True)  # of 2023, too
+            out, err = await light("query", *words, *common, "--rpc", it.url)
+            return json.loads(out.split("\n", 1)[1]), err
+
+        assert (await query("System", "Number"))[0] == 2
+        assert (await query("training", "next_task_id"))[0] == 1
+        account, _ = await query("system", "account", alice)
+        assert account["data"]["free"] > 9_000 * POT
+        task, _ = await query("Training", "Tasks", "0")
+        assert (task["owner"], task["status"]) == (alice, "Active")
+        assert (await query("Training", "History", "0", "0"))[0] is None
+        with it.node.ledger.state() as state:
+            first = RUNTIME.at(state).system.block_hash[1]
+        assert (await query("System", "BlockHash", "1"))[0] == f"0x{first.hex()}"
+        nobody, err = await query("Balances", "Locks", f"0x{bytes(32).hex()}")
+        assert (nobody, "nothing is stored there, and this is the default" in err) == ([], True)
+        events, _ = await query("System", "Events")
+        assert "System.ExtrinsicSuccess" in events[0]["event"]
+
+
+async def test_a_query_of_what_there_is_not_lists_what_there_is(light: Command, genesis_file: Path) -> None:
+    for words, message in [
+        (("Balanced", "TotalIssuance"), "no module is called 'Balanced' (did you mean Balances?): there is System, "),
+        (("Balances", "Total"), "no item of Balances is called 'Total'"),
+        (("Balances", "Total"), "there is TotalIssuance, "),
+        (("System", "Account"), "System Account takes 1 key (an address), got none"),
+        (("System", "Account", "bob"), "expected an address, got 'bob' ("),
+        (("System", "Number", "1"), "System Number takes no keys, got 1"),
+        (("Training", "History", "0", "x"), "expected a number (u32), got 'x' ("),
+        (("Training", "Tasks", "4294967296"), "expected a number (u32), got '4294967296' ("),
+    ]:
+        out, err = await light("query", *words, f"--genesis={genesis_file}", exit_code=2)
+        assert (out, err.count("\n")) == ("", 1), err
+        assert message in err
+
+
+async def test_a_network_that_was_begun_anew_is_told_with_the_file_that_remembers_the_old_one(
+    tmp_path: Path, light: Command
+) -> None:
+    now = time.time_ns() // 10**6 - 20_000
+    old, new = SetChain(sessions=1, start_ms=now), SetChain(sessions=1, start_ms=now + 1_000)
+    assert old.genesis == new.genesis
+    genesis = write_genesis(tmp_path / "genesis.json", old.config)
+    async with node_that_answers(old.answer) as url:
+        await light("head", f"--genesis={genesis}", "--rpc", url)
+    checkpoint = tmp_path / "checkpoint.json"
+    before = checkpoint.read_bytes()
+    advice = f"from {checkpoint}: remove that file if the network was begun anew, else ask other nodes"
+    async with node_that_answers(new.answer) as url:
+        for said in ("is known to be", "validators have sealed two chains"):
+            _, err = await light("head", "--rpc", url, exit_code=1)
+            assert said in err
+            assert advice in err
+            new.extend()
+    assert checkpoint.read_bytes() == before
+
+
 async def test_a_node_that_shows_nothing_new_since_2023_is_told_to_be_stale(
     tmp_path: Path, light: Command, genesis_file: Path
 ) -> None:
@@ -237,7 +304,7 @@ async def test_a_checkpoint_of_another_chain_is_refused(tmp_path: Path, light: C
         await light("head", f"--genesis={genesis_file}", "--rpc", it.url, *OLD)
         _, err = await light("head", f"--genesis={TESTNET}", "--rpc", it.url, *OLD, exit_code=2)
         assert "is of the chain of genesis 0x" in err
-        assert err.endswith("give another --checkpoint FILE\n")
+        assert err.endswith("give another --checkpoint FILE, or remove that one if its chain is gone\n")
 
 
 async def test_what_the_command_line_gets_wrong_ends_with_code_2(light: Command, genesis_file: Path) -> None:

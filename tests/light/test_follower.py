@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chain.light.checkpoint import Checkpoint
-from chain.light.errors import Fork, LightError, Stale, Unprovable, Untrue, Withheld
+from chain.light.errors import Behind, Contradicted, Fork, LightError, Unprovable, Untrue, Withheld
 from chain.light.follower import follow, read, trusted
 from chain.primitives import bls
 from chain.rpc.methods_chain import header_json
@@ -263,11 +263,11 @@ def test_another_chain_is_refused(chain: SetChain) -> None:
 
 def test_another_chains_genesis_is_refused(chain: SetChain) -> None:
     other = SetChain(sessions=0, salt=1)
-    assert "it is forged, or of another chain" in refusal(other.answer, chain.genesis)
+    assert "it is forged, or of another chain" in refusal(other.answer, chain.genesis, Contradicted)
 
 
 def test_a_node_that_replays_an_older_head_is_stale(chain: SetChain) -> None:
-    message = refusal(chain.upto(5).answer, chain.checkpoint(), Stale)
+    message = refusal(chain.upto(5).answer, chain.checkpoint(), Behind)
     assert message == "the node is at block 5, and block 13 is known to be final: it is behind"
 
 
@@ -373,7 +373,7 @@ def test_a_second_chain_of_the_same_keys_is_a_fork(chain: SetChain) -> None:
 def test_another_block_at_the_known_height_is_refused(chain: SetChain) -> None:
     forked = chain.upto(12)
     forked.extend(lambda view, _: view.timestamp.now.put(1))
-    assert "block 13 is known to be" in refusal(forked.answer, chain.checkpoint())
+    assert "block 13 is known to be" in refusal(forked.answer, chain.checkpoint(), Contradicted)
 
 
 def test_a_state_of_another_runtime_is_an_error_in_one_sentence() -> None:
