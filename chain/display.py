@@ -126,6 +126,13 @@ def waiting_line(state: GadgetState, names: Names) -> str:
     return f"view {state.view} waits for {what}"
 
 
+def attestations_line(validators: int, quorum: int, missing: Sequence[str]) -> str:
+    """How many validators have attested to a round, and whose auditors have not."""
+    if not missing:
+        return f"all {validators} validators attested, and no {quorum} of them alike"
+    return f"{validators - len(missing)} of {validators} attested, {quorum} needed; missing {', '.join(missing)}"
+
+
 def round_line(
     task: str, round: int, loss_micro: int, accuracy_ppm: int, accepted: int, slots: int, minted: str, missing: str
 ) -> str:

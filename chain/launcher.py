@@ -21,7 +21,7 @@ from runtime.modules.training import Training
 
 READY_SECONDS_MAX = 60.0
 # The lines of a node that belong on the launcher's terminal; everything else stays in its log.
-SHOWN = ("block", "bug", "round", "runtime", "stall", "sync")
+SHOWN = ("block", "bug", "round", "runtime", "stall", "sync", "task", "vote", "wait")
 
 
 class CannotLaunch(Exception):

@@ -42,6 +42,7 @@ from chain.primitives.keys import Keypair, Scheme
 from chain.primitives.seal import Seal, ValidatorSet
 from chain.primitives.types import Block, Header
 from chain.reporter import Reporter
+from chain.round_news import RoundNews
 from chain.rpc.access import Access
 from chain.rpc.backend import KeyType, Sealing
 from chain.rpc.broadcast import Broadcast
@@ -68,6 +69,9 @@ SERVED_BLOB_CHUNKS_MAX = 64
 SWITCH_SECONDS = 0.001  # a fifth of Python's own: a step of consensus changes threads a dozen times
 FALSE_VOTE_POINTS = 20  # a fifth of what bans: a restarted peer may honestly repeat itself once or twice
 
+VOTES = "this validator is in the validator set, and votes"
+FOLLOWS = "this key is not in the validator set: follows without voting (potchain validator)"
+
 BLOB_NAME = re.compile("[0-9a-f]{64}")
 
 log = logging.getLogger("potchain")
@@ -93,8 +97,9 @@ class NodeRole:
         path = Path(validator)
         if not path.is_file():
             names = ", ".join(key.name for key in spec.development.validators) if spec.development else ""
+            secret = " (a secret is given in a file of its own: potchain key new)" if validator.startswith("//") else ""
             raise KeyFileError(
-                f"--validator {validator}: no such key file"
+                f"--validator {validator}: no such key file{secret}"
                 + (f", and the genesis file's development validators are {names}" if names else "")
             )
         return cls(name or path.stem, 0, ValidatorKeys.from_uri(read_secret(path)))
@@ -212,6 +217,8 @@ class Node:
         )
         self._intake = Intake(ledger, executive, self.pool, self._network, lambda: self._sync.status.syncing)
         self._witness = Witness(ledger.runtime, self._intake.submit)
+        self._bls_public = None if config.role.keys is None else bls.public_key(config.role.keys.bls_secret)
+        self._is_member = True  # That is what whoever starts a validator expects, and no news.
         self._gadget = self._make_gadget(config.role.keys)
         self._pool_keeper = PoolKeeper(
             config.data_path / "pool.dat", ledger.genesis_hash, self.pool, self._intake.restore
@@ -248,7 +255,9 @@ class Node:
         nursery.start_soon(self._witness.run)
         if self.ledger.runtime.has(Training):
             nursery.start_soon(BlobKeeper(self.ledger, self.blobs).run, self.heads)
+            nursery.start_soon(RoundNews(self.ledger, self._reporter.names).run, self.heads)
         nursery.start_soon(self._reporter.watch_for_stalls)
+        self._tell_membership()
 
     # --- blocks ---
 
@@ -272,7 +281,18 @@ class Node:
         header = executed.block.header
         self.pool.on_block(header.height, executed.block.extrinsics)
         self._network.announce(header.height, executed.hash)
+        self._tell_membership()
         self._reporter.imported(imported, quietly=self._sync.is_far_behind)
+
+    def _tell_membership(self) -> None:
+        """Say whether this node votes, at the start and whenever that changes."""
+        if self._bls_public is None:
+            return
+        validators = self._importer.validators(self._importer.best()[0] + 1)
+        is_member = any(authority.bls_key == self._bls_public for authority in validators.authorities)
+        if is_member != self._is_member:
+            self._is_member = is_member
+            say("vote", VOTES if is_member else FOLLOWS)
 
     def _why_stalled(self) -> str:
         if self._gadget is None or self._sync.is_far_behind or not self._network.peers():

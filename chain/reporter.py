@@ -49,6 +49,8 @@ class Reporter:
         for record in executed.executed.events:
             if isinstance(record.event, Training.RoundFinalised):
                 say("round", self._round_line(record.event))
+            elif isinstance(record.event, Training.TaskCompleted):
+                say("task", self._ended_line(record.event.task))
 
     def _missing(self, block: Block, validators: ValidatorSet) -> tuple[list[str], int]:
         """Who did not seal the parent, and of how many: the block says so, with the votes that came late.
@@ -80,6 +82,11 @@ class Reporter:
             self._token.format(event.minted),
             f"  without {', '.join(rejected)}" if rejected else "",
         )
+
+    def _ended_line(self, task: int) -> str:
+        with self._ledger.state() as state:
+            ended = self._ledger.runtime.at(state).module(Training).tasks[task]
+        return f"{ended.name.decode(errors='replace')} has ended: potchain task fetch {task} -o FILE"
 
     async def watch_for_stalls(self) -> None:
         """Say every few seconds why no block comes, until cancelled."""

@@ -92,9 +92,9 @@ class GenesisSpec:
     genesis: Mapping[str, Mapping[str, object]]
 
     def validator_key(self, name: str) -> tuple[int, DevelopmentKey] | None:
-        """The development validator of that name and its place in the list, or None."""
+        """The development validator of that name, or secret, and its place in the list, or None."""
         validators = self.development.validators if self.development else ()
-        return next(((i, key) for i, key in enumerate(validators) if key.name == name), None)
+        return next(((i, key) for i, key in enumerate(validators) if name in (key.name, key.uri)), None)
 
 
 def load(path: Path) -> GenesisSpec:

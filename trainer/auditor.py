@@ -33,8 +33,10 @@ async def run_auditor(
     urls: Sequence[str], keypair: Keypair, cache_dir: Path, *, report: Report, platform: str = "cpu"
 ) -> None:
     """Audit every task of the chain behind `urls` with a validator's account until cancelled."""
-    async with open_engines(cache_dir, platform, warn=report) as engines, open_node(urls, keypair) as node:
-        await attend(node, engines, cache_dir, report=report)
+    async with open_engines(cache_dir, platform, warn=report) as engines:
+        await engines.require_device()
+        async with open_node(urls, keypair) as node:
+            await attend(node, engines, cache_dir, report=report)
 
 
 async def attend(node: Node, engines: Engines, cache_dir: Path, *, report: Report) -> None:

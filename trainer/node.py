@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Protocol
 
+import trio
+
 from chain.primitives.hashing import Hash
 from chain.primitives.keys import Keypair
 from chain.rpc.client import BlobNotFound, BlobTooLarge, Client, ClientError, RpcError
@@ -18,6 +20,8 @@ from trainer.views import RoundView, TaskView
 
 # What a node answers when asked for a round that there is not.
 TRAINING_NOT_FOUND = 9001
+# A request waits half a minute for a node by itself; this is for one that refuses.
+RETRY_SECONDS = 1.0
 
 
 class NodeError(Exception):
@@ -30,6 +34,10 @@ class BlobMissing(NodeError):
 
 class BlobOversized(NodeError):
     """The blob has more bytes than it may have."""
+
+
+class CannotServe(ClientError):
+    """This program can do nothing on this chain, or on this machine, however long it tries; the message says why."""
 
 
 class TaskOver(Exception):
@@ -175,6 +183,23 @@ async def _heights(heads: AsyncIterator[dict[str, Any]]) -> AsyncIterator[int]:
 
 @asynccontextmanager
 async def open_node(urls: Sequence[str], keypair: Keypair) -> AsyncIterator[RpcNode]:
-    """A node behind the first of `urls` that answers; there may be none yet."""
+    """A node behind the first of `urls` that answers; waits for one. CannotServe where its chain has no training."""
     async with Client.reconnecting(urls) as client:
+        methods = await _methods(client)
+        if "training_tasks" not in methods:
+            raise CannotServe(
+                f"the chain of {client.url} has no training: its runtime lacks the module Training, so that there is "
+                "nothing to do; give a node of another chain with --rpc"
+            )
         yield RpcNode(client, keypair)
+
+
+async def _methods(client: Client) -> list[str]:
+    """What a node answers, as soon as there is a node."""
+    while True:
+        try:
+            found: list[str] = (await client.request("rpc_methods"))["methods"]
+        except (ClientError, RpcError):
+            await trio.sleep(RETRY_SECONDS)
+        else:
+            return found

@@ -1,4 +1,4 @@
-"""Compiled programs and the three requests that use them: load, gradient, evaluate. Runs only inside the engine.
+"""Compiled programs and the requests that use them: find_device, load, gradient, evaluate. Runs only in the engine.
 
 Rule: a program is compiled only after its parsed form was admitted, and only with the shapes that its artifact states.
 """
@@ -63,6 +63,9 @@ class Runner:
         try:
             if request["op"] == "load":
                 self._load(key, request["program"])
+                return {"ok": True}
+            if request["op"] == "find_device":
+                self._ensure_device()
                 return {"ok": True}
             if key not in self._programs:
                 return {"ok": False, "message": "the program is not loaded"}

@@ -26,6 +26,7 @@ from chain.primitives.hashing import Hash
 from trainer import wire
 from trainer.arrays import Float32s
 from trainer.artifact import Program
+from trainer.node import CannotServe
 from trainer.packing import PackingError
 
 # Programs kept for a child that has to be started again: one for each that the child holds.
@@ -33,6 +34,7 @@ PROGRAMS_MAX = 8
 # After that many deaths in a row with one program, the program is taken to be the reason, and rests for ten minutes
 # before each further try: what killed the engines may also have been this machine running out of memory.
 CRASHES_MAX = 3
+NO_PROGRAM = bytes(32)  # in place of a program's root where none is meant
 SUSPENDED_SECONDS = 600.0
 PLATFORMS = ("cpu", "cuda", "tpu")
 # What JAX needs to find an accelerator, and nothing else, comes from the parent's environment.
@@ -124,6 +126,13 @@ class Engine:
             while len(self._programs) > PROGRAMS_MAX:
                 self._programs.popitem(last=False)
             await self._ensure(root)
+
+    async def find_device(self) -> None:
+        """See that JAX computes on this platform; ProgramRefused says what is missing."""
+        async with self._lock:
+            if self._process is None:
+                await self._start(NO_PROGRAM)
+            await self._request(NO_PROGRAM, {"op": "find_device"}, self._deadlines.load)
 
     async def gradient(self, root: Hash, theta: Float32s, x: bytes, y: bytes) -> Gradient:
         """The gradient of one batch under a loaded program."""
@@ -301,6 +310,18 @@ class Engines:
             folder = self._cache_dir / "engines" / name
             self._engines[name] = Engine(folder, self._platform, self._deadlines, self._warn_once)
         return self._engines[name]
+
+    async def require_device(self) -> None:
+        """See that there is the accelerator that was asked for, before its owner bonds for it; CannotServe if not.
+
+        There is a CPU wherever this runs.
+        """
+        if self._platform == "cpu":
+            return
+        try:
+            await self.of(0).find_device()
+        except EngineError as error:
+            raise CannotServe(str(error)) from None
 
     async def release(self, task: int) -> None:
         """End what is a task's alone, now that it needs it no more."""

@@ -35,8 +35,10 @@ async def run_worker(
     urls: Sequence[str], keypair: Keypair, cache_dir: Path, *, report: Report, platform: str = "cpu"
 ) -> None:
     """Train for every task of the chain behind `urls` until cancelled; `report` gets one line at a time."""
-    async with open_engines(cache_dir, platform, warn=report) as engines, open_node(urls, keypair) as node:
-        await work(node, engines, cache_dir, report=report)
+    async with open_engines(cache_dir, platform, warn=report) as engines:
+        await engines.require_device()
+        async with open_node(urls, keypair) as node:
+            await work(node, engines, cache_dir, report=report)
 
 
 async def work(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from chain.node import FOLLOWS, VOTES
 from chain.primitives import bls
 from chain.primitives.seal import verify_seal
 from runtime.modules.balances import POT
@@ -18,7 +19,9 @@ pytestmark = pytest.mark.slow
 STAKE = 1000 * POT
 
 
-async def test_a_fifth_validator_joins_votes_and_another_leaves_with_its_bond(tmp_path: Path) -> None:
+async def test_a_fifth_validator_joins_votes_and_another_leaves_with_its_bond(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     async with cluster(tmp_path, block_time_ms=200, sessionBlocks=4, unbondingSessions=2) as network:
         alice, bob, charlie, dave = [await network.start(name) for name in ("Alice", "Bob", "Charlie", "Dave")]
         four = [member.keys.account.public for member in (alice, bob, charlie, dave)]
@@ -27,6 +30,7 @@ async def test_a_fifth_validator_joins_votes_and_another_leaves_with_its_bond(tm
         newcomer = eve.keys.account.public
         await eve.reach(2)  # It follows, through sync and votes, before it has any part in it.
         assert eve.read(set_of) == (0, four)
+        assert capsys.readouterr().out.count(FOLLOWS) == 1
         assert "bonded     1,500 POT" in await eve.command("bond", "1500")
         assert "bonded     2,000 POT" in await eve.command("bond", "500")
         key = bls.public_key(eve.keys.bls_secret).hex()
@@ -40,6 +44,7 @@ async def test_a_fifth_validator_joins_votes_and_another_leaves_with_its_bond(tm
             return chain.validators.set_id.get() == 1 and min(chain.validators.participation.get()) > 0
 
         await bob.until(all_five_vote)
+        assert capsys.readouterr().out.count(VOTES) == 1
         five = bob.read(lambda chain: chain.validators.recorded_set(1))
         sealed = bob.read(lambda chain: chain.system.height)
         assert verify_seal(five, bob.ledger.genesis_hash, bob.seal(sealed))

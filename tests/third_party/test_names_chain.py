@@ -45,6 +45,10 @@ async def test_a_node_without_training_offers_no_method_of_it(tmp_path: Path) ->
             version = await client.request("state_getRuntimeVersion")
             assert (version["specName"], version["specVersion"]) == ("names", 1)
             assert bytes.fromhex((await client.request("state_getMetadata"))[2:]) == RUNTIME.metadata(14)
+        for role in ("worker", "aggregator"):
+            ended = await potchain(tmp_path, role, "--key=//Bob", f"--rpc={url}", f"--base-path={tmp_path}")
+            assert ended.returncode == 1
+            assert ended.stderr.decode().startswith(f"error: the chain of {url} has no training: "), ended
 
 
 async def test_tokens_are_sent_on_a_chain_whose_genesis_file_is_given(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from trainer import admission, artifact, audit, confinement, runner, sandbox
 from trainer.arrays import Float32s
 from trainer.audit import Tolerance
 from trainer.codecs import INT8
+from trainer.node import CannotServe
 from trainer.sandbox import (
     Deadlines,
     Engine,
@@ -53,6 +54,16 @@ async def test_a_platform_that_is_not_here_is_named_with_what_to_install(tmp_pat
     async with open_engine(tmp_path, "tpu", Deadlines(load=60, run=3)) as engine:
         with pytest.raises(ProgramRefused, match=r"JAX finds no tpu device here .*: install potchain\[tpu\]"):
             await loaded(engine)
+
+
+@pytest.mark.slow
+async def test_an_accelerator_that_is_not_here_is_missed_before_anything_is_bonded(tmp_path: Path) -> None:
+    async with open_engines(tmp_path, "tpu", Deadlines(load=60, run=3)) as engines:
+        with pytest.raises(CannotServe, match=r"JAX finds no tpu device here .*: install potchain\[tpu\]"):
+            await engines.require_device()
+    async with open_engines(tmp_path) as engines:
+        await engines.require_device()  # There is a CPU, and no child is started to see it.
+        assert engines.of(0).pid is None
 
 
 @pytest.mark.slow
