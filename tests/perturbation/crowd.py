@@ -2,7 +2,7 @@
 
     python -m tests.perturbation.crowd flood|slow|garbage CONNECTIONS SUBSCRIPTIONS PORT…
 
-It goes on until it is ended. A flood prints one line a second: how many calls it has sent, how many bytes it got.
+It goes on until it is ended, and prints once a second what it has achieved.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Final
 
 import trio
@@ -34,6 +35,7 @@ CALLS: Final = (
 SUBSCRIBE: Final = '{"jsonrpc":"2.0","id":1,"method":"chain_subscribeAllHeads","params":[]}'
 RECEIVE_BUFFER_BYTES: Final = 4096  # of who does not read: the node's side fills soon
 RETRY_SECONDS: Final = 0.2
+NOTHING: Final = "nothing"
 JUNK: Final[tuple[Callable[[], bytes], ...]] = (
     lambda: os.urandom(4096),
     lambda: b"GET / HTTP/1.1\r\n" + b"x" * 70_000,
@@ -42,7 +44,27 @@ JUNK: Final[tuple[Callable[[], bytes], ...]] = (
     lambda: b"",
 )
 
-sent = received = 0
+
+@dataclass(slots=True)
+class Tally:
+    """What the crowd has achieved."""
+
+    calls: int = 0
+    answered_bytes: int = 0
+    subscriptions: int = 0
+    junk: int = 0
+
+    def __str__(self) -> str:
+        counts = (
+            (self.calls, "calls sent"),
+            (self.answered_bytes >> 10, "KiB of answers"),
+            (self.subscriptions, "subscriptions made"),
+            (self.junk, "pieces of junk sent"),
+        )
+        return ", ".join(f"{count} {what}" for count, what in counts if count) or NOTHING
+
+
+tally = Tally()
 
 
 def frame(text: str) -> bytes:
@@ -68,30 +90,44 @@ async def connect(port: int, receive_buffer_bytes: int | None = None) -> trio.So
     return trio.SocketStream(raw)
 
 
+async def upgraded(port: int, receive_buffer_bytes: int | None = None) -> trio.SocketStream:
+    """A WebSocket; ConnectionError when the node wants none."""
+    stream = await connect(port, receive_buffer_bytes)
+    await stream.send_all(HANDSHAKE)
+    head = b""
+    while b"\r\n\r\n" not in head:
+        data = await stream.receive_some(1)  # What comes behind it is not for this function.
+        if not data:
+            raise ConnectionError(f"no WebSocket: {head!r}")
+        head += data
+    if not head.startswith(b"HTTP/1.1 101"):
+        raise ConnectionError(f"no WebSocket: {head!r}")
+    return stream
+
+
 async def flood(port: int, _: int) -> None:
     """Call as fast as the node takes it, and throw its answers away."""
     frames = [frame(call) for call in CALLS]
 
     async def read(stream: trio.SocketStream, scope: trio.CancelScope) -> None:
-        global received
         while data := await stream.receive_some(1 << 20):
-            received += len(data)
+            tally.answered_bytes += len(data)
         scope.cancel()
 
-    async with await connect(port) as stream, trio.open_nursery() as nursery:
-        await stream.send_all(HANDSHAKE)
+    async with await upgraded(port) as stream, trio.open_nursery() as nursery:
         nursery.start_soon(read, stream, nursery.cancel_scope)
-        global sent
         while True:
             for each in frames:
                 await stream.send_all(each)
-                sent += 1
+                tally.calls += 1
 
 
 async def slow(port: int, subscriptions: int) -> None:
     """Subscribe, and never read."""
-    async with await connect(port, RECEIVE_BUFFER_BYTES) as stream:
-        await stream.send_all(HANDSHAKE + frame(SUBSCRIBE) * subscriptions)
+    async with await upgraded(port, RECEIVE_BUFFER_BYTES) as stream:
+        for _ in range(subscriptions):
+            await stream.send_all(frame(SUBSCRIBE))
+            tally.subscriptions += 1
         # The node hangs up in the end, which sending shows.
         while True:
             await trio.sleep(1)
@@ -103,6 +139,7 @@ async def garbage(port: int, _: int) -> None:
     for junk in JUNK:
         async with await connect(port) as stream:
             await stream.send_all(junk())
+            tally.junk += 1
             with trio.move_on_after(0.2):
                 while await stream.receive_some(65536):
                     pass
@@ -128,7 +165,7 @@ async def main() -> None:
                 nursery.start_soon(again, kind, int(port), int(subscriptions))
         while True:
             await trio.sleep(1)
-            print(f"{sent} calls sent, {received >> 20} MiB of answers", flush=True)
+            print(tally, flush=True)
 
 
 if __name__ == "__main__":

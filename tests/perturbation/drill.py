@@ -23,6 +23,7 @@ import trio
 
 from chain.rpc.client import Client
 from tests.perturbation import checks
+from tests.perturbation.crowd import NOTHING
 from tests.perturbation.load import Load
 from tests.perturbation.manifest import (
     Flood,
@@ -48,6 +49,8 @@ from tests.perturbation.processes import ROOT
 
 # A view without its primary takes two seconds, and machines are busy: a quorum of so long makes a block.
 QUORUM_SECONDS: Final = 15.0
+# What was sealed, or about to be, when a quorum ended: its news may come a little later.
+BLOCKS_UNDER_WAY_MAX: Final = 2
 CHECK_SECONDS_MAX: Final = 120.0
 FILL_SECONDS: Final = 0.05
 
@@ -170,7 +173,7 @@ class Drill:
                     self.history.forgot(name)
                     await self._start_again([name], before, report)
             case Start(who):
-                await self._start_again(self._drawn(who), self.history.height, report)
+                await self._start_again(who.names, self.history.height, report)
             case Partition(groups, seconds, hangs_up):
                 assert links is not None
                 cut = links.between(groups)
@@ -210,7 +213,9 @@ class Drill:
                 assert_never(perturbation)
 
     def _drawn(self, who: Who) -> list[str]:
-        names = list(who.names) or self.network.processes.running
+        """Whom it is about this time: nodes that are yet to start are not among them."""
+        running = self.network.processes.running
+        names = [name for name in who.names if name in running] if who.names else running
         return sorted(self.rng.sample(names, min(who.pick, len(names)))) if who.pick else names
 
     async def _first_start(self, report: Report) -> None:
@@ -268,12 +273,15 @@ class Drill:
             report.recoveries.append(trio.current_time() - started)
 
     async def _hold(self, seconds: float, away: Sequence[str], report: Report) -> None:
-        """Let a fault last. While no more validators are away than may be, the others have to go on."""
-        before, away_count = self.history.height, len(set(away) & set(self.network.nodes_running))
+        """Let a fault last. While no more validators are away than may be, blocks go on; otherwise none may come."""
+        before, validators = self.history.height, self.network.plan.nodes[: self.network.plan.validators]
         await trio.sleep(seconds)
         report.held_blocks = self.history.height - before
-        if away_count <= self.network.faults_max and seconds >= QUORUM_SECONDS and report.held_blocks == 0:
+        has_quorum = len(set(away) & set(validators)) <= self.network.faults_max
+        if has_quorum and seconds >= QUORUM_SECONDS and report.held_blocks == 0:
             self.history.accuse(f"{report.name}: no block in {seconds:g} s, though a quorum was there")
+        if not has_quorum and report.held_blocks > BLOCKS_UNDER_WAY_MAX:
+            self.history.accuse(f"{report.name}: {report.held_blocks} blocks, though no quorum was there")
 
     async def _fill(self, names: Sequence[str], seconds: float, report: Report) -> None:
         """Fill disks until their nodes have ended; then make room and start them again."""
@@ -323,7 +331,10 @@ class Drill:
             with trio.CancelScope(shield=True):
                 crowd.kill()
                 await crowd.wait()
-        report.notes.append(log.read_text().strip().rpartition("\n")[2])
+        achieved = log.read_text().strip().rpartition("\n")[2] or NOTHING
+        report.notes.append(f"the crowd's tally: {achieved}")
+        if achieved == NOTHING:
+            self.history.accuse(f"{report.name}: the crowd has achieved nothing: {log}")
 
     # --- the end ---
 

@@ -3,8 +3,8 @@
 What a relay passes on it does not read: TLS and all that is inside stays between the nodes. Silence is what a cut cable
 makes of a TCP connection: nothing arrives, nothing ends, and all of it comes when the cable is mended.
 
-A relay speaks to each node from an address of the loopback network that belongs to the pair alone, where nobody
-listens: what nodes tell each other of addresses leads past the relays nowhere.
+A relay listens and speaks at a loopback address that belongs to one way alone, and where no node listens: nodes tell
+each other the addresses that they see, and theirs must not lead past the relays. Only Linux has all of 127/8.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from random import Random
 from typing import Final
 
 import trio
+
+from genesis.spec import Address
 
 # Four MiB under way in one direction of a connection: then the sender waits, as it does for a full socket buffer.
 PIECES_UNDER_WAY_MAX: Final = 64
@@ -94,8 +96,7 @@ class Link:
 async def _dial(port: int, source: str) -> trio.SocketStream:
     raw = trio.socket.socket()
     try:
-        with suppress(OSError):  # Only Linux has the whole 127/8; elsewhere a relay speaks from 127.0.0.1.
-            await raw.bind((source, 0))
+        await raw.bind((source, 0))
         await raw.connect((LOOPBACK, port))
     except BaseException:
         raw.close()
@@ -110,7 +111,7 @@ class Links:
         self._ports = ports
         self._names = list(ports)
         self._links = {frozenset((a, b)): Link(rng) for i, a in enumerate(self._names) for b in self._names[i + 1 :]}
-        self._relays: dict[tuple[str, str], int] = {}
+        self._relays: dict[tuple[str, str], Address] = {}
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Relay until cancelled."""
@@ -120,14 +121,15 @@ class Links:
                     if dialler == listener:
                         continue
                     link = self._links[frozenset((dialler, listener))]
-                    carry = partial(link.relay, port=self._ports[listener], source=f"127.77.{i + 1}.{j + 1}")
-                    relays = await nursery.start(partial(trio.serve_tcp, carry, 0, host=LOOPBACK))
-                    self._relays[dialler, listener] = relays[0].socket.getsockname()[1]
+                    here = f"127.77.{i + 1}.{j + 1}"
+                    carry = partial(link.relay, port=self._ports[listener], source=here)
+                    relays = await nursery.start(partial(trio.serve_tcp, carry, 0, host=here))
+                    self._relays[dialler, listener] = Address(*relays[0].socket.getsockname())
             task_status.started()
 
-    def ways_of(self, name: str) -> list[int]:
-        """The ports at which a node finds its peers."""
-        return [port for (dialler, _), port in self._relays.items() if dialler == name]
+    def ways_of(self, name: str) -> list[Address]:
+        """Where a node finds its peers."""
+        return [address for (dialler, _), address in self._relays.items() if dialler == name]
 
     def between(self, groups: Iterable[Iterable[str]]) -> list[Link]:
         """The links whose nodes are in different groups; nodes in no group are in one together."""

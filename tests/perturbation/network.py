@@ -20,7 +20,7 @@ from chain.light.checkpoint import Checkpoint
 from chain.primitives import ss58
 from chain.primitives.hashing import Hash
 from chain.primitives.keys import Keypair
-from genesis.spec import GenesisSpec, load
+from genesis.spec import Address, GenesisSpec, load
 from runtime.modules.balances import POT
 from tests.perturbation.links import LOOPBACK, Links
 from tests.perturbation.load import senders
@@ -107,11 +107,12 @@ class Network:
 
     def _add_node(self, name: str, *, small_disk: bool) -> None:
         role = (f"--validator={name}",) if name in self.plan.nodes[: self.plan.validators] else ("--full-node",)
-        ways = self.links.ways_of(name) if self.links else list(self.ports.values())
+        direct = [Address(LOOPBACK, port) for port in self.ports.values()]
+        ways = self.links.ways_of(name) if self.links else direct
         words = (
             *("-m", "chain", f"--genesis={self.base / 'genesis.json'}", *role, f"--name={name}", "--supervised"),
             *(f"--base-path={self.base}", f"--rpc-port={self.rpc_ports[name]}", f"--port={self.ports[name]}"),
-            *(f"--bootnode={LOOPBACK}:{port}" for port in ways),
+            *(f"--bootnode={way}" for way in ways),
         )
         if small_disk:
             mount_small_disk(self.folder(name))
