@@ -2,7 +2,7 @@
 
     python -m tests.perturbation.crowd flood|slow|garbage CONNECTIONS SUBSCRIPTIONS PORT…
 
-It goes on until it is ended, and prints once a second what it has achieved.
+It goes on until it is ended, and prints again and again what it has achieved.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ CALLS: Final = (
 SUBSCRIBE: Final = '{"jsonrpc":"2.0","id":1,"method":"chain_subscribeAllHeads","params":[]}'
 RECEIVE_BUFFER_BYTES: Final = 4096  # of who does not read: the node's side fills soon
 RETRY_SECONDS: Final = 0.2
+TELL_SECONDS: Final = 0.2
 NOTHING: Final = "nothing"
 JUNK: Final[tuple[Callable[[], bytes], ...]] = (
     lambda: os.urandom(4096),
@@ -164,7 +165,7 @@ async def main() -> None:
             for _ in range(int(connections)):
                 nursery.start_soon(again, kind, int(port), int(subscriptions))
         while True:
-            await trio.sleep(1)
+            await trio.sleep(TELL_SECONDS)
             print(tally, flush=True)
 
 

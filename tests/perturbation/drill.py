@@ -52,7 +52,7 @@ QUORUM_SECONDS: Final = 15.0
 # What was sealed, or about to be, when a quorum ended: its news may come a little later.
 BLOCKS_UNDER_WAY_MAX: Final = 2
 CHECK_SECONDS_MAX: Final = 120.0
-FILL_SECONDS: Final = 0.05
+LOOK_SECONDS: Final = 0.05
 
 
 @dataclass(slots=True)
@@ -291,7 +291,7 @@ class Drill:
             while not all(self.network.processes[name].ended.is_set() for name in names):
                 for name in names:
                     await trio.to_thread.run_sync(self.network.fill_disk, name)
-                await trio.sleep(FILL_SECONDS)
+                await trio.sleep(LOOK_SECONDS)
         if patience.cancelled_caught:
             self.history.accuse(f"{report.name}: not all have ended {self.manifest.recovery_seconds_max:g} s later")
             await self.network.processes.kill(
@@ -323,7 +323,16 @@ class Drill:
             crowd = await trio.lowlevel.open_process(
                 [sys.executable, "-m", "tests.perturbation.crowd", *words], stdout=output, stderr=output, cwd=ROOT
             )
+
+        def achieved() -> str:
+            return log.read_text().strip().rpartition("\n")[2] or NOTHING
+
         try:
+            with trio.move_on_after(self.manifest.recovery_seconds_max) as patience:
+                while achieved() == NOTHING:
+                    await trio.sleep(LOOK_SECONDS)
+            if patience.cancelled_caught:
+                self.history.accuse(f"{report.name}: the crowd achieves nothing: {log}")
             yield
             if crowd.returncode is not None:
                 self.history.accuse(f"{report.name}: the crowd itself has ended with {crowd.returncode}: {log}")
@@ -331,10 +340,7 @@ class Drill:
             with trio.CancelScope(shield=True):
                 crowd.kill()
                 await crowd.wait()
-        achieved = log.read_text().strip().rpartition("\n")[2] or NOTHING
-        report.notes.append(f"the crowd's tally: {achieved}")
-        if achieved == NOTHING:
-            self.history.accuse(f"{report.name}: the crowd has achieved nothing: {log}")
+        report.notes.append(f"the crowd's tally: {achieved()}")
 
     # --- the end ---
 
