@@ -18,9 +18,10 @@ from jax.interpreters import mlir
 from jaxlib.mlir import ir
 
 from trainer import admission, artifact
-from trainer.admission import Cost, Refused
+from trainer.admission import Cost
 from trainer.arrays import Float32s
 from trainer.artifact import ArtifactError, Program, Rows
+from trainer.operations import Refused
 
 # Compiled programs held at once: where tasks share an accelerator's engine, more running tasks compile again.
 PROGRAMS_MAX = 8

@@ -8,17 +8,22 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import trio
 from jax import export
 
+from chain.primitives.hashing import blake2_256
+from tests.trainer import corpus
 from tests.trainer.kit import BATCH, batch, evaluation, loss, small_task
 from trainer import admission, artifact, audit, confinement, runner, sandbox
 from trainer.arrays import Float32s
 from trainer.audit import Tolerance
 from trainer.codecs import INT8
 from trainer.node import CannotServe
+from trainer.operations import Refused
 from trainer.sandbox import (
     Deadlines,
     Engine,
@@ -158,6 +163,35 @@ async def test_hostile_bytes_are_refused_and_an_honest_program_still_runs(tmp_pa
 
 
 @pytest.mark.slow
+async def test_each_hostile_program_is_refused_and_the_engine_that_refused_it_lives(tmp_path: Path) -> None:
+    async with open_engine(tmp_path) as engine:
+        await loaded(engine)
+        first, child = await gradient(engine), engine.pid
+        for name, (text, reason) in corpus.hostile().items():
+            program = corpus.shipped(text)
+            with pytest.raises(ProgramRefused, match=reason):
+                await engine.load(blake2_256(name.encode()), program, artifact.encode(program))
+        await loaded(engine)
+        assert (await gradient(engine)).tobytes() == first.tobytes()
+        assert engine.pid == child
+
+
+@pytest.mark.slow
+async def test_a_program_that_computes_for_longer_than_its_deadline_is_ended(tmp_path: Path) -> None:
+    def patient(x: jax.Array) -> jax.Array:
+        table = jnp.sin(jnp.arange(65_536.0) * x[0])
+        return x + jnp.asarray(jax.lax.fori_loop(0, 20_000, lambda _, c: jnp.sin(c * 1.1), table))[:4]
+
+    program = corpus.shipped(corpus.exported(patient))
+    root, blob = blake2_256(b"patient"), artifact.encode(program)
+    async with open_engine(tmp_path, deadlines=Deadlines(load=60, run=1)) as engine:
+        await engine.load(root, program, blob)
+        with pytest.raises(EngineTimeout):
+            await engine.gradient(root, np.ones(4, np.float32), bytes(2), bytes(2))
+        assert engine.pid is None
+
+
+@pytest.mark.slow
 async def test_evaluation_adds_up_whole_batches(tmp_path: Path) -> None:
     rng = np.random.default_rng(9)
     count = 2 * TASK.program.evaluate_batch
@@ -186,7 +220,7 @@ def test_a_data_set_is_held_to_the_same_limits_as_the_program(monkeypatch: pytes
         return bytes(count * program.inputs.row_bytes), bytes(count * program.targets.row_bytes)
 
     assert runner._evaluate(loaded, theta, *rows(2))["ok"]
-    with pytest.raises(admission.Refused, match="hold fewer rows out"):
+    with pytest.raises(Refused, match="hold fewer rows out"):
         runner._evaluate(loaded, theta, *rows(3))
 
 
