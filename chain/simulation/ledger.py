@@ -20,6 +20,7 @@ from chain.primitives.scale import BYTES, ScaleError
 from chain.primitives.seal import Authority, Seal, ValidatorSet, beacon_message, verify_seal
 from chain.primitives.types import Block, ConsensusDigest, Header, genesis_header
 from consensus.host import InvalidProposal, Premature, Superseded, Timing
+from consensus.tally import Equivocation
 from runtime.modules.validators_sessions import elect, session_of
 
 if TYPE_CHECKING:
@@ -128,6 +129,12 @@ class MemoryLedger:
 
     def restart(self) -> None:
         """All that it holds survives."""
+
+    async def run(self) -> None:
+        """There is nothing to do beside consensus."""
+
+    def accuse(self, found: Equivocation) -> None:
+        """Nothing is at stake here."""
 
     def best(self) -> tuple[int, Hash]:
         """Height and hash of the newest sealed block."""

@@ -29,7 +29,7 @@ def expect(holds: bool, message: str) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Deciders:
+class Deciders:
     """Who decides a height: a set, the member behind each place in it, and how many of them lie."""
 
     validators: ValidatorSet
@@ -53,8 +53,8 @@ class Monitor:
     liars: frozenset[int]
     timing: Timing
     chain: dict[int, Hash] = field(default_factory=dict)
-    accused: dict[int, int] = field(default_factory=dict)  # Each liar that was accused, with the last height.
-    _deciders: dict[int, _Deciders] = field(default_factory=dict)  # By height.
+    accused: dict[int, set[int]] = field(default_factory=dict)  # Each liar that was accused, with the heights.
+    _deciders: dict[int, Deciders] = field(default_factory=dict)  # By height.
     evidence: int = 0
     views_max: int = 0
     _votes: dict[tuple[int, int, int, Phase], Hash] = field(default_factory=dict)
@@ -84,15 +84,19 @@ class Monitor:
         """Whether an honest member has committed to a block."""
         return (member, height) in self._committed
 
+    def deciders(self, height: int) -> Deciders:
+        """Who decides a height whose parent an honest validator has."""
+        return self._deciders[height]
+
     @property
     def set_changes(self) -> int:
         """How often the set has changed so far."""
         numbers = [deciders.validators.set_id for deciders in self._deciders.values()]
         return max(numbers) - min(numbers)
 
-    def _of(self, validators: ValidatorSet) -> _Deciders:
+    def _of(self, validators: ValidatorSet) -> Deciders:
         members = tuple(self.keys[authority.bls_key] for authority in validators.authorities)
-        return _Deciders(validators, members, tuple(member for member in members if member not in self.liars))
+        return Deciders(validators, members, tuple(member for member in members if member not in self.liars))
 
     def said(self, voter: int, message: Message, log: bytes, head: int) -> None:
         """[P4, P5, P6, P8, P12] An honest validator sends something of its own, with this in its log for certain."""
@@ -129,7 +133,7 @@ class Monitor:
             self._committed[voter, height] = max(view, self._committed.get((voter, height), 0))
         self.views_max = max(self.views_max, view)
 
-    def _check_new_view(self, what: str, deciders: _Deciders, height: int, view: int, digest: Hash) -> None:
+    def _check_new_view(self, what: str, deciders: Deciders, height: int, view: int, digest: Hash) -> None:
         """[P11] A view begins with a quorum that asked for it, and with the highest lock among them, if there is one.
 
         Of the quorum all but the liars are honest, and the liars may say what they like: so the least that the others
@@ -176,7 +180,7 @@ class Monitor:
     def _check_lock(
         self,
         what: str,
-        deciders: _Deciders,
+        deciders: Deciders,
         rounds: dict[tuple[int, Phase, Hash], set[int]],
         view: int,
         phase: Phase,
@@ -247,7 +251,7 @@ class Monitor:
             f"{what} without proof: {evidence}",
         )
         self.evidence += 1
-        self.accused[accused] = max(one.height, self.accused.get(accused, 0))
+        self.accused.setdefault(accused, set()).add(one.height)
 
     def blamed(self, who: int, other: int | None, reason: str) -> None:
         """[P16] An honest node holds something against a peer, or finds its own proposal invalid."""

@@ -59,6 +59,10 @@ class Ledger(Host, Protocol):
 
     async def import_block(self, block: Block, seal: Seal) -> None: ...
 
+    def accuse(self, found: Equivocation) -> None: ...
+
+    async def run(self) -> None: ...
+
 
 # How long a node is down at most.
 DOWN_MS_MAX = 3000
@@ -204,6 +208,7 @@ class Node:
                     if other is not self and self.network.connected(other, self):
                         self.hear_of(peer_id(other.name), *other.claimed_best())
                 nursery.start_soon(self._process.carry, self.sync.run)
+                nursery.start_soon(self._process.carry, self.ledger.run)
                 await self._process.run(self.gadget.run)
 
     def _down(self, *, power_cut: bool) -> None:
@@ -336,3 +341,4 @@ class Node:
     def _on_equivocation(self, evidence: Equivocation) -> None:
         if self.liar is None:
             self.monitor.equivocated(self.member, evidence)
+            self.ledger.accuse(evidence)

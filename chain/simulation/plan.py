@@ -11,6 +11,7 @@ from typing import Final
 
 import trio
 
+from chain.simulation.audit import check_light, check_offences
 from chain.simulation.clock import now_ms, run_virtually
 from chain.simulation.cluster import LOOK_MS, TIMING, Cluster
 from chain.simulation.crypto import stub_signatures
@@ -18,7 +19,8 @@ from chain.simulation.faults import FAULTS, SET_CHANGES, SKEW_MS, brew
 from chain.simulation.ledger import MemoryWorld
 from chain.simulation.liars import CENSORSHIP, LIARS
 from chain.simulation.monitor import expect
-from chain.simulation.whole import Traffic, WholeWorld, make_world
+from chain.simulation.people import People
+from chain.simulation.whole import WholeWorld, make_world
 
 # Storms end after so long, whatever they have done to the chain: time for views to fail until time-outs reach the cap.
 STORM_MS_MAX: Final = 15_000
@@ -76,40 +78,53 @@ def simulate(plan: Plan) -> Outcome:
         with nullcontext() if plan.real_signatures else stub_signatures():
             if not plan.real_ledger:
                 return run_virtually(plan.seed, partial(_simulate, plan, None))
-            with make_world(plan.validators) as world:
+            with make_world(plan.validators, _spares(plan)) as world:
                 return run_virtually(plan.seed, partial(_simulate, plan, world))
     except BaseException as error:
         error.add_note(f"replay with: {plan.command}")
         raise
 
 
-def draw(plan: Plan, rng: Random) -> tuple[frozenset[str], dict[int, str]]:
-    """What a simulation has of faults of weather and of machines, and which members lie how; `rng` is fresh."""
-    f = (plan.validators - 1) // 3
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """What a simulation has: faults of weather and machines, so many members, and liars among them."""
+
+    faults: frozenset[str]
+    members: int
+    f: int  # How many of them may be faulty.
+    liars: dict[int, str]
+
+
+def draw(plan: Plan, rng: Random) -> Drawn:
+    """What a seed gives a simulation; `rng` is fresh from it."""
     others = [fault for fault in FAULTS if fault in plan.faults and fault not in LIARS]
-    if plan.real_ledger:  # Whose set stays.
-        others = [fault for fault in others if fault != SET_CHANGES]
     faults = frozenset(fault for fault in others if rng.random() < FAULT_CHANCE)
-    members = plan.validators + spares(plan) * (SET_CHANGES in faults)
+    members = plan.validators
+    f = (plan.validators - 1) // 3
+    if SET_CHANGES in faults:
+        members += max(1, f)  # As many wait outside as may come at once.
+        if plan.real_ledger:  # Who is often away is chilled, so that the set may shrink to four.
+            f = min(f, 1)
     kinds = [kind for kind in LIARS if kind in plan.faults and (kind != CENSORSHIP or plan.real_ledger)]
-    # Sets never become smaller than the first, so that each of them tolerates as many.
+    # In memory, sets never become smaller than the first, so that each of them tolerates as many.
     liars = {member: rng.choice(kinds) for member in rng.sample(range(members), rng.choice([0, f, f])) if kinds}
-    return faults, liars
+    return Drawn(faults, members, f, liars)
 
 
-def spares(plan: Plan) -> int:
-    """How many members wait outside where the set changes: as many as may come at once."""
-    return max(1, (plan.validators - 1) // 3)
+def _spares(plan: Plan) -> int:
+    """How many members wait outside: nobody, where the set does not change."""
+    return draw(plan, Random(plan.seed)).members - plan.validators
 
 
 async def _simulate(plan: Plan, world: WholeWorld | None) -> Outcome:
     rng = Random(plan.seed)
-    faults, liars = draw(plan, rng)
-    memory = MemoryWorld(plan.validators, TIMING, spares(plan) * (SET_CHANGES in faults), Random(plan.seed))
+    drawn = draw(plan, rng)
+    faults, liars = drawn.faults, drawn.liars
+    memory = MemoryWorld(plan.validators, TIMING, drawn.members - plan.validators, Random(plan.seed))
     cluster = Cluster(plan.validators, plan.seed, liars, world if world is not None else memory)
-    traffic = None if world is None else Traffic(world, cluster)
+    people = None if world is None else People(world, cluster, Random(plan.seed))
     # Whoever's clock is wrong may count as faulty: its proposals are refused where they are too late.
-    cluster.wrong_clocks = rng.sample(cluster.honest, (plan.validators - 1) // 3 - len(liars))
+    cluster.wrong_clocks = rng.sample(cluster.honest, drawn.f - len(liars))
     if "clock-skew" in faults:
         for node in cluster.wrong_clocks:
             node.clock_skew_ms = rng.choice([-SKEW_MS, SKEW_MS])
@@ -118,21 +133,24 @@ async def _simulate(plan: Plan, world: WholeWorld | None) -> Outcome:
         cluster.start(nursery, but=[node.name for node in late])
         for node in late:
             nursery.start_soon(_later, rng.randrange(LATE_MS_MAX), node.run)
-        paying = trio.CancelScope()
-        if traffic is not None:
-            nursery.start_soon(_within, paying, traffic.run)
+        sending = trio.CancelScope()
+        if people is not None:
+            nursery.start_soon(_within, sending, people.run)
         await _storm(plan, cluster, faults, rng)
         cluster.calm()
-        paying.cancel()
+        sending.cancel()
         healed = cluster.head
         await cluster.reach(healed + 1, cluster.recovery_ms, "recovery")
-        if traffic is not None:
-            traffic.again()
+        if people is not None:
+            people.again()
         last = max(plan.heights, healed + CALM_HEIGHTS)
         await cluster.reach(last, cluster.height_ms * (last - healed))
-        _check_evidence(cluster, healed)
-        if traffic is not None:
-            traffic.check()
+        _check_evidence(cluster, healed, last)
+        if world is not None and people is not None:
+            people.check()
+            people.observer.check_invariants()
+            check_offences(world, cluster, people.observer, healed)
+            check_light(world, people.observer)
         nursery.cancel_scope.cancel()
     return Outcome(
         heights=last,
@@ -168,9 +186,11 @@ async def _storm(plan: Plan, cluster: Cluster, faults: frozenset[str], rng: Rand
         await trio.sleep(rng.randrange(200, 3000) / 1000)
 
 
-def _check_evidence(cluster: Cluster, healed: int) -> None:
-    """Who equivocated while all was calm was accused while it was."""
-    for index, kind in cluster.liars.items():
-        if kind == "equivocation":
-            last = cluster.monitor.accused.get(index, 0)
-            expect(last >= healed, f"validator {index} equivocated from height {healed} on; last accused at {last}")
+def _check_evidence(cluster: Cluster, healed: int, last: int) -> None:
+    """Who equivocated while all was calm, and in the set, was accused while it was."""
+    monitor = cluster.monitor
+    for member, kind in cluster.liars.items():
+        seated = all(member in monitor.deciders(height).members for height in range(healed + 1, last + 1))
+        if kind == "equivocation" and seated:
+            found = max(monitor.accused.get(member, {0}))
+            expect(found >= healed, f"validator {member} equivocated from height {healed} on; last accused at {found}")

@@ -1,7 +1,6 @@
-"""Whole nodes: the real ledger on LMDB, importer, author and pool under each simulated validator, and people who pay.
+"""Whole nodes: the real ledger on LMDB, importer, author, pool and witness under each simulated validator.
 
-A crash falls before a block's commit or after it: LMDB sees to it that there is nothing between. Pools are lost, so
-whoever sent a transaction sends it again until it is final, as wallets do.
+A crash falls before a block's commit or after it: LMDB sees to it that there is nothing between.
 """
 
 from __future__ import annotations
@@ -9,8 +8,8 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
+from contextlib import AbstractContextManager, contextmanager
+from functools import cache, partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -19,37 +18,37 @@ import trio
 
 from chain.author import Author
 from chain.importer import Imported, Importer
-from chain.ledger import ExecutedBlock, Ledger, SealedBlock
+from chain.ledger import ExecutedBlock, Ledger, LedgerState, SealedBlock
 from chain.pool import Pool, PoolError
 from chain.primitives import bls, ss58
 from chain.primitives.hashing import Hash
 from chain.primitives.keys import Keypair, Scheme
 from chain.primitives.seal import Seal, ValidatorSet
-from chain.primitives.types import Block, Id, sign_extrinsic
+from chain.primitives.types import Block
 from chain.simulation.disk import SimulatedDisk
-from chain.simulation.monitor import expect
 from chain.simulation.network import ANSWER_BYTES_MAX
+from chain.witness import Witness
 from consensus.host import Timing
+from consensus.tally import Equivocation
 from runtime.executive import Executive
-from runtime.modules.balances import Balances
+from runtime.modules.balances import POT, Balances
 from runtime.modules.system import System
 from runtime.modules.validators import Validators
 from runtime.potchain import RUNTIME
 from runtime.types import InherentData, InvalidTransaction
 
 if TYPE_CHECKING:
-    from chain.simulation.cluster import Cluster
     from chain.simulation.node import Node
 
 # The runtime wants half a second between blocks.
 TIMING: Final = Timing(block_time_ms=1000, timeout_ms=1000, timeout_ms_max=8000, resend_ms=500)
 GENESIS_TIME_MS: Final = 1_700_000_000_000
-SENDERS: Final = 3
 ENDOWMENT: Final = 10**18  # A thousand times the least stake.
-PAID: Final = 10**12
-# How often one of them pays, and how long each waits before it sends again what is not final.
-PAY_MS: Final = 400
-AGAIN_MS: Final = 3000
+BOND: Final = 1000 * POT  # What validators of genesis have at stake.
+SENDERS: Final = 3  # Who pay others.
+# Where the set changes: a newcomer of the first session votes in the third, and evidence is soon stale.
+SESSION_BLOCKS: Final = 2
+UNBONDING_SESSIONS: Final = 3
 # Memory, where there is a file system for it: what is lost in a power cut is decided elsewhere.
 _MEMORY: Final = Path("/dev/shm")
 
@@ -66,35 +65,41 @@ class FallibleLedger(Ledger):
 
 
 class WholeWorld:
-    """A chain of this project's runtime with n validators. `make_world` opens and closes it."""
+    """A chain of this project's runtime with n validators, and some who may join. `make_world` opens and closes it."""
 
     genesis_time_ms = GENESIS_TIME_MS
     timing = TIMING
+    endowment = ENDOWMENT
 
-    def __init__(self, n: int, folder: Path) -> None:
+    def __init__(self, n: int, spares: int, folder: Path) -> None:
+        self.n = n
         self.folder = folder
-        self.secrets = tuple(bls.keygen(sha256(b"validator %d" % index).digest()) for index in range(n))
-        self.accounts = [sha256(b"account %d" % index).digest() for index in range(n)]
-        self.senders = [Keypair.from_seed(sha256(b"sender %d" % i).digest(), Scheme.ED25519) for i in range(SENDERS)]
+        self.secrets = tuple(bls.keygen(sha256(b"validator %d" % index).digest()) for index in range(n + spares))
+        self.stashes = [_keypair(f"//Validator{index}") for index in range(n + spares)]
+        self.senders = [_keypair(f"//Sender{number}") for number in range(SENDERS)]
         authorities = [
             {
-                "account": ss58.encode(account),
+                "account": ss58.encode(stash.public),
                 "bls": f"0x{bls.public_key(secret).hex()}",
                 "proof": f"0x{bls.prove_possession(secret).hex()}",
             }
-            for account, secret in zip(self.accounts, self.secrets, strict=True)
+            for stash, secret in zip(self.stashes[:n], self.secrets[:n], strict=True)
         ]
-        accounts = [*self.accounts, *(sender.public for sender in self.senders)]
-        balances = [[ss58.encode(account), ENDOWMENT] for account in accounts]  # Validators stake theirs.
+        balances = [[ss58.encode(account.public), ENDOWMENT] for account in (*self.stashes, *self.senders)]
+        sessions = {"sessionBlocks": SESSION_BLOCKS, "unbondingSessions": UNBONDING_SESSIONS} if spares else {}
         self._state = Executive(RUNTIME).genesis(
-            {"validators": {"authorities": authorities}, "balances": {"balances": balances}}
+            {"validators": {"authorities": authorities, **sessions}, "balances": {"balances": balances}}
         )
         self.ledgers: list[Ledger] = []
         first = self._open("first")
         self.genesis_hash: Hash = first.genesis_hash
         with first.state() as state:
-            self.validators: ValidatorSet = RUNTIME.at(state).module(Validators).validator_set()
-            self.endowed = {who: RUNTIME.at(state).module(Balances).free(who) for who in self.accounts}
+            validators = RUNTIME.at(state).module(Validators)
+            self.validators: ValidatorSet = validators.validator_set()
+            self.genesis_state_root: Hash = state.header.state_root
+            rules = validators.rules.get()
+            self.session_blocks, self.unbonding_sessions = rules.session_blocks, rules.unbonding_sessions
+            self.slash_percent = validators.slash_percent
 
     def ledger(self, node: Node) -> WholeLedger:
         """A new one, on the disk."""
@@ -110,11 +115,16 @@ class WholeWorld:
         return ledger
 
 
+@cache
+def _keypair(uri: str) -> Keypair:
+    return Keypair.from_uri(uri, Scheme.ED25519)
+
+
 @contextmanager
-def make_world(n: int) -> Iterator[WholeWorld]:
+def make_world(n: int, spares: int = 0) -> Iterator[WholeWorld]:
     """Make a chain in a folder that is gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="potchain-", dir=_MEMORY if _MEMORY.is_dir() else None) as folder:
-        world = WholeWorld(n, Path(folder))
+        world = WholeWorld(n, spares, Path(folder))
         log = logging.getLogger("potchain")  # Its operators' news are nobody's here.
         level = log.level
         log.setLevel(logging.CRITICAL)
@@ -130,7 +140,7 @@ class WholeLedger:
     """A node's host (`consensus.host.Host`), and what its synchroniser and its clients need."""
 
     def __init__(self, ledger: Ledger, node: Node) -> None:
-        self._ledger = ledger
+        self.chain = ledger
         self._node = node
         self._told = 0
         self._executive = Executive(RUNTIME)
@@ -140,59 +150,80 @@ class WholeLedger:
     def restart(self) -> None:
         """Begin with what the disk holds."""
         self.pool = Pool()
-        self._importer = Importer(self._ledger, self._validators_after, self._on_imported, run=self._node.work)
+        self._importer = Importer(self.chain, self._validators_after, self._on_imported, run=self._node.work)
         censors = self._node.liar is not None and self._node.liar.censors
         pool = Pool() if censors else self.pool
         self._author = Author(self._importer, pool, self._node.secret, self._node.clock, trio.current_time)
         self.build, self.check, self.commit = self._author.build, self._author.check, self._author.commit
         self.best, self.validators = self._importer.best, self._importer.validators
         self.import_block = self._importer.import_block
+        self._witness = Witness(RUNTIME, self._report)
         self._tell()
+
+    async def run(self) -> None:
+        """Report who voted twice, until cancelled."""
+        await self._witness.run()
+
+    def accuse(self, found: Equivocation) -> None:
+        """Report a validator that voted twice."""
+        self._witness.note(found)
+
+    async def _report(self, raw: bytes) -> Hash:
+        found = self._take(raw)
+        gossip(self._node, raw)
+        return found
 
     def sealed_blocks(self, start: int, count: int) -> list[bytes]:
         """Encoded sealed blocks from a height on."""
-        return self._ledger.sealed_blocks(start, count, ANSWER_BYTES_MAX)
+        return self.chain.sealed_blocks(start, count, ANSWER_BYTES_MAX)
 
     def variant(self, payload: bytes) -> bytes:
         """Another valid block for the same place: without transactions, and with another time."""
         header = Block.decode(payload).header
-        if header.height != self._ledger.head.height + 1:
+        if header.height != self.chain.head.height + 1:
             return payload
         digest = header.consensus
         data = InherentData(
-            self._node.clock() + self._node.rng.randrange(1, 100), self._ledger.seal(self._ledger.head_hash)
+            self._node.clock() + self._node.rng.randrange(1, 100), self.chain.seal(self.chain.head_hash)
         )
-        executed, _ = self._ledger.propose(header.height, digest.view, digest.beacon, data, [])
+        executed, _ = self.chain.propose(header.height, digest.view, digest.beacon, data, [])
         return executed.block.encode()
 
     def submit(self, raw: bytes) -> bool:
         """Take a transaction into the pool; False where it is not valid, or there already."""
         try:
-            with self._ledger.state() as state:
-                valid = self._executive.validate_transaction(state, raw)
-            self.pool.submit(raw, valid, self._node.clock())
+            self._take(raw)
         except (InvalidTransaction, PoolError):
             return False
         return True
 
+    def _take(self, raw: bytes) -> Hash:
+        with self.chain.state() as state:
+            valid = self._executive.validate_transaction(state, raw)
+        return self.pool.submit(raw, valid, self._node.clock())
+
+    def state(self, block_hash: Hash | None = None) -> AbstractContextManager[LedgerState]:
+        """The state after a block, the head's by default."""
+        return self.chain.state(block_hash)
+
     def nonce(self, account: bytes) -> int:
         """How many transactions of an account are final."""
-        with self._ledger.state() as state:
+        with self.chain.state() as state:
             return RUNTIME.at(state).module(System).account[account].nonce
 
     def free(self, account: bytes) -> int:
         """An account's free balance."""
-        with self._ledger.state() as state:
+        with self.chain.state() as state:
             return RUNTIME.at(state).module(Balances).free(account)
 
     def check_invariants(self) -> None:
         """What every module says always holds."""
-        with self._ledger.state() as state:
+        with self.chain.state() as state:
             for module in RUNTIME.at(state).modules:
                 module.check()
 
     def _validators_after(self, block_hash: Hash) -> ValidatorSet:
-        with self._ledger.state(block_hash) as state:
+        with self.chain.state(block_hash) as state:
             return RUNTIME.at(state).module(Validators).validator_set()
 
     def _on_imported(self, imported: Imported) -> None:
@@ -201,86 +232,23 @@ class WholeLedger:
 
     def _tell(self) -> None:
         """Show the monitor each block once: one whose commit a power cut followed, after the restart."""
-        while self._told < self._ledger.head.height:
+        while self._told < self.chain.head.height:
             self._told += 1
-            block_hash = self._ledger.hash_at(self._told)
+            block_hash = self.chain.hash_at(self._told)
             assert block_hash is not None
-            block, seal = self._ledger.block(block_hash), self._ledger.seal(block_hash)
+            block, seal = self.chain.block(block_hash), self.chain.seal(block_hash)
             assert block is not None
             assert seal is not None
             self._node.on_committed(SealedBlock(block, seal))
 
 
-class Traffic:
-    """People who pay each other's validators, one transfer after the other, through whatever node answers."""
+def offer(node: Node, raw: bytes) -> bool:
+    """Give a node a transaction; whether it took it."""
+    return node.answers and isinstance(node.ledger, WholeLedger) and node.ledger.submit(raw)
 
-    def __init__(self, world: WholeWorld, cluster: Cluster) -> None:
-        self._world = world
-        self._cluster = cluster
-        self._sent: list[list[bytes]] = [[] for _ in world.senders]  # By sender, then by nonce.
-        self._last_again = 0.0
 
-    async def run(self) -> None:
-        """Pay until cancelled."""
-        rng = self._cluster.rng
-        while True:
-            await trio.sleep(PAY_MS / 1000)
-            self._pay(rng.randrange(SENDERS))
-            if trio.current_time() > self._last_again + AGAIN_MS / 1000:
-                self.again()
-
-    def again(self) -> None:
-        """Send what is not final to everybody."""
-        self._last_again = trio.current_time()
-        for sender, sent in zip(self._world.senders, self._sent, strict=True):
-            nonce = self._observer.nonce(sender.public)
-            for raw in sent[nonce:]:
-                for node in self._cluster.nodes:
-                    self._offer(node, raw)
-
-    def check(self) -> None:
-        """Whatever was sent is final, once; the paid have what they were paid; and every module's invariants hold."""
-        observer = self._observer
-        owed = dict(self._world.endowed)
-        for index, (sender, sent) in enumerate(zip(self._world.senders, self._sent, strict=True)):
-            final = observer.nonce(sender.public)
-            expect(final == len(sent), f"sender {index} sent {len(sent)} transactions; {final} are final")
-            owed[self._receiver(index)] += PAID * len(sent)
-        for account, amount in owed.items():
-            # A validator also has the fees of its blocks.
-            expect(observer.free(account) >= amount, f"{account.hex()} is owed {amount}, has {observer.free(account)}")
-        observer.check_invariants()
-
-    @property
-    def _observer(self) -> WholeLedger:
-        """The ledger that is furthest, of those that are honest."""
-        ledger = max(self._cluster.honest, key=lambda node: node.head).ledger
-        assert isinstance(ledger, WholeLedger)
-        return ledger
-
-    def _receiver(self, index: int) -> bytes:
-        return self._world.accounts[index % len(self._world.accounts)]
-
-    def _pay(self, index: int) -> None:
-        sender, sent = self._world.senders[index], self._sent[index]
-        call = RUNTIME.call("balances.transfer_allow_death", dest=Id(self._receiver(index)), value=PAID)
-        raw = sign_extrinsic(
-            sender,
-            RUNTIME.encode_call(call),
-            nonce=len(sent),
-            spec_version=RUNTIME.spec_version,
-            transaction_version=RUNTIME.transaction_version,
-            genesis_hash=self._world.genesis_hash,
-        )
-        sent.append(raw)
-        # To one node, which passes it on to those that it is connected with.
-        first = self._cluster.rng.choice(self._cluster.nodes)
-        if self._offer(first, raw):
-            for other in self._cluster.nodes:
-                if self._cluster.network.connected(first, other):
-                    delay = self._cluster.rng.randint(1, 50)
-                    self._cluster.network.after(delay, partial(self._offer, other, raw))
-
-    @staticmethod
-    def _offer(node: Node, raw: bytes) -> bool:
-        return node.answers and isinstance(node.ledger, WholeLedger) and node.ledger.submit(raw)
+def gossip(first: Node, raw: bytes) -> None:
+    """Pass on what a node has taken to those that it is connected with."""
+    for other in first.network.nodes:
+        if other is not first and first.network.connected(first, other):
+            first.network.after(first.rng.randint(1, 50), partial(offer, other, raw))

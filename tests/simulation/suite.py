@@ -25,6 +25,6 @@ def faults_drawn() -> Counter[str]:
     """How many simulations of the suite have each fault."""
     found: Counter[str] = Counter()
     for plan in (plan for name in SUITE for plan in plans(name)):
-        faults, liars = draw(plan, Random(plan.seed))
-        found.update({*faults, *liars.values()})
+        drawn = draw(plan, Random(plan.seed))
+        found.update({*drawn.faults, *drawn.liars.values()})
     return found
