@@ -43,6 +43,7 @@ from chain.display import print_anything, say
 from chain.primitives import ss58
 from chain.rpc.client import Client, ConnectionLost
 from chain.supervisor import EXIT_MISCONFIGURED, cancel_when_told
+from runtime.modules.training_types import CAPACITY_MAX
 
 app = typer.Typer(
     help="A blockchain whose work is training neural networks.\n\nStart with:  potchain --genesis genesis/testnet.json",
@@ -224,6 +225,12 @@ class Platform(StrEnum):
 
 
 PlatformOption = Annotated[Platform, typer.Option(help="Where to compute.")]
+Capacity = Annotated[
+    int,
+    typer.Option(
+        metavar="SLOTS", min=1, max=CAPACITY_MAX, help="How many slots of a round to train at once; each has a bond."
+    ),
+]
 
 
 @app.command()
@@ -233,12 +240,13 @@ def worker(
     base_path: RoleBasePath = None,
     name: RoleName = "worker",
     platform: PlatformOption = Platform.CPU,
+    capacity: Capacity = 1,
     supervised: Supervised = False,
 ) -> None:
     """Compute gradients for the tasks of the chain, and earn tokens."""
     from trainer.worker import run_worker
 
-    _run_role(partial(run_worker, platform=platform.value), key, rpc, base_path, name, supervised)
+    _run_role(partial(run_worker, platform=platform.value, capacity=capacity), key, rpc, base_path, name, supervised)
 
 
 @app.command()

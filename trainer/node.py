@@ -58,8 +58,8 @@ class Node(Protocol):
     async def round(self, task: int) -> RoundView:
         """A task's running round, or its last one; TaskOver when there is neither."""
 
-    async def is_worker(self) -> bool:
-        """Whether this account is registered as a worker that can be drawn."""
+    async def worker_capacity(self) -> int:
+        """How many slots of a round this account can be drawn for at once; 0 when it is no active worker."""
 
     async def is_paused(self, task: int) -> bool:
         """Whether this account missed a slot of a running task, and is not drawn for it until it resumes."""
@@ -111,8 +111,9 @@ class RpcNode:
         except ClientError as error:
             raise NodeError(f"training_round: {error}") from None
 
-    async def is_worker(self) -> bool:
-        return bool(await self._read(lambda chain: chain.training.workers[self.account].active))
+    async def worker_capacity(self) -> int:
+        worker = await self._read(lambda chain: chain.training.workers[self.account])
+        return int(worker.capacity) if worker.active else 0
 
     async def is_paused(self, task: int) -> bool:
         return bool(await self._read(lambda chain: self.account in chain.training.paused_workers[task]))

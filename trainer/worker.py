@@ -32,24 +32,39 @@ PAUSE_BLOCKS_MAX = 4096
 
 
 async def run_worker(
-    urls: Sequence[str], keypair: Keypair, cache_dir: Path, *, report: Report, platform: str = "cpu"
+    urls: Sequence[str],
+    keypair: Keypair,
+    cache_dir: Path,
+    *,
+    report: Report,
+    platform: str = "cpu",
+    capacity: int = 1,
 ) -> None:
-    """Train for every task of the chain behind `urls` until cancelled; `report` gets one line at a time."""
+    """Train for every task of the chain behind `urls` until cancelled, up to `capacity` slots of a round at once.
+
+    `report` gets one line at a time.
+    """
     async with open_engines(cache_dir, platform, warn=report) as engines:
         await engines.require_device()
         async with open_node(urls, keypair) as node:
-            await work(node, engines, cache_dir, report=report)
+            await work(node, engines, cache_dir, report=report, capacity=capacity)
 
 
 async def work(
-    node: Node, engines: Engines, cache_dir: Path, *, report: Report, servant: MakeServant | None = None
+    node: Node,
+    engines: Engines,
+    cache_dir: Path,
+    *,
+    report: Report,
+    capacity: int = 1,
+    servant: MakeServant | None = None,
 ) -> None:
     """A worker's life on a chain; `servant` makes what serves a task, a `TaskWorker` unless told."""
     blobs, pending = BlobFiles(cache_dir / "blobs"), PendingFiles(cache_dir / "pending")
     make = servant or TaskWorker
 
     async def register(heights: Heights) -> None:
-        await _register(node, heights, report)
+        await _register(node, capacity, heights, report)
 
     await follow(
         node,
@@ -216,24 +231,28 @@ class TaskWorker:
 MakeServant = Callable[[TaskView, Node, Engine, Job, PendingFiles, Report], TaskWorker]
 
 
-async def _register(node: Node, heights: Heights, report: Report) -> None:
-    """Register, once. Who loses the registration was slashed or took it back, and must not pay for either twice."""
+async def _register(node: Node, capacity: int, heights: Heights, report: Report) -> None:
+    """Register, once, for so many slots of a round.
+
+    Who loses the registration was slashed or took it back, and must not pay for either twice.
+    """
     registered = False
     height = heights.newest - 1
     while True:
         height = await heights.above(height)
         try:
-            if await node.is_worker():
-                registered = True
+            found = await node.worker_capacity()
+            registered |= found > 0
+            if found >= capacity:
                 continue
-            if registered:
+            if registered and not found:
                 report("no longer registered: slashed, or deregistered; find out why, then start again to register")
                 return
-            error = await node.transact("training.register_worker")
+            error = await node.transact("training.register_worker", capacity=capacity)
         except NodeError as failure:
             error = str(failure)
         if error is None:
-            report("registered: can be drawn for slots from now on")
+            report(f"registered: can be drawn for {capacity} slot{'s'[: capacity - 1]} of a round from now on")
         else:
             report(f"not registered as a worker, trying again in {RETRY_BLOCKS} blocks: {error}")
             height = await heights.above(height + RETRY_BLOCKS - 1)

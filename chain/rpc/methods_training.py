@@ -110,7 +110,9 @@ def training_workers(context: Context) -> list[dict[str, Any]]:
                 {
                     "account": ss58.encode(account),
                     "bond": worker.bond,
+                    "capacity": worker.capacity,
                     "active": worker.active,
+                    "freeAt": worker.free_at,
                     "accepted": worker.accepted,
                     "rejected": worker.rejected,
                     "earned": worker.earned,

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
-from chain.primitives.scale import H256, Balance, u32, u64
+from chain.primitives.scale import H256, Balance, u16, u32, u64
 from chain.primitives.seal import read_bitmap
 from runtime.framework import call
 from runtime.limits import MICROSECOND, MILLISECOND
@@ -61,10 +61,10 @@ from runtime.types import DispatchError, GenesisError, Origin, Pays, Weight
 ROUND_ACCESS: Final = Weight(MILLISECOND)
 # In an audit, a hundred validators' attestations make it twice as large.
 AUDIT_ACCESS: Final = Weight(2 * MILLISECOND)
-# A full list of workers takes as long as a round.
-WORKERS_ACCESS: Final = Weight(MILLISECOND)
-# Each hook reads every running round; most read nothing else.
-ROUND_HOOKS: Final = Weight(2 * MILLISECOND)
+# A full list of workers takes 2.5 ms to decode and to encode.
+WORKERS_ACCESS: Final = Weight(4 * MILLISECOND)
+# Each hook reads every running round; one that draws reads the workers, and most read nothing else.
+ROUND_HOOKS: Final = Weight(4 * MILLISECOND)
 # Paying a slot, or slashing its worker, touches some ten storage values.
 SLOT_SETTLED: Final = Weight(400 * MICROSECOND)
 # Paying one validator its share of a round.
@@ -103,38 +103,43 @@ class Training(TrainingSchema):
         )
 
     @call(index=1, weight=WORKERS_ACCESS)
-    def register_worker(self, origin: Origin) -> None:
-        """Reserve WorkerBond, or what is missing of it, and be drawn for slots from the next draw on."""
+    def register_worker(self, origin: Origin, capacity: u16) -> None:
+        """Be drawn for up to `capacity` slots of a round from the next draw on; a larger one may follow.
+
+        Reserves WorkerBond for each, or what is missing of it.
+        """
         account = origin.ensure_signed()
         worker = self.workers[account]
-        if worker.active:
+        if not 1 <= capacity <= self.capacity_max:
+            raise self.InvalidCapacity
+        if worker.active and capacity <= worker.capacity:
             raise self.AlreadyRegistered
-        if not worker.bond:
-            count = self.worker_count.get()
-            if count >= WORKERS_MAX:
-                raise self.TooManyWorkers
-            self.worker_count.put(count + 1)
-        self.balances.reserve(account, self.worker_bond - worker.bond)
-        self.workers[account] = replace(worker, bond=self.worker_bond, active=True)
-        training_workers.activate(self, account)
-        self.emit(self.WorkerRegistered(account, self.worker_bond))
+        if not worker.active and len(self.active_workers.get()) >= WORKERS_MAX:
+            raise self.TooManyWorkers
+        bond = max(worker.bond, self.worker_bond * capacity)
+        self.balances.reserve(account, bond - worker.bond)
+        self.workers[account] = replace(worker, bond=bond, capacity=capacity, active=True, free_at=0)
+        training_workers.activate(self, account, capacity)
+        self.emit(self.WorkerRegistered(account, bond, capacity))
 
     @call(index=2, weight=Weight((ACTIVE_TASKS_MAX + 1) * MILLISECOND))
     def deregister_worker(self, origin: Origin) -> None:
-        """Leave: be drawn no more and get the bond back.
+        """Leave: be drawn no more; then, called again once LeaveBlocks have passed, get the bond back.
 
-        A worker that has a slot, or is drawn for one, keeps it and its bond: it calls again when those are final.
+        A worker that has a slot, or is drawn for one, keeps it, and its bond until those are final.
         """
         account = origin.ensure_signed()
         worker = self.workers[account]
         if not worker.bond:
             raise self.NotRegistered
-        if not training_workers.is_engaged(self, account):
-            training_workers.remove(self, account)
-        elif worker.active:
+        if worker.active:
             training_workers.retire(self, account)
-        else:
+        elif training_workers.is_engaged(self, account):
             raise self.WorkerAssigned
+        elif self.system.height < worker.free_at:
+            raise self.BondWaits
+        else:
+            training_workers.remove(self, account)
 
     @call(index=3, weight=ROUND_ACCESS)
     def commit(self, origin: Origin, task: TaskId, round: Round, attempt: u32, slot: Slot, commitment: H256) -> Pays:
@@ -271,7 +276,7 @@ class Training(TrainingSchema):
         self.emit(self.Challenged(task, round, slot, validator))
         return Pays.NO
 
-    @call(index=9, weight=WORKERS_ACCESS)
+    @call(index=9, weight=ROUND_ACCESS)
     def resume(self, origin: Origin, task: TaskId) -> None:
         """Be drawn for a task again after a missed slot. Not free: to miss and resume for ever delays every round."""
         account = origin.ensure_signed()

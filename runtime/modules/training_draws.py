@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 
 from chain.primitives.hashing import blake2_256
 from chain.primitives.scale import H256, codec_of, u32
+from runtime.modules.training_types import Seats
 
 T = TypeVar("T")
 
@@ -56,9 +57,29 @@ class Draws:
         return pool[:count]
 
 
-def assign_slots(draws: Draws, workers: Sequence[bytes], slots: int) -> list[bytes]:
-    """The worker of each slot: nobody has a second slot before everybody has one."""
-    order = draws.sample(workers, min(slots, len(workers)))
+def assign_slots(draws: Draws, workers: Sequence[Seats], slots: int) -> list[bytes]:
+    """The worker of each slot: seats in random order, none twice before all are taken.
+
+    Whoever has half of a round's slots has no more, as long as there is a seat of anybody else: a single worker
+    neither decides what a model becomes nor leaves most of a round undone when it dies.
+    """
+    most = (slots + 1) // 2
+    seats = [each.worker for each in workers for _ in range(each.count)]
+    taken: dict[bytes, int] = {}
+    order: list[bytes] = []
+    put_off: list[bytes] = []
+    for index in range(len(seats)):
+        if len(order) == slots:
+            break
+        other = index + draws.below(len(seats) - index)
+        seats[index], seats[other] = seats[other], seats[index]
+        worker = seats[index]
+        if taken.get(worker, 0) < most:
+            taken[worker] = taken.get(worker, 0) + 1
+            order.append(worker)
+        else:
+            put_off.append(worker)
+    order += put_off
     return [order[slot % len(order)] for slot in range(slots)]
 
 

@@ -6,7 +6,7 @@ For tests and simulations: it reads the whole state, which no block may do.
 from __future__ import annotations
 
 from runtime.modules.training_schema import TrainingSchema
-from runtime.modules.training_types import AGGREGATES_MAX, WORKERS_MAX, Phase, TaskStatus
+from runtime.modules.training_types import AGGREGATES_MAX, WORKERS_MAX, Phase, Seats, TaskStatus
 
 
 def check(training: TrainingSchema) -> None:
@@ -51,12 +51,15 @@ def _check_tasks(training: TrainingSchema) -> None:
 
 def _check_workers(training: TrainingSchema) -> None:
     workers = dict(training.workers.items())
-    assert list(training.active_workers.get()) == sorted(
-        account for account, worker in workers.items() if worker.active
-    )
-    assert training.worker_count.get() == sum(1 for worker in workers.values() if worker.bond)
-    assert all(worker.bond >= training.worker_bond_min for worker in workers.values() if worker.bond)
-    assert all(worker.bond for worker in workers.values() if worker.active)
+    active = {account: worker for account, worker in sorted(workers.items()) if worker.active}
+    assert list(training.active_workers.get()) == [
+        Seats(account, worker.capacity) for account, worker in active.items()
+    ]
+    assert len(active) <= WORKERS_MAX
+    for account, worker in active.items():
+        assert 1 <= worker.capacity <= training.capacity_max
+        assert worker.bond >= training.worker_bond_min * worker.capacity, f"0x{account.hex()} is drawn without a bond"
+    assert all(worker.free_at > 0 for worker in workers.values() if worker.bond and not worker.active)
     assert training.aggregator_count.get() == len(list(training.aggregators.keys()))
     assert all(bond >= training.aggregator_bond_min for bond in training.aggregators.values())
     accepted = sum(slot.accepted for record in training.history.values() for slot in record.slots)

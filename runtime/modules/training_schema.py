@@ -6,18 +6,21 @@ Indexes are never reused. Behaviour is elsewhere: calls in `training`, rounds in
 
 from __future__ import annotations
 
-from chain.primitives.scale import H256, AccountId, Balance, u32, u64
+from chain.primitives.scale import H256, AccountId, Balance, u16, u32, u64
 from runtime.framework import Constant, Module, event
 from runtime.modules.balances import POT, Balances
 from runtime.modules.rewards import Rewards
 from runtime.modules.system import System
 from runtime.modules.training_types import (
+    CAPACITY_MAX,
     CHALLENGES_MAX,
+    LEAVE_BLOCKS,
     ChallengeCount,
     ReopenReason,
     Round,
     RoundRecord,
     RoundState,
+    Seats,
     SlashReason,
     Slot,
     Task,
@@ -37,9 +40,13 @@ class TrainingSchema(Module):
     validators: Validators
     rewards: Rewards
 
-    # A worker that cheats loses most of this; a sybil has to lock it once for each identity.
-    worker_bond = Constant[Balance](100 * POT, doc="What a worker reserves while it is registered.")
-    worker_bond_min = Constant[Balance](50 * POT, doc="A worker with less bond than this is removed.")
+    # A worker that cheats loses most of this; who is drawn more often, under one name or many, has bonded for it.
+    worker_bond = Constant[Balance](100 * POT, doc="What a worker reserves for each slot of its capacity.")
+    worker_bond_min = Constant[Balance](50 * POT, doc="A worker with less than this for each slot is drawn no more.")
+    capacity_max = Constant[u16](
+        CAPACITY_MAX, doc="The most slots of a round that a worker can offer to train at once."
+    )
+    leave_blocks = Constant[u32](LEAVE_BLOCKS, doc="How long a bond stays when its worker is drawn no more.")
     aggregator_bond = Constant[Balance](100 * POT, doc="What an aggregator reserves while it is registered.")
     aggregator_bond_min = Constant[Balance](50 * POT, doc="An aggregator with less bond than this is removed.")
     # Every slot is audited, so that any slash above zero makes cheating lose; this one also ends the worker.
@@ -64,10 +71,10 @@ class TrainingSchema(Module):
         doc="Who trains each slot of a task's next round: drawn while this one is audited, so that it opens at once.",
     )
     workers = StorageMap[AccountId, Worker](
-        default=Worker(bond=0, active=False, accepted=0, rejected=0, earned=0), doc="Workers, and what they achieved."
+        default=Worker(bond=0, capacity=0, active=False, free_at=0, accepted=0, rejected=0, earned=0),
+        doc="Workers, and what they achieved.",
     )
-    worker_count = StorageValue[u32](default=0, doc="How many workers have a bond.")
-    active_workers = StorageValue[tuple[AccountId, ...]](default=(), doc="Who can be drawn for a slot, ascending.")
+    active_workers = StorageValue[tuple[Seats, ...]](default=(), doc="Who can be drawn for a slot, ascending.")
     paused_workers = StorageMap[TaskId, tuple[AccountId, ...]](
         default=(),
         hasher=Hasher.TWOX_64_CONCAT,
@@ -179,7 +186,7 @@ class TrainingSchema(Module):
         index = 18
 
     class TooManyWorkers(DispatchError):
-        """As many workers are registered as this chain has room for."""
+        """As many workers can be drawn as this chain has room for."""
 
         index = 19
 
@@ -262,6 +269,16 @@ class TrainingSchema(Module):
         """The aggregator has a word in a running round, and can leave when that is final."""
 
         index = 35
+
+    class InvalidCapacity(DispatchError):
+        """A worker offers to train 1 to CapacityMax slots of a round at once."""
+
+        index = 36
+
+    class BondWaits(DispatchError):
+        """A bond is free LeaveBlocks after its worker was drawn no more; `workers` says from which height on."""
+
+        index = 37
 
     @event(index=0)
     class TaskCreated:
@@ -394,14 +411,15 @@ class TrainingSchema(Module):
 
     @event(index=14)
     class WorkerRegistered:
-        """A worker reserved its bond and can be drawn."""
+        """A worker reserved its bond and can be drawn for as many slots of a round as it has capacity."""
 
         worker: AccountId
         bond: Balance
+        capacity: u16
 
     @event(index=15)
     class WorkerDeregistered:
-        """A worker left, or was removed; the rest of its bond is free again."""
+        """A worker left; its bond, or what was left of it, is free again."""
 
         worker: AccountId
         released: Balance
@@ -447,9 +465,10 @@ class TrainingSchema(Module):
 
     @event(index=21)
     class WorkerRetired:
-        """A worker wants to leave: it is drawn no more, and finishes its slots."""
+        """A worker is drawn no more, by its own wish or since its bond is too small; that can be had back later."""
 
         worker: AccountId
+        free_at: u32
 
     @event(index=22)
     class TaskCancelled:

@@ -293,7 +293,7 @@ def _begin_next_round(training: TrainingSchema, task: int, height: int) -> None:
     state = idle(training.tasks[task].round, 0, height)
     workers = training.next_workers[task]
     training.next_workers.remove(task)
-    if workers and all(training.workers[account].bond for account in set(workers)):
+    if workers and all(training_workers.is_sound(training, account) for account in set(workers)):
         _begin_commit(training, task, state, workers, height)
     else:
         training.rounds[task] = state

@@ -42,6 +42,11 @@ ACTIVE_TASKS_MAX: Final = 16
 STUCK_BLOCKS: Final = 600
 # The list of active workers is read and shuffled when a round opens: 1,024 accounts are 32 kB.
 WORKERS_MAX: Final = 1024
+# A machine that trains more slots of a round than this at once is better run as several workers: what one failure
+# costs a round stays bounded.
+CAPACITY_MAX: Final = 16
+# Rounds are over in far less. What is proven of a worker within this time after it left still costs its bond.
+LEAVE_BLOCKS: Final = 600
 # One aggregator is enough; the others are there for when it is not.
 AGGREGATORS_MAX: Final = 64
 # How many are heard in one attempt: a false word costs most of a bond, so that keeping the others out is dear.
@@ -248,13 +253,24 @@ class RoundRecord:
     aggregator: AccountId | None  # the first that had said this model
 
 
+@scale_path("potchain_training::Seats")
+@dataclass(frozen=True, slots=True)
+class Seats:
+    """How many chances a worker has in each draw: one for each slot that it can train at once, and has bonded for."""
+
+    worker: AccountId
+    count: u16
+
+
 @scale_path("potchain_training::Worker")
 @dataclass(frozen=True, slots=True)
 class Worker:
     """A worker; an active one can be drawn. Without a bond it is only the memory of one that left."""
 
     bond: Balance
+    capacity: u16
     active: bool
+    free_at: u32  # the height from which on one that is not active can have its bond back
     accepted: u32
     rejected: u32
     earned: Balance

@@ -9,23 +9,30 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from runtime.modules.training_schema import TrainingSchema
-from runtime.modules.training_types import WORKERS_MAX, SlashReason
+from runtime.modules.training_types import WORKERS_MAX, Seats, SlashReason
 
 
-def activate(training: TrainingSchema, account: bytes) -> None:
-    """Let a worker be drawn."""
-    training.active_workers.put(tuple(sorted((*training.active_workers.get(), account))))
+def activate(training: TrainingSchema, account: bytes, capacity: int) -> None:
+    """Let a worker be drawn, with as many seats as it has capacity."""
+    others = (other for other in training.active_workers.get() if other.worker != account)
+    training.active_workers.put(tuple(sorted((*others, Seats(account, capacity)), key=lambda seats: seats.worker)))
 
 
 def deactivate(training: TrainingSchema, account: bytes) -> None:
     """Let a worker not be drawn."""
-    training.active_workers.put(tuple(other for other in training.active_workers.get() if other != account))
+    training.active_workers.put(tuple(other for other in training.active_workers.get() if other.worker != account))
 
 
-def candidates(training: TrainingSchema, task: int) -> tuple[bytes, ...]:
+def candidates(training: TrainingSchema, task: int) -> tuple[Seats, ...]:
     """Who can be drawn for a task's slots, ascending."""
     paused = set(training.paused_workers[task])
-    return tuple(account for account in training.active_workers.get() if account not in paused)
+    return tuple(seats for seats in training.active_workers.get() if seats.worker not in paused)
+
+
+def is_sound(training: TrainingSchema, account: bytes) -> bool:
+    """Whether a worker's bond covers what it may be drawn for, though it may be about to leave."""
+    worker = training.workers[account]
+    return bool(worker.bond) and worker.bond >= training.worker_bond_min * worker.capacity
 
 
 def is_engaged(training: TrainingSchema, account: bytes) -> bool:
@@ -37,23 +44,21 @@ def is_engaged(training: TrainingSchema, account: bytes) -> bool:
 
 
 def retire(training: TrainingSchema, account: bytes) -> None:
-    """Draw a worker no more; the slots that it was drawn for are still its own."""
-    training.workers[account] = replace(training.workers[account], active=False)
+    """Draw a worker no more; the slots that it was drawn for are still its own, and its bond waits."""
+    free_at = training.system.height + training.leave_blocks
+    training.workers[account] = replace(training.workers[account], active=False, free_at=free_at)
     deactivate(training, account)
-    training.emit(training.WorkerRetired(account))
+    training.emit(training.WorkerRetired(account, free_at))
 
 
 def remove(training: TrainingSchema, account: bytes) -> None:
-    """Give a worker's bond back and forget it, except for what it achieved."""
+    """Give the bond of a worker that retired back and forget it, except for what it achieved."""
     worker = training.workers[account]
     missing = training.balances.unreserve(account, worker.bond)
     assert not missing, f"0x{account.hex()} lacks {missing} of its bond"
-    training.worker_count.put(training.worker_count.get() - 1)
-    if worker.active:
-        deactivate(training, account)
     # Only work and slashes leave a memory, and both cost something: coming and going does not grow the state.
     if worker.accepted or worker.rejected:
-        training.workers[account] = replace(worker, bond=0, active=False)
+        training.workers[account] = replace(worker, bond=0, capacity=0, free_at=0)
     else:
         training.workers.remove(account)
     training.emit(training.WorkerDeregistered(account, worker.bond))
@@ -91,7 +96,7 @@ def _put_paused(training: TrainingSchema, task: int, accounts: Iterable[bytes]) 
 
 
 def slash(training: TrainingSchema, account: bytes, task: int, round_: int, reason: SlashReason) -> None:
-    """Burn a part of a worker's bond; a worker that is left with too little of it is removed."""
+    """Burn a part of a worker's bond; a worker that is left with too little of it is drawn no more."""
     worker = training.workers[account]
     wanted = training.slash_rejected if reason is SlashReason.REJECTED else training.slash_not_revealed
     amount = min(wanted, worker.bond)
@@ -101,5 +106,5 @@ def slash(training: TrainingSchema, account: bytes, task: int, round_: int, reas
     assert slashed == amount, f"0x{account.hex()} lacks {amount - slashed} of its bond"
     training.workers[account] = replace(worker, bond=worker.bond - amount)
     training.emit(training.WorkerSlashed(account, task, round_, amount, reason))
-    if worker.bond - amount < training.worker_bond_min:
-        remove(training, account)
+    if worker.active and not is_sound(training, account):
+        retire(training, account)

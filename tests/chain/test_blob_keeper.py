@@ -100,7 +100,7 @@ async def test_a_data_set_s_parts_are_kept_once_its_manifest_is_here(tmp_path: P
 async def test_an_update_is_kept_from_its_reveal_and_a_model_from_its_first_mention(tmp_path: Path) -> None:
     chain = Chain(tmp_path)
     update, salt, model = blob_root(b"update"), b"\5" * 32, b"\6" * 32
-    await chain.call(BOB, "training.register_worker")
+    await chain.call(BOB, "training.register_worker", capacity=1)
     attempt = (await chain.until(Phase.COMMIT)).attempt
     at = {"task": 0, "round": 0, "attempt": attempt}
     for slot in (0, 1):

@@ -141,7 +141,7 @@ def test_two_of_two_pay_from_an_account_that_they_share(substrate: SubstrateInte
 def test_a_training_call_is_composed_from_metadata_alone_and_its_failure_is_named(
     substrate: SubstrateInterface,
 ) -> None:
-    call = substrate.compose_call("Training", "register_worker", {})
+    call = substrate.compose_call("Training", "register_worker", {"capacity": 1})
     registered, again = send(substrate, call, SR25519), send(substrate, call, SR25519)
     assert registered.is_success
     assert events_of(registered)["WorkerRegistered"] == {"worker": SR25519.ss58_address, "bond": 100 * POT}

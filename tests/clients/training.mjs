@@ -6,7 +6,7 @@ await tell(async (api) => {
   const digits = (await api.query.training.tasks(0)).unwrap();
   const { createTask, registerWorker, cancelTask } = api.tx.training;
 
-  const bond = async () => [await send(registerWorker(), worker), await send(registerWorker(), worker)];
+  const bond = async () => [await send(registerWorker(1), worker), await send(registerWorker(1), worker)];
   const create = () => send(createTask(
     'a task from a wallet', digits.programRoot, digits.datasetRoot, digits.paramsRoot,
     { Sgd: { learningRate: 10n ** 10n, momentum: 9n * 10n ** 11n } },

@@ -34,7 +34,7 @@ async def final_round(it: Served, client: Client) -> None:
         receipt = await client.transact(who, f"training.{call}", **arguments)
         assert receipt.ok, receipt.error
 
-    await say(BOB, "register_worker")
+    await say(BOB, "register_worker", capacity=2)
     await say(BOB, "register_aggregator")
     at = {"task": 0, "round": 0, "attempt": (await until(Phase.COMMIT)).attempt}
     for slot in (0, 1):

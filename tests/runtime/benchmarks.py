@@ -22,6 +22,7 @@ from runtime.modules.training_types import (
     AGGREGATES_MAX,
     AGGREGATORS_MAX,
     AUDITORS_PER_SLOT_MAX,
+    CAPACITY_MAX,
     SLOTS_MAX,
     STUCK_BLOCKS,
     WORKERS_MAX,
@@ -29,6 +30,7 @@ from runtime.modules.training_types import (
     Attestation,
     Phase,
     RoundState,
+    Seats,
     SlotState,
     Worker,
     commitment_of,
@@ -339,13 +341,13 @@ def task_in_the_place_of_a_stuck_one() -> Prepared:
 @benchmark
 def worker_that_fills_the_list() -> Prepared:
     chain = _full(Phase.COMMIT, workers=WORKERS_MAX - 1)
-    return chain.prepare(BOB, "training.register_worker")
+    return chain.prepare(BOB, "training.register_worker", capacity=1)
 
 
 @benchmark
 def worker_that_leaves_a_full_list() -> Prepared:
     chain = _full(Phase.AUDIT, workers=WORKERS_MAX - 1)
-    chain.call(BOB, "training.register_worker")
+    chain.call(BOB, "training.register_worker", capacity=1)
     return chain.prepare(BOB, "training.deregister_worker")
 
 
@@ -412,7 +414,7 @@ def worker_that_resumes_from_a_full_list() -> Prepared:
     chain = _full(Phase.COMMIT)
     training = chain.modules.training
     training.paused_workers[0] = tuple(sorted([EVE.public, *_accounts(WORKERS_MAX - 1)]))
-    training.workers[EVE.public] = Worker(100 * POT, True, 1, 1, 1)
+    training.workers[EVE.public] = Worker(100 * POT, 1, True, 0, 1, 1, 1)
     return chain.prepare(EVE, "training.resume", task=0)
 
 
@@ -560,6 +562,5 @@ def _full(phase: Phase, *, workers: int = 0) -> TestChain:
         training.rounds[task] = RoundState(
             0, 0, phase, 0, 1000, tuple(slots) if is_open else (), tuple(attestations), tuple(aggregates)
         )
-    training.active_workers.put(tuple(sorted(_accounts(workers))))
-    training.worker_count.put(workers)
+    training.active_workers.put(tuple(Seats(account, CAPACITY_MAX) for account in sorted(_accounts(workers))))
     return chain

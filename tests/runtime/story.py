@@ -19,7 +19,7 @@ def transactions() -> TestChain:
     """Signed transactions that succeed and fail, and a validator that is absent at times."""
     chain = TestChain()
     for worker in (EVE, FERDIE):
-        chain.submit(worker, "training.register_worker")
+        chain.submit(worker, "training.register_worker", capacity=1)
     for height in range(4):
         chain.submit(ALICE, "balances.transfer_keep_alive", dest=BOB, value=POT + height)
         chain.submit(BOB, "balances.transfer_allow_death", dest=bytes((height,)) * 32, value=POT)

@@ -104,7 +104,7 @@ def test_a_failed_call_keeps_fee_and_nonce_and_undoes_everything_else(chain: Tes
 
 
 def test_a_call_that_pays_no_has_its_fee_returned_but_not_its_tip(chain: TestChain) -> None:
-    chain.call(EVE, "training.register_worker")
+    chain.call(EVE, "training.register_worker", capacity=1)
     chain.call(
         ALICE,
         "training.create_task",

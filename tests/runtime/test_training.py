@@ -81,7 +81,9 @@ def test_a_round_in_which_all_are_honest_takes_three_blocks_and_pays_every_slot(
     assert (task.round, task.params_root, task.optimizer_root) == (1, new_params, new_optimizer)
     assert (task.escrow, task.minted) == (4 * PRICE, 4 * WORTH)
     for keypair in (EVE, FERDIE):
-        assert story.worker(keypair) == Worker(BOND, active=True, accepted=2, rejected=0, earned=2 * EARNED)
+        assert story.worker(keypair) == Worker(
+            BOND, capacity=1, active=True, free_at=0, accepted=2, rejected=0, earned=2 * EARNED
+        )
         assert story.chain.free(keypair) == ENDOWMENT - BOND + 2 * EARNED
     assert story.chain.modules.balances.total_issuance.get() == 6 * ENDOWMENT + 4 * STAKE + 4 * POT
     assert (story.state().phase, story.state().round) == (Phase.COMMIT, 1)
@@ -111,7 +113,7 @@ def test_without_a_worker_a_round_waits_and_opens_when_one_comes() -> None:
     story = Story(workers=())
     story.next(20)
     assert (story.state().phase, story.state().attempt) == (Phase.IDLE, 0)
-    story.chain.call(EVE, "training.register_worker")
+    story.chain.call(EVE, "training.register_worker", capacity=1)
     story.next()
     assert story.state().phase is Phase.COMMIT
     assert story.slots_of(EVE) == [0, 1, 2, 3]
@@ -225,7 +227,7 @@ def test_a_missing_commitment_costs_the_slot_and_pauses_the_worker_until_it_resu
     while story.state().phase is Phase.COMMIT:
         story.next()
     assert story.chain.height == story.chain.events_of(Training.RoundOpened)[0].deadline + 1
-    assert story.worker(EVE) == Worker(BOND, active=True, accepted=0, rejected=0, earned=0)
+    assert story.worker(EVE) == Worker(BOND, capacity=1, active=True, free_at=0, accepted=0, rejected=0, earned=0)
     assert story.training.paused_workers[0] == (EVE.public,)
     story.reveal()
     story.attest()
@@ -283,7 +285,9 @@ def test_a_missing_reveal_costs_bond_and_the_slot_but_not_the_round() -> None:
     assert story.state().phase is Phase.REVEAL
     while story.state().phase is Phase.REVEAL:
         story.next()
-    assert story.worker(EVE) == Worker(BOND - 5 * POT, active=True, accepted=0, rejected=0, earned=0)
+    assert story.worker(EVE) == Worker(
+        BOND - 5 * POT, capacity=1, active=True, free_at=0, accepted=0, rejected=0, earned=0
+    )
     assert story.training.paused_workers[0] == (EVE.public,)
     assert story.chain.events_of(Training.WorkerSlashed) == [
         Training.WorkerSlashed(EVE.public, 0, 0, 5 * POT, SlashReason.NOT_REVEALED)
@@ -298,20 +302,24 @@ def test_a_missing_reveal_costs_bond_and_the_slot_but_not_the_round() -> None:
 def test_a_round_that_nobody_reveals_opens_again_in_the_same_block() -> None:
     story = Story()
     story.commit()
-    story.chain.call(BOB, "training.register_worker")
+    story.chain.call(BOB, "training.register_worker", capacity=1)
     while story.state().phase is Phase.REVEAL:
         story.next()
     assert (story.state().phase, story.state().attempt, story.slots_of(BOB)) == (Phase.COMMIT, 1, [0, 1, 2, 3])
     assert [story.worker(keypair).bond for keypair in (EVE, FERDIE)] == [BOND - 10 * POT] * 2
 
 
-def test_a_worker_that_often_does_not_reveal_is_removed_when_its_bond_runs_low() -> None:
+def test_a_worker_that_often_does_not_reveal_is_drawn_no_more_when_its_bond_runs_low() -> None:
     story = Story(workers=[EVE], policy=replace(POLICY, slots=11))
     story.commit()
     while story.state().phase is Phase.REVEAL:
         story.next()
-    assert story.worker(EVE) == Worker(0, active=False, accepted=0, rejected=0, earned=0)
-    assert story.training.workers.get(EVE.public) is None
+    free_at = story.chain.height + 600
+    assert story.worker(EVE) == Worker(45 * POT, 1, active=False, free_at=free_at, accepted=0, rejected=0, earned=0)
+    assert story.training.active_workers.get() == ()
+    assert story.chain.events_of(Training.WorkerRetired) == [Training.WorkerRetired(EVE.public, free_at)]
+    story.wait_until_free(EVE)
+    story.chain.call(EVE, "training.deregister_worker")
     assert story.chain.free(EVE) == ENDOWMENT - 55 * POT
     assert story.chain.events_of(Training.WorkerDeregistered) == [Training.WorkerDeregistered(EVE.public, 45 * POT)]
 
@@ -338,9 +346,11 @@ def test_a_wrong_gradient_is_challenged_recomputed_by_all_and_slashed() -> None:
     assert story.chain.events_of(Training.WorkerSlashed) == [
         Training.WorkerSlashed(FERDIE.public, 0, 0, 60 * POT, SlashReason.REJECTED)
     ]
-    # Its bond is too low now: it is removed, and remembered. Its other slot was right, and is paid.
-    assert story.worker(FERDIE) == Worker(0, active=False, accepted=1, rejected=1, earned=EARNED)
-    assert story.chain.free(FERDIE) == ENDOWMENT - 60 * POT + EARNED
+    # Its bond is too low now: it is drawn no more. Its other slot was right, and is paid.
+    free_at = record.finalised_at + 600
+    left = Worker(40 * POT, 1, active=False, free_at=free_at, accepted=1, rejected=1, earned=EARNED)
+    assert story.worker(FERDIE) == left
+    assert story.chain.free(FERDIE) == ENDOWMENT - BOND + EARNED
     # It was drawn for the next round, which therefore waits a block for a fresh draw.
     assert (story.state().phase, story.slots_of(EVE)) == (Phase.COMMIT, [0, 1, 2, 3])
     assert story.state().opened_at == record.finalised_at + 1
@@ -353,8 +363,8 @@ def test_a_cheat_who_comes_back_needs_a_whole_new_bond() -> None:
     story.challenge(ALICE, story.slots_of(EVE)[0])
     story.attest(without=story.slots_of(EVE)[:1])
     story.next()
-    story.chain.call(EVE, "training.register_worker")
-    assert story.worker(EVE) == Worker(BOND, active=True, accepted=1, rejected=1, earned=EARNED)
+    story.chain.call(EVE, "training.register_worker", capacity=1)
+    assert story.worker(EVE) == Worker(BOND, capacity=1, active=True, free_at=0, accepted=1, rejected=1, earned=EARNED)
 
 
 def test_a_refuted_challenge_counts_against_its_challenger_and_the_slot_is_paid() -> None:
@@ -381,9 +391,10 @@ def test_when_all_cheat_all_are_slashed_and_the_round_opens_again() -> None:
         Training.RoundReopened(0, 0, 1, ReopenReason.NOTHING_ACCEPTED)
     ]
     for keypair in (EVE, FERDIE):
-        # The first rejection took 60 and the rest of the bond went back: there was nothing left for the second.
-        assert story.worker(keypair) == Worker(0, active=False, accepted=0, rejected=2, earned=0)
-        assert story.chain.free(keypair) == ENDOWMENT - 60 * POT
+        # The first rejection took 60 of its bond and the second the rest.
+        free_at = story.worker(keypair).free_at
+        assert story.worker(keypair) == Worker(0, 1, active=False, free_at=free_at, accepted=0, rejected=2, earned=0)
+        assert story.chain.free(keypair) == ENDOWMENT - BOND
     assert story.chain.modules.rewards.minted.get() == 0
     assert story.task().escrow == 8 * PRICE
     assert story.training.history.get((0, 0)) is None

@@ -49,7 +49,7 @@ class Chaos:
             training = self.story.training
             paused = [task for task in training.active_tasks.get() if keypair.public in training.paused_workers[task]]
             if not self.story.worker(keypair).active and self.chance(40):
-                self.tries(keypair, "training.register_worker")
+                self.tries(keypair, "training.register_worker", capacity=self.rng.randrange(1, 4))
             elif paused and self.chance(40):
                 self.tries(keypair, "training.resume", task=self.rng.choice(paused))
             elif self.chance(2):
@@ -96,7 +96,7 @@ class Chaos:
             index for index, slot in enumerate(state.slots) if slot.update_root is not None and not slot.challenged
         ]
         accepted = bitmap(slots, len(state.slots))
-        words = () if self.chance(90) else ("a lie",)
+        words = () if self.chance(75) else ("a lie",)
         new = (root("params", task, state.round, accepted, *words), root("optimizer", task, state.round, accepted))
         params_root, optimizer_root = new if slots else (before.params_root, before.optimizer_root)
         self.tries(

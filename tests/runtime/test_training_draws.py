@@ -9,8 +9,13 @@ from hypothesis import strategies as st
 
 from chain.primitives.hashing import blake2_256
 from runtime.modules.training_draws import Draws, assign_slots, draw_auditors
+from runtime.modules.training_types import Seats
 
 ACCOUNTS = [blake2_256(bytes((index,))) for index in range(20)]
+
+
+def one_seat_each(count: int) -> list[Seats]:
+    return [Seats(account, 1) for account in ACCOUNTS[:count]]
 
 
 def draws(seed: int = 0, *, task: int = 0, round_: int = 0, attempt: int = 0, label: bytes = b"slots") -> Draws:
@@ -61,7 +66,7 @@ def test_every_order_of_three_is_equally_likely() -> None:
 @given(workers=st.integers(1, 20), slots=st.integers(1, 64), seed=st.integers(0, 1000))
 @settings(max_examples=50, deadline=None)
 def test_nobody_gets_a_second_slot_before_everybody_has_one(workers: int, slots: int, seed: int) -> None:
-    assigned = assign_slots(draws(seed), ACCOUNTS[:workers], slots)
+    assigned = assign_slots(draws(seed), one_seat_each(workers), slots)
     counts = Counter(assigned)
     assert len(assigned) == slots
     assert set(assigned) <= set(ACCOUNTS[:workers])
@@ -70,8 +75,30 @@ def test_nobody_gets_a_second_slot_before_everybody_has_one(workers: int, slots:
 
 
 def test_every_worker_is_drawn_for_a_slot_equally_often() -> None:
-    counts = Counter(assign_slots(draws(seed), ACCOUNTS[:4], 1)[0] for seed in range(1200))
+    counts = Counter(assign_slots(draws(seed), one_seat_each(4), 1)[0] for seed in range(1200))
     assert all(240 < counts[worker] < 360 for worker in ACCOUNTS[:4])  # expected 300, standard deviation 15
+
+
+def test_a_worker_is_drawn_as_often_as_it_has_seats() -> None:
+    seats = [Seats(ACCOUNTS[0], 3), Seats(ACCOUNTS[1], 1)]
+    counts = Counter(assign_slots(draws(seed), seats, 1)[0] for seed in range(1200))
+    assert 840 < counts[ACCOUNTS[0]] < 960  # expected 900, standard deviation 15
+
+
+@given(
+    counts=st.lists(st.integers(1, 16), min_size=1, max_size=10), slots=st.integers(1, 64), seed=st.integers(0, 1000)
+)
+@settings(max_examples=100, deadline=None)
+def test_nobody_has_more_than_its_seats_or_half_of_a_round_while_others_have_seats_left(
+    counts: list[int], slots: int, seed: int
+) -> None:
+    seats = {ACCOUNTS[index]: count for index, count in enumerate(counts)}
+    assigned = Counter(assign_slots(draws(seed), [Seats(account, count) for account, count in seats.items()], slots))
+    assert sum(assigned.values()) == slots
+    most = (slots + 1) // 2
+    for account, count in assigned.items():
+        others = all(assigned[other] >= seats[other] for other in seats if other != account)
+        assert others or count <= min(seats[account], most)
 
 
 @given(validators=st.integers(1, 20), count=st.integers(1, 20), seed=st.integers(0, 1000))

@@ -46,7 +46,7 @@ def test_a_task_in_genesis_runs_from_the_first_block() -> None:
     assert (first.round, first.rounds, first.escrow) == (0, 200, 800 * POT)
     assert second.optimizer == Sgd(1, 0)
     assert chain.free(ALICE) == ENDOWMENT - 1_600 * POT
-    chain.call(EVE, "training.register_worker")
+    chain.call(EVE, "training.register_worker", capacity=1)
     chain.run_blocks(1)
     assert chain.modules.training.rounds[0].phase is Phase.COMMIT
 

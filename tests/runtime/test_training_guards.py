@@ -12,6 +12,7 @@ from runtime.modules.training_types import (
     Aggregate,
     ChallengeCount,
     Phase,
+    Seats,
     Sgd,
     TaskStatus,
     Worker,
@@ -81,30 +82,61 @@ def test_only_so_many_tasks_run_at_once() -> None:
         story.chain.call(BOB, "training.create_task", **terms())
 
 
-def test_a_worker_registers_once_with_a_bond_it_can_pay_and_leaves_when_it_has_no_slot() -> None:
+def test_a_worker_registers_once_with_a_bond_it_can_pay_and_has_it_back_some_time_after_it_left() -> None:
     story = Story(workers=[EVE])
     with story.chain.unchanged(Training.AlreadyRegistered):
-        story.chain.call(EVE, "training.register_worker")
+        story.chain.call(EVE, "training.register_worker", capacity=1)
     with story.chain.unchanged(Training.NotRegistered):
         story.chain.call(BOB, "training.deregister_worker")
-    story.chain.call(BOB, "training.register_worker")
+    story.chain.call(BOB, "training.register_worker", capacity=1)
+    story.chain.call(BOB, "training.deregister_worker")
+    with story.chain.unchanged(Training.BondWaits):
+        story.chain.call(BOB, "training.deregister_worker")
+    story.wait_until_free(BOB)
     story.chain.call(BOB, "training.deregister_worker")
     assert story.chain.free(BOB) == ENDOWMENT
     assert story.training.workers.get(BOB.public) is None
     poor = story.chain.free(CHARLIE) - BOND
     story.chain.call(CHARLIE, "balances.transfer_keep_alive", dest=DAVE, value=poor)
     with story.chain.unchanged(type(story.chain.modules.balances).Expendability):
-        story.chain.call(CHARLIE, "training.register_worker")
+        story.chain.call(CHARLIE, "training.register_worker", capacity=1)
+
+
+def test_a_worker_bonds_for_each_slot_of_its_capacity_which_may_grow() -> None:
+    story = Story(workers=[EVE])
+    for capacity in (0, 17):
+        with story.chain.unchanged(Training.InvalidCapacity):
+            story.chain.call(BOB, "training.register_worker", capacity=capacity)
+    story.chain.call(BOB, "training.register_worker", capacity=2)
+    assert story.chain.free(BOB) == ENDOWMENT - 2 * BOND
+    with story.chain.unchanged(Training.AlreadyRegistered):
+        story.chain.call(BOB, "training.register_worker", capacity=2)
+    story.chain.call(BOB, "training.register_worker", capacity=16)
+    assert story.worker(BOB) == Worker(16 * BOND, 16, active=True, free_at=0, accepted=0, rejected=0, earned=0)
+    seats = sorted((Seats(EVE.public, 1), Seats(BOB.public, 16)), key=lambda each: each.worker)
+    assert list(story.training.active_workers.get()) == seats
+
+
+def test_a_worker_is_drawn_no_more_once_it_lacks_half_of_its_bond_and_not_before() -> None:
+    story = Story(workers=[EVE], rounds=9)
+    story.chain.call(EVE, "training.register_worker", capacity=2)
+    for bond, active in ((140, True), (80, False)):
+        story.to_audit()
+        story.challenge(ALICE, 0)
+        story.attest(without=[0])
+        story.next(2)
+        assert (story.worker(EVE).bond, story.worker(EVE).active) == (bond * POT, active)
 
 
 def test_a_worker_that_leaves_finishes_the_slots_that_it_was_drawn_for() -> None:
     story = Story(workers=[EVE], rounds=5)
     story.to_audit()
     assert story.training.next_workers[0] == (EVE.public,) * 4
-    story.chain.call(BOB, "training.register_worker")
+    story.chain.call(BOB, "training.register_worker", capacity=1)
     story.chain.call(EVE, "training.deregister_worker")
-    assert story.worker(EVE) == Worker(BOND, active=False, accepted=0, rejected=0, earned=0)
-    assert story.training.active_workers.get() == (BOB.public,)
+    free_at = story.chain.height + 600
+    assert story.worker(EVE) == Worker(BOND, 1, active=False, free_at=free_at, accepted=0, rejected=0, earned=0)
+    assert story.training.active_workers.get() == (Seats(BOB.public, 1),)
     story.attest()
     story.next()
     # It was drawn for this round before it wanted to leave: nobody draws again because of it.
@@ -115,6 +147,7 @@ def test_a_worker_that_leaves_finishes_the_slots_that_it_was_drawn_for() -> None
     assert story.slots_of(BOB) == [0, 1, 2, 3]
     assert story.worker(EVE).accepted == 8
     before = story.chain.free(EVE)
+    story.wait_until_free(EVE)
     story.chain.call(EVE, "training.deregister_worker")
     assert story.chain.free(EVE) == before + BOND
 
@@ -127,9 +160,9 @@ def test_a_worker_that_wanted_to_leave_may_stay_and_makes_its_bond_whole() -> No
         story.next()
     story.chain.call(EVE, "training.deregister_worker")
     assert story.worker(EVE).bond == BOND - 5 * POT
-    story.chain.call(EVE, "training.register_worker")
-    assert story.worker(EVE) == Worker(BOND, active=True, accepted=0, rejected=0, earned=0)
-    assert story.training.worker_count.get() == 2
+    story.chain.call(EVE, "training.register_worker", capacity=1)
+    assert story.worker(EVE) == Worker(BOND, capacity=1, active=True, free_at=0, accepted=0, rejected=0, earned=0)
+    assert [seats.worker for seats in story.training.active_workers.get()] == sorted((EVE.public, FERDIE.public))
 
 
 def test_only_its_owner_cancels_a_task_and_once() -> None:
@@ -228,7 +261,7 @@ def test_what_was_meant_for_an_earlier_attempt_is_refused_in_the_next() -> None:
         story.challenge(ALICE, each)
     story.attest(without=range(4))
     story.next()
-    story.chain.call(EVE, "training.register_worker")
+    story.chain.call(EVE, "training.register_worker", capacity=1)
     story.next()
     assert story.attempt() == {"task": 0, "round": 0, "attempt": 1}
     commitment = commitment_of(EVE.public, 0, 0, 0, 0, SALT, update_root)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 
 from chain.primitives.hashing import blake2_256
 from chain.primitives.keys import Keypair
@@ -67,7 +68,7 @@ class Story:
         for _ in range(tasks):
             self.chain.call(ALICE, "training.create_task", **terms(**changes))
         for worker in workers:
-            self.chain.call(worker, "training.register_worker")
+            self.chain.call(worker, "training.register_worker", capacity=1)
         self.next()
 
     @property
@@ -98,6 +99,12 @@ class Story:
         assert {who: amount for who, amount in reserved.items() if amount} == {
             who: amount for who, amount in expected.items() if amount
         }
+
+    def wait_until_free(self, keypair: Keypair) -> None:
+        """Skip the time that a bond waits for, which no block of a test has to be made for."""
+        worker = self.worker(keypair)
+        assert worker.free_at > self.chain.height
+        self.training.workers[keypair.public] = replace(worker, free_at=self.chain.height)
 
     def slots_of(self, keypair: Keypair, task: int = 0) -> list[int]:
         return [index for index, slot in enumerate(self.state(task).slots) if slot.worker == keypair.public]

@@ -175,8 +175,8 @@ async def cheat(
             nursery.start_soon(partial(work, node, engines, folder, report=report, servant=servant))
             async with node.heads() as heads:
                 async for _ in heads:
-                    if tried and not await node.is_worker():
-                        await node.transact("training.register_worker")
+                    if tried and not await node.worker_capacity():
+                        await node.transact("training.register_worker", capacity=1)
 
 
 def main() -> None:

@@ -78,7 +78,7 @@ class Heads:
             raise NodeError("Too many subscriptions (code -32006)")
         yield self._receive
 
-    async def is_worker(self) -> bool:
+    async def worker_capacity(self) -> int:
         raise AssertionError("nobody asks")
 
     async def is_paused(self, task: int) -> bool:
