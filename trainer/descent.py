@@ -63,10 +63,14 @@ def checked(descent: Descent) -> Descent:
 
 
 def step(
-    descent: Descent, state: OptimizerState, theta: Float32s, gradient: Float32s
+    descent: Descent, state: OptimizerState, theta: Float32s, gradient: Float32s, *, scheduled: int | None = None
 ) -> tuple[Float32s, OptimizerState]:
-    """One step: new parameters f32[P] and new state; the inputs stay as they are."""
-    rate = schedules.rate(descent.schedule, descent.optimizer.learning_rate, state.step)
+    """One step: new parameters f32[P] and new state; the inputs stay as they are.
+
+    `scheduled` is the step's place in the schedule, where that is not how many steps the optimiser has taken.
+    """
+    place = state.step if scheduled is None else scheduled
+    rate = schedules.rate(descent.schedule, descent.optimizer.learning_rate, place)
     if descent.clip is not None:
         gradient = clipped(descent.clip, gradient)
     if descent.weight_decay:
