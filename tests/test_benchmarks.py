@@ -11,16 +11,19 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 # What each must have measured, by the words of its lines.
 LINES = {
+    "aggregate.py": ["3 updates of 3,000 parameters", "mean of top 1 %", "centered clip of int8"],
     "finality.py": ["core alone", "simulated validators", "n^"],
     "latency.py": ["commit logged", "sealed at the slowest   p50", "processor time"],
     "light.py": ["header and seal, 100 validators", "3 set changes and the head", "memory of the command"],
+    "frontier.py": ["float32", "10 %, tenure 1, H = 32", "fewest bytes at equal loss"],
     "execute.py": ["20 transfers a block, ed25519", "20 transfers a block, sr25519", "decode and execute, first"],
     "metadata.py": ["metadata V14", "metadata V15"],
     "state_root.py": ["100 of 3,000 keys", "state root, accounts changed", "state root, nothing in memory"],
+    "tolerance.py": ["1 local steps, inner sgd", "2 local steps, inner adam", "top 10 %"],
     "subscribers.py": ["10 subscribers to heads", "all of them have it after", "a block comes every"],
 }
-# These start nodes that run at their own pace.
-SLOW = ("latency.py", "subscribers.py")
+# These start nodes that run at their own pace, or JAX.
+SLOW = ("frontier.py", "latency.py", "subscribers.py", "tolerance.py")
 
 
 @pytest.mark.parametrize(
@@ -28,7 +31,7 @@ SLOW = ("latency.py", "subscribers.py")
 )
 def test_a_benchmark_prints_its_figures(name: str) -> None:
     command = [sys.executable, "-W", "error", str(ROOT / "scripts" / "bench" / name), "--short"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     for line in LINES[name]:
         assert line in done.stdout

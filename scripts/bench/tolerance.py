@@ -22,7 +22,6 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))  # the digits in this process are the tests'
 
 from chain.primitives.hashing import blake2_256  # noqa: E402
-from tests.trainer.digits import digits  # noqa: E402
 from trainer.arrays import Float32s  # noqa: E402
 from trainer.audit import compare  # noqa: E402
 from trainer.batches import slot_rows  # noqa: E402
@@ -94,6 +93,9 @@ def computed(slots: int, numbers: list[int]) -> dict[str, Float32s]:
 
 def said(steps: int, inner: str, slot: int, kind: str) -> Float32s:
     """The contribution of a slot at the initial parameters, honest or not."""
+    # JAX is for the processes that compute: the one that compares starts without it.
+    from tests.trainer.digits import digits
+
     task = digits()
     theta = task.start(slot)
     rows = slot_rows(blake2_256(b"tolerance"), 0, 0, slot, BATCH * steps, task.rows).reshape(steps, BATCH)
