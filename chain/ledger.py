@@ -85,7 +85,7 @@ class NotNext(ValueError):
 
 
 class Conflict(Exception):
-    """Two different blocks of one height are sealed: a third of the validators or more broke the rules."""
+    """[P1] Two different blocks of one height are sealed: a third of the validators or more broke the rules."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -272,7 +272,7 @@ class Gadget:
             await self._step(item)
 
     async def _begin(self, height: int) -> None:
-        """Turn to a height whose parent the ledger has."""
+        """[P22] Turn to a height whose parent the ledger has, and with it the set that decides it."""
         self._build.cancel()
         self._expected_payloads = 0
         self._peers.forget_answers()
@@ -287,10 +287,10 @@ class Gadget:
     def _enter(self, height: int) -> _Height:
         validators = self._host.validators(height)
         verifier = Verifier(self._host.genesis_hash, validators)
-        if validators != self._peers.validators:
+        if validators != self._peers.validators:  # [P22] Who spoke for whom says nothing of another set.
             self._peers = Peers(validators)
         ballot = Ballot(verifier, self._peers, self._run_sync, self._on_fault, self._on_equivocation)
-        voice = Voice(self._signer, verifier)
+        voice = Voice(self._signer, verifier)  # [P25] It has a place in this set, or none.
         # [P5] Below the log's height this validator has voted in ways that it no longer knows: it only follows.
         me = voice.me if self._wal is not None and height >= self._wal.height else None
         records = self._wal.records if self._wal is not None and height == self._wal.height and me is not None else []
@@ -384,7 +384,7 @@ class Gadget:
     async def _decide(self, decision: Decide) -> None:
         certificate = decision.certificate
         seal = certificate.seal(self._at.validators.set_id)
-        # A ledger that has moved past this height has this block: there is one to each height.
+        # [P1] A ledger that has moved past this height has this block: there is one to each height.
         with suppress(Superseded):
             await self._host.commit(certificate.height, decision.payload, seal)
         await self._begin(certificate.height + 1)

@@ -29,7 +29,7 @@ def subject_of(vote: Vote) -> Subject:
 
 @dataclass(frozen=True, slots=True)
 class Equivocation:
-    """Two different votes by one validator of a set in one phase of one view: nobody honest casts them."""
+    """[P26] Two different votes by one validator of a set in one phase of one view: nobody honest casts them."""
 
     set_id: int
     first: Vote

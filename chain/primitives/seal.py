@@ -81,7 +81,7 @@ class ValidatorSet:
 
     @property
     def quorum(self) -> int:
-        """How many votes decide: any two such groups share an honest validator for every n (2f + 1 is unsafe)."""
+        """[P2] How many votes decide: any two such groups share an honest validator for every n (2f + 1 is unsafe)."""
         return self.n - self.f
 
     def primary_index(self, height: int, view: int) -> int:
@@ -113,7 +113,7 @@ def read_bitmap(octets: bytes, n: int) -> list[int]:
 
 
 def vote_message(genesis_hash: bytes, set_id: int, height: int, view: int, phase: Phase, block_hash: bytes) -> bytes:
-    """Return the bytes that a validator signs to vote: every field has a fixed width, so they read one way only."""
+    """[P3] Return the bytes that a validator signs to vote: all fields have fixed widths, so they read one way only."""
     return b"".join(
         (
             _VOTE_TAG,

@@ -88,7 +88,7 @@ class Validators(ValidatorsSchema):
             raise self.InvalidSeal(
                 f"expected a seal of block {height} 0x{parent.hex()}, got {seal.height} 0x{seal.block_hash.hex()}"
             )
-        # The last block of a session was sealed by the set of that session.
+        # [P24] The last block of a session was sealed by the set of that session.
         closing = self.closing.get() if self.closing.exists() else None
         validators = self.validator_set() if closing is None else self.recorded_set(closing.set_id)
         if not verify_seal(validators, self.system.genesis_hash(), seal):

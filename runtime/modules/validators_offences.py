@@ -18,7 +18,7 @@ _TAG = codec_of(tuple[bytes, u32, AccountId])
 
 
 def judge(validators: ValidatorsSchema, evidence: DoubleVote) -> tuple[int, bytes]:
-    """In which session whose stake is slashed for it; a DispatchError says why nobody's is. Signatures come last."""
+    """[P26] In which session whose stake is slashed for it; a DispatchError says why nobody's. Signatures come last."""
     rules, height = validators.rules.get(), validators.system.height
     record = validators.sets.get(evidence.set_id)
     if record is None:

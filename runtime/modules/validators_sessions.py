@@ -32,9 +32,10 @@ def session_of(height: int, session_blocks: int) -> int:
 def elect(incumbents: Sequence[bytes], stakes: Mapping[bytes, int], seats: int = AUTHORITIES_MAX) -> list[bytes]:
     """Who follows `incumbents`, of the candidates that `stakes` names: the greatest stakes, as far as it is safe.
 
-    Nobody knows whether a newcomer's node runs. So there are never more of them at once than faults are tolerated, or
-    one in a set of one or two, which tolerates none anyway; and where too few candidates are left, incumbents that
-    wanted to leave stay. Incumbents keep their order, and newcomers follow by stake: a set that is the same is equal.
+    [P25] Nobody knows whether a newcomer's node runs. So there are never more of them at once than faults are
+    tolerated, or one in a set of one or two, which tolerates none anyway; and where too few candidates are left,
+    incumbents that wanted to leave stay. Incumbents keep their order, and newcomers follow by stake: a set that is
+    the same is equal.
     """
     staying = [account for account in incumbents if account in stakes]
     newcomers = sorted((account for account in stakes if account not in incumbents), key=lambda a: (-stakes[a], a))
@@ -83,7 +84,7 @@ def rotate(validators: ValidatorsSchema) -> None:
     set_id, queued = validators.set_id.get(), validators.queued.get()
     validators.closing.put(Closing(session, set_id, validators.participation.get()))
     if queued != validators.authorities.get():
-        set_id += 1
+        set_id += 1  # [P23] Votes of one set are none of another's.
         validators.set_id.put(set_id)
         validators.authorities.put(queued)
         validators.sets[set_id] = SetRecord(height + 1, tuple(queued))

@@ -44,7 +44,7 @@ def signed_vote(signer: int, voter: int, height: int, view: int, phase: Phase, d
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 5])
-async def test_validators_seal_a_block_every_block_time(
+async def test_p18_validators_seal_a_block_every_block_time(
     n: int, nursery: trio.Nursery, tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     network = Network(nursery, tmp_path, n)

@@ -135,7 +135,7 @@ def test_it_costs_it_once_for_a_session_whatever_else_is_found() -> None:
     assert chain.modules.validators.stakes[CHARLIE.public].active == STAKE * 81 // 100
 
 
-def test_nobody_is_framed() -> None:
+def test_p26_nobody_is_framed() -> None:
     chain = TestChain()
     chain.run_blocks(2)
     good = evidence(chain)

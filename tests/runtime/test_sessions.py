@@ -59,7 +59,7 @@ def test_when_seats_are_few_the_greatest_stakes_have_them() -> None:
     assert elect(who(1, 2, 3, 4), stakes(_0=3, _1=3, _2=5, _3=5, _4=3, _5=3), seats=4) == who(1, 2, 3, 4)
 
 
-def test_no_more_newcomers_at_once_than_faults_are_tolerated() -> None:
+def test_p25_no_more_newcomers_at_once_than_faults_are_tolerated() -> None:
     newcomers = dict.fromkeys(who(*range(20, 40)), 100)
     for size, admitted in ((1, 1), (2, 1), (3, 1), (4, 1), (5, 2), (6, 2), (7, 3), (10, 4)):
         incumbents = who(*range(1, 1 + size))
@@ -141,7 +141,7 @@ def test_who_is_elected_is_known_one_session_before_it_votes() -> None:
     assert chain.events_of(Validators.SetChanged) == [Validators.SetChanged(1, 7, (*FOUR, EVE.public))]
 
 
-def test_the_sets_number_changes_exactly_when_the_set_does() -> None:
+def test_p23_the_sets_number_changes_exactly_when_the_set_does() -> None:
     chain = TestChain(sessions={"sessionBlocks": 2, "unbondingSessions": 2})
     before = chain.deciding
     changes = 0
@@ -161,7 +161,7 @@ def test_the_sets_number_changes_exactly_when_the_set_does() -> None:
     assert changes == 3
 
 
-def test_a_seal_of_another_set_is_none() -> None:
+def test_p24_a_seal_of_another_set_is_none() -> None:
     chain = TestChain(sessions=SHORT)
     join(chain, EVE)
     chain.run_to(7)  # the first block that the fifth decides; it carries the seal of the four

@@ -8,13 +8,15 @@ from random import Random
 import pytest
 import trio
 
+from chain.primitives.seal import ValidatorSet
 from chain.simulation.cluster import TIMING, Cluster
 from chain.simulation.crypto import stub_signatures
 from chain.simulation.faults import Sides
-from chain.simulation.ledger import SET_ID, MemoryWorld
+from chain.simulation.ledger import SESSION_BLOCKS, SET_ID, MemoryWorld
 from chain.simulation.liars import Silent
 from chain.simulation.monitor import Violation
 from chain.simulation.network import Weather
+from runtime.modules.validators_sessions import session_of
 from tests.simulation.kit import play
 
 
@@ -202,6 +204,32 @@ def test_who_is_killed_while_it_is_stopped_starts_again() -> None:
         await cluster.reach(cluster.head + 3, within_ms=15_000)
 
     play(scenario, 4)
+
+
+class TurningWorld(MemoryWorld):
+    """A chain whose set has everybody in another place in every session."""
+
+    def deciding(self, height: int) -> ValidatorSet:
+        first = self.validators
+        session = session_of(height, SESSION_BLOCKS)
+        turn = session % first.n
+        return ValidatorSet(first.set_id + session, first.authorities[turn:] + first.authorities[:turn])
+
+
+@pytest.mark.parametrize("n", [4, 7])
+def test_p22_a_place_in_one_set_means_nothing_in_the_next(n: int) -> None:
+    """Or votes would be counted for others, and the honest accused of what liars did in their places."""
+
+    async def scenario(cluster: Cluster, nursery: trio.Nursery) -> None:
+        cluster.start(nursery)
+        await cluster.reach(5 * SESSION_BLOCKS, within_ms=60_000)
+
+    with stub_signatures():
+        world = TurningWorld(n, TIMING)
+    liars = {0: "equivocation"} if n == 4 else {0: "equivocation", 3: "replay"}
+    cluster = play(scenario, n, liars=liars, world=world)
+    assert cluster.monitor.set_changes == 5
+    assert cluster.monitor.accused.keys() >= {0}
 
 
 @pytest.mark.parametrize("n", [1, 3, 4, 7])
