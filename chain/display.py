@@ -6,17 +6,21 @@ Plain text when it goes to a file; colour only on a terminal.
 from __future__ import annotations
 
 import re
+import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from io import TextIOWrapper
+from textwrap import TextWrapper
 from typing import assert_never
 
 from chain.primitives import ss58
 from consensus.host import GadgetState
 
+# Where the text of a line begins, behind the time and what it is about.
+TEXT_COLUMN = 19
 RESET = "\x1b[0m"
 COLOURS = {"block": "\x1b[2m", "round": "\x1b[1;32m", "stall": "\x1b[1;33m", "error": "\x1b[1;31m"}
 
@@ -76,12 +80,24 @@ def print_anything() -> None:
 
 
 def say(kind: str, text: str) -> None:
-    """Print one line with the time and what it is about."""
+    """Print one line with the time and what it is about; on a terminal, what is longer goes on below its beginning."""
     line = f"{time.strftime('%H:%M:%S')}  {kind:<8} {text}"
-    if sys.stdout.isatty() and kind in COLOURS:
-        line = f"{COLOURS[kind]}{line}{RESET}"
+    if sys.stdout.isatty():
+        line = folded(line, shutil.get_terminal_size().columns)
+        if kind in COLOURS:
+            line = f"{COLOURS[kind]}{line}{RESET}"
     with suppress(OSError):  # Lines that go to a file on a full disk are lost, and nothing else is.
         print(line, flush=True)
+
+
+def folded(line: str, columns: int) -> str:
+    """A line as `say` lays it out, in lines of so many columns, as far as its words allow."""
+    if len(line) <= columns or columns < 2 * TEXT_COLUMN:
+        return line
+    wrapper = TextWrapper(columns, subsequent_indent=" " * TEXT_COLUMN, break_long_words=False, break_on_hyphens=False)
+    wrapper.drop_whitespace = True
+    head, text = line[:TEXT_COLUMN], line[TEXT_COLUMN:]
+    return "\n".join(wrapper.wrap(head.ljust(TEXT_COLUMN) + text))
 
 
 def block_line(
@@ -94,8 +110,7 @@ def block_line(
     parent = f"parent sealed {validators - len(missing)}/{validators}" if height > 1 else "parent is genesis"
     without = f" without {', '.join(missing)}" if missing else ""
     late = f"  view {view}" if view else ""
-    count = f"{transactions} transaction{'' if transactions == 1 else 's'}"
-    return f"{height:>7}  {short_hash(hash)}  by {author:<9} {parent}{without}  {count}{late}"
+    return f"{height:>6}  {short_hash(hash)}  by {author:<7}  {parent}{without}  {transactions} tx{late}"
 
 
 def states_line(history: int | None, oldest: int, head: int) -> str:
@@ -138,6 +153,6 @@ def round_line(
 ) -> str:
     """What a round of training came to: held-out loss and accuracy, and what it paid."""
     return (
-        f"{round:>7}  {task:<14} loss {loss_micro / 1e6:>7.4f}  accuracy {accuracy_ppm / 1e4:>6.2f} %  "
-        f"{accepted}/{slots} slots  minted {minted}{missing}"
+        f"{round:>4}  {task:<6}  loss {loss_micro / 1e6:.4f}  accuracy {accuracy_ppm / 1e4:>5.2f} %  "
+        f"{accepted}/{slots} paid {minted}{missing}"
     )

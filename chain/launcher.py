@@ -13,7 +13,7 @@ from pathlib import Path
 import trio
 
 from chain import __version__
-from chain.display import say
+from chain.display import TEXT_COLUMN, say
 from chain.rpc.access import LOOPBACK
 from chain.supervisor import Child, Supervisor, cancel_when_told
 from genesis.spec import GenesisSpec
@@ -58,7 +58,7 @@ class _Terminal:
         if kind == "ready" and name in self._ready:
             self._ready[name].set()
         if kind in SHOWN and name == self._nodes[self._speaker]:
-            say(kind, line[19:])
+            say(kind, line[TEXT_COLUMN:])
 
     def restarted(self, name: str, end: str) -> None:
         """A child ended and is being started again."""

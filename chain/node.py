@@ -11,7 +11,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -31,7 +31,7 @@ from chain.ledger import Ledger
 from chain.net.dialer import Bootnode
 from chain.net.errors import PeerError
 from chain.net.messages import Role
-from chain.net.network import Network
+from chain.net.network import Network, head_of
 from chain.net.peer import PeerInfo
 from chain.pool import Pool, PoolLimits
 from chain.pool_keeper import PoolKeeper
@@ -205,6 +205,7 @@ class Node:
             self,
             self._importer.best,
             role=Role.VALIDATOR if config.role.keys else Role.FULL,
+            name_of=_names_of_nodes(config.spec),
         )
         self._sync = Synchroniser(
             network=self._network,
@@ -445,6 +446,13 @@ class _Transport:
     def __init__(self, network: Network) -> None:
         self.broadcast = network.broadcast_consensus
         self.send = network.send_consensus
+
+
+def _names_of_nodes(spec: GenesisSpec) -> Callable[[bytes], str]:
+    """What logs call a node: the name of the development validator whose it is, or the head of its id."""
+    known = spec.development.validators if spec.development else ()
+    names = {ValidatorKeys.from_uri(key.uri).node.public: key.name for key in known}
+    return lambda identity: names.get(identity) or head_of(identity)
 
 
 def _node_key(path: Path) -> Keypair:

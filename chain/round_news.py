@@ -18,7 +18,7 @@ from runtime.modules.validators import Validators
 # A round that goes well is audited in three blocks and opened in one; the news are told again once in a while.
 WAITED_BLOCKS = 15
 AGAIN_BLOCKS = 60
-IDLE = "there is no task to train; a wallet makes one: training.createTask"
+IDLE = "none is left to train; training.createTask makes one"
 
 
 class RoundNews:
@@ -35,7 +35,7 @@ class RoundNews:
         with heads.subscribe(newest=True) as receiver:
             async for _ in receiver:
                 for line in await trio.to_thread.run_sync(self.news):
-                    say("wait", line)
+                    say("task" if line is IDLE else "wait", line)
 
     def news(self) -> list[str]:
         """A line for each round that has waited for long after the newest block; called in a thread."""

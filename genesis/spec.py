@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from chain.primitives.keys import Keypair, KeyUriError
 from genesis.runtimes import DEFAULT, load_runtime
 from runtime.composition import Runtime, View
 from runtime.genesis import Section, show
@@ -205,6 +206,12 @@ def _key(where: str, value: object) -> DevelopmentKey:
     section = Section(where, value)
     key = DevelopmentKey(name=_identifier(section, "name"), uri=section.text("key", TEXT_BYTES_MAX))
     section.finish()
+    try:
+        Keypair.from_uri(key.uri)
+    except KeyUriError as error:
+        raise GenesisError(
+            f"{section.at('key')}: expected a development key such as //Alice, got {show(key.uri)} ({error})"
+        ) from None
     return key
 
 

@@ -92,7 +92,11 @@ def integer(path: str, value: object, minimum: int = 0, maximum: int = U128_MAX)
     if isinstance(value, bool) or not isinstance(value, int):
         raise GenesisError(f"{path}: expected a whole number, got {show(value)}")
     if not minimum <= value <= maximum:
-        raise GenesisError(f"{path}: expected {minimum} to {maximum}, got {value}")
+        # Nobody reads what a u128 holds at most: who exceeds it has typed it wrong.
+        bounds = (
+            f"{minimum} to {maximum}" if maximum < U128_MAX else f"a whole number of {minimum} or more, below 2^128"
+        )
+        raise GenesisError(f"{path}: expected {bounds}, got {show(value)}")
     return value
 
 

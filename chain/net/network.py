@@ -76,10 +76,16 @@ REPAIR_S = 1.0
 STATUS_EVERY_REPAIRS = 5
 
 
+def head_of(identity: bytes) -> str:
+    """Enough of a node's id to tell it from others, for logs."""
+    return identity.hex()[:8]
+
+
 class Network:
     """One node's network. `run` it once inside a nursery; all other methods belong to the same event loop.
 
     `best()` gives the height and hash of our newest sealed block. `listen` is (host, port); port 0 takes any free one.
+    `name_of(id)` is what logs call a node.
     """
 
     def __init__(
@@ -93,8 +99,10 @@ class Network:
         *,
         role: Role = Role.VALIDATOR,
         rng: Random | None = None,
+        name_of: Callable[[bytes], str] = head_of,
     ) -> None:
         self.id = identity.public
+        self._name_of = name_of
         self._genesis_hash = genesis_hash
         self._listen = listen
         self._listen_port = 0
@@ -185,7 +193,7 @@ class Network:
         """
         connected = self._peers.get(peer)
         if connected is None:
-            raise PeerGone(f"peer {peer.hex()[:8]} is not connected")
+            raise PeerGone(f"peer {self._name_of(peer)} is not connected")
         count = min(count, BLOCKS_COUNT_MAX)
         answer = await connected.request(lambda request: GetBlocks(request, start, count), deadline_s)
         if not isinstance(answer, Blocks):
@@ -208,7 +216,7 @@ class Network:
         """Hold something against a peer: at 100 points it is disconnected and banned for a time."""
         now = trio.current_time()
         banned = self._reputation.penalise(peer, points, now)
-        log.info("peer %s loses %g points: %s%s", peer.hex()[:8], points, reason, "; banned" if banned else "")
+        log.info("peer %s loses %g points: %s%s", self._name_of(peer), points, reason, "; banned" if banned else "")
         if banned and (connected := self._peers.get(peer)) is not None:
             connected.drop(f"banned: {reason}")
             # Identities cost nothing: an address that brings one bad one after the other is banned in the end.
@@ -308,7 +316,7 @@ class Network:
 
         context = self._dialling if dialled else self._accepting
         connection = await greet(tcp, context, self._hello, judge, dialled=dialled)
-        peer = Peer(connection, host)
+        peer = Peer(connection, host, self._name_of(connection.identity))
         if (other := self._peers.get(peer.id)) is not None:
             other.drop("a newer connection took its place")
         self._peers[peer.id] = peer

@@ -71,6 +71,7 @@ class PeerInfo:
     best_hash: bytes
     connected_since: float
     latency_ms: float | None
+    name: str = ""  # what people call it, or the head of its id
 
     @property
     def address(self) -> str:
@@ -86,8 +87,9 @@ class PeerInfo:
 class Peer:
     """A peer after its handshake. `run` it once; everything else is synchronous but `request` and `drained`."""
 
-    def __init__(self, connection: Connection, host: str) -> None:
+    def __init__(self, connection: Connection, host: str, name: str) -> None:
         self.id = connection.identity
+        self.name = name
         self.hello = connection.hello
         self.dialled = connection.dialled
         self.host = host
@@ -112,7 +114,7 @@ class Peer:
         self._inbox, self.requests = trio.open_memory_channel[GetBlocks | GetChunks](REQUESTS_MAX)
 
     def __str__(self) -> str:
-        return f"{self.id.hex()[:8]} at {self.host}"
+        return f"{self.name} at {self.host}"
 
     @property
     def info(self) -> PeerInfo:
@@ -127,6 +129,7 @@ class Peer:
             best_hash=self.best_hash,
             connected_since=self.connected_since,
             latency_ms=self.latency_ms,
+            name=self.name,
         )
 
     def drop(self, reason: str, penalty: float = 0.0) -> None:

@@ -109,7 +109,7 @@ class Synchroniser:
             highest = max(peer.best_height for peer in peers)
             return f"none of the {len(peers)} peers has block {height + 1}, the highest is at {highest}"
         usable = {peer.id for peer in self._usable()}
-        names = {peer.id: f"{peer.id.hex()[:8]} at {peer.address}" for peer in able}
+        names = {peer.id: f"{peer.name} at {peer.address}" for peer in able}
         now = trio.current_time()
         for ask in self._planner.flights:
             if ask.start == height + 1 and not ask.trial:

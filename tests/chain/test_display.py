@@ -9,7 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chain.display import Names, Token, block_line, print_anything, round_line, say, states_line, waiting_line
+from chain.display import (
+    TEXT_COLUMN,
+    Names,
+    Token,
+    block_line,
+    folded,
+    print_anything,
+    round_line,
+    say,
+    states_line,
+    waiting_line,
+)
 from consensus.host import Awaited, GadgetState
 
 POT = Token("POT", 12)
@@ -63,13 +74,28 @@ def test_what_is_no_amount_is_refused_with_a_reason(text: str) -> None:
 def test_lines_are_aligned() -> None:
     one = block_line(1, bytes(32), "alice", [], 4, 0, 1)
     two = block_line(1234567, b"\xff" * 32, "bob", [], 4, 2, 12)
-    assert one.index("parent is genesis  1") == two.index("parent sealed 4/4  12")
-    assert two.endswith("parent sealed 4/4  12 transactions  view 2")
+    assert one.index("parent is genesis  1") == two.index("parent sealed 4/4  12") - 1
+    assert two.endswith("parent sealed 4/4  12 tx  view 2")
     three = block_line(9, bytes(32), "bob", ["alice", "dave"], 7, 0, 0)
-    assert three.endswith("parent sealed 5/7 without alice, dave  0 transactions")
+    assert three.endswith("parent sealed 5/7 without alice, dave  0 tx")
     first = round_line("digits", 1, 2_302_585, 98_000, 4, 4, "4 POT", "")
     second = round_line("digits", 12, 171_000, 955_555, 3, 4, "3 POT", "")
     assert first.index("accuracy") == second.index("accuracy")
+
+
+def test_everyday_lines_fit_a_terminal_of_eighty_columns_and_others_are_folded_under_their_text() -> None:
+    everyday = [
+        block_line(999_999, b"\xff" * 32, "charlie", [], 4, 0, 99),
+        round_line("digits", 199, 73_000, 1_000_000, 4, 4, "8 POT", ""),
+    ]
+    assert [len(line) for line in everyday if TEXT_COLUMN + len(line) > 80] == []
+    line = "12:00:00  stall    " + " ".join(["word"] * 20)
+    folds = folded(line, 80).split("\n")
+    assert folds == ["12:00:00  stall    " + " ".join(["word"] * 12), " " * TEXT_COLUMN + " ".join(["word"] * 8)]
+    assert folded(line, 30) == line
+    block = "12:00:00  block    " + block_line(1_234_567, bytes(32), "alice", ["bob"], 4, 1, 3)
+    assert " ".join(folded(block, 80).split()) == " ".join(block.split())
+    assert "  by alice  " in folded(block, 80)
 
 
 @pytest.mark.parametrize(
