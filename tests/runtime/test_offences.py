@@ -15,7 +15,7 @@ from runtime.modules.system import System
 from runtime.modules.validators import EVIDENCE, Validators
 from runtime.modules.validators_types import ChillReason, Offence, Stake, Unbonding
 from runtime.potchain import RUNTIME
-from runtime.testing import ALICE, BOB, CHARLIE, DAVE, EVE, FERDIE, POT, STAKE, TestChain, bls_secret
+from runtime.testing import ALICE, BOB, CHARLIE, DAVE, DEVELOPMENT, EVE, FERDIE, POT, STAKE, TestChain, bls_secret
 from runtime.types import (
     U64_MAX,
     BadOrigin,
@@ -28,7 +28,7 @@ from runtime.types import (
     Pays,
     Weight,
 )
-from tests.runtime.test_staking import SHORT, join
+from tests.runtime.test_staking import SHORT, accounts, join
 
 VOTER = 2  # CHARLIE's place in the set
 ONE, OTHER = bytes(32), b"\1" * 32
@@ -282,3 +282,32 @@ def test_whoever_is_found_out_pays_and_the_set_stays_while_nobody_else_stands() 
     assert chain.modules.validators.candidates.get() == ()
     chain.run_to(10)
     assert chain.deciding.n == 4
+
+
+def test_whoever_is_found_out_serves_in_the_set_that_is_known_and_in_none_after_it() -> None:
+    """As whoever was chilled for another reason: sets are known one session ahead, and it is one fault of f so long."""
+    chain = TestChain(sessions={"sessionBlocks": 4})
+    join(chain, EVE)
+    chain.run_to(9)
+    five = [keypair.public for keypair in (ALICE, BOB, CHARLIE, DAVE, EVE)]
+    assert accounts(chain) == five
+    report(chain, evidence(chain, set_id=1, height=9))
+    assert chain.events_of(Validators.Chilled) == [Validators.Chilled(CHARLIE.public, ChillReason.OFFENCE)]
+    chain.run_to(16)
+    assert accounts(chain) == five
+    # It is elected no more, and votes on: what it does there costs it as much again.
+    report(chain, evidence(chain, set_id=1, height=16))
+    chain.run_to(17)
+    assert accounts(chain) == [keypair.public for keypair in (ALICE, BOB, DAVE, EVE)]
+    assert chain.modules.validators.stakes[CHARLIE.public] == Stake(STAKE * 81 // 100, ())
+
+
+def test_as_many_as_a_fork_takes_pay_a_tenth_each_as_one_alone_does() -> None:
+    chain = TestChain(validators=DEVELOPMENT)
+    chain.run_blocks(1)
+    guilty = DEVELOPMENT[: chain.deciding.f + 1]
+    for voter, keypair in enumerate(guilty):
+        report(chain, evidence(chain, by=keypair, voter=voter))
+    assert dict(chain.modules.validators.stakes.items()) == {
+        keypair.public: Stake(STAKE * 9 // 10 if keypair in guilty else STAKE, ()) for keypair in DEVELOPMENT
+    }
