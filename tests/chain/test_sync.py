@@ -129,16 +129,20 @@ async def test_ranges_come_from_several_peers_at_once_and_are_imported_in_order(
 ) -> None:
     monkeypatch.setattr(planner, "RANGE_BLOCKS", 2)
     monkeypatch.setattr(planner, "AHEAD_BLOCKS_MAX", 16)
-    alice, served = Waiting(best=(0, GENESIS)), set[bytes]()
+    served: set[bytes] = set()
+    all_asked = threading.Event()
 
     class Peer(Node):
+        """Gives its ranges, but for what newcomers are asked for, when all three peers are asked for theirs."""
+
         name = b""
 
         def blocks(self, start: int, count: int, bytes_max: int) -> list[bytes]:
             if count == 2:
                 served.add(self.name)
-            if len(served) == 3:
-                trio.from_thread.run_sync(alice.go_on.set)
+                if len(served) == 3:
+                    all_asked.set()
+                assert all_asked.wait(7.0)
             return super().blocks(start, count, bytes_max)
 
     async with arena() as nursery:
@@ -147,21 +151,9 @@ async def test_ranges_come_from_several_peers_at_once_and_are_imported_in_order(
             node = Peer(best=best_of(LENGTH), chain=archive().chain)
             node.name = keys.public
             peers.append(await start(nursery, keys, node))
-        await follow(nursery, peers, follower=alice)
+        alice, _ = await follow(nursery, peers)
         await alice.until(lambda: alice.best == best_of(LENGTH))
     assert alice.imported == list(chain())
-
-
-@dataclass
-class Waiting(Follower):
-    """Imports what newcomers are asked for, and the rest only when it is told to."""
-
-    go_on: trio.Event = field(default_factory=trio.Event)
-
-    async def import_block(self, block: Block, seal: Seal) -> None:
-        if block.header.height > planner.NEWCOMER_BLOCKS:
-            await self.go_on.wait()
-        await super().import_block(block, seal)
 
 
 @cache
