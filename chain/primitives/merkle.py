@@ -127,11 +127,24 @@ class _Node:
 
 
 @lru_cache(maxsize=65536)  # One entry a possible bitmap.
-def _members(bitmap: int) -> tuple[int, ...]:
+def nibbles_of(bitmap: int) -> tuple[int, ...]:
     return tuple(index for index in range(16) if bitmap >> index & 1)
 
 
-def _parse(node: bytes) -> tuple[str, bytes | None, int, int]:
+def encode_node(path: str, value: bytes | None, bitmap: int, hashes: bytes | bytearray) -> bytes:
+    """Return what a node's hash covers; it is stored with its children's ids behind."""
+    length = len(path)
+    head = length.to_bytes(2, "little") + bytes.fromhex(path if length % 2 == 0 else path + "0")
+    if not bitmap:
+        assert value is not None
+        return b"\x00" + head + value
+    children = bitmap.to_bytes(2, "little")
+    if value is None:
+        return b"".join((b"\x01", head, children, hashes))
+    return b"".join((b"\x02", head, children, len(value).to_bytes(4, "little"), value, hashes))
+
+
+def parse_node(node: bytes) -> tuple[str, bytes | None, int, int]:
     """Return a node's path, its value, its bitmap of children and where their hashes start."""
     length = node[1] | node[2] << 8
     position = 3 + (length + 1) // 2
@@ -148,7 +161,7 @@ def _parse(node: bytes) -> tuple[str, bytes | None, int, int]:
     return path, node[start:position], bitmap, position
 
 
-def _place(node: bytes, bitmap: int, hashes: int, rank: int) -> Root:
+def child_place(node: bytes, bitmap: int, hashes: int, rank: int) -> Root:
     """Return where the child of a stored branch is that comes after `rank` others."""
     at = hashes + 32 * rank
     id_at = hashes + 32 * bitmap.bit_count() + 8 * rank
@@ -157,7 +170,7 @@ def _place(node: bytes, bitmap: int, hashes: int, rank: int) -> Root:
 
 def _load(reader: NodeReader, node_id: int) -> _Node:
     node = reader.node(node_id)
-    path, value, bitmap, hashes = _parse(node)
+    path, value, bitmap, hashes = parse_node(node)
     loaded = _Node(path, value, node_id)
     if bitmap:
         ids = hashes + 32 * bitmap.bit_count()
@@ -176,7 +189,7 @@ class _Step(NamedTuple):
 
 
 def _step(node: bytes, path: str, at: int) -> _Step:
-    own, value, bitmap, hashes = _parse(node)
+    own, value, bitmap, hashes = parse_node(node)
     if not path.startswith(own, at):
         return _Step(None, at, None, bitmap, hashes)
     at += len(own)
@@ -198,7 +211,7 @@ def _walk(reader: NodeReader, root: Root, key: bytes) -> Iterator[tuple[bytes, _
         if step.rank is None:
             return
         at = step.at
-        place = _place(node, step.bitmap, step.hashes, step.rank)
+        place = child_place(node, step.bitmap, step.hashes, step.rank)
 
 
 class _Writer:
@@ -285,21 +298,14 @@ class _Writer:
 
     def write(self, node: _Node) -> Root:
         """Encode a changed node after its changed children, and return where it will be."""
-        length = len(node.path)
-        path = length.to_bytes(2, "little") + bytes.fromhex(node.path if length % 2 == 0 else node.path + "0")
-        value, children = node.value, node.children
+        children = node.children
         if children is None:
-            assert value is not None
-            encoded = stored = b"\x00" + path + value
+            encoded = stored = encode_node(node.path, node.value, 0, b"")
         else:
             for number, child in children.loaded.items():
                 if child.dirty:
                     children.place(number, self.write(child))
-            bitmap = children.bitmap.to_bytes(2, "little")
-            if value is None:
-                encoded = b"".join((b"\x01", path, bitmap, children.hashes))
-            else:
-                encoded = b"".join((b"\x02", path, bitmap, len(value).to_bytes(4, "little"), value, children.hashes))
+            encoded = encode_node(node.path, node.value, children.bitmap, children.hashes)
             stored = encoded + children.ids
         self._forget(node)
         node_id = self.next_id
@@ -397,15 +403,15 @@ def iterate(reader: NodeReader, root: Root | None, prefix: bytes = b"", after: b
     while pending:
         place, above = pending.pop()
         node = reader.node(place.id)
-        own, value, bitmap, hashes = _parse(node)
+        own, value, bitmap, hashes = parse_node(node)
         path = above + own
         if not path.startswith(wanted[: len(path)]) or (beyond is not None and path < beyond[: len(path)]):
             continue
         if value is not None and path.startswith(wanted) and (beyond is None or path > beyond):
             yield bytes.fromhex(path)
-        members = _members(bitmap)
+        members = nibbles_of(bitmap)
         pending.extend(
-            (_place(node, bitmap, hashes, rank), path + _NIBBLES[members[rank]])
+            (child_place(node, bitmap, hashes, rank), path + _NIBBLES[members[rank]])
             for rank in range(len(members) - 1, -1, -1)
         )
 
@@ -428,11 +434,11 @@ class _Opened(NamedTuple):
 
 def _open(subtree: _Subtree) -> _Opened:
     node = subtree.reader.node(subtree.place.id)
-    own, value, bitmap, hashes = _parse(node)
+    own, value, bitmap, hashes = parse_node(node)
     path = subtree.above + own
     children = {
-        _NIBBLES[member]: _Subtree(subtree.reader, _place(node, bitmap, hashes, rank), path + _NIBBLES[member])
-        for rank, member in enumerate(_members(bitmap))
+        _NIBBLES[member]: _Subtree(subtree.reader, child_place(node, bitmap, hashes, rank), path + _NIBBLES[member])
+        for rank, member in enumerate(nibbles_of(bitmap))
     }
     return _Opened(path, value, children)
 
@@ -502,14 +508,14 @@ def closest_hash(reader: NodeReader, root: Root | None, prefix: bytes) -> Hash |
     wanted, at, place = prefix.hex(), 0, root
     while place is not None:
         node = reader.node(place.id)
-        own, _, bitmap, hashes = _parse(node)
+        own, _, bitmap, hashes = parse_node(node)
         rest = wanted[at:]
         if own.startswith(rest):
             return place.hash
         at += len(own)
         if not rest.startswith(own) or not bitmap >> _NUMBER[wanted[at]] & 1:
             return None
-        place = _place(node, bitmap, hashes, (bitmap & (1 << _NUMBER[wanted[at]]) - 1).bit_count())
+        place = child_place(node, bitmap, hashes, (bitmap & (1 << _NUMBER[wanted[at]]) - 1).bit_count())
         at += 1
     return None
 
@@ -549,7 +555,7 @@ def _follow(root_hash: Hash, key: bytes, known: dict[Hash, bytes], rest: Iterato
                 raise ProofError(
                     f"expected node {wanted.hex()} of the proof on the way to key {key.hex()}, got another"
                 )
-            if not _is_node(node):
+            if not is_node(node):
                 raise ProofError(f"expected a tree node of hash {wanted.hex()}, got {node[:64].hex()}")
             known[wanted] = node
         step = _step(node, path, at)
@@ -560,10 +566,10 @@ def _follow(root_hash: Hash, key: bytes, known: dict[Hash, bytes], rest: Iterato
         wanted = node[start : start + 32]
 
 
-def _is_node(node: bytes) -> bool:
+def is_node(node: bytes) -> bool:
     """Whether a tree has such a node: the hash alone says so only to who knows that the root is a tree's."""
     try:
-        path, _, bitmap, end = _parse(node)
+        path, _, bitmap, end = parse_node(node)
     except IndexError:
         return False
     kind, length = node[0], node[1] | node[2] << 8
