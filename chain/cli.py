@@ -43,6 +43,7 @@ from chain.display import print_anything, say
 from chain.primitives import ss58
 from chain.rpc.client import Client, ConnectionLost
 from chain.supervisor import EXIT_MISCONFIGURED, cancel_when_told
+from chain.sync.mode import SyncMode
 from runtime.modules.training_types import CAPACITY_MAX
 
 app = typer.Typer(
@@ -134,6 +135,7 @@ def run(
     rpc_max_request_size: cli_node.MaxRequestSize = None,
     rpc_max_response_size: cli_node.MaxResponseSize = None,
     rpc_rate_limit: cli_node.RateLimit = None,
+    sync: cli_node.Sync = None,
     state_pruning: cli_node.StatePruning = None,
     pool_limit: cli_node.PoolLimit = None,
     pool_kbytes: cli_node.PoolKbytes = None,
@@ -171,6 +173,7 @@ def run(
         rpc_max_request_size=rpc_max_request_size,
         rpc_max_response_size=rpc_max_response_size,
         rpc_rate_limit=rpc_rate_limit,
+        sync=sync,
         state_pruning=state_pruning,
         pool_limit=pool_limit,
         pool_kbytes=pool_kbytes,
@@ -201,6 +204,7 @@ def run(
         access=flags.access(is_validator=role.keys is not None),
         limits=flags.limits(),
         history=history,
+        sync=flags.sync or SyncMode.FULL,
         pool_limits=flags.pool_limits(),
         supervised=supervised,
     )

@@ -18,6 +18,7 @@ from chain.pool import PoolLimits
 from chain.rpc.access import EVERY_INTERFACE, LOOPBACK, Access, Origins, RpcMethods, WrongOrigin
 from chain.rpc.broadcast import BACKLOG
 from chain.rpc.protocol import Limits
+from chain.sync.mode import SyncMode
 
 MIB = 1024 * 1024
 # Reading JSON holds the interpreter, 18 ms a MiB: more at once would be felt by every vote.
@@ -118,6 +119,14 @@ RateLimit = Annotated[
         show_default=False,
     ),
 ]
+Sync = Annotated[
+    SyncMode | None,
+    typer.Option(
+        help="How an empty data folder begins: full executes every block from genesis on, warp fetches a recent state "
+        "that the validators have sealed, in a fraction of the time, and has no older blocks. [default: full]",
+        show_default=False,
+    ),
+]
 StatePruning = Annotated[
     str | None,
     typer.Option(
@@ -163,6 +172,7 @@ class NodeFlags:
     rpc_max_request_size: float | None = None
     rpc_max_response_size: float | None = None
     rpc_rate_limit: int | None = None
+    sync: SyncMode | None = None
     state_pruning: str | None = None
     pool_limit: int | None = None
     pool_kbytes: int | None = None

@@ -6,18 +6,20 @@ a block's end whenever anybody looks. Executing is pure: only `commit` moves the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Final, Self, TypeVar
 
+from chain.adoption import KEPT_HANDOVER, SEAL, Handover, KeptHandover, StateChunk, adopt
 from chain.history import HISTORY
 from chain.panic_log import PanicLog
 from chain.primitives import merkle
 from chain.primitives.hashing import Hash
 from chain.primitives.merkle import Root, Update
+from chain.primitives.merkle_chunks import prove_chunk
 from chain.primitives.scale import Struct, codec_of, decode, u32
 from chain.primitives.seal import Seal
 from chain.primitives.types import BLOCK, HEADER, Block, ConsensusDigest, Header, WireExtrinsic, genesis_header
@@ -38,29 +40,8 @@ STACK_FRAMES_SPARED: Final = 100
 T = TypeVar("T")
 
 _BODY: Final = codec_of(list[Annotated[bytes, WireExtrinsic()]])
-_SEAL: Final = codec_of(Seal)
 # A transaction that comes too early or does not fit now may be valid in a later block.
 LATER: Final = frozenset({InvalidReason.FUTURE, InvalidReason.EXHAUSTS_RESOURCES})
-
-
-@dataclass(frozen=True, slots=True)
-class _KeptHandover:
-    """The height of a set's last block, and the proof of `handover_keys` in the state after it."""
-
-    height: u32
-    proof: list[bytes]
-
-
-_HANDOVER: Final = Struct(_KeptHandover)
-
-
-@dataclass(frozen=True, slots=True)
-class Handover:
-    """A validator set's last block: its header, its seal, and the proof of `handover_keys` under its state root."""
-
-    header: Header
-    seal: Seal
-    proof: list[bytes]
 
 
 class UnknownBlock(Exception):
@@ -175,6 +156,7 @@ class Ledger:
             genesis_hash = snapshot.hash_at(0)
             assert genesis_hash is not None
             self.genesis_hash: Hash = genesis_hash
+            self._lowest_block = snapshot.lowest()
             header = snapshot.header(place.hash)
             if header is None or (head := HEADER.decode(header)).hash != place.hash:
                 raise DataFolderError(
@@ -255,6 +237,11 @@ class Ledger:
         return self._oldest_state
 
     @property
+    def lowest_block(self) -> int:
+        """The lowest height from which on every block is here: above 0 where the chain began with a peer's state."""
+        return self._lowest_block
+
+    @property
     def size_bytes(self) -> int:
         """How much of the disk the chain takes."""
         return self._store.size_bytes
@@ -277,7 +264,7 @@ class Ledger:
         """Return a block's seal; genesis has none."""
         with self._store.read() as snapshot:
             seal = snapshot.seal(block_hash)
-        return None if seal is None else _SEAL.decode(seal)
+        return None if seal is None else SEAL.decode(seal)
 
     def handover(self, set_id: int) -> Handover | None:
         """Return the last block of a validator set, with what proves who came after it; None while it decides.
@@ -288,18 +275,57 @@ class Ledger:
             stored = snapshot.handover(set_id)
             if stored is None:
                 return None
-            kept = _HANDOVER.decode(stored)
+            kept = KEPT_HANDOVER.decode(stored)
             block_hash = snapshot.hash_at(kept.height)
             assert block_hash is not None
             header, seal = snapshot.header(block_hash), snapshot.seal(block_hash)
         assert header is not None
         assert seal is not None
-        return Handover(HEADER.decode(header), _SEAL.decode(seal), kept.proof)
+        return Handover(HEADER.decode(header), SEAL.decode(seal), kept.proof)
+
+    def handovers(self, set_id: int, count: int) -> list[Handover]:
+        """Return what is kept of up to `count` sets from one on, fewer when later ones have not ended."""
+        found: list[Handover] = []
+        while len(found) < count and (handover := self.handover(set_id + len(found))) is not None:
+            found.append(handover)
+        return found
+
+    def state_chunk(self, block_hash: Hash, after: bytes | None, bytes_max: int) -> StateChunk | None:
+        """Return a part of the state after a block, the keys after one; None when that state is not kept."""
+        with self._store.read() as snapshot:
+            encoded = snapshot.header(block_hash)
+            if encoded is None:
+                return None
+            try:
+                root = snapshot.root_at(HEADER.decode(encoded).height)
+            except KeyError:
+                return None
+            return StateChunk(snapshot.state_keys(), prove_chunk(snapshot, root, after, bytes_max))
+
+    def stage(self, entries: Sequence[tuple[bytes, bytes]]) -> None:
+        """Lay aside a part of a state that is to be adopted; keys ascend, over all parts. For a thread."""
+        self._store.write(lambda batch: batch.put_staged(entries))
+
+    def clear_staged(self) -> None:
+        """Forget what was laid aside. For a thread."""
+        self._store.write(Batch.clear_staged)
+
+    def adopt(self, sealed: SealedBlock, handovers: Sequence[Handover]) -> None:
+        """Begin at a block with what was staged as its state; the ledger has to be opened anew. For a thread.
+
+        Raises WrongState when the state is not the block's, and StorageFailed; the chain is then at genesis, as before.
+        """
+        body = _BODY.encode(sealed.block.extrinsics)
+        self._store.write(
+            lambda batch: adopt(batch, sealed.block.header, body, sealed.seal, handovers, self._handover_keys)
+        )
 
     def sealed_blocks(self, start: int, count: int, bytes_max: int) -> list[bytes]:
         """Return up to `count` encoded sealed blocks from a height on, at least one if there is one, within a size."""
         found: list[bytes] = []
         size = 0
+        if start < self._lowest_block:
+            return found
         with self._store.read() as snapshot:
             for height in range(max(start, 1), start + count):
                 block_hash = snapshot.hash_at(height)
@@ -465,14 +491,14 @@ class Ledger:
                     f"expected a block on the head 0x{place.hash.hex()}, got one on 0x{header.parent_hash.hex()}"
                 )
             body = _BODY.encode(executed.block.extrinsics)
-            batch.put_block(header.height, executed.hash, HEADER.encode(header), body, _SEAL.encode(seal))
+            batch.put_block(header.height, executed.hash, HEADER.encode(header), body, SEAL.encode(seal))
             ended = self._ended_set(batch, executed.executed.changes)
             batch.put_state(executed.executed.changes)
             update = executed.update
             batch.put_tree(header.height, update.root, update.new_nodes, update.stale)
             if ended is not None:
                 proof = merkle.prove(batch, update.root, self._handover_keys)
-                batch.put_handover(ended, _HANDOVER.encode(_KeptHandover(header.height, proof)))
+                batch.put_handover(ended, KEPT_HANDOVER.encode(KeptHandover(header.height, proof)))
             oldest = self._prune(batch, place.oldest_state, header.height)
             batch.put_head(Head(header.height, executed.hash, place.next_node + len(update.new_nodes), oldest))
             return oldest

@@ -12,12 +12,14 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import trio
 
+from chain.adoption import Handover, StateChunk
 from chain.author import Author, now_ms
 from chain.blob_keeper import BlobKeeper
 from chain.blobs import BlobChunks, BlobStore
@@ -50,8 +52,10 @@ from chain.rpc.protocol import Limits
 from chain.rpc.server import RpcServer
 from chain.runtime_mark import Mark, check_mark
 from chain.supervisor import cancel_when_told
+from chain.sync.mode import SyncMode
 from chain.sync.progress import SyncStatus
 from chain.sync.synchroniser import Synchroniser
+from chain.sync.warp import Warp
 from chain.validator_keys import KeyFileError, ValidatorKeys, read_secret, write_secret
 from chain.witness import Witness
 from consensus.gadget import Gadget, run_in_thread
@@ -118,6 +122,7 @@ class NodeConfig:
     access: Access
     limits: Limits
     history: int | None  # how many states stay readable, None for all
+    sync: SyncMode  # how an empty data folder begins
     pool_limits: PoolLimits
     supervised: bool
 
@@ -133,22 +138,24 @@ async def run_node(config: NodeConfig) -> None:
     raise_file_limit(config.limits.connections_max)
     started = trio.current_time()
     executive = Executive(config.spec.runtime)
-    ledger = await trio.to_thread.run_sync(
-        partial(open_ledger, config.spec, config.data_path, executive, config.history)
-    )
-    try:
+    opening = partial(open_ledger, config.spec, config.data_path, executive, config.history)
+    with ExitStack() as opened:
+        ledger = opened.enter_context(closing(await trio.to_thread.run_sync(opening)))
         changed = await trio.to_thread.run_sync(
             lambda: check_mark(ledger, Mark.of(config.spec), is_development=config.spec.chain_type == "Development")
         )
         if changed is not None:
             say("runtime", changed)
-        say("states", states_line(ledger.history, ledger.oldest_state, ledger.head.height))
-        node = await trio.to_thread.run_sync(partial(Node, config, executive, ledger))
-        # What is here now stays until the end: Python's collector, for which everything waits, shall not walk over it.
-        gc.collect()
-        gc.freeze()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(cancel_when_told, nursery.cancel_scope, config.supervised)
+            if config.sync is SyncMode.WARP and await _warp(config, executive, ledger):
+                opened.close()
+                ledger = opened.enter_context(closing(await trio.to_thread.run_sync(opening)))
+            say("states", states_line(ledger.history, ledger.oldest_state, ledger.head.height))
+            node = await trio.to_thread.run_sync(partial(Node, config, executive, ledger))
+            # What is here now stays until the end: Python's collector, for which everything waits, shall not walk it.
+            gc.collect()
+            gc.freeze()
             await node.start(nursery)
             if config.access.is_external and config.access.serves_unsafe:
                 log.warning(
@@ -162,8 +169,20 @@ async def run_node(config: NodeConfig) -> None:
                 f"RPC {describe_access(config.access, config.rpc_port)}, peers on port {config.port}, "
                 f"genesis {short_hash(ledger.genesis_hash)}",
             )
-    finally:
-        ledger.close()
+
+
+async def _warp(config: NodeConfig, executive: Executive, ledger: Ledger) -> bool:
+    """Have the ledger adopt a recent state, while RPC tells how far that is; whether to open the ledger anew."""
+    if ledger.head.height > 0:
+        say("sync", f"the data folder has the chain up to block {ledger.head.height:,}, and follows from there")
+        return False
+    node = await trio.to_thread.run_sync(partial(Node, config, executive, ledger, warps=True))
+    async with trio.open_nursery() as nursery:
+        await node.start(nursery)
+        say("sync", f"looking for a recent state: RPC {describe_access(config.access, config.rpc_port)}")
+        adopted = await node.warp()
+        nursery.cancel_scope.cancel()
+    return adopted
 
 
 def describe_access(access: Access, port: int) -> str:
@@ -187,7 +206,8 @@ def open_ledger(spec: GenesisSpec, path: Path, executive: Executive, history: in
 class Node:
     """The parts of a node and what they need of each other: the network's handler and the RPC server's backend."""
 
-    def __init__(self, config: NodeConfig, executive: Executive, ledger: Ledger) -> None:
+    def __init__(self, config: NodeConfig, executive: Executive, ledger: Ledger, *, warps: bool = False) -> None:
+        """A node that `warps` waits for a recent state, and takes no part in anything else until it is made anew."""
         self._config = config
         self.executive = executive
         self.ledger = ledger
@@ -206,30 +226,38 @@ class Node:
             self._importer.best,
             role=Role.VALIDATOR if config.role.keys else Role.FULL,
             name_of=_names_of_nodes(config.spec),
+            lowest=ledger.lowest_block,
         )
-        self._sync = Synchroniser(
-            network=self._network,
-            genesis_hash=ledger.genesis_hash,
-            best=self._importer.best,
-            validators=self._importer.validators,
-            import_block=self._import_from_peer,
-            patience_s=2.0 if config.role.keys else 0.0,
-            tell=partial(say, "sync"),
-        )
+        self._sync: Synchroniser | Warp
+        self._gadget: Gadget | None = None
+        if warps:
+            may_be_first = config.role.keys is not None
+            self._sync = Warp(
+                network=self._network, ledger=ledger, may_be_first=may_be_first, tell=partial(say, "sync")
+            )
+        else:
+            self._sync = Synchroniser(
+                network=self._network,
+                genesis_hash=ledger.genesis_hash,
+                best=self._importer.best,
+                validators=self._importer.validators,
+                import_block=self._import_from_peer,
+                patience_s=2.0 if config.role.keys else 0.0,
+                tell=partial(say, "sync"),
+            )
         self._intake = Intake(ledger, executive, self.pool, self._network, lambda: self._sync.status.syncing)
         self._witness = Witness(ledger.runtime, self._intake.submit)
         self._bls_public = None if config.role.keys is None else bls.public_key(config.role.keys.bls_secret)
         self._is_member = True  # That is what whoever starts a validator expects, and no news.
-        self._gadget = self._make_gadget(config.role.keys)
+        if config.role.keys is not None and isinstance(self._sync, Synchroniser):
+            self._gadget = self._make_gadget(config.role.keys, self._sync)
         self._pool_keeper = PoolKeeper(
             config.data_path / "pool.dat", ledger.genesis_hash, self.pool, self._intake.restore
         )
         self._reporter = Reporter(config.spec, ledger, self._why_stalled)
         self._rpc = RpcServer(self, config.rpc_port, access=config.access, limits=config.limits)
 
-    def _make_gadget(self, keys: ValidatorKeys | None) -> Gadget | None:
-        if keys is None:
-            return None
+    def _make_gadget(self, keys: ValidatorKeys, sync: Synchroniser) -> Gadget:
         timing = self._config.spec.timing
         return Gadget(
             host=Author(self._importer, self.pool, keys.bls_secret),
@@ -238,7 +266,7 @@ class Node:
             wal_path=self._config.data_path / "consensus.wal",
             timing=Timing(timing.block_time_ms, timing.timeout_ms, timing.timeout_ms_max),
             start_height=self.ledger.head.height + 1,
-            on_behind=self._sync.on_behind,
+            on_behind=sync.on_behind,
             on_fault=self._on_consensus_fault,
             on_equivocation=self._witness.note,
         )
@@ -251,7 +279,8 @@ class Node:
         await self._pool_keeper.restore()  # Before clients ask for their next nonce, which counts what waits.
         nursery.start_soon(self._pool_keeper.run)
         await nursery.start(self._rpc.run)
-        nursery.start_soon(self._sync.run)
+        if isinstance(self._sync, Synchroniser):
+            nursery.start_soon(self._sync.run)
         nursery.start_soon(self._intake.run, self.heads)
         nursery.start_soon(self._witness.run)
         if self.ledger.runtime.has(Training):
@@ -259,6 +288,11 @@ class Node:
             nursery.start_soon(RoundNews(self.ledger, self._reporter.names).run, self.heads)
         nursery.start_soon(self._reporter.watch_for_stalls)
         self._tell_membership()
+
+    async def warp(self) -> bool:
+        """Have the ledger adopt a recent state, once started; False where nobody has any: the chain begins just now."""
+        assert isinstance(self._sync, Warp)
+        return await self._sync.run()
 
     # --- blocks ---
 
@@ -328,6 +362,14 @@ class Node:
     def blocks(self, start: int, count: int, bytes_max: int) -> list[bytes]:
         """Sealed blocks for a peer that is behind."""
         return self.ledger.sealed_blocks(start, count, bytes_max)
+
+    def handovers(self, set_id: int, count: int) -> list[Handover]:
+        """Set changes for a peer that begins with a recent state."""
+        return self.ledger.handovers(set_id, count)
+
+    def state_chunk(self, block_hash: Hash, after: bytes | None, bytes_max: int) -> StateChunk | None:
+        """A part of a recent state for such a peer."""
+        return self.ledger.state_chunk(block_hash, after, bytes_max)
 
     def blob_chunks(self, root: Hash, index: int, count: int) -> BlobChunks | None:
         """Pieces of a blob for a peer."""

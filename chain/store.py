@@ -10,7 +10,7 @@ import fcntl
 import os
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +40,7 @@ _KEY_BYTES_MAX: Final = 511
 
 _TABLES: Final = (
     *(b"meta", b"headers", b"bodies", b"seals", b"heights", b"roots", b"state", b"nodes", b"stale"),
-    b"handovers",
+    *(b"handovers", b"staged"),
 )
 _DATABASE_FILE: Final = "data.mdb"
 _LOCK_FILE: Final = "LOCK"
@@ -110,6 +110,7 @@ class Tables:
     nodes: lmdb._Database
     stale: lmdb._Database
     handovers: lmdb._Database
+    staged: lmdb._Database
 
 
 class Snapshot:
@@ -142,6 +143,19 @@ class Snapshot:
 
     def hash_at(self, height: int) -> Hash | None:
         return self._get(_u32(height), db=self._tables.heights) if 0 <= height < 1 << 32 else None
+
+    def lowest(self) -> int:
+        """Return the lowest height from which on every block is here, besides genesis."""
+        return int.from_bytes(self._get(b"lowest", db=self._tables.meta) or b"", "big")
+
+    def staged(self) -> Iterator[tuple[bytes, bytes]]:
+        """Yield what has come of another state, by ascending key."""
+        with self._txn.cursor(self._tables.staged) as cursor:
+            yield from cursor
+
+    def state_keys(self) -> int:
+        """Return how many keys the head's state has."""
+        return self._txn.stat(self._tables.state)["entries"]
 
     def handover(self, set_id: int) -> bytes | None:
         """Return what was kept of the block at which a validator set ended."""
@@ -204,6 +218,36 @@ class Batch(Snapshot):
             put(block_hash, seal, db=tables.seals)
         put(_u32(height), block_hash, db=tables.heights, append=True)
 
+    def put_sealed_header(self, height: int, block_hash: Hash, header: bytes, seal: bytes) -> None:
+        """Keep what proves a block, without its body: it hands over from a validator set to the next."""
+        tables, put = self._tables, self._txn.put
+        put(block_hash, header, db=tables.headers)
+        put(block_hash, seal, db=tables.seals)
+        put(_u32(height), block_hash, db=tables.heights, append=True)
+
+    def put_staged(self, entries: Sequence[tuple[bytes, bytes]]) -> None:
+        """Lay aside a part of another state; keys ascend, over all parts."""
+        with self._txn.cursor(self._tables.staged) as cursor:
+            cursor.putmulti(entries, append=True)
+
+    def clear_staged(self) -> None:
+        """Forget what was laid aside."""
+        self._txn.drop(self._tables.staged, delete=False)
+
+    def clear_states(self) -> None:
+        """Forget the head's state and all earlier ones, for another to take their place."""
+        tables = self._tables
+        for table in (tables.state, tables.nodes, tables.roots, tables.stale):
+            self._txn.drop(table, delete=False)
+
+    def append_state(self, entries: Sequence[tuple[bytes, bytes]]) -> None:
+        """Put keys that come after all that the state has."""
+        with self._txn.cursor(self._tables.state) as cursor:
+            cursor.putmulti(entries, append=True)
+
+    def put_lowest(self, height: int) -> None:
+        self._txn.put(b"lowest", _u32(height), db=self._tables.meta)
+
     def put_state(self, changes: dict[bytes, bytes | None]) -> None:
         table, put, delete = self._tables.state, self._txn.put, self._txn.delete
         for key, value in changes.items():
@@ -213,13 +257,17 @@ class Batch(Snapshot):
                 put(key, value, db=table)
 
     def put_tree(self, height: int, root: Root | None, new_nodes: list[tuple[int, bytes]], stale: list[int]) -> None:
-        tables = self._tables
-        with self._txn.cursor(tables.nodes) as cursor:
-            cursor.putmulti([(node_id.to_bytes(8, "big"), node) for node_id, node in new_nodes], append=True)
+        self.put_nodes(new_nodes)
         place = b"" if root is None else root.id.to_bytes(8, "big") + root.hash
-        self._txn.put(_u32(height), place, db=tables.roots, append=True)
+        self._txn.put(_u32(height), place, db=self._tables.roots, append=True)
         if stale:
-            self._txn.put(_u32(height), struct.pack(f">{len(stale)}Q", *sorted(stale)), db=tables.stale, append=True)
+            packed = struct.pack(f">{len(stale)}Q", *sorted(stale))
+            self._txn.put(_u32(height), packed, db=self._tables.stale, append=True)
+
+    def put_nodes(self, nodes: Sequence[tuple[int, bytes]]) -> None:
+        """Put nodes of the tree, with ascending ids that come after all that there are."""
+        with self._txn.cursor(self._tables.nodes) as cursor:
+            cursor.putmulti([(node_id.to_bytes(8, "big"), node) for node_id, node in nodes], append=True)
 
     def forget_state(self, height: int) -> None:
         """Delete the state after a height: its root, and the nodes that only it and older states use."""

@@ -86,7 +86,11 @@ def follow(runtime: Runtime[View], start: Checkpoint) -> Steps[Checkpoint]:
 
 def hand_over(runtime: Runtime[View], at: Checkpoint, answer: object) -> Checkpoint:
     """The checkpoint at the last block of the set that decides after another checkpoint; raises LightError."""
-    header, seal, proof = read_handover(answer, at.validators.set_id)
+    return reach(runtime, at, *read_handover(answer, at.validators.set_id))
+
+
+def reach(runtime: Runtime[View], at: Checkpoint, header: Header, seal: Seal, proof: list[bytes]) -> Checkpoint:
+    """The same, of a block with its seal and the proof of `handover_keys`, however they came."""
     _check_later(at, header, seal)
     proven = ProvenState(header.hash, header.state_root)
     proven.take(proof, handover_keys(runtime))

@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, assert_never
 
 import trio
 
+from chain.adoption import SEAL, Handover, StateChunk
 from chain.blobs import BlobChunks
-from chain.net.messages import BLOCKS_BYTES_MAX, BLOCKS_BYTES_WISHED, Blocks, Chunks, GetBlocks
+from chain.net.messages import (
+    BLOCKS_BYTES_MAX,
+    BLOCKS_BYTES_WISHED,
+    STATE_BYTES_WISHED,
+    Blocks,
+    Chunks,
+    GetBlocks,
+    GetChunks,
+    GetHandovers,
+    GetState,
+    Handovers,
+    Message,
+    Request,
+    StateNodes,
+)
 from chain.net.peer import Peer
 from chain.primitives.hashing import Hash
+from chain.primitives.types import HEADER
 
 # A peer's next request is read from disk when no more than this of its last answer waits: one answer in memory a peer.
 BACKLOG_BYTES = 64 * 1024
@@ -19,7 +35,7 @@ SERVING_THREADS = 2
 
 
 class Handler(Protocol):
-    """The node. `on_…` and `is_voter` are called on the loop and return at once; the other two are called in threads.
+    """The node. `on_…` and `is_voter` are called on the loop and return at once; the others are called in threads.
 
     `on_…` may raise `PeerError` against the peer. Anything else that they raise is logged and costs that connection.
     """
@@ -47,6 +63,12 @@ class Handler(Protocol):
         """Sealed blocks from height `start` upwards: at most `count`, one at least and no more than `bytes_max` bytes
         of them; empty when there is none at `start`."""
 
+    def handovers(self, set_id: int, count: int) -> list[Handover]:
+        """The last blocks of up to `count` validator sets from one on, none of a set that decides still."""
+
+    def state_chunk(self, block_hash: Hash, after: bytes | None, bytes_max: int) -> StateChunk | None:
+        """Nodes of the state after a block that prove the keys after one; None when it is not here."""
+
     def blob_chunks(self, root: Hash, index: int, count: int) -> BlobChunks | None:
         """Chunks of a blob with their proofs, None when it is not here."""
 
@@ -62,19 +84,27 @@ class Server:
         """Runs as long as the peer's connection."""
         async for request in peer.requests:
             await peer.drained(BACKLOG_BYTES)
-            if isinstance(request, GetBlocks):
-                blocks = await trio.to_thread.run_sync(
-                    self.handler.blocks, request.start, request.count, BLOCKS_BYTES_WISHED, limiter=self.limiter
+            peer.send(await trio.to_thread.run_sync(self._answer, request, limiter=self.limiter))
+
+    def _answer(self, request: Request) -> Message:
+        match request:
+            case GetBlocks(number, start, count):
+                return Blocks(number, _fitting(self.handler.blocks(start, count, BLOCKS_BYTES_WISHED)[:count]))
+            case GetHandovers(number, set_id, count):
+                found = self.handler.handovers(set_id, count)
+                return Handovers(
+                    number, tuple((HEADER.encode(one.header), SEAL.encode(one.seal), tuple(one.proof)) for one in found)
                 )
-                peer.send(Blocks(request.request, _fitting(blocks[: request.count])))
-            else:
-                found = await trio.to_thread.run_sync(
-                    self.handler.blob_chunks, request.root, request.index, request.count, limiter=self.limiter
-                )
-                if found is None:
-                    peer.send(Chunks(request.request, 0, ()))
-                else:
-                    peer.send(Chunks(request.request, found.total_length, found.chunks[: request.count]))
+            case GetState(number, block_hash, after):
+                part = self.handler.state_chunk(block_hash, after or None, STATE_BYTES_WISHED)
+                return StateNodes(number, 0, ()) if part is None else StateNodes(number, part.keys, tuple(part.nodes))
+            case GetChunks(number, root, index, count):
+                chunks = self.handler.blob_chunks(root, index, count)
+                if chunks is None:
+                    return Chunks(number, 0, ())
+                return Chunks(number, chunks.total_length, chunks.chunks[:count])
+            case _:
+                assert_never(request)
 
 
 def _fitting(blocks: list[bytes]) -> tuple[bytes, ...]:

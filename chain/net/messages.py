@@ -17,7 +17,7 @@ from chain.net.frames import frame
 from chain.primitives.blob import CHUNK_BYTES
 
 # Raised with every change that an older node would not understand; both sides must say the same.
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -37,6 +37,22 @@ HASHES_COUNT_MAX = 1024
 CHUNKS_COUNT_MAX = 16
 # A Merkle path over the largest blob is 24 hashes.
 PROOF_HASHES_MAX = 24
+# Session changes an answer: 25 kB each for a hundred validators.
+HANDOVERS_COUNT_MAX = 16
+# A header has no more than its digest items, a seal a bit for each validator.
+HEADER_BYTES_MAX = 16 * KIB
+SEAL_BYTES_MAX = KIB
+# The proof of a handover: four paths through the tree, and the validators.
+HANDOVER_NODES_MAX = 64
+HANDOVER_NODE_BYTES_MAX = 32 * KIB
+# A part of a state is read from the tree in some 20 ms, and checked in as many; one that is a single large value, such
+# as the events of a full block, has room, too.
+STATE_BYTES_WISHED = 256 * KIB
+STATE_BYTES_MAX = 8 * MIB
+# `merkle_chunks` counts eight bytes for a node's place, so that an answer of the wished size has no more.
+STATE_NODES_MAX = 32 * 1024
+# Keys of the state have 256 bytes at most.
+STATE_KEY_BYTES_MAX = 256
 PEERS_COUNT_MAX = 32
 REASON_CHARS_MAX = 200
 HOST_CHARS_MAX = 64
@@ -63,12 +79,16 @@ class Refusal(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """The first message of both sides. `instance` is drawn at start, so that a restart is told from a duplicate."""
+    """The first message of both sides. `instance` is drawn at start, so that a restart is told from a duplicate.
+
+    `lowest` is the lowest height from which on the sender has every block.
+    """
 
     protocol: int
     genesis_hash: bytes
     height: int
     block_hash: bytes
+    lowest: int
     role: Role
     listen_port: int
     instance: int
@@ -169,6 +189,45 @@ class Chunks:
 
 
 @dataclass(frozen=True, slots=True)
+class GetHandovers:
+    """Asks for the last blocks of up to `count` validator sets from number `set_id` on."""
+
+    request: int
+    set_id: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Handovers:
+    """Of sets in the order of their numbers: header, seal, and the proof of who came next. None of a set that decides
+    still."""
+
+    request: int
+    handovers: tuple[tuple[bytes, bytes, tuple[bytes, ...]], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GetState:
+    """Asks for a part of the state after a block: what comes after the key `after`, or, if that is empty, the first."""
+
+    request: int
+    block_hash: bytes
+    after: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StateNodes:
+    """Nodes of the state tree, as `chain.primitives.merkle_chunks` has them; none when the sender lacks that state.
+
+    `keys` is how many keys its newest state has: an estimate of what there is to fetch, and nothing depends on it.
+    """
+
+    request: int
+    keys: int
+    nodes: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Peers:
     """Nodes that the sender is connected to: (identity, host as the sender sees it, listening port)."""
 
@@ -190,8 +249,19 @@ Message = (
     | GetChunks
     | Chunks
     | Peers
+    | GetHandovers
+    | Handovers
+    | GetState
+    | StateNodes
 )
-Answer = Blocks | Chunks
+Request = GetBlocks | GetChunks | GetHandovers | GetState
+Answer = Blocks | Chunks | Handovers | StateNodes
+ANSWERS: dict[type[Request], type[Answer]] = {
+    GetBlocks: Blocks,
+    GetChunks: Chunks,
+    GetHandovers: Handovers,
+    GetState: StateNodes,
+}
 
 
 class _Payload:
@@ -335,7 +405,7 @@ _U16, _U32, _U64 = (_between(0, (1 << bits) - 1) for bits in (16, 32, 64))
 _PORT = _between(1, 65535)
 
 _KINDS = (
-    _kind(0, Hello, 512, _U32, _HASH, _U32, _HASH, _one_of(Role), _U16, _U64),
+    _kind(0, Hello, 512, _U32, _HASH, _U32, _HASH, _U32, _one_of(Role), _U16, _U64),
     _kind(1, Refused, KIB, _one_of(Refusal), _text(REASON_CHARS_MAX)),
     _kind(2, Ping, 32, _U64),
     _kind(3, Pong, 32, _U64),
@@ -361,6 +431,32 @@ _KINDS = (
         _many(_all(_bytes(0, CHUNK_BYTES), _many(_HASH, 0, PROOF_HASHES_MAX)), 0, CHUNKS_COUNT_MAX),
     ),
     _kind(13, Peers, 8 * KIB, _many(_all(_HASH, _text(HOST_CHARS_MAX), _PORT), 0, PEERS_COUNT_MAX)),
+    _kind(14, GetHandovers, 64, _U32, _U32, _between(1, HANDOVERS_COUNT_MAX)),
+    _kind(
+        15,
+        Handovers,
+        2 * MIB,
+        _U32,
+        _many(
+            _all(
+                _bytes(1, HEADER_BYTES_MAX),
+                _bytes(1, SEAL_BYTES_MAX),
+                _many(_bytes(1, HANDOVER_NODE_BYTES_MAX), 1, HANDOVER_NODES_MAX),
+            ),
+            0,
+            HANDOVERS_COUNT_MAX,
+        ),
+    ),
+    _kind(16, GetState, 64 + STATE_KEY_BYTES_MAX, _U32, _HASH, _bytes(0, STATE_KEY_BYTES_MAX)),
+    _kind(
+        17,
+        StateNodes,
+        # Each node has a head of one to five bytes.
+        STATE_BYTES_MAX + 5 * STATE_NODES_MAX + SLACK_BYTES,
+        _U32,
+        _U64,
+        _many(_bytes(1, STATE_BYTES_MAX), 0, STATE_NODES_MAX),
+    ),
 )
 _BY_NUMBER = {kind.number: kind for kind in _KINDS}
 _BY_TYPE = {kind.type: kind for kind in _KINDS}

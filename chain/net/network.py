@@ -22,6 +22,7 @@ from chain.net.handler import SERVING_THREADS, Handler, Server
 from chain.net.handshake import RefusedByPeer, RefusedByUs, greet, judge_hello
 from chain.net.messages import (
     BLOCKS_COUNT_MAX,
+    HANDOVERS_COUNT_MAX,
     PEERS_COUNT_MAX,
     PROTOCOL_VERSION,
     TRANSACTIONS_COUNT_MAX,
@@ -30,6 +31,9 @@ from chain.net.messages import (
     Consensus,
     GetBlocks,
     GetChunks,
+    GetHandovers,
+    GetState,
+    Handovers,
     HaveTransactions,
     Hello,
     Message,
@@ -39,6 +43,7 @@ from chain.net.messages import (
     Refusal,
     Refused,
     Role,
+    StateNodes,
     Status,
     Transactions,
     WantTransactions,
@@ -84,8 +89,8 @@ def head_of(identity: bytes) -> str:
 class Network:
     """One node's network. `run` it once inside a nursery; all other methods belong to the same event loop.
 
-    `best()` gives the height and hash of our newest sealed block. `listen` is (host, port); port 0 takes any free one.
-    `name_of(id)` is what logs call a node.
+    `best()` gives the height and hash of our newest sealed block; `lowest` is the height from which on we have every
+    one. `listen` is (host, port); port 0 takes any free one. `name_of(id)` is what logs call a node.
     """
 
     def __init__(
@@ -100,6 +105,7 @@ class Network:
         role: Role = Role.VALIDATOR,
         rng: Random | None = None,
         name_of: Callable[[bytes], str] = head_of,
+        lowest: int = 0,
     ) -> None:
         self.id = identity.public
         self._name_of = name_of
@@ -109,6 +115,7 @@ class Network:
         self._bootnodes = [Bootnode(*bootnode) for bootnode in bootnodes]
         self._handler = handler
         self._best = best
+        self._lowest = lowest
         self._role = role
         self._rng = rng if rng is not None else Random(secrets.randbits(64))
         self._instance = secrets.randbits(64)
@@ -191,9 +198,7 @@ class Network:
 
         Raises `PeerGone` when the peer is not connected any more, `PeerUnavailable` when it does not answer in time.
         """
-        connected = self._peers.get(peer)
-        if connected is None:
-            raise PeerGone(f"peer {self._name_of(peer)} is not connected")
+        connected = self._connected(peer)
         count = min(count, BLOCKS_COUNT_MAX)
         answer = await connected.request(lambda request: GetBlocks(request, start, count), deadline_s)
         if not isinstance(answer, Blocks):
@@ -202,6 +207,28 @@ class Network:
             self.penalise(peer, 100, f"sent {len(answer.blocks)} blocks, was asked for {count}")
             raise PeerUnavailable(f"peer {connected} sent more blocks than it was asked for")
         return list(answer.blocks)
+
+    async def request_handovers(self, peer: bytes, set_id: int, deadline_s: float) -> Handovers:
+        """The last blocks of validator sets from one on, as the peer sends them; raises as `request_blocks`."""
+        answer = await self._connected(peer).request(
+            lambda request: GetHandovers(request, set_id, HANDOVERS_COUNT_MAX), deadline_s
+        )
+        if not isinstance(answer, Handovers):
+            raise AssertionError("the peer's answers are matched to requests by type")
+        return answer
+
+    async def request_state(self, peer: bytes, block_hash: Hash, after: bytes, deadline_s: float) -> StateNodes:
+        """Nodes of the state after a block, as the peer sends them; raises as `request_blocks`."""
+        answer = await self._connected(peer).request(lambda request: GetState(request, block_hash, after), deadline_s)
+        if not isinstance(answer, StateNodes):
+            raise AssertionError("the peer's answers are matched to requests by type")
+        return answer
+
+    def _connected(self, peer: bytes) -> Peer:
+        connected = self._peers.get(peer)
+        if connected is None:
+            raise PeerGone(f"peer {self._name_of(peer)} is not connected")
+        return connected
 
     async def fetch_blob(self, root: Hash, size_max: int) -> bytes | None:
         """The blob with this root from whichever peers have it, every chunk proven; None when none has it all or it
@@ -246,7 +273,14 @@ class Network:
     def _hello(self) -> Hello:
         height, block_hash = self._best()
         return Hello(
-            PROTOCOL_VERSION, self._genesis_hash, height, block_hash, self._role, self._listen_port, self._instance
+            PROTOCOL_VERSION,
+            self._genesis_hash,
+            height,
+            block_hash,
+            self._lowest,
+            self._role,
+            self._listen_port,
+            self._instance,
         )
 
     def _banned_for(self, who: bytes | str) -> float:
@@ -398,9 +432,9 @@ class Network:
             case Status(height, block_hash):
                 peer.best_height, peer.best_hash = height, block_hash
                 self._handler.on_status(peer.id, height, block_hash)
-            case GetBlocks() | GetChunks():
+            case GetBlocks() | GetChunks() | GetHandovers() | GetState():
                 peer.asked(message)
-            case Blocks() | Chunks():
+            case Blocks() | Chunks() | Handovers() | StateNodes():
                 peer.answered(message)
             case Ping(nonce):
                 peer.send(Pong(nonce))

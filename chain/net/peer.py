@@ -15,17 +15,23 @@ import trio
 from chain.net.errors import PeerError, PeerGone, PeerUnavailable
 from chain.net.handshake import RECEIVE_BYTES, Connection
 from chain.net.messages import (
+    ANSWERS,
     Answer,
     Blocks,
     Chunks,
     Consensus,
     GetBlocks,
     GetChunks,
+    GetHandovers,
+    GetState,
+    Handovers,
     HaveTransactions,
     Message,
     Peers,
     Ping,
+    Request,
     Role,
+    StateNodes,
     Transactions,
     WantTransactions,
     pack,
@@ -72,6 +78,7 @@ class PeerInfo:
     connected_since: float
     latency_ms: float | None
     name: str = ""  # what people call it, or the head of its id
+    lowest_height: int = 0  # from which on it has every block
 
     @property
     def address(self) -> str:
@@ -95,6 +102,7 @@ class Peer:
         self.host = host
         self.best_height = connection.hello.height
         self.best_hash = connection.hello.block_hash
+        self.lowest_height = connection.hello.lowest
         self.connected_since = trio.current_time()
         self.latency_ms: float | None = None
         self.failure: str | None = None
@@ -111,7 +119,7 @@ class Peer:
         self._heard_at = self.connected_since
         self._ping: tuple[int, float] = (0, self.connected_since)
         self._credit = CREDIT_BURST
-        self._inbox, self.requests = trio.open_memory_channel[GetBlocks | GetChunks](REQUESTS_MAX)
+        self._inbox, self.requests = trio.open_memory_channel[Request](REQUESTS_MAX)
 
     def __str__(self) -> str:
         return f"{self.name} at {self.host}"
@@ -130,6 +138,7 @@ class Peer:
             connected_since=self.connected_since,
             latency_ms=self.latency_ms,
             name=self.name,
+            lowest_height=self.lowest_height,
         )
 
     def drop(self, reason: str, penalty: float = 0.0) -> None:
@@ -163,7 +172,7 @@ class Peer:
         while self._outbox.bytes_waiting > bytes_max:
             await self._written.wait()
 
-    async def request(self, make: Callable[[int], GetBlocks | GetChunks], deadline_s: float) -> Answer:
+    async def request(self, make: Callable[[int], Request], deadline_s: float) -> Answer:
         """Send `make(request id)` and return its answer; `PeerGone` or `PeerUnavailable` when none comes."""
         if self.gone.is_set() or self.failure is not None:
             raise PeerGone(f"peer {self} is gone")
@@ -172,7 +181,7 @@ class Peer:
         request = self._next_request
         self._next_request = (request + 1) & 0xFFFFFFFF
         message = make(request)
-        pending = self._pending[request] = _Pending(Blocks if isinstance(message, GetBlocks) else Chunks)
+        pending = self._pending[request] = _Pending(ANSWERS[type(message)])
         try:
             self.send(message)
             with trio.move_on_after(deadline_s):
@@ -198,7 +207,7 @@ class Peer:
         pending.answer = answer
         pending.done.set()
 
-    def asked(self, request: GetBlocks | GetChunks) -> None:
+    def asked(self, request: Request) -> None:
         """Queue a request of the peer for `serve`. One too many is left unanswered and no offence: an honest peer that
         gave up on slow answers asks again while we still hold its old questions."""
         with suppress(trio.WouldBlock):
@@ -312,6 +321,10 @@ def _cost(message: Message) -> float:
             return 1 + len(frame) / 4096
         case GetBlocks() | GetChunks():
             return 8
+        case GetHandovers() | GetState():
+            return (
+                64  # The interpreter is held while a part of the state is read, which bounds them to thirty a second.
+            )
         case Peers(peers):
             return 1 + len(peers)
         case _:  # Blocks and chunks we have asked for.
@@ -322,7 +335,7 @@ def _lane(message: Message) -> Lane:
     match message:
         case Consensus():
             return Lane.CONSENSUS
-        case Blocks() | Chunks() | Transactions() | HaveTransactions():
+        case Blocks() | Chunks() | Handovers() | StateNodes() | Transactions() | HaveTransactions():
             return Lane.BULK
         case _:
             return Lane.CONTROL

@@ -25,6 +25,8 @@ from chain.primitives.merkle import (
     parse_node,
 )
 
+# What a node's place in a list counts, so that however small the nodes are, there are not too many of them.
+NODE_PLACE_BYTES: Final = 8
 _NIBBLES: Final = "0123456789abcdef"
 
 
@@ -48,7 +50,7 @@ def prove_chunk(reader: NodeReader, root: Root | None, after: bytes | None, byte
     size = ends = 0
     if root is not None:
         for met in _visit(lambda place: reader.node(place.id), root, after):
-            size += len(met.node)
+            size += len(met.node) + NODE_PLACE_BYTES
             if size > bytes_max and ends:
                 return nodes[:ends]
             nodes.append(met.node)

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from chain.ledger import StatePruned
+from chain.ledger import StatePruned, UnknownBlock
 from chain.primitives import ss58
 from chain.primitives.scale import codec_of
 from chain.primitives.seal import Seal, ValidatorSet
@@ -96,7 +96,7 @@ def _sealed_by(context: Context, parent: bytes, seal: Seal) -> ValidatorSet | No
         try:
             with context.backend.ledger.state(at) as state:
                 return context.runtime.at(state).module(Validators).recorded_set(seal.set_id)
-        except (StatePruned, KeyError):
+        except (UnknownBlock, StatePruned, KeyError):
             continue
     return None
 

@@ -194,8 +194,11 @@ def system_sync_state(context: Context) -> dict[str, Any]:
         "startingBlock": context.starting_height,
         "currentBlock": status.height,
         "highestBlock": status.target,
-        "blocksPerSecond": round(status.blocks_per_second, 1),
+        "phase": status.phase,
+        "perSecond": round(status.per_second, 1),
         "secondsLeft": None if left is None else round(left),
+        "stateKeys": None if status.state is None else status.state.keys,
+        "stateBytes": None if status.state is None else status.state.bytes,
         "stalled": status.stalled,
     }
 

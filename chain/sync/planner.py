@@ -154,7 +154,7 @@ class Planner:
         has_room = self.held_bytes + (len(flights) + 1) * BLOCKS_BYTES_MAX <= HELD_BYTES_MAX
         if start > height + 1 and not has_room:
             return None
-        able = [peer for peer in usable if peer.best_height >= start]
+        able = [peer for peer in usable if peer.lowest_height <= start <= peer.best_height]
         proven = [peer for peer in able if not self.is_newcomer(peer.id)]
         if proven:
             busy = {peer.id: sum(ask.peer == peer.id for ask in flights) for peer in proven}
@@ -176,7 +176,11 @@ class Planner:
         proven_best = max((peer.best_height for peer in usable if not self.is_newcomer(peer.id)), default=0)
         if proven_best - height <= AHEAD_BLOCKS_MAX or any(ask.trial for ask in self._flights):
             return None
-        new = [peer for peer in usable if self.is_newcomer(peer.id) and peer.best_height > height + NEWCOMER_BLOCKS]
+        new = [
+            peer
+            for peer in usable
+            if self.is_newcomer(peer.id) and peer.lowest_height <= height + 1 < peer.best_height - NEWCOMER_BLOCKS
+        ]
         new = [peer for peer in new if peer.dialled] or new
         if not new:
             return None

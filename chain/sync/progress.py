@@ -4,11 +4,24 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from enum import StrEnum
 
 # A rate is that of the last seconds: long enough to be steady, short enough to show that a peer was lost.
 WINDOW_S = 10.0
 # More samples say no more.
 SAMPLE_EVERY_S = 0.1
+# A line of progress at most so often.
+NEWS_EVERY_S = 2.0
+# Twice the time that a newcomer has for its answer, and an hour for whoever looks at a screen.
+STALL_S = 4.0
+
+
+class Phase(StrEnum):
+    """What is being fetched."""
+
+    HANDOVERS = "handovers"
+    STATE = "state"
+    BLOCKS = "blocks"
 
 
 class Pace:
@@ -36,32 +49,53 @@ class Pace:
 
 
 @dataclass(frozen=True, slots=True)
+class StateProgress:
+    """How much of a state has come. `keys_expected` is a peer's word."""
+
+    block: int
+    keys: int
+    keys_expected: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class SyncStatus:
     """`target` is the best height that a peer claims, a proven one if there is any, and ours when nobody claims more.
 
-    `stalled` says what is waited for, once nothing has come for some seconds.
+    `height` is our head's; while set changes are fetched, the highest block that is proven. `per_second` is of blocks
+    or, while a state is fetched, of its keys. `stalled` says what is waited for, once nothing came for some seconds.
     """
 
     height: int
     target: int
-    blocks_per_second: float
+    per_second: float
     stalled: str | None = None
+    phase: Phase = Phase.BLOCKS
+    state: StateProgress | None = None
 
     @property
     def syncing(self) -> bool:
         """Whether we are behind by more than the block that is being sealed right now."""
-        return self.target > self.height + 1
+        return self.phase is not Phase.BLOCKS or self.target > self.height + 1
 
     @property
     def seconds_left(self) -> float | None:
-        """None while there is no rate yet."""
-        return (self.target - self.height) / self.blocks_per_second if self.blocks_per_second > 0 else None
+        """Of this phase; None while there is no rate yet."""
+        left = self.target - self.height if self.state is None else self.state.keys_expected - self.state.keys
+        return max(0, left) / self.per_second if self.per_second > 0 else None
 
     def __str__(self) -> str:
         """One line of progress."""
         left = self.seconds_left
         eta = "" if left is None else f"   {shown_seconds(left)} left"
-        return f"{self.height:,} of {self.target:,}   {self.blocks_per_second:,.0f} blocks/s{eta}"
+        if self.state is not None:
+            state = self.state
+            return (
+                f"state of block {state.block:,}: {state.keys:,} of {state.keys_expected:,} keys, "
+                f"{state.bytes / 2**20:,.1f} MiB   {self.per_second:,.0f} keys/s{eta}"
+            )
+        what = "set changes up to block " if self.phase is Phase.HANDOVERS else ""
+        return f"{what}{self.height:,} of {self.target:,}   {self.per_second:,.0f} blocks/s{eta}"
 
 
 def shown_seconds(seconds: float) -> str:

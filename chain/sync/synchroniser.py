@@ -20,7 +20,7 @@ from chain.primitives.hashing import Hash
 from chain.primitives.seal import Seal, ValidatorSet
 from chain.primitives.types import Block
 from chain.sync.planner import FAILED_PEER_S, Ask, FalseAnswer, Peers, Planner, Standing
-from chain.sync.progress import Pace, SyncStatus
+from chain.sync.progress import NEWS_EVERY_S, STALL_S, Pace, SyncStatus
 from chain.sync.proving import Range, prove_blocks, read_range
 from consensus.gadget import run_in_thread
 from consensus.host import RunInThread
@@ -31,9 +31,6 @@ log = logging.getLogger("potchain.sync")
 PROVERS = 2
 # Fewer missing blocks than this are everyday life and no news.
 NEWS_BLOCKS = 5
-NEWS_EVERY_S = 2.0
-# Twice the time that a newcomer has for its answer, and an hour for whoever looks at a screen.
-STALL_S = 4.0
 
 
 class Synchroniser:
@@ -78,7 +75,7 @@ class Synchroniser:
         self._came = trio.Event()
         self._wanted_height = 0
         self._pace = Pace()
-        self._told_at = float("-inf")
+        self._told_at = 0.0
         self._waiting: tuple[int, float] | None = None  # For a block above which height, and since when.
 
     @property
@@ -101,9 +98,7 @@ class Synchroniser:
         height, _ = self._best()
         peers = self._network.peers()
         if not peers:
-            return (
-                "no peers are connected: see that this machine reaches the bootnodes, or give others with --bootnodes"
-            )
+            return "no peers are connected: see that this machine reaches the bootnodes, or give others with --bootnode"
         able = [peer for peer in peers if peer.best_height > height]
         if not able:
             highest = max(peer.best_height for peer in peers)
@@ -322,5 +317,7 @@ class Synchroniser:
             self._waiting = None
             return 0.0
         if self._waiting is None or self._waiting[0] != height:
+            if self._waiting is None:
+                self._told_at = trio.current_time()  # What takes no longer than that is no news.
             self._waiting = (height, trio.current_time())
         return trio.current_time() - self._waiting[1]

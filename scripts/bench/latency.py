@@ -38,6 +38,7 @@ from chain.node import NodeConfig, NodeRole, run_node
 from chain.pool import PoolLimits
 from chain.rpc.access import Access
 from chain.rpc.protocol import Limits
+from chain.sync.mode import SyncMode
 from chain.validator_keys import ValidatorKeys
 from consensus.events import CastVote, Checked, Committed, Decide, Effect, Event, Persist, Prepared, Proposed
 from consensus.gadget import Gadget
@@ -151,6 +152,7 @@ def run_one(number: int, folder: Path, port: int, profile: bool) -> None:
         access=Access(),
         limits=Limits(),
         history=256,
+        sync=SyncMode.FULL,
         pool_limits=PoolLimits(),
         supervised=True,
     )

@@ -24,6 +24,7 @@ from chain.primitives.keys import Keypair
 from chain.primitives.seal import Seal
 from chain.rpc.access import Access
 from chain.rpc.protocol import Limits
+from chain.sync.mode import SyncMode
 from chain.validator_keys import ValidatorKeys
 from genesis.spec import Address, load
 from runtime.executive import Executive
@@ -133,6 +134,7 @@ class Cluster:
             access=Access(),
             limits=Limits(),
             history=256,
+            sync=SyncMode.FULL,
             pool_limits=PoolLimits(),
             supervised=False,
         )

@@ -14,6 +14,7 @@ import pytest
 from chain.cli_node import NodeFlags
 from chain.launcher import Launch, _children
 from chain.rpc.access import EVERY_INTERFACE, LOOPBACK, RpcMethods
+from chain.sync.mode import SyncMode
 from genesis.spec import load
 from tests.chain.test_cli import SECONDS_MAX, TESTNET, potchain, refusal, running_node
 from tests.ports import free_port
@@ -131,6 +132,7 @@ ALL_FLAGS = NodeFlags(
     rpc_max_request_size=1.5,
     rpc_max_response_size=2,
     rpc_rate_limit=7,
+    sync=SyncMode.WARP,
     state_pruning="archive",
     pool_limit=6,
     pool_kbytes=2048,

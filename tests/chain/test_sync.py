@@ -121,7 +121,7 @@ async def test_a_newcomer_fetches_the_whole_chain_in_ranges(monkeypatch: pytest.
         await trio.testing.wait_all_tasks_blocked()
         status = alice.synchroniser.status
         assert (status.height, status.target, status.syncing) == (LENGTH, LENGTH, False)
-        assert status.blocks_per_second > 0
+        assert status.per_second > 0
 
 
 async def test_ranges_come_from_several_peers_at_once_and_are_imported_in_order(

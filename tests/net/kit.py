@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import trio
 
+from chain.adoption import Handover, StateChunk
 from chain.blobs import BlobChunks, BlobStore
 from chain.net.handshake import Connection, greet
 from chain.net.messages import PROTOCOL_VERSION, Hello, Message, Role, unpack
@@ -94,6 +95,12 @@ class Node:
         assert bytes_max > 0
         return self.chain[start - 1 : start - 1 + count]
 
+    def handovers(self, set_id: int, count: int) -> list[Handover]:
+        return []
+
+    def state_chunk(self, block_hash: Hash, after: bytes | None, bytes_max: int) -> StateChunk | None:
+        return None
+
     def blob_chunks(self, root: Hash, index: int, count: int) -> BlobChunks | None:
         return None if self.blobs is None else self.blobs.chunks(root, index, count)
 
@@ -158,7 +165,7 @@ async def pair(alice: Node, bob: Node) -> AsyncIterator[tuple[Running, Running]]
 async def dial(identity: Keypair, port: int, *, role: Role = Role.VALIDATOR) -> Connection:
     """A peer without a network of its own: authenticated and greeted, and then free to send what it likes."""
     tcp = await trio.open_tcp_stream(HOST, port)
-    hello = Hello(PROTOCOL_VERSION, GENESIS, 0, bytes(32), role, 0, int.from_bytes(identity.public[:8], "big"))
+    hello = Hello(PROTOCOL_VERSION, GENESIS, 0, bytes(32), 0, role, 0, int.from_bytes(identity.public[:8], "big"))
     context = make_context(identity.secret_seed, server_side=False)
     try:
         return await greet(tcp, context, lambda: hello, lambda *_: None, dialled=True)

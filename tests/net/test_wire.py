@@ -22,6 +22,9 @@ from chain.net.messages import (
     Consensus,
     GetBlocks,
     GetChunks,
+    GetHandovers,
+    GetState,
+    Handovers,
     HaveTransactions,
     Hello,
     Message,
@@ -31,6 +34,7 @@ from chain.net.messages import (
     Refusal,
     Refused,
     Role,
+    StateNodes,
     Status,
     Transactions,
     WantTransactions,
@@ -42,7 +46,7 @@ from chain.net.messages import (
 
 HASH = bytes(range(32))
 ONE_OF_EACH: list[Message] = [
-    Hello(1, HASH, 2**32 - 1, HASH, Role.FULL, 30333, 2**64 - 1),
+    Hello(2, HASH, 2**32 - 1, HASH, 7, Role.FULL, 30333, 2**64 - 1),
     Refused(Refusal.GENESIS, "another chain"),
     Ping(0),
     Pong(2**64 - 1),
@@ -56,6 +60,10 @@ ONE_OF_EACH: list[Message] = [
     GetChunks(1, HASH, 0, 16),
     Chunks(1, 70000, ((b"chunk", (HASH, HASH)), (b"", ()))),
     Peers(((HASH, "::1", 30333),)),
+    GetHandovers(1, 2, 16),
+    Handovers(1, ((b"header", b"seal", (b"node", b"leaf")),)),
+    GetState(1, HASH, b""),
+    StateNodes(1, 2**40, (b"node",)),
 ]
 
 

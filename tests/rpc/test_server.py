@@ -90,8 +90,11 @@ async def test_the_node_says_who_it_is(tmp_path: Path) -> None:
             "startingBlock": 0,
             "currentBlock": 0,
             "highestBlock": 12,
-            "blocksPerSecond": 0.0,
+            "phase": "blocks",
+            "perSecond": 0.0,
             "secondsLeft": None,
+            "stateKeys": None,
+            "stateBytes": None,
             "stalled": None,
         }
         assert await ask(it, "system_peers") == [
