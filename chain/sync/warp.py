@@ -156,7 +156,7 @@ class Warp:
 
     def _able(self) -> list[PeerInfo]:
         block = self.plan.block
-        wanted = self.plan.at.height + 1 if block is None else block.block.header.height
+        wanted = max(1, self.plan.at.height) if block is None else block.block.header.height
         return [peer for peer in self._usable() if peer.best_height >= wanted and peer.id not in self._lacking]
 
     def _choose(self, able: Sequence[PeerInfo]) -> PeerInfo:

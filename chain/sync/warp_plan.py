@@ -29,7 +29,7 @@ class WarpPlan:
     def __init__(self, runtime: Runtime[View], genesis: Checkpoint) -> None:
         self._runtime = runtime
         self.at = genesis  # The last block of the newest set whose end is proven, and who decides after it.
-        self.handovers: list[Handover] = []
+        self._handovers: list[Handover] = []
         self.begin_anew()
 
     def begin_anew(self) -> None:
@@ -38,6 +38,12 @@ class WarpPlan:
         self.is_complete = False
         self._after = b""
         self._keys = self._keys_expected = self._bytes = 0
+
+    @property
+    def handovers(self) -> list[Handover]:
+        """How the sets came to the one that has sealed the chosen block; what that block hands over, its state says."""
+        assert self.block is not None
+        return [each for each in self._handovers if each.header.height < self.block.block.header.height]
 
     @property
     def after(self) -> bytes:
@@ -61,7 +67,7 @@ class WarpPlan:
                 self.at = reach(self._runtime, self.at, handover.header, handover.seal, handover.proof)
             except (ScaleError, Untrue) as error:
                 raise FalseAnswer(f"a false handover of validator set {self.at.validators.set_id}: {error}") from None
-            self.handovers.append(handover)
+            self._handovers.append(handover)
 
     def take_block(self, encoded: bytes, height: int) -> bool:
         """Choose a block for its state, if the newest set has sealed it; False when a later one says that it has.
@@ -72,7 +78,8 @@ class WarpPlan:
         validators = self.at.validators
         if sealed.seal.set_id > validators.set_id:
             return False
-        if height <= self.at.height or not verify_seal(validators, self.at.genesis_hash, sealed.seal):
+        is_end = bool(self._handovers) and sealed.seal == self._handovers[-1].seal  # Of the newest set, and proven.
+        if not is_end and not (height > self.at.height and verify_seal(validators, self.at.genesis_hash, sealed.seal)):
             raise FalseAnswer(f"the seal of block {height} does not prove it")
         self.block = sealed
         self.is_complete = sealed.block.header.state_root == EMPTY_ROOT
