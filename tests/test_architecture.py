@@ -118,6 +118,10 @@ SANS_IO = [
     "chain/light/verify.py",
     "chain/light/follower.py",
     "chain/light/age.py",
+    "chain/sync/planner.py",
+    "chain/sync/proving.py",
+    "chain/sync/progress.py",
+    "chain/sync/warp_plan.py",
 ]
 
 

@@ -20,10 +20,11 @@ LINES = {
     "metadata.py": ["metadata V14", "metadata V15"],
     "state_root.py": ["100 of 3,000 keys", "state root, accounts changed", "state root, nothing in memory"],
     "tolerance.py": ["1 local steps, inner sgd", "2 local steps, inner adam", "top 10 %"],
+    "sync.py": ["100 empty blocks made", "--sync full", "--sync warp"],
     "subscribers.py": ["10 subscribers to heads", "all of them have it after", "a block comes every"],
 }
 # These start nodes that run at their own pace, or JAX.
-SLOW = ("frontier.py", "latency.py", "subscribers.py", "tolerance.py")
+SLOW = ("frontier.py", "latency.py", "subscribers.py", "sync.py", "tolerance.py")
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ class Network:
 
 
 class Neighbourhood:
-    """The network as one node's synchroniser sees it (`chain.sync.planner.Peers`)."""
+    """The network as one node's synchroniser sees it (`chain.sync.peers.Peers`)."""
 
     def __init__(self, network: Network, node: Node) -> None:
         self._network = network

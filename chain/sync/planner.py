@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Final, Protocol
+from typing import Final
 
 from chain.net.errors import PeerUnavailable
 from chain.net.messages import BLOCKS_BYTES_MAX
@@ -40,22 +40,6 @@ FALSE_POINTS: Final = 100.0
 
 class FalseAnswer(Exception):
     """The peer sent what no honest node sends."""
-
-
-class Peers(Protocol):
-    """What those who fetch need of the network (`chain.net.network.Network`)."""
-
-    def peers(self) -> list[PeerInfo]:
-        """Everyone connected."""
-
-    async def request_blocks(self, peer: bytes, start: int, count: int, deadline_s: float) -> list[bytes]:
-        """Sealed blocks; `PeerUnavailable` when the peer does not answer."""
-
-    def note_helper(self, peer: bytes) -> None:
-        """A peer gave what it promised."""
-
-    def penalise(self, peer: bytes, points: float, reason: str) -> None:
-        """Hold something against a peer."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -19,7 +19,8 @@ from chain.net.peer import PeerInfo
 from chain.primitives.hashing import Hash
 from chain.primitives.seal import Seal, ValidatorSet
 from chain.primitives.types import Block
-from chain.sync.planner import FAILED_PEER_S, Ask, FalseAnswer, Peers, Planner, Standing
+from chain.sync.peers import Peers
+from chain.sync.planner import FAILED_PEER_S, Ask, FalseAnswer, Planner, Standing
 from chain.sync.progress import NEWS_EVERY_S, STALL_S, Pace, SyncStatus
 from chain.sync.proving import Range, prove_blocks, read_range
 from consensus.gadget import run_in_thread

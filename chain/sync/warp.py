@@ -11,17 +11,16 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from math import inf
 from random import Random
-from typing import Protocol
 
 import trio
 
 from chain.ledger import Ledger
 from chain.light.checkpoint import Checkpoint
 from chain.net.errors import PeerGone, PeerUnavailable
-from chain.net.messages import Handovers, StateNodes
 from chain.net.peer import PeerInfo
 from chain.primitives.hashing import Hash
-from chain.sync.planner import NEWCOMER_S, PROVEN_S, FalseAnswer, Peers, Standing
+from chain.sync.peers import WarpPeers
+from chain.sync.planner import NEWCOMER_S, PROVEN_S, FalseAnswer, Standing
 from chain.sync.progress import NEWS_EVERY_S, STALL_S, Pace, Phase, SyncStatus
 from chain.sync.warp_plan import WarpPlan
 from consensus.gadget import run_in_thread
@@ -34,16 +33,6 @@ log = logging.getLogger("potchain.sync")
 NEW_CHAIN_S = 5.0
 # Without news peers are looked at again so often.
 LOOK_S = 1.0
-
-
-class WarpPeers(Peers, Protocol):
-    """What a warp needs of the network besides blocks."""
-
-    async def request_handovers(self, peer: bytes, set_id: int, deadline_s: float) -> Handovers:
-        """The last blocks of validator sets; `PeerUnavailable` when the peer does not answer."""
-
-    async def request_state(self, peer: bytes, block_hash: Hash, after: bytes, deadline_s: float) -> StateNodes:
-        """A part of a state; `PeerUnavailable` when the peer does not answer."""
 
 
 class Warp:

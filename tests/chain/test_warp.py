@@ -318,8 +318,8 @@ async def test_a_liar_is_banned_and_the_honest_peer_finishes(tmp_path: Path, lia
 
 @pytest.mark.parametrize("sleeps_at", ["handovers", "block", "state"])
 async def test_a_peer_that_stalls_is_replaced(tmp_path: Path, sleeps_at: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(warp, "NEWCOMER_S", 0.3)
-    monkeypatch.setattr(warp, "PROVEN_S", 0.3)
+    monkeypatch.setattr(warp, "NEWCOMER_S", 2.0)
+    monkeypatch.setattr(warp, "PROVEN_S", 2.0)
     awake = threading.Event()
 
     class Sleeper(Source):
@@ -341,11 +341,11 @@ async def test_a_peer_that_stalls_is_replaced(tmp_path: Path, sleeps_at: str, mo
 
     with opened(tmp_path / "full", 43) as full:
         with opened(tmp_path / "new") as ledger:
-            try:
-                async with beginning(ledger, (BOB, source(full, Sleeper)), (CHARLIE, source(full))) as (warp_, _, _):
+            async with beginning(ledger, (BOB, source(full, Sleeper)), (CHARLIE, source(full))) as (warp_, _, _):
+                try:
                     assert await warp_.run()
-            finally:
-                awake.set()
+                finally:
+                    awake.set()  # Its thread is waited for.
         check_begun_at(tmp_path / "new", full, 43)
 
 
