@@ -109,7 +109,7 @@ class Synchroniser:
         now = trio.current_time()
         for ask in self._planner.flights:
             if ask.start == height + 1 and not ask.trial:
-                name = names.get(ask.peer, ask.peer.hex()[:8])
+                name = names.get(ask.peer, "that is gone")
                 return f"peer {name} was asked for block {height + 1} {now - ask.since:.0f} s ago and has not answered"
         if any(start <= height + 1 for start in self._ranges):
             return f"block {height + 1} has come and is being executed"

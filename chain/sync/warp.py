@@ -94,7 +94,7 @@ class Warp:
         able = [peer for peer in peers if peer.best_height >= (1 if state is None else state.block)]
         if not able:
             return f"none of the {len(peers)} peers has {what}"
-        names = ", ".join(f"{peer.id.hex()[:8]} at {peer.address}" for peer in able[:5])
+        names = ", ".join(f"{peer.name} at {peer.address}" for peer in able[:5])
         return f"peers that should have {what} gave no answer, or a false one: {names}"
 
     def on_status(self, peer: bytes, height: int, block_hash: Hash) -> None:  # noqa: ARG002
