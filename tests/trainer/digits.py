@@ -46,10 +46,12 @@ class Digits:
         )
 
     @cached_property
-    def _functions(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    def _functions(self) -> tuple[Callable[..., Any], ...]:
         _, unravel = ravel_pytree(_params(0))
+        gradient = jax.grad(lambda theta, x, y: loss(unravel(theta), x, y))
         return (
-            jax.jit(jax.grad(lambda theta, x, y: loss(unravel(theta), x, y))),
+            jax.jit(gradient),
+            jax.jit(jax.vmap(gradient, (None, 0, 0))),
             jax.jit(lambda theta, x, y: evaluation(unravel(theta), x, y)),
         )
 
@@ -67,10 +69,15 @@ class Digits:
         x, y, _, _ = self._data
         return np.asarray(self._functions[0](theta, x[rows], y[rows]))
 
+    def gradients(self, theta: Float32s, rows: batches.Rows) -> Float32s:
+        """The gradients f32[n, P] of n batches [n, batch]."""
+        x, y, _, _ = self._data
+        return np.asarray(self._functions[1](theta, x[rows], y[rows]))
+
     def held_out(self, theta: Float32s) -> tuple[float, float]:
         """Mean loss and accuracy on the rows that are held out."""
         _, _, x, y = self._data
-        total, right = self._functions[1](theta, x, y)
+        total, right = self._functions[2](theta, x, y)
         return float(total) / len(y), int(right) / len(y)
 
 

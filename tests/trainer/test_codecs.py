@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from trainer import packing
+from trainer import codecs, packing
 from trainer.arrays import Float32s
 from trainer.codecs import INT8, INT16, Codec, rice
 from trainer.codecs.blocks import BLOCK, EXPONENT_MIN, GRADIENT_MAX, CodecError, blocks_of, bounded
@@ -184,6 +184,19 @@ def test_the_share_falls_by_halves_in_a_warm_up() -> None:
     assert counts == sorted(counts, reverse=True)
     assert TopK(500_000, warmup_rounds=9).count(1_000, 0) == 500
     assert TopK(1).count(10, 0) == 1
+
+
+@each_codec
+def test_codecs_with_sense_are_taken(codec: Codec) -> None:
+    assert codecs.checked(codec) is codec
+
+
+@pytest.mark.parametrize(
+    "wrong", [Dense(7), TopK(0), TopK(1_000_001), TopK(1, PICO), TopK(1, -1), TopK(1, 0, -1), TopK(1, 0, 10**6 + 1)]
+)
+def test_codecs_without_sense_are_refused(wrong: Codec) -> None:
+    with pytest.raises(CodecError, match="expected"):
+        codecs.checked(wrong)
 
 
 def dense_blob(bits: int, **changes: object) -> bytes:

@@ -9,10 +9,33 @@ Rule: whoever has a slot's gradients and the updates that were revealed for them
 
 from __future__ import annotations
 
+from typing import assert_never
+
+from trainer.codecs.blocks import CodecError
 from trainer.codecs.dense import Dense
-from trainer.codecs.topk import TopK
+from trainer.codecs.topk import PICO, PPM, WARMUP_ROUNDS_MAX, TopK
 
 INT8 = Dense(8)
 INT16 = Dense(16)
 
 Codec = Dense | TopK
+
+
+def checked(codec: Codec) -> Codec:
+    """The codec itself, if its numbers make sense; CodecError names the one that does not."""
+    match codec:
+        case Dense(bits):
+            if bits not in (8, 16):
+                raise CodecError(f"bits of an integer: expected 8 or 16, got {bits}")
+        case TopK(share_ppm, momentum, warmup_rounds):
+            _within("share (ppm)", share_ppm, 1, PPM)
+            _within("momentum (1e-12)", momentum, 0, PICO - 1)
+            _within("warm-up rounds", warmup_rounds, 0, WARMUP_ROUNDS_MAX)
+        case _:
+            assert_never(codec)
+    return codec
+
+
+def _within(what: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise CodecError(f"{what}: expected {low} to {high}, got {value}")

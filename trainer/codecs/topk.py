@@ -32,6 +32,8 @@ PPM = 1_000_000
 PICO = 10**12
 # In a warm-up the share falls from at most a quarter, where sparse updates are about as good as dense ones.
 WARMUP_PPM_MAX = 250_000
+# As many as a task has rounds.
+WARMUP_ROUNDS_MAX = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
