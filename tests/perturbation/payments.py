@@ -9,9 +9,11 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from chain.rpc.client import Client
+import trio
+
+from chain.rpc.client import Client, ClientError, RpcError
 from runtime.modules.rewards import Rewards
-from tests.perturbation.observer import Observer
+from tests.perturbation.observer import RETRY_SECONDS, Observer
 
 
 class Payments:
@@ -23,13 +25,20 @@ class Payments:
         self.paid: Counter[tuple[int, int, int]] = Counter()
         self._earned: Counter[bytes] = Counter()
         self._height = 0
+        self._reading = trio.CancelScope()
+        self._has_ended = trio.Event()
 
     async def run(self) -> None:
-        """Read until cancelled."""
-        async with Client.reconnecting(self._urls) as client:
-            while True:
-                await self._observer.until_read(self._height + 1)
-                await self._read_next(client)
+        """Read until `check` ends it."""
+        with self._reading:
+            async with Client.reconnecting(self._urls) as client:
+                while True:
+                    await self._observer.until_read(self._height + 1)
+                    try:
+                        await self._read_next(client)
+                    except (ClientError, RpcError):  # This node does not have the block yet, or no node answers.
+                        await trio.sleep(RETRY_SECONDS)
+        self._has_ended.set()
 
     async def _read_next(self, client: Client) -> None:
         """Add the next block's events."""
@@ -42,13 +51,15 @@ class Payments:
         self._height += 1
 
     async def check(self, client: Client, height: int) -> list[str]:
-        """What is wrong with the payments up to a height."""
+        """What is wrong with the payments up to a height, or to a later one that was read already."""
+        self._reading.cancel()
+        await self._has_ended.wait()
         while self._height < height:
             await self._read_next(client)
         found = [f"(task, round, slot) {slot} was paid {times} times" for slot, times in self.paid.items() if times > 1]
         if not self.paid:
             found.append("no slot was paid")
-        at = "0x" + self._observer.history.hashes[height].hex()
+        at = "0x" + self._observer.history.hashes[self._height].hex()
         workers: dict[bytes, Any] = await client.read(lambda chain: dict(chain.training.workers.items()), at=at)
         for account in sorted(workers.keys() | self._earned.keys()):
             says = workers[account].earned if account in workers else None
