@@ -6,12 +6,11 @@ It fails by what clients could see, and by processes that end without being told
 from __future__ import annotations
 
 import math
-import statistics
+import re
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -24,6 +23,7 @@ import trio
 from chain.rpc.client import Client
 from tests.perturbation import checks
 from tests.perturbation.crowd import NOTHING
+from tests.perturbation.history import History
 from tests.perturbation.load import Load
 from tests.perturbation.manifest import (
     Flood,
@@ -46,45 +46,15 @@ from tests.perturbation.network import Network
 from tests.perturbation.observer import Observer
 from tests.perturbation.payments import Payments
 from tests.perturbation.processes import ROOT
+from tests.perturbation.report import Report, spread
 
 # A view without its primary takes two seconds, and machines are busy: a quorum of so long makes a block.
 QUORUM_SECONDS: Final = 15.0
 # What was sealed, or about to be, when a quorum ended: its news may come a little later.
 BLOCKS_UNDER_WAY_MAX: Final = 2
-CHECK_SECONDS_MAX: Final = 120.0
+CHECK_SECONDS_MAX: Final = 60.0
 LOOK_SECONDS: Final = 0.05
-
-
-@dataclass(slots=True)
-class Report:
-    """What one perturbation came to: how long blocks took while it lasted, and how long starts and recovery took."""
-
-    name: str
-    first: int = 0
-    last: int = 0
-    held_blocks: int | None = None  # while it lasted
-    recoveries: list[float] = field(default_factory=list)
-    answers: list[float] = field(default_factory=list)  # seconds from a node's start to its first answer
-    answers_cpu: list[float] = field(default_factory=list)  # processor seconds that it took until then
-    blocks: list[float] = field(default_factory=list)  # seconds from a node's start until it told of a new block
-    notes: list[str] = field(default_factory=list)
-
-    def lines(self, block_seconds: Sequence[float]) -> list[str]:
-        """For people; the block times are those of its heights."""
-        told = [f"{self.name}: heights {self.first} to {self.last}"]
-        if block_seconds:
-            told[0] += f", a block every {_spread(block_seconds)}"
-        if self.held_blocks is not None:
-            told.append(f"  blocks while it lasted: {self.held_blocks}")
-        for what, samples in (
-            ("recovered, every node on a new block", self.recoveries),
-            ("from start to first RPC answer", self.answers),
-            ("  processor time of it", self.answers_cpu),
-            ("from start to a new block", self.blocks),
-        ):
-            if samples:
-                told.append(f"  {what}: {_spread(samples)}, {len(samples)} times")
-        return told + [f"  {note}" for note in self.notes]
+READ_SECONDS_MAX: Final = 5.0  # how long a report waits for its last block's time
 
 
 class Drill:
@@ -97,7 +67,6 @@ class Drill:
         self.history = observer.history
         self.rng = Random(manifest.seed)
         self.load = Load(observer, network.payers, network.genesis_hash, self.rng)
-        self.reports: list[Report] = []
 
     async def run(self) -> None:
         """Everything, once. What fails is in the history's violations."""
@@ -114,15 +83,10 @@ class Drill:
                 paying.start_soon(self.load.run)
                 for perturbation in self.manifest.perturbations:
                     await self._perturb(_name(perturbation), partial(self._inflict, perturbation))
-                await self._enough_blocks()
-                self.load.end()
-                with trio.move_on_after(self.manifest.recovery_seconds_max) as patience:
-                    while paying.child_tasks:
-                        await trio.sleep(0.1)
-                if patience.cancelled_caught:
-                    self.history.accuse(
-                        f"payments are not final {self.manifest.recovery_seconds_max:g} s after the end"
-                    )
+                    if self.history.violations:
+                        break  # What comes of a broken chain says nothing about the next fault.
+                else:
+                    await self._settle(paying)
                 paying.cancel_scope.cancel()
             with trio.move_on_after(CHECK_SECONDS_MAX) as patience:
                 await self._check(payments)
@@ -137,10 +101,11 @@ class Drill:
 
     async def _perturb(self, name: str, inflict: Callable[[Report], Awaitable[None]]) -> None:
         report = Report(name, self.history.height)
-        self.reports.append(report)
         print(f"{time.strftime('%H:%M:%S')}  {name}", flush=True)
         await inflict(report)
         report.last = self.history.height
+        with trio.move_on_after(READ_SECONDS_MAX):
+            await self.observer.until_read(report.last)
         for line in report.lines(self.block_seconds(report.first, report.last)):
             print(f"          {line}", flush=True)
 
@@ -151,9 +116,8 @@ class Drill:
                 await self._kill(perturbation, report)
             case Restart(who):
                 for name in self._drawn(who):
-                    before = self.history.height
-                    self._expect_zero(name, await processes.terminate(name))
-                    await self._start_again([name], before, report)
+                    await self._terminate(name)
+                    await self._start_again([name], report)
             case Stop(who, seconds):
                 names = self._drawn(who)
                 for name in names:
@@ -166,14 +130,13 @@ class Drill:
                 await self._recover(report)
             case Wipe(who):
                 for name in self._drawn(who):
-                    before = self.history.height
                     await processes.kill([name])
                     await self.observer.until_gone(name)
                     self.network.wipe(name)
                     self.history.forgot(name)
-                    await self._start_again([name], before, report)
+                    await self._start_again([name], report)
             case Start(who):
-                await self._start_again(who.names, self.history.height, report)
+                await self._start_again(who.names, report)
             case Partition(groups, seconds, hangs_up):
                 assert links is not None
                 cut = links.between(groups)
@@ -219,31 +182,35 @@ class Drill:
         return sorted(self.rng.sample(names, min(who.pick, len(names)))) if who.pick else names
 
     async def _first_start(self, report: Report) -> None:
-        await self._started(self.network.nodes_running, 0, report)
+        await self._started(self.network.nodes_running, report)
 
     async def _kill(self, kill: Kill, report: Report) -> None:
-        for time_ in range(kill.times):
+        for number in range(1, kill.times + 1):
             await trio.sleep(self.rng.uniform(*kill.rest_seconds))
-            names, before = self._drawn(kill.who), self.history.height
-            print(f"          {time_ + 1}: height {before}, killing {', '.join(names)}", flush=True)
+            names = self._drawn(kill.who)
+            print(f"          {number}: height {self.history.height}, killing {', '.join(names)}", flush=True)
             await self.network.processes.kill(names)
-            if kill.waits or time_ + 1 == kill.times:
-                await self._start_again(names, before, report)
+            if kill.waits or number == kill.times:
+                await self._start_again(names, report)
             else:
                 for name in names:
                     await self.network.processes.start(name)
 
-    async def _start_again(self, names: Sequence[str], before: int, report: Report) -> None:
+    async def _start_again(self, names: Sequence[str], report: Report) -> None:
+        nodes = [name for name in names if name in self.network.urls]
+        for name in nodes:
+            await self.observer.until_gone(name)
         for name in names:
             await self.network.processes.start(name)
-        await self._started([name for name in names if name in self.network.urls], before, report)
+        await self._started(nodes, report)
 
-    async def _started(self, names: Sequence[str], before: int, report: Report) -> None:
+    async def _started(self, names: Sequence[str], report: Report) -> None:
         """Take the times of nodes that were just started, and wait until all of the network has a new block."""
+        before = self.history.height
         async with trio.open_nursery() as nursery:
             for name in names:
                 nursery.start_soon(self._time_start, name, before, report)
-            await self._recover(report, before)
+            await self._recover(report)
             nursery.cancel_scope.cancel()
 
     async def _time_start(self, name: str, before: int, report: Report) -> None:
@@ -253,14 +220,16 @@ class Drill:
         assert process.running is not None
         report.answers.append(node.answered_at - process.started_at)
         report.answers_cpu.append(_cpu_seconds(process.running.pid))
+        # Not one that was sealed before, of which its client had yet to hear.
+        before = max(before, min(node.first_new_at))
         while not any(height > before for height in node.first_new_at):
             await node.changed.wait()
         new = min(height for height in node.first_new_at if height > before)
         report.blocks.append(node.first_new_at[new] - process.started_at)
 
-    async def _recover(self, report: Report, before: int | None = None) -> None:
-        """Wait until every node that runs has told of a block that nobody had told of before."""
-        started, before = trio.current_time(), self.history.height if before is None else before
+    async def _recover(self, report: Report) -> None:
+        """Wait until every node that runs has told of a block that nobody has told of yet."""
+        started, before = trio.current_time(), self.history.height
         with trio.move_on_after(self.manifest.recovery_seconds_max) as patience:
             await self.observer.until_height(before + 1, self.network.nodes_running)
         if patience.cancelled_caught:
@@ -304,11 +273,10 @@ class Drill:
             report.notes.append(f"{name} ended with {code}: {said}")
             if code <= 0 or not said.startswith("error: "):
                 self.history.accuse(f"{report.name}: {name} ended with {code}, and without saying why: {said}")
-        before = self.history.height
         await self._hold(seconds, names, report)
         for name in names:
             self.network.make_room(name)
-        await self._start_again(names, max(before, self.history.height), report)
+        await self._start_again(names, report)
 
     @asynccontextmanager
     async def _crowd(
@@ -344,7 +312,8 @@ class Drill:
 
     # --- the end ---
 
-    async def _enough_blocks(self) -> None:
+    async def _settle(self, paying: trio.Nursery) -> None:
+        """Let payments become final, and blocks as many as the manifest wants."""
         wanted = self.manifest.blocks_min
         with trio.move_on_after(
             self.manifest.recovery_seconds_max + 3 * max(0, wanted - self.history.height)
@@ -352,6 +321,12 @@ class Drill:
             await self.observer.until_height(wanted, self.network.nodes_running)
         if patience.cancelled_caught:
             self.history.accuse(f"expected {wanted} blocks at least, got {self.history.height}")
+        self.load.end()
+        with trio.move_on_after(self.manifest.recovery_seconds_max) as patience:
+            while paying.child_tasks:
+                await trio.sleep(LOOK_SECONDS)
+        if patience.cancelled_caught:
+            self.history.accuse(f"not every payment is final {self.manifest.recovery_seconds_max:g} s after the end")
 
     async def _check(self, payments: Payments | None) -> None:
         height = self.history.height
@@ -371,24 +346,28 @@ class Drill:
 
     async def _stop(self) -> None:
         for name in reversed(self.network.processes.running):
-            try:
-                self._expect_zero(name, await self.network.processes.terminate(name))
-            except trio.TooSlowError:
-                self.history.accuse(f"{name} did not end within seconds of SIGTERM")
-                await self.network.processes.kill([name])
+            await self._terminate(name)
 
-    def _expect_zero(self, name: str, code: int) -> None:
-        if code != 0:
-            last = self.network.processes[name].last_line
-            self.history.accuse(f"{name} ended with {code} when it was told to stop: {last}")
+    async def _terminate(self, name: str) -> None:
+        """An orderly end."""
+        try:
+            code = await self.network.processes.terminate(name)
+        except trio.TooSlowError:
+            self.history.accuse(f"{name} did not end within seconds of SIGTERM")
+            await self.network.processes.kill([name])
+        else:
+            if code != 0:
+                last = self.network.processes[name].last_line
+                self.history.accuse(f"{name} ended with {code} when it was told to stop: {last}")
 
     def summary(self) -> list[str]:
         """What was seen in all."""
         history = self.history
         told = [each for each in history.transactions.values() if each.told_final_in is not None]
-        final = [each for each in history.transactions.values() if each.told_at is not None]
+        final = [each.told_at - each.sent_at for each in history.transactions.values() if each.told_at is not None]
+        took = f" after {spread(final)}" if final else ""
         return [
-            f"{history.height} blocks; {len(history.transactions)} payments sent, {len(final)} of them final, "
+            f"{history.height} blocks; {len(history.transactions)} payments sent, {len(final)} of them final{took}, "
             f"{len(told)} told so by a node that watched them; {self.load.sent_again} sent again",
             f"the client lost {self.observer.connections_lost} connections; submissions that ended without a word of "
             f"finality: {', '.join(f'{kind} {times}' for kind, times in self.load.refused.items()) or 'none'}",
@@ -413,13 +392,8 @@ def _name(perturbation: Perturbation) -> str:
             who = perturbation.who
             names = "processes" if not who.names else " ".join(who.names)
             of = f"{who.pick} of {names}" if who.pick else names
-            kind = type(perturbation).__name__.lower()
+            kind = re.sub("(?<!^)(?=[A-Z])", "-", type(perturbation).__name__).lower()  # as the manifest calls it
             return f"{kind} {of}" + (f", {perturbation.times} times" if isinstance(perturbation, Kill) else "")
-
-
-def _spread(seconds: Sequence[float]) -> str:
-    """Median and greatest."""
-    return f"{statistics.median(seconds):.2f} s (at most {max(seconds):.2f})"
 
 
 def _cpu_seconds(pid: int) -> float:
@@ -433,9 +407,9 @@ def _cpu_seconds(pid: int) -> float:
 
 async def run(manifest: Manifest, base: Path, first_port: int) -> list[str]:
     """Run a manifest in an empty folder, with ports from `first_port` on; returns what must not have happened."""
-    violations: list[str] = []
-    async with Network.open(manifest, base, first_port, violations.append) as network:
-        drill = Drill(manifest, network, Observer(network.urls))
+    history = History()
+    async with Network.open(manifest, base, first_port, history.accuse) as network:
+        drill = Drill(manifest, network, Observer(network.urls, history))
         await drill.run()
         print("\n".join(drill.summary()), flush=True)
-    return violations + drill.history.violations
+    return history.violations

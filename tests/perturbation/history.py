@@ -29,7 +29,6 @@ class History:
     """The union of what all nodes ever told. `violations` are sentences; there must be none."""
 
     hashes: dict[int, Hash] = field(default_factory=dict)
-    told_at: dict[int, float] = field(default_factory=dict)  # when a block was first told of
     heights: dict[str, int] = field(default_factory=lambda: defaultdict(int))  # the greatest that each node told
     transactions: dict[Hash, Transaction] = field(default_factory=dict)
     included: dict[Hash, int] = field(default_factory=dict)  # heights of all transactions in blocks that were read
@@ -41,23 +40,22 @@ class History:
         return max(self.hashes, default=0)
 
     def accuse(self, violation: str) -> None:
-        """Note what must not be."""
-        if len(self.violations) < VIOLATIONS_MAX:
+        """Note what must not be, once."""
+        if violation not in self.violations and len(self.violations) < VIOLATIONS_MAX:
             self.violations.append(violation)
 
-    def told_block(self, node: str, height: int, block_hash: Hash, now: float) -> None:
+    def told_block(self, node: str, height: int, block_hash: Hash) -> None:
         """A node named its final block at a height."""
         known = self.hashes.setdefault(height, block_hash)
-        self.told_at.setdefault(height, now)
         if known != block_hash:
             self.accuse(f"height {height}: {node} says 0x{block_hash.hex()}, and 0x{known.hex()} was told before")
 
-    def told_head(self, node: str, height: int, block_hash: Hash, now: float, *, floor: int = 0) -> None:
+    def told_head(self, node: str, height: int, block_hash: Hash, *, floor: int = 0) -> None:
         """A node named its newest block, when asked after it had told of `floor`."""
         if height < floor:
             self.accuse(f"{node} went back: it says that its newest block is {height}, after it told of {floor}")
         self.heights[node] = max(self.heights[node], height)
-        self.told_block(node, height, block_hash, now)
+        self.told_block(node, height, block_hash)
 
     def forgot(self, node: str) -> None:
         """A node lost its folder: it may begin anew, with the same blocks."""

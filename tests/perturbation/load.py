@@ -6,6 +6,7 @@ final block: what a node forgets when it is killed is sent again, and what is in
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from random import Random
 from typing import Final
@@ -78,7 +79,7 @@ class Load:
             due = max(trio.current_time(), due + SECONDS_EACH)
 
     async def _until_final(self, raw: bytes) -> None:
-        extrinsic_hash = self._history.sent(raw, trio.current_time())
+        extrinsic_hash = self._history.sent(raw, time.monotonic())
         is_first = True
         while self._history.transactions[extrinsic_hash].told_at is None:
             links = [(name, node.link) for name, node in self._observer.nodes.items() if node.link is not None]
@@ -99,7 +100,7 @@ class Load:
                     async for update in updates:
                         if isinstance(update, dict) and "finalized" in update:
                             block_hash = bytes.fromhex(update["finalized"][2:])
-                            self._history.told_final(node, extrinsic_hash, block_hash, trio.current_time())
+                            self._history.told_final(node, extrinsic_hash, block_hash, time.monotonic())
                             return
                         if update in ("invalid", "dropped", "future") or (
                             isinstance(update, dict) and "usurped" in update

@@ -7,7 +7,7 @@ fault cannot pass as one that was survived.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -235,9 +235,14 @@ def _perturbation(section: Section, network: NetworkPlan) -> Perturbation:
         raise GenesisError(f"{section.at('kind')}: expected one of {', '.join(_KINDS)}, got {show(kind)}")
     found = _KINDS[kind](section, network)
     section.finish()
-    if isinstance(found, FullDisk | Flood | SlowReaders | Garbage | Partition | SlowLinks):
-        names = [name for group in found.groups for name in group] if isinstance(found, Partition) else found.who.names
-        _require_nodes(section.path, names, network)
+    match found:
+        case Wipe(who) | Start(who) | SlowLinks(who) | FullDisk(who) | Garbage(who) | Flood(who) | SlowReaders(who):
+            if not who.names:
+                raise GenesisError(f"{section.at('who')}: expected nodes, got processes")
+        case Partition(groups):
+            _require_nodes(section.at("groups"), [name for group in groups for name in group], network)
+    if isinstance(found, Start) and not set(found.who.names) <= set(network.late):
+        raise GenesisError(f"{section.at('who')}: expected nodes that are late, got {', '.join(found.who.names)}")
     return found
 
 
@@ -303,9 +308,7 @@ def _who(section: Section, network: NetworkPlan) -> Who:
     return Who(names, _integer(section, "pick", 0, 0, len(names) or NODES_MAX))
 
 
-def _require_nodes(at: str, names: tuple[str, ...] | list[str], network: NetworkPlan) -> None:
-    if at.endswith("]") and not names:
-        raise GenesisError(f"{at}.who: expected nodes, got processes")
+def _require_nodes(at: str, names: Sequence[str], network: NetworkPlan) -> None:
     for name in names:
         if name not in network.nodes:
             raise GenesisError(f"{at}: expected nodes of {', '.join(network.nodes)}, got {show(name)}")

@@ -80,7 +80,6 @@ class Network:
                 links = Links(peer_ports(manifest.network, first_port), rng)
                 await nursery.start(links.run)
             yield cls(manifest, base, first_port, all_processes, links)
-            await all_processes.kill(all_processes.running)
             nursery.cancel_scope.cancel()
 
     @property

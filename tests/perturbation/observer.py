@@ -47,8 +47,8 @@ class Watched:
 class Observer:
     """Watches all nodes, by name, into one history."""
 
-    def __init__(self, urls: Mapping[str, str]) -> None:
-        self.history = History()
+    def __init__(self, urls: Mapping[str, str], history: History) -> None:
+        self.history = history
         self.nodes = {name: Watched(name, url) for name, url in urls.items()}
         self.moments: dict[int, int] = {}  # the time of each block that was read, in milliseconds
         self.connections_lost = 0
@@ -86,7 +86,7 @@ class Observer:
             if block_hash is None:
                 self.history.accuse(f"{node.name} has no block at height {height}, below its newest")
             else:
-                self.history.told_block(node.name, height, block_hash, time.monotonic())
+                self.history.told_block(node.name, height, block_hash)
         self._heard()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._poll, node, link)
@@ -107,11 +107,10 @@ class Observer:
 
     def _head(self, node: Watched, told: object, floor: int) -> int:
         header = header_from_json(told)
-        now = time.monotonic()
-        self.history.told_head(node.name, header.height, header.hash, now, floor=floor)
+        self.history.told_head(node.name, header.height, header.hash, floor=floor)
         if header.height > 0:
-            self.history.told_block(node.name, header.height - 1, header.parent_hash, now)
-        node.first_new_at.setdefault(header.height, now)
+            self.history.told_block(node.name, header.height - 1, header.parent_hash)
+        node.first_new_at.setdefault(header.height, time.monotonic())
         node.wake()
         self._heard()
         return header.height

@@ -62,7 +62,7 @@ class Processes:
                 yield processes
             finally:
                 with trio.CancelScope(shield=True):
-                    await processes.kill(list(processes.running))
+                    await processes.kill([name for name, each in processes.all.items() if each.running is not None])
                 nursery.cancel_scope.cancel()
 
     def add(self, name: str, arguments: tuple[str, ...], log: Path) -> None:

@@ -17,7 +17,7 @@ def told() -> History:
     history = History()
     history.sent(PAYMENT, 0.0)
     for height in range(3):
-        history.told_head("alice", height, NAMES[height], 1.0)
+        history.told_head("alice", height, NAMES[height])
     history.told_final("alice", blake2_256(PAYMENT), NAMES[1], 1.0)
     return history
 
@@ -39,17 +39,17 @@ def test_a_true_history_holds() -> None:
 
 def test_a_second_hash_at_one_height_is_found_whichever_node_tells_of_it() -> None:
     history = told()
-    history.told_block("bob", 1, OTHER, 2.0)
+    history.told_block("bob", 1, OTHER)
     assert history.violations == [f"height 1: bob says 0x{OTHER.hex()}, and 0x{NAMES[1].hex()} was told before"]
 
 
 def test_a_node_that_goes_back_is_found_unless_it_has_lost_its_folder() -> None:
     history = told()
-    history.told_head("alice", 1, NAMES[1], 2.0, floor=history.heights["alice"])
+    history.told_head("alice", 1, NAMES[1], floor=history.heights["alice"])
     assert history.violations == ["alice went back: it says that its newest block is 1, after it told of 2"]
     history = told()
     history.forgot("alice")
-    history.told_head("alice", 1, NAMES[1], 2.0, floor=history.heights["alice"])
+    history.told_head("alice", 1, NAMES[1], floor=history.heights["alice"])
     assert history.violations == []
 
 
@@ -62,7 +62,7 @@ def test_a_block_that_was_told_and_is_gone_is_found() -> None:
 
 def test_a_block_that_came_after_the_check_began_is_not_missed() -> None:
     history = told()
-    history.told_block("alice", 3, NAMES[3], 2.0)
+    history.told_block("alice", 3, NAMES[3])
     history.check_chain("bob", chain(), 2)
     assert history.violations == []
 
@@ -108,9 +108,16 @@ def test_a_payment_that_two_blocks_made_final_is_found() -> None:
     assert history.violations == [f"bob says that 0x{payment} is final in a second block, 0x{NAMES[2].hex()}"]
 
 
+def test_what_is_wrong_is_said_once() -> None:
+    history = told()
+    for _ in range(2):
+        history.told_block("bob", 1, OTHER)
+    assert len(history.violations) == 1
+
+
 def test_a_chain_that_is_wrong_everywhere_is_told_of_in_so_many_words_at_most() -> None:
     history = told()
     for height in range(2 * VIOLATIONS_MAX):
-        history.told_block("alice", height, NAMES[0], 1.0)
-        history.told_block("bob", height, OTHER, 1.0)
+        history.told_block("alice", height, NAMES[0])
+        history.told_block("bob", height, OTHER)
     assert len(history.violations) == VIOLATIONS_MAX

@@ -125,6 +125,14 @@ KILL = HEAD + '[[perturb]]\nkind = "kill"\n'
             HEAD + '[[perturb]]\nkind = "full-disk"\nseconds = 1\nwho = "processes"\n',
             "perturb[0].who: expected nodes, got processes",
         ),
+        (
+            HEAD + '[[perturb]]\nkind = "partition"\nseconds = 1\ngroups = [["alice"], ["mallory"]]\n',
+            "perturb[0].groups: expected nodes of alice, bob, charlie, dave, got 'mallory'",
+        ),
+        (
+            HEAD + '[[perturb]]\nkind = "start"\nwho = ["alice"]\n',
+            "perturb[0].who: expected nodes that are late, got alice",
+        ),
     ],
 )
 def test_what_cannot_be_meant_is_refused_with_what_was_expected(tmp_path: Path, text: str, error: str) -> None:
