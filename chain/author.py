@@ -180,6 +180,18 @@ class Author:
             log.warning("clock: %s", news)
 
 
+def parent_seal_of(runtime: Runtime[View], block: Block) -> Seal | None:
+    """The seal of its parent that a block carries; None in the first block, and in one that does not execute."""
+    if block.header.height < 2 or len(block.extrinsics) < 2:
+        return None
+    try:
+        call = decode_extrinsic(block.extrinsics[1], runtime.call_codec).call
+    except ScaleError:
+        return None
+    seal = call.args[0] if len(call.args) == 1 else None
+    return seal if isinstance(seal, Seal) else None
+
+
 def timestamp_of(runtime: Runtime[View], block: Block) -> int:
     """The time that a block which executes sets: its first extrinsic is `Timestamp.set`."""
     (moment,) = decode_extrinsic(block.extrinsics[0], runtime.call_codec).call.args

@@ -20,7 +20,7 @@ from pathlib import Path
 import trio
 
 from chain.adoption import Handover, StateChunk
-from chain.author import Author, now_ms
+from chain.author import Author, now_ms, parent_seal_of
 from chain.blob_keeper import BlobKeeper
 from chain.blobs import BlobChunks, BlobStore
 from chain.departures import Departures
@@ -244,6 +244,7 @@ class Node:
                 import_block=self._import_from_peer,
                 patience_s=2.0 if config.role.keys else 0.0,
                 tell=partial(say, "sync"),
+                parent_seal_of=partial(parent_seal_of, ledger.runtime),
             )
         self._intake = Intake(ledger, executive, self.pool, self._network, lambda: self._sync.status.syncing)
         self._witness = Witness(ledger.runtime, self._intake.submit)

@@ -6,13 +6,14 @@ from collections.abc import Callable
 
 import trio
 
+from chain.author import parent_seal_of
 from chain.display import Names, Token, block_line, round_line, say
 from chain.importer import Imported
 from chain.ledger import Ledger
 from chain.primitives.keys import Keypair
 from chain.primitives.scale import compact_decode
 from chain.primitives.seal import ValidatorSet
-from chain.primitives.types import SIGNED_BIT, Block, decode_extrinsic
+from chain.primitives.types import SIGNED_BIT, Block
 from genesis.spec import GenesisSpec
 from runtime.modules.training import Training
 from runtime.modules.validators import Validators
@@ -57,9 +58,9 @@ class Reporter:
 
         `validators` sealed the block itself; the parent's may have been those of the session before.
         """
-        if block.header.height == 1:
+        seal = parent_seal_of(self._ledger.runtime, block)
+        if seal is None:
             return [], validators.n
-        (seal,) = decode_extrinsic(block.extrinsics[1], self._ledger.runtime.call_codec).call.args
         if seal.set_id != validators.set_id:
             with self._ledger.state() as state:
                 validators = self._ledger.runtime.at(state).module(Validators).recorded_set(seal.set_id)

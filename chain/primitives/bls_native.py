@@ -4,6 +4,7 @@ arkworks reads some encodings leniently (any bytes whose infinity flag is set be
 if it encodes back to the bytes that it was read from.
 """
 
+import secrets
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
@@ -14,6 +15,8 @@ _SIGNATURE_TAG: Final = b"BLS_SIG_BLS12381G2_XMD:SHA-256_SSWU_RO_POP_"
 _POSSESSION_TAG: Final = b"BLS_POP_BLS12381G2_XMD:SHA-256_SSWU_RO_POP_"
 _MINUS_GENERATOR: Final = -G1Point()
 _INFINITY: Final = G1Point.identity()
+# What forged claims would have to guess to cancel out.
+_POWER_BITS: Final = 128
 
 # Decoding a key costs 0.1 ms (square root and subgroup check) and validators vote with the same ones every block; 4096
 # keys of under 1 kB are many times the largest validator set, so strangers' keys do not push the set's out.
@@ -95,16 +98,49 @@ def aggregate(signatures: Sequence[bytes]) -> bytes:
 
 
 def fast_aggregate_verify(public_keys: Sequence[bytes], message: bytes, signature: bytes) -> bool:
-    if not public_keys:
-        return False
     try:
-        total = _key_point(bytes(public_keys[0]))
-        for key in public_keys[1:]:
-            total = total + _key_point(bytes(key))
-        # Keys that cancel out would make infinity a signature over anything.
-        return total != _INFINITY and _verify(total, message, signature, _SIGNATURE_TAG)
+        return _verify(_sum_of_keys(public_keys), message, signature, _SIGNATURE_TAG)
     except ValueError:
         return False
+
+
+def verify_all(claims: Sequence[tuple[tuple[bytes, ...], bytes, bytes]]) -> bool:
+    """One product of pairings for all, each claim to a random power: a false one shows, whatever the others are.
+
+    Claims of the same keys share a pairing. (M. Bellare, J. Garay and T. Rabin, *Fast batch verification*, 1998.)
+    """
+    groups: dict[tuple[bytes, ...], tuple[list[G2Point], list[Scalar]]] = {}
+    signatures: list[G2Point] = []
+    powers: list[Scalar] = []
+    try:
+        for keys, message, signature in claims:
+            # Never zero, which would leave the claim out.
+            power = Scalar.from_be_bytes((secrets.randbits(_POWER_BITS) | 1 << _POWER_BITS).to_bytes(32, "big"))
+            points, its_powers = groups.setdefault(keys, ([], []))
+            points.append(G2Point.hash_to_curve(message, _SIGNATURE_TAG))
+            its_powers.append(power)
+            signatures.append(_signature_point(signature))
+            powers.append(power)
+        if not signatures:
+            return True
+        left = [_sum_of_keys(keys) for keys in groups]
+        right = [G2Point.multiexp_unchecked(points, its_powers) for points, its_powers in groups.values()]
+    except ValueError:
+        return False
+    total = G2Point.multiexp_unchecked(signatures, powers)
+    return GT.pairing_check([*left, _MINUS_GENERATOR], [*right, total])
+
+
+def _sum_of_keys(public_keys: Sequence[bytes]) -> G1Point:
+    """ValueError where there is none that could have signed: keys that cancel out would sign anything with infinity."""
+    if not public_keys:
+        raise ValueError("expected at least one key, got none")
+    total = _key_point(bytes(public_keys[0]))
+    for key in public_keys[1:]:
+        total = total + _key_point(bytes(key))
+    if total == _INFINITY:
+        raise ValueError("expected keys that do not cancel out")
+    return total
 
 
 def prove_possession(secret_key: bytes) -> bytes:

@@ -71,6 +71,10 @@ def fast_aggregate_verify(public_keys: Sequence[bytes], message: bytes, signatur
     return bool(_suite.FastAggregateVerify([bytes(key) for key in public_keys], message, bytes(signature)))
 
 
+def verify_all(claims: Sequence[tuple[tuple[bytes, ...], bytes, bytes]]) -> bool:
+    return all(fast_aggregate_verify(*claim) for claim in claims)
+
+
 def prove_possession(secret_key: bytes) -> bytes:
     return bytes(_suite.PopProve(_secret(secret_key)))
 

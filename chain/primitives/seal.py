@@ -140,17 +140,22 @@ def beacon_message(genesis_hash: bytes, height: int) -> bytes:
 @lru_cache(maxsize=64)
 def verify_seal(validators: ValidatorSet, genesis_hash: bytes, seal: Seal) -> bool:
     """Say whether a quorum of the set committed to the seal's block. Costs one pairing; never raises."""
+    claim = seal_claim(validators, genesis_hash, seal)
+    return claim is not None and bls.fast_aggregate_verify(*claim)
+
+
+def seal_claim(validators: ValidatorSet, genesis_hash: bytes, seal: Seal) -> bls.Claim | None:
+    """Return what has to be true of the seal's signature; None where a seal of this set does not even look so."""
     if seal.set_id != validators.set_id:
-        return False
+        return None
     try:
         voters = seal.voter_indices(validators.n)
     except ValueError:
-        return False
+        return None
     if len(voters) < validators.quorum:
-        return False
+        return None
     message = vote_message(genesis_hash, seal.set_id, seal.height, seal.view, Phase.COMMIT, seal.block_hash)
-    keys = [validators.authorities[index].bls_key for index in voters]
-    return bls.fast_aggregate_verify(keys, message, seal.signature)
+    return tuple(validators.authorities[index].bls_key for index in voters), message, seal.signature
 
 
 def _hash(value: bytes, what: str) -> bytes:

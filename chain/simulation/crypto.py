@@ -16,7 +16,8 @@ from chain.primitives import bls, seal
 
 _MODULUS: Final = 1 << 8 * bls.SIGNATURE_BYTES
 _NAMES: Final = (
-    *("public_key", "sign", "verify", "aggregate", "fast_aggregate_verify", "prove_possession", "verify_possession"),
+    *("public_key", "sign", "verify", "aggregate", "fast_aggregate_verify", "verify_all"),
+    *("prove_possession", "verify_possession"),
 )
 
 
@@ -40,6 +41,10 @@ def aggregate(signatures: Sequence[bytes]) -> bytes:
 
 def fast_aggregate_verify(public_keys: Sequence[bytes], message: bytes, signature: bytes) -> bool:
     return bool(public_keys) and signature == _sum([_signature(key, message) for key in public_keys])
+
+
+def verify_all(claims: Sequence[bls.Claim]) -> bool:
+    return all(fast_aggregate_verify(*claim) for claim in claims)
 
 
 def prove_possession(secret_key: bytes) -> bytes:

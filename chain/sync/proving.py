@@ -6,14 +6,17 @@ what executes the blocks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from chain.ledger import SealedBlock
+from chain.primitives import bls
 from chain.primitives.hashing import Hash
 from chain.primitives.merkle import ordered_root
 from chain.primitives.scale import ScaleError
-from chain.primitives.seal import ValidatorSet, verify_seal
+from chain.primitives.seal import Seal, ValidatorSet, beacon_message, seal_claim, verify_seal
+from chain.primitives.types import Block
 from chain.sync.planner import FalseAnswer
 
 
@@ -65,11 +68,40 @@ def read_block(data: bytes, height: int) -> SealedBlock:
     return sealed
 
 
-def prove_blocks(blocks: Sequence[SealedBlock], validators: ValidatorSet, genesis_hash: Hash) -> int:
-    """How many of the first blocks this set has sealed, up to the first that names another; raises FalseAnswer."""
-    for count, sealed in enumerate(blocks):
-        if sealed.seal.set_id != validators.set_id:
-            return count
-        if not verify_seal(validators, genesis_hash, sealed.seal):
-            raise FalseAnswer(f"the seal of block {sealed.seal.height} does not prove it")
-    return len(blocks)
+def prove_blocks(
+    blocks: Sequence[SealedBlock],
+    validators: ValidatorSet,
+    genesis_hash: Hash,
+    parent_seal_of: Callable[[Block], Seal | None],
+) -> int:
+    """How many of the first blocks this set has sealed, up to the first that names another; raises FalseAnswer.
+
+    Signatures are verified together, and with them those that executing the blocks will ask for: their proposers' for
+    the beacon, and the seals of their parents that they carry.
+    """
+    count = next((i for i, sealed in enumerate(blocks) if sealed.seal.set_id != validators.set_id), len(blocks))
+    claims: list[bls.Claim] = []
+    for sealed in blocks[:count]:
+        claim = seal_claim(validators, genesis_hash, sealed.seal)
+        if claim is None:
+            raise FalseAnswer(f"the seal of block {sealed.seal.height} has too few votes to prove it")
+        claims += [claim, *_claims_inside(sealed.block, validators, genesis_hash, parent_seal_of)]
+    if not bls.verify_all(claims):
+        for sealed in blocks[:count]:
+            if not verify_seal(validators, genesis_hash, sealed.seal):
+                raise FalseAnswer(f"the seal of block {sealed.seal.height} does not prove it")
+    return count
+
+
+def _claims_inside(
+    block: Block, validators: ValidatorSet, genesis_hash: Hash, parent_seal_of: Callable[[Block], Seal | None]
+) -> Iterator[bls.Claim]:
+    """What else in a block is signed by this set. Whether it has to be there executing the block says."""
+    with suppress(ScaleError):
+        digest = block.header.consensus
+        primary = validators.primary(block.header.height, digest.view)
+        yield (primary.bls_key,), beacon_message(genesis_hash, block.header.height), digest.beacon
+    seal = parent_seal_of(block)
+    claim = None if seal is None else seal_claim(validators, genesis_hash, seal)
+    if claim is not None:
+        yield claim

@@ -43,7 +43,8 @@ class Synchroniser:
     sealed and that we cannot execute is never a peer's fault.
 
     `patience_s` is how long a node that takes part in consensus lets it finish the one block that it is behind by.
-    `tell` is given a line of progress at most every `NEWS_EVERY_S` while far behind.
+    `tell` is given a line of progress at most every `NEWS_EVERY_S` while far behind. `parent_seal_of(block)` is the
+    seal that a block carries, if it is known how to find it: it can then be verified together with others.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Synchroniser:
         rng: Random | None = None,
         run: RunInThread = run_in_thread,
         tell: Callable[[str], None] = log.info,
+        parent_seal_of: Callable[[Block], Seal | None] = lambda _: None,
     ) -> None:
         self._network = network
         self._genesis_hash = genesis_hash
@@ -67,6 +69,7 @@ class Synchroniser:
         self._patience_s = patience_s
         self._run = run
         self._tell = tell
+        self._parent_seal_of = parent_seal_of
         self._standing = Standing()
         self._planner = Planner(self._standing, rng if rng is not None else Random())
         self._ranges: dict[int, Range] = {}  # What has come, by first height.
@@ -216,7 +219,9 @@ class Synchroniser:
         rest = found.blocks[found.proven :]
         if rest and rest[0].seal.set_id == validators.set_id:
             async with self._proving:
-                proven = await self._run(partial(prove_blocks, rest, validators, self._genesis_hash))
+                proven = await self._run(
+                    partial(prove_blocks, rest, validators, self._genesis_hash, self._parent_seal_of)
+                )
             found.sealed_by += [validators.set_id] * proven
 
     def _blame(self, peer: bytes, error: PeerUnavailable | FalseAnswer) -> None:

@@ -226,3 +226,76 @@ def test_keys_are_derived_as_the_reference_derives_them(material: bytes) -> None
 def test_too_little_key_material_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 32 bytes of key material, got 31"):
         bls.keygen(bytes(31))
+
+
+def some_claims(count: int) -> list[bls.Claim]:
+    """What Alice and Bob say, alone and together."""
+    found: list[bls.Claim] = []
+    for number in range(count):
+        message = b"block %d" % number
+        signers = [(ALICE,), (BOB,), (ALICE, BOB)][number % 3]
+        signature = bls_native.aggregate([bls_native.sign(signer, message) for signer in signers])
+        found.append((tuple(bls_native.public_key(signer) for signer in signers), message, signature))
+    return found
+
+
+def test_true_claims_are_true_together(backend: bls.Backend) -> None:
+    assert backend.verify_all([])
+    assert backend.verify_all(some_claims(4))
+
+
+def test_one_false_claim_among_many_is_found_whatever_is_false(backend: bls.Backend) -> None:
+    claims = some_claims(4)
+    keys, message, signature = claims[2]
+    for false in ((keys[:1], message, signature), (keys, b"other", signature), (keys, message, claims[1][2])):
+        assert not backend.verify_all([*claims[:2], false, claims[3]])
+
+
+@pytest.mark.parametrize("what", BAD_SIGNATURES)
+def test_a_bad_signature_is_not_valid_among_others(what: str) -> None:
+    assert not bls_native.verify_all([*some_claims(3), ((KEY,), MESSAGE, BAD_SIGNATURES[what])])
+
+
+def test_a_bad_key_is_not_valid_among_others() -> None:
+    for keys in ((), (KEY, minus(KEY)), *((KEY, BAD_KEYS[what]) for what in BAD_KEYS)):
+        assert not bls_native.verify_all([*some_claims(3), (keys, MESSAGE, INFINITE_SIGNATURE)])
+
+
+def test_false_claims_whose_errors_cancel_out_are_false_together() -> None:
+    (keys, one, first), (others, two, second) = some_claims(2)
+    error = bls_native.sign(ALICE, b"error")
+    forged = [
+        (keys, one, bls_native.aggregate([first, error])),
+        (others, two, bls_native.aggregate([second, minus(error)])),
+    ]
+    assert bls_native.aggregate([claim[2] for claim in forged]) == bls_native.aggregate([first, second])
+    assert not bls_native.verify_all(forged)
+    assert not bls_native.verify_all([(keys, one, second), (keys, two, first)])
+
+
+def test_what_was_true_together_is_remembered_and_nothing_else_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    claims = some_claims(3)
+    assert bls.verify_all(claims)
+    assert not bls.verify_all([((KEY,), b"block 7", SIGNATURE)])
+
+    class Nobody:
+        """A backend that finds nothing true."""
+
+        @staticmethod
+        def verify(*_: object) -> bool:
+            return False
+
+        fast_aggregate_verify = verify
+
+    monkeypatch.setattr(bls, "backend", Nobody)
+    assert all(bls.fast_aggregate_verify(*claim) for claim in claims)
+    assert bls.verify(claims[0][0][0], *claims[0][1:])
+    assert not bls.verify(KEY, b"block 7", SIGNATURE)
+    assert not bls.fast_aggregate_verify([], *claims[0][1:])
+
+
+def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bls, "REMEMBERED_MAX", 2)
+    claims = some_claims(4)
+    assert bls.verify_all(claims)
+    assert list(bls._genuine) == claims[2:]
