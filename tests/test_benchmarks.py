@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # What each must have measured, by the words of its lines.
 LINES = {
     "aggregate.py": ["3 updates of 3,000 parameters", "mean of top 1 %", "centered clip of int8"],
+    "byzantine.py": ["7 of 16 wrong, 2 rounds", "inner product", "centered clip, half as wide"],
     "finality.py": ["core alone", "simulated validators", "n^"],
     "latency.py": ["commit logged", "sealed at the slowest   p50", "processor time"],
     "light.py": ["header and seal, 100 validators", "3 set changes and the head", "memory of the command"],
@@ -24,7 +25,7 @@ LINES = {
     "subscribers.py": ["10 subscribers to heads", "all of them have it after", "a block comes every"],
 }
 # These start nodes that run at their own pace, or JAX.
-SLOW = ("frontier.py", "latency.py", "subscribers.py", "sync.py", "tolerance.py")
+SLOW = ("byzantine.py", "frontier.py", "latency.py", "subscribers.py", "sync.py", "tolerance.py")
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from fractions import Fraction
+from functools import cache
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.trainer.byzantine import ATTACKS, Attack, accuracy
 from trainer import aggregate, robust
 from trainer.codecs import INT8
 from trainer.codecs.topk import TopK
@@ -191,3 +193,22 @@ def test_aggregators_without_sense_are_refused(wrong: Aggregator) -> None:
 @each_aggregator
 def test_aggregators_with_sense_are_taken(aggregator: Aggregator) -> None:
     assert robust.checked(aggregator) is aggregator
+
+
+ROUNDS = 100
+
+
+@cache
+def honest_accuracy() -> float:
+    return accuracy(Mean(), None, ROUNDS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS.keys())
+def test_seven_of_sixteen_wrong_workers_cost_a_centered_clip_a_hundredth_at_most(attack: Attack) -> None:
+    assert accuracy(CenteredClip(PPM, 100), attack, ROUNDS) >= honest_accuracy() - 0.01
+
+
+@pytest.mark.slow
+def test_seven_of_sixteen_wrong_workers_ruin_a_mean() -> None:
+    assert accuracy(Mean(), ATTACKS["sign flip"], ROUNDS // 4) < 0.5 < honest_accuracy()
