@@ -139,6 +139,7 @@ def run(
     state_pruning: cli_node.StatePruning = None,
     pool_limit: cli_node.PoolLimit = None,
     pool_kbytes: cli_node.PoolKbytes = None,
+    unsafe_new_vote_log: cli_node.NewVoteLog = False,
     supervised: Supervised = False,
     version: Annotated[  # noqa: ARG001  (its callback does the work)
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
@@ -157,6 +158,7 @@ def run(
     # Imported here: a wallet command needs neither the node nor the runtime's database.
     from chain.launcher import Launch, launch
     from chain.node import NodeConfig, NodeRole, run_node
+    from consensus.lookback import Past
     from genesis.spec import load, parse_address
 
     spec = load(genesis)
@@ -182,6 +184,8 @@ def run(
     if validator is None and not full_node:
         if name is not None or bootnode:
             raise UserError("--name and --bootnode are for one node: give --validator or --full-node with them")
+        if unsafe_new_vote_log:
+            raise UserError("--unsafe-new-vote-log is for one validator: give --validator with it")
         nodes = len(spec.development.validators) if spec.development else 1
         cli_node.check_ports(rpc_port or RPC_PORT, port or PORT, nodes)
         # Everybody knows the keys of these validators: there is nothing of theirs to protect.
@@ -207,6 +211,7 @@ def run(
         sync=flags.sync or SyncMode.FULL,
         pool_limits=flags.pool_limits(),
         supervised=supervised,
+        past=Past.KNOWN if unsafe_new_vote_log else Past.UNKNOWN,
     )
     _run(partial(run_node, config))
 

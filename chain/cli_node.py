@@ -157,6 +157,14 @@ PoolKbytes = Annotated[
         show_default=False,
     ),
 ]
+NewVoteLog = Annotated[
+    bool,
+    typer.Option(
+        "--unsafe-new-vote-log",
+        help="Vote at once, without asking the other validators what this one's key may have signed before its vote "
+        "log was lost. Needed only where too many have lost theirs. What it signs twice costs its stake.",
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,7 @@ from chain.primitives import bls
 from chain.primitives.blob import blob_root
 from chain.primitives.hashing import Hash
 from chain.primitives.keys import Keypair, Scheme
-from chain.primitives.seal import Seal, ValidatorSet
+from chain.primitives.seal import Seal, ValidatorSet, has_signed
 from chain.primitives.types import Block, Header
 from chain.reporter import Reporter
 from chain.round_news import RoundNews
@@ -60,6 +60,7 @@ from chain.validator_keys import KeyFileError, ValidatorKeys, read_secret, write
 from chain.witness import Witness
 from consensus.gadget import Gadget, run_in_thread
 from consensus.host import GadgetState, Timing
+from consensus.lookback import Past
 from consensus.voice import BlsSigner
 from genesis.spec import Address, GenesisSpec
 from runtime.executive import Executive
@@ -125,6 +126,7 @@ class NodeConfig:
     sync: SyncMode  # how an empty data folder begins
     pool_limits: PoolLimits
     supervised: bool
+    past: Past = Past.UNKNOWN  # What a validator without a vote log takes for its key's past.
 
 
 async def run_node(config: NodeConfig) -> None:
@@ -270,6 +272,8 @@ class Node:
             on_behind=sync.on_behind,
             on_fault=self._on_consensus_fault,
             on_equivocation=self._witness.note,
+            on_notice=_warn,
+            past=self._config.past,
         )
 
     async def start(self, nursery: trio.Nursery) -> None:
@@ -302,9 +306,12 @@ class Node:
             return self.ledger.runtime.at(state).module(Validators).validator_set()
 
     async def _import_from_peer(self, block: Block, seal: Seal) -> None:
+        keys = self._config.role.keys
+        sealed_by = self._importer.validators(seal.height) if seal.height == self._importer.best()[0] + 1 else None
         await self._importer.import_block(block, seal)
-        if self._gadget is not None:
-            self._gadget.advanced(self._importer.best()[0])
+        if self._gadget is not None and keys is not None:
+            signed = sealed_by is not None and has_signed(sealed_by, seal, bls.public_key(keys.bls_secret))
+            self._gadget.advanced(self._importer.best()[0], signed=signed)
 
     def _on_consensus_fault(self, peer: bytes | None, reason: str) -> None:
         if peer is None:
@@ -333,7 +340,8 @@ class Node:
     def _why_stalled(self) -> str:
         if self._gadget is None or self._sync.is_far_behind or not self._network.peers():
             return self._sync.why_waiting()
-        return waiting_line(self._gadget.state, self._reporter.names)
+        waiting = waiting_line(self._gadget.state, self._reporter.names)
+        return waiting if self._gadget.silence is None else f"{waiting}; {self._gadget.silence}"
 
     # --- what the network asks (chain.net.handler.Handler) ---
 
@@ -481,6 +489,10 @@ class Node:
                 if blob_root(data) != root:
                     raise GenesisError(f"blob {file} is damaged: its bytes have another root; fetch the file again")
                 self.blobs.put(data)
+
+
+def _warn(notice: str) -> None:
+    log.warning("consensus: %s", notice)
 
 
 class _Transport:

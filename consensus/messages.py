@@ -143,11 +143,32 @@ class Payload:
     payload: bytes
 
 
-Message = Vote | ViewChange | PrePrepare | PayloadRequest | Payload
+@variant(5)
+@dataclass(frozen=True, slots=True)
+class Inquiry:
+    """[P27] A question to every validator: where it stands. The nonce keeps old answers from being taken for new."""
+
+    height: u32
+    nonce: H256
+
+
+@variant(6)
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The answer: the height that a validator decides now, and whether its log knows all that it has signed."""
+
+    height: u32
+    nonce: H256
+    remembers: bool
+    voter: u16
+    signature: _Signature
+
+
+Message = Vote | ViewChange | PrePrepare | PayloadRequest | Payload | Inquiry | Standing
 
 _LOCK: Final[Codec[Lock]] = codec_of(Lock)
 _MESSAGE: Final[Codec[Any]] = Enum(
-    "potchain::consensus::Message", Vote, ViewChange, PrePrepare, PayloadRequest, Payload
+    "potchain::consensus::Message", Vote, ViewChange, PrePrepare, PayloadRequest, Payload, Inquiry, Standing
 )
 
 

@@ -8,12 +8,22 @@ from collections.abc import Mapping
 from typing import Final
 
 from chain.primitives import bls
-from chain.primitives.seal import Phase, Seal, ValidatorSet, bitmap, read_bitmap, verify_seal, vote_message
+from chain.primitives.seal import (
+    Phase,
+    Seal,
+    ValidatorSet,
+    bitmap,
+    read_bitmap,
+    standing_message,
+    verify_seal,
+    vote_message,
+)
 from consensus.messages import (
     NO_LOCK,
     Certificate,
     NewView,
     PrePrepare,
+    Standing,
     ViewChange,
     Vote,
     lock_digest,
@@ -39,6 +49,15 @@ class Verifier:
     def change_message(self, height: int, view: int, lock: Certificate | None) -> bytes:
         """Return what is signed to change view, which binds the lock that is claimed."""
         return self.vote_message(height, view, Phase.VIEW_CHANGE, lock_digest(lock_of(lock)))
+
+    def standing_message(self, height: int, nonce: bytes, remembers: bool) -> bytes:
+        """Return what is signed to say where one stands."""
+        return standing_message(self._genesis_hash, self.validators.set_id, height, remembers, nonce)
+
+    def standing(self, standing: Standing) -> bool:
+        """Say whether the validator signed the answer."""
+        message = self.standing_message(standing.height, standing.nonce, standing.remembers)
+        return self._signed(standing.voter, message, standing.signature)
 
     def vote(self, vote: Vote) -> bool:
         """Say whether the voter is a validator and signed."""

@@ -39,5 +39,13 @@ class Changing:
     view: u32
 
 
-Record = Accepted | Locked | Changing
-RECORD: Final[Codec[Any]] = Enum("potchain::consensus::Record", Accepted, Locked, Changing)
+@variant(3)
+@dataclass(frozen=True, slots=True)
+class Began:
+    """[P27] Nothing was signed at this height or above when this was written. Below it, nothing is known."""
+
+    height: u32
+
+
+Record = Accepted | Locked | Changing | Began
+RECORD: Final[Codec[Any]] = Enum("potchain::consensus::Record", Accepted, Locked, Changing, Began)

@@ -33,7 +33,7 @@ from consensus.events import (
 )
 from consensus.host import Timing
 from consensus.messages import Certificate, NewView, ViewChange
-from consensus.records import Accepted, Changing, Locked, Record
+from consensus.records import Accepted, Began, Changing, Locked, Record
 from consensus.rules import choose, justified, timeout_ms, view_to_join
 
 # A correct replica is in one view and has asked for at most the next few; more would be a liar filling memory.
@@ -139,6 +139,8 @@ class Replica:
             case Changing():
                 self.view, self.changing, self.voted_commit = record.view, True, False
                 self.accepted, self._new_view = None, None
+            case Began():
+                pass
             case _:
                 assert_never(record)
 

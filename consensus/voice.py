@@ -7,7 +7,7 @@ from chain.primitives import bls
 from chain.primitives.seal import Phase
 from consensus.events import CastViewChange, CastVote, Propose
 from consensus.host import RunInThread, Signer
-from consensus.messages import PrePrepare, ViewChange, Vote
+from consensus.messages import PrePrepare, Standing, ViewChange, Vote
 from consensus.proof import Verifier
 
 # A view signs three messages at most; resends of the last few views' cost nothing.
@@ -54,6 +54,11 @@ class Voice:
         """Return a view change."""
         signature = await self._sign(self._verifier.change_message(cast.height, cast.view, cast.lock))
         return ViewChange(cast.height, cast.view, self._index, cast.lock, signature)
+
+    async def standing(self, height: int, nonce: bytes, remembers: bool) -> Standing:
+        """Return the answer to who asks where this validator stands."""
+        signature = await self._sign(self._verifier.standing_message(height, nonce, remembers))
+        return Standing(height, nonce, remembers, self._index, signature)
 
     @property
     def _index(self) -> int:

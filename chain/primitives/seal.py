@@ -16,6 +16,7 @@ from chain.primitives.scale import H256, AccountId, FixedBytes, u32
 # Each kind of message starts with its own tag, so that bytes signed as one kind never read as another.
 _VOTE_TAG: Final = b"potchain/vote/1\0"
 _BEACON_TAG: Final = b"potchain/beacon/1\0"
+_STANDING_TAG: Final = b"potchain/standing/1\0"
 
 BlsPublicKey = Annotated[bytes, FixedBytes(48)]
 BlsSignature = Annotated[bytes, FixedBytes(96)]
@@ -135,6 +136,20 @@ def beacon_message(genesis_hash: bytes, height: int) -> bytes:
     return _BEACON_TAG + _hash(genesis_hash, "genesis hash") + height.to_bytes(4, "little")
 
 
+def standing_message(genesis_hash: bytes, set_id: int, height: int, remembers: bool, nonce: bytes) -> bytes:
+    """Return the bytes that a validator signs to answer a question with this nonce: where it stands."""
+    return b"".join(
+        (
+            _STANDING_TAG,
+            _hash(genesis_hash, "genesis hash"),
+            set_id.to_bytes(4, "little"),
+            height.to_bytes(4, "little"),
+            bytes([remembers]),
+            _hash(nonce, "nonce"),
+        )
+    )
+
+
 # A seal is checked when it arrives, again by the block that carries it, and by whoever builds or executes that block; a
 # few heights' worth spares those pairings (4 ms each).
 @lru_cache(maxsize=64)
@@ -156,6 +171,11 @@ def seal_claim(validators: ValidatorSet, genesis_hash: bytes, seal: Seal) -> bls
         return None
     message = vote_message(genesis_hash, seal.set_id, seal.height, seal.view, Phase.COMMIT, seal.block_hash)
     return tuple(validators.authorities[index].bls_key for index in voters), message, seal.signature
+
+
+def has_signed(validators: ValidatorSet, seal: Seal, bls_key: bytes) -> bool:
+    """Say whether a key is among those that made a seal, which was verified."""
+    return any(validators.authorities[index].bls_key == bls_key for index in seal.voter_indices(validators.n))
 
 
 def _hash(value: bytes, what: str) -> bytes:

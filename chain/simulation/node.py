@@ -17,7 +17,7 @@ import trio
 from chain.ledger import SealedBlock
 from chain.primitives import bls
 from chain.primitives.hashing import Hash
-from chain.primitives.seal import Seal, ValidatorSet
+from chain.primitives.seal import Seal, ValidatorSet, has_signed
 from chain.primitives.types import Block
 from chain.simulation.disk import Killed, PowerCut, SimulatedDisk
 from chain.simulation.liars import Liar
@@ -28,6 +28,7 @@ from chain.store import StorageFailed
 from chain.sync.synchroniser import Synchroniser
 from consensus.gadget import Gadget
 from consensus.host import Host, Timing
+from consensus.lookback import Past
 from consensus.messages import Message, decode, encode
 from consensus.tally import Equivocation
 from consensus.voice import BlsSigner
@@ -97,6 +98,7 @@ class Node:
         self.disk = SimulatedDisk(rng, self.hazard)
         self.gadget: Gadget | None = None
         self.sync: Synchroniser | None = None
+        self._started = False
         self._life = trio.CancelScope()
         self._process = Process()
         self._unread: list[Callable[[], None]] = []  # What came while it was stopped.
@@ -176,6 +178,9 @@ class Node:
             raise Killed if self.rng.random() < 0.5 else PowerCut
 
     async def _live(self) -> None:
+        # Who starts it for the first time says so; later its log is all that it goes by.
+        past = Past.IGNORED if self.liar is not None else Past.UNKNOWN if self._started else Past.KNOWN
+        self._started = True
         with trio.CancelScope() as self._life:
             async with trio.open_nursery() as nursery:
                 self.ledger.restart()
@@ -199,6 +204,8 @@ class Node:
                     on_behind=self.sync.on_behind,
                     on_fault=self._on_fault,
                     on_equivocation=self._on_equivocation,
+                    past=past,
+                    draw=self.rng.randbytes,
                     run=self.work,
                     disk=self.disk,
                 )
@@ -234,9 +241,11 @@ class Node:
         return result
 
     async def _import(self, block: Block, seal: Seal) -> None:
+        sealed_by = self.validators if seal.height == self.head + 1 else None
         await self.ledger.import_block(block, seal)
         if self.gadget is not None:
-            self.gadget.advanced(self.head)
+            signed = sealed_by is not None and has_signed(sealed_by, seal, self.key)
+            self.gadget.advanced(self.head, signed=signed)
 
     # --- the network, as consensus sees it (`consensus.host.Transport`) ---
 

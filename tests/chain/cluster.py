@@ -26,6 +26,7 @@ from chain.rpc.access import Access
 from chain.rpc.protocol import Limits
 from chain.sync.mode import SyncMode
 from chain.validator_keys import ValidatorKeys
+from consensus.lookback import Past
 from genesis.spec import Address, load
 from runtime.executive import Executive
 from runtime.modules.validators import Validators
@@ -114,7 +115,7 @@ class Cluster:
         )
         self._spec = load(path)
 
-    async def start(self, name: str, *, twin: bool = False) -> Member:
+    async def start(self, name: str, *, twin: bool = False, past: Past = Past.UNKNOWN) -> Member:
         """Start a validator's node; a twin has the same keys and another identity, data folder and log."""
         keys = ValidatorKeys.from_uri(f"//{name}")
         label = f"{name.lower()}-twin" if twin else name.lower()
@@ -137,6 +138,7 @@ class Cluster:
             sync=SyncMode.FULL,
             pool_limits=PoolLimits(),
             supervised=False,
+            past=past,
         )
         member = Member(Node(config, executive, ledger), name, keys, config.rpc_port)
         await self._nursery.start(self._run, member)

@@ -9,6 +9,7 @@ import pytest
 from chain.node import FOLLOWS, VOTES
 from chain.primitives import bls
 from chain.primitives.seal import verify_seal
+from consensus.lookback import Past
 from runtime.modules.balances import POT
 from runtime.modules.validators_types import Offence, Stake
 from runtime.potchain import Potchain
@@ -75,10 +76,12 @@ async def test_a_fifth_validator_joins_votes_and_another_leaves_with_its_bond(
 
 async def test_a_twin_that_votes_twice_loses_a_tenth_of_its_bond_once(tmp_path: Path) -> None:
     async with cluster(tmp_path, block_time_ms=600, sessionBlocks=1000) as network:
-        members = [await network.start(name) for name in ("Alice", "Bob", "Charlie", "Dave")]
+        members = [await network.start(name) for name in ("Alice", "Bob", "Charlie")]
+        # An honest node would stop when it hears of the other.
+        members.append(await network.start("Dave", past=Past.IGNORED))
         dave = members[3].keys.account.public
         await members[0].reach(1)
-        await network.start("Dave", twin=True)
+        await network.start("Dave", twin=True, past=Past.IGNORED)
         honest = members[:3]
         for member in honest:
             await member.until(lambda chain: chain.validators.offences.get((0, dave)))
@@ -93,3 +96,25 @@ async def test_a_twin_that_votes_twice_loses_a_tenth_of_its_bond_once(tmp_path: 
             stakes = member.read(lambda chain: dict(chain.validators.stakes.items()))
             assert [stakes[other.keys.account.public].total for other in honest] == [STAKE] * 3
         assert len({member.ledger.hash_at(height) for member in honest}) == 1
+
+
+async def test_p27_a_twin_that_is_started_by_mistake_says_so_and_costs_nobody_a_stake(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with cluster(tmp_path, block_time_ms=600, sessionBlocks=1000) as network:
+        members = [await network.start(name) for name in ("Alice", "Bob", "Charlie", "Dave")]
+        dave = members[3].keys.account.public
+        await members[0].until(lambda chain: min(chain.validators.participation.get()) > 0)
+        await network.start("Dave", twin=True)
+        height = members[0].read(lambda chain: chain.system.height) + 6
+        await members[0].reach(height)
+        assert members[0].read(lambda chain: chain.validators.offences.get((0, dave))) is None
+        assert members[0].read(lambda chain: chain.validators.stakes[dave]) == Stake(STAKE, ())
+        # The first goes on, as it has not heard of it.
+        voted = members[0].read(lambda chain: chain.validators.participation.get()[3])
+        await members[0].reach(height + 4)
+        assert members[0].read(lambda chain: chain.validators.participation.get()[3]) > voted
+    (notice,) = [
+        record.message for record in caplog.records if "another node with this validator's key" in record.message
+    ]
+    assert notice.startswith("consensus: another node with this validator's key answers at height ")

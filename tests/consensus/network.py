@@ -10,9 +10,10 @@ import trio
 
 from chain.primitives import bls
 from chain.primitives.hashing import blake2_256
-from chain.primitives.seal import Authority, Seal, ValidatorSet, verify_seal
+from chain.primitives.seal import Authority, Seal, ValidatorSet, has_signed, verify_seal
 from consensus.gadget import Gadget
 from consensus.host import InvalidProposal, Premature, RunInThread, Superseded, Timing
+from consensus.lookback import Past
 from consensus.messages import Message, decode
 from consensus.tally import Equivocation
 from consensus.voice import BlsSigner
@@ -107,6 +108,7 @@ class Node:
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     faults: list[tuple[bytes | None, str]] = field(default_factory=list)
     equivocations: list[Equivocation] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
     behind: list[int] = field(default_factory=list)
 
     def on_fault(self, peer: bytes | None, reason: str) -> None:
@@ -133,7 +135,7 @@ class Network:
         self.lost: Callable[[int, int, Message], bool] = lambda sender, receiver, message: False  # noqa: ARG005
         self.syncing = True
 
-    async def start(self, *indices: int) -> None:
+    async def start(self, *indices: int, past: Past = Past.KNOWN) -> None:
         for index in indices:
             node = Node(self.hosts[index])
             node.gadget = Gadget(
@@ -146,6 +148,8 @@ class Network:
                 on_behind=partial(self._behind, index),
                 on_fault=node.on_fault,
                 on_equivocation=node.equivocations.append,
+                on_notice=node.notices.append,
+                past=past,
                 run=self.run,
             )
             self.nodes[index] = node
@@ -167,8 +171,10 @@ class Network:
         host = self.hosts[index]
         best = max((self.hosts[other] for other in self.nodes), key=lambda other: other.head)
         for height in range(host.head + 1, best.head + 1):
-            host.import_block(height, *best.blocks[height - 1])
-        self.nodes[index].gadget.advanced(host.head)
+            payload, seal = best.blocks[height - 1]
+            host.import_block(height, payload, seal)
+            signed = has_signed(self.set, seal, bls.public_key(secret(index)))
+            self.nodes[index].gadget.advanced(height, signed=signed)
 
     async def reach(self, height: int, *indices: int) -> None:
         for index in indices or tuple(self.nodes):

@@ -16,6 +16,7 @@ from chain.simulation.ledger import SESSION_BLOCKS, SET_ID, MemoryWorld
 from chain.simulation.liars import Silent
 from chain.simulation.monitor import Violation
 from chain.simulation.network import Weather
+from chain.simulation.node import DOWN_MS_MAX
 from runtime.modules.validators_sessions import session_of
 from tests.simulation.kit import play
 
@@ -115,8 +116,33 @@ def test_p19_a_wiped_validator_fetches_the_chain_and_takes_part_again() -> None:
         sealed = cluster.head
         await cluster.reach(sealed + 2, within_ms=10_000)
 
-    # It does not know what it has signed: until it has, it counts as a liar.
-    play(scenario, 4, liars={3: "amnesia"})
+    play(scenario, 4)
+
+
+@pytest.mark.parametrize("n", [4, 7])
+def test_p27_validators_that_lose_their_logs_contradict_nothing_that_they_have_signed(n: int) -> None:
+    async def scenario(cluster: Cluster, nursery: trio.Nursery) -> None:
+        cluster.start(nursery)
+        await cluster.reach(1, within_ms=10_000)
+        for _ in range(6):
+            # In the middle of heights that take several views, and at times all of the disk.
+            cluster.network.weather = Weather(loss=0.2, lost_commits=0.5, delay_ms_max=300)
+            await trio.sleep(cluster.rng.randrange(200, 5000) / 1000)
+            for node in cluster.rng.sample(cluster.nodes, (n - 1) // 3):
+                node.kill()
+                node.disk.wipe()
+                if cluster.rng.random() < 0.5:
+                    node.ledger = cluster.world.ledger(node)
+            cluster.calm()
+            with trio.fail_after(60):
+                await trio.sleep(DOWN_MS_MAX / 1000)
+                # More at once than f would be too many that cannot vote.
+                while not all(node.gadget is not None and node.gadget.votes for node in cluster.nodes):
+                    await cluster.reach(cluster.head + 1, within_ms=60_000)
+
+    # The monitor holds every vote of theirs against all that they have cast before.
+    for seed in range(4):
+        play(scenario, n, seed)
 
 
 @pytest.mark.parametrize("n", [4, 7])
