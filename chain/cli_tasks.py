@@ -1,4 +1,4 @@
-"""`potchain task`: look at training tasks, watch one, and fetch the model that it trained."""
+"""`potchain task`: make and try tasks, look at them, watch one, and fetch the model that it trained."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ import trio
 import typer
 
 from chain.cli_common import DEFAULT_RPC, NodeOption, Progress, UserError, token_of
+from chain.cli_task_files import check_task, export_task
 from chain.display import Token, round_line
 from chain.rpc.client import Client, ConnectionLost, Heads, RequestTimeout
 
-app = typer.Typer(help="Look at training tasks and fetch models.", no_args_is_help=True)
+app = typer.Typer(help="Make training tasks, look at them, fetch models.", no_args_is_help=True)
+app.command("export")(export_task)
+app.command("check")(check_task)
 
 PARAMETER_BYTES_MAX = 1 << 30  # a quarter of a billion parameters
 PROGRAM_BYTES_MAX = 64 << 20

@@ -71,7 +71,7 @@ def _cross_entropy(logits: jax.Array, y: jax.Array) -> jax.Array:
 def build_program() -> tuple[Program, Float32s]:
     """The program and its initial parameters f32[P]."""
     params: Any = MODEL.init(jax.random.key(0), jnp.zeros((1, PIXEL_MAX * 4), jnp.uint8))["params"]
-    return export.build(
+    program, theta, _ = export.build(
         loss,
         evaluation,
         params,
@@ -80,6 +80,7 @@ def build_program() -> tuple[Program, Float32s]:
         batch=BATCH,
         evaluate_batch=HELD_OUT,
     )
+    return program, theta
 
 
 def build_dataset() -> tuple[Manifest, dict[Hash, bytes]]:

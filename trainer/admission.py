@@ -151,9 +151,7 @@ class _Walk:
             try:
                 own = self.operation(operation, depth, first)
             except Refused as error:
-                if not error.location:
-                    error = Refused(f"{error} (in @{self.open[-1]})", str(operation.location))
-                raise error from None
+                raise error.at(self.open[-1], str(operation.location)) from None
             for result in operation.results:
                 sizes[result] = bytes_of(result.type, operation.name)
                 live += sizes[result]

@@ -100,10 +100,17 @@ _ADVICE |= dict.fromkeys(_SHAPED_BY_DATA.split(), "give every array a shape that
 class Refused(ValueError):
     """The program may not run; the message says which operation or limit, and what to do."""
 
-    def __init__(self, message: str, location: str = "") -> None:
-        super().__init__(message)
+    def __init__(self, message: str, function: str = "", location: str = "") -> None:
+        super().__init__(f"{message} (in @{function})" if function else message)
+        self.message = message
+        self.function = function
         # Where the operation comes from, as MLIR writes it; programs that are shipped do not say.
         self.location = location
+
+    def at(self, function: str, location: str) -> Refused:
+        """The same, found there; an operation within a function that says no file comes from where that was called."""
+        known = ".py" in self.location
+        return Refused(self.message, self.function or function, self.location if known else location)
 
 
 def require_allowed(operation: Any) -> None:

@@ -55,7 +55,7 @@ def evaluation(params: Any, x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.
 def small_task() -> SmallTask:
     rng = np.random.default_rng(5)
     params = {"w": rng.standard_normal((PIXELS, CLASSES)).astype(np.float32) / 8, "b": np.zeros(CLASSES, np.float32)}
-    program, theta = export.build(
+    program, theta, _ = export.build(
         loss,
         evaluation,
         params,

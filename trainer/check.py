@@ -1,0 +1,80 @@
+"""Try a task that lies in a folder as a worker would: admitted, compiled and computed in the sandbox, on its own data.
+
+Rule: nothing is believed of who wrote the folder; only blobs are read, and programs only ever run in an engine.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from chain.primitives.hashing import Hash
+from trainer import artifact, dataset, optimizers
+from trainer.artifact import ArtifactError, Program
+from trainer.dataset import DatasetError
+from trainer.export import ExportError
+from trainer.optimizers import OptimizerError
+from trainer.sandbox import Evaluation, Warn, open_engine
+from trainer.task import Saved
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What came of one batch and one evaluation of the initial parameters."""
+
+    program: Program
+    train_rows: int
+    held_out_rows: int
+    loss: float
+    gradient_norm: float
+    batch_seconds: float
+    evaluation: Evaluation
+    evaluation_seconds: float
+
+
+async def check(saved: Saved, cache_dir: Path, platform: str = "cpu", *, warn: Warn) -> Checked:
+    """Compute a batch and an evaluation; ExportError or EngineError says why workers could not."""
+
+    async def fetch(root: Hash, bytes_max: int) -> bytes:
+        data = saved.blobs.get(root)
+        if data is None:
+            raise ExportError(f"the blob 0x{root.hex()} is not in the folder; export the task again")
+        if len(data) > bytes_max:
+            raise ExportError(f"the blob 0x{root.hex()} has {len(data):,} bytes, expected at most {bytes_max:,}")
+        return data
+
+    try:
+        program = artifact.parse(saved.blobs[saved.program_root])
+        data = await dataset.load(saved.dataset_root, program, fetch)
+        theta = optimizers.decode_params(saved.blobs[saved.params_root], program.parameters)
+    except (ArtifactError, DatasetError, OptimizerError) as error:
+        raise ExportError(str(error)) from None
+    x, y = data.batch(np.arange(program.batch, dtype=np.int64) % data.train_count)
+    async with open_engine(cache_dir, platform, warn=warn) as engine:
+        await engine.load(saved.program_root, program, saved.blobs[saved.program_root])
+        # What a first call prepares is not what a batch takes.
+        await engine.gradient(saved.program_root, theta, x, y)
+        started = time.perf_counter()
+        gradient = await engine.gradient(saved.program_root, theta, x, y)
+        computed = time.perf_counter()
+        evaluation = await engine.evaluate(saved.program_root, theta, data.held_out_x, data.held_out_y)
+        evaluated = time.perf_counter()
+    norm = float(np.linalg.norm(gradient.values.astype(np.float64)))
+    if not np.isfinite([gradient.loss, norm, evaluation.loss_sum]).all():
+        raise ExportError(
+            f"the first batch has loss {gradient.loss} and a gradient of norm {norm}: expected finite numbers; see the "
+            "initial parameters and the data's scale"
+        )
+    return Checked(
+        program=program,
+        train_rows=data.train_count,
+        held_out_rows=data.held_out_count,
+        loss=gradient.loss,
+        gradient_norm=norm,
+        batch_seconds=computed - started,
+        evaluation=evaluation,
+        evaluation_seconds=evaluated - computed,
+    )
