@@ -85,7 +85,7 @@ def weigh(
     runs: Annotated[int, typer.Option(metavar="N", help="How often to make each call.", min=10, max=100_000)] = 200,
 ) -> None:
     """Measure what calls take on this machine, and compare it with the weight that they declare."""
-    from chain.weigh import CannotWeigh, benchmarks_in, unweighed
+    from chain.weigh import CannotWeigh, benchmarks_in, findings_of, unweighed
     from chain.weigh import weigh as measure
 
     try:
@@ -93,6 +93,11 @@ def weigh(
         wanted = [(name, prepared) for name, prepared in cases if _is_under(prepared.call.path, call)]
         if not wanted:
             raise UserError(f"{file} has no benchmark of {call}")
+        findings = [
+            str(finding) for runtime in {each.runtime for _, each in wanted} for finding in findings_of(runtime)
+        ]
+        for finding in findings:
+            print(finding)
         print(f"{'call':<36}  {'declared':>9}  {'median':>9}  {'spread':>9}  {'used':>6}  case")
         progress = Progress()
         exceeding = []
@@ -110,8 +115,11 @@ def weigh(
     missing = unweighed(prepared for _, prepared in wanted)
     if missing and not call:
         print(f"no benchmark makes {', '.join(missing)}")
+    if findings:
+        print("no node runs a module that validators may execute differently: see the lines above")
     if exceeding:
         print(f"declare more for {', '.join(dict.fromkeys(exceeding))}: a call that takes more slows every block down")
+    if exceeding or findings:
         raise typer.Exit(EXIT_FAILED)
 
 

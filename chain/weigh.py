@@ -18,6 +18,8 @@ from time import thread_time_ns
 from typing import Final
 
 from chain.primitives import merkle
+from genesis.guard.files import Finding, check_runtime
+from runtime.composition import Runtime, View
 from runtime.framework import EventLog
 from runtime.limits import MICROSECOND
 from runtime.state import Overlay
@@ -69,6 +71,11 @@ def benchmarks_in(path: Path) -> list[Benchmark]:
     if not found:
         raise CannotWeigh(f"{path} has no benchmarks: mark functions with @benchmark from runtime.testing")
     return found
+
+
+def findings_of(runtime: Runtime[View]) -> tuple[Finding, ...]:
+    """What validators may execute differently in a runtime: what it weighs says nothing then."""
+    return check_runtime(runtime.view.__module__, runtime).findings
 
 
 def unweighed(prepared: Iterable[Prepared]) -> list[str]:

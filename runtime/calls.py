@@ -69,6 +69,8 @@ class CallInfo:
         weight, dispatch_class = self.spec.weight, self.spec.dispatch_class
         try:
             weight = weight if isinstance(weight, Weight) else weight(*args)
+            if not isinstance(weight, Weight):
+                raise TypeError(f"expected a Weight, got {weight!r}")
             dispatch_class = dispatch_class if isinstance(dispatch_class, DispatchClass) else dispatch_class(*args)
         except Exception as error:
             note_call(error, f"the weight of {self.path}")

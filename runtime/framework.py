@@ -68,9 +68,26 @@ def call(
     place of the weight or the class is given the call's arguments, without `self` and `origin`. A call may return
     `Pays.NO`, to have its fee refunded, or the weight that it used, to have the rest of it refunded. An argument
     annotated with `RuntimeCall` (runtime/calls.py) is a call itself, for `self.dispatch` or `self.attempt` to make.
+    TypeError, when the class is made, for what is no weight and for an argument without a type.
     """
 
     def mark(function: F) -> F:
+        where = function.__qualname__
+        given: object = weight  # whatever a type checker would say
+        if not isinstance(given, Weight) and not callable(given):
+            microseconds = given if isinstance(given, int) else 200
+            raise TypeError(
+                f"{where}: weight={given!r} is no Weight: write weight=Weight({microseconds} * MICROSECOND), or a "
+                "function of the arguments that gives one (MICROSECOND is in runtime.limits)"
+            )
+        for argument in list(inspect.signature(function).parameters.values())[2:]:
+            if argument.kind is not inspect.Parameter.POSITIONAL_OR_KEYWORD:
+                raise TypeError(f"{where}: {argument}: a call's arguments are plain ones, each with a name and a type")
+            if argument.annotation is inspect.Parameter.empty:
+                raise TypeError(
+                    f"{where}: {argument.name} has no type, so that nobody can encode it: write {argument.name}: u32, "
+                    "or AccountId, bytes, Balance, list[u32], … (chain.primitives.scale)"
+                )
         function.__call_spec__ = CallSpec(index, weight, pays_fee, dispatch_class)  # type: ignore[attr-defined]
         return function
 
@@ -381,14 +398,20 @@ def _call_info(module: ModuleInfo, function: Callable[..., Any]) -> CallInfo:
     fixed = None
     if isinstance(spec.weight, Weight) and isinstance(spec.dispatch_class, DispatchClass):
         fixed = DispatchInfo(spec.weight, spec.dispatch_class, Pays.YES if spec.pays_fee else Pays.NO)
-    arguments = tuple((name, with_calls(codec_of(hints[name]), module.runtime.call_codec)) for name in names[2:])
-    for name, codec in arguments:
-        refuse_calls(codec, f"{module.name}.{function.__name__}: {name}")
+    arguments = []
+    for name in names[2:]:
+        where = f"{module.name}.{function.__name__}: {name}"
+        try:
+            codec = with_calls(codec_of(hints[name]), module.runtime.call_codec)
+        except TypeError as error:
+            raise TypeError(f"{where}: {error}") from None
+        refuse_calls(codec, where)
+        arguments.append((name, codec))
     return CallInfo(
         module=module,
         name=function.__name__,
         index=spec.index,
-        arguments=arguments,
+        arguments=tuple(arguments),
         spec=spec,
         fixed=fixed,
         docs=split_docs(function.__doc__),

@@ -65,7 +65,7 @@ def test_a_new_module_passes_its_tests_at_once_and_the_guard_finds_nothing(folde
         *("genesis.json", "guest_book.py", "my_chain.py", "test_guest_book.py")
     ]
     tested = run(folder, "pytest", "-q", "-p", "no:cacheprovider")
-    assert "8 passed" in tested.stdout, tested.stdout
+    assert "9 passed" in tested.stdout, tested.stdout
     for reference in ("guest_book.py", "my_chain:RUNTIME"):
         checked = potchain(folder, "check", reference)
         assert checked.returncode == 0, checked.stdout
@@ -95,7 +95,7 @@ def test_a_second_module_joins_the_chain_under_the_next_index(folder: Path) -> N
     assert "        11: PhotoAlbum,\n    },\n" in (folder / "my_chain.py").read_text()
     assert (folder / "genesis.json").read_bytes() == genesis
     tested = run(folder, "pytest", "-q", "-p", "no:cacheprovider")
-    assert "16 passed" in tested.stdout, tested.stdout
+    assert "18 passed" in tested.stdout, tested.stdout
 
 
 def test_a_chain_file_of_another_style_is_left_alone_and_its_owner_told(folder: Path) -> None:
@@ -212,6 +212,21 @@ def test_calls_are_weighed_and_those_that_take_more_than_they_declare_are_named(
     assert done.returncode == 1
     assert done.stdout.splitlines()[1].endswith("first_entry  TAKES MORE")
     assert done.stdout.splitlines()[2].startswith("declare more for guest_book.write: ")
+
+
+def test_a_module_with_a_float_fails_its_own_tests_and_is_named_before_it_is_weighed(folder: Path) -> None:
+    module = folder / "guest_book.py"
+    module.write_text(module.read_text() + "\nSHARE = 0.5\n")
+    line = len(module.read_text().splitlines())
+    done = potchain(folder, "weigh", "test_guest_book.py", "--runs", "10")
+    assert done.returncode == 1
+    assert done.stdout.startswith(f"guest_book.py:{line}: 0.5: machines and versions round differently")
+    assert done.stdout.endswith("may execute differently: see the lines above\n")
+    tested = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-k", "alike"], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert tested.returncode == 1
+    assert f"guest_book.py:{line}: 0.5: machines and versions round differently" in tested.stdout
 
 
 def test_what_cannot_be_weighed_says_why(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -402,6 +403,42 @@ def test_composing_what_does_not_fit_is_refused() -> None:
         compose(WrongWeight)
     with pytest.raises(TypeError, match=r"Friend.counter: the runtime has no module Counter"):
         compose(Friend)
+
+
+def test_a_call_without_a_weight_or_a_type_is_refused_when_its_class_is_made() -> None:
+    weight: Any = 200  # what a type checker would refuse
+    with pytest.raises(
+        TypeError, match=r"Light\.go: weight=200 is no Weight: write weight=Weight\(200 \* MICROSECOND\)"
+    ):
+
+        class Light(Module):
+            @call(index=0, weight=weight)
+            def go(self, origin: Origin) -> None:
+                """Go."""
+
+    with pytest.raises(TypeError, match=r"Untyped\.go: far has no type, .*: write far: u32, or AccountId"):
+
+        class Untyped(Module):
+            @call(index=0, weight=Weight(1))
+            def go(self, origin: Origin, far) -> None:  # type: ignore[no-untyped-def]
+                """Go."""
+
+    with pytest.raises(TypeError, match=r"Many\.go: \*steps: 'u8': a call's arguments are plain ones"):
+
+        class Many(Module):
+            @call(index=0, weight=Weight(1))
+            def go(self, origin: Origin, *steps: u8) -> None:
+                """Go."""
+
+    class Endless(Module):
+        @call(index=0, weight=Weight(1))
+        def go(self, origin: Origin, far: int) -> None:
+            """Go."""
+
+    with pytest.raises(
+        TypeError, match=r"Endless\.go: far: <class 'int'> has no SCALE encoding; integers need a width"
+    ):
+        Runtime(view=View, spec_name="x", spec_version=1, transaction_version=1, modules={0: Endless})
 
 
 def test_storage_without_types_is_refused_where_it_is_declared() -> None:
