@@ -14,8 +14,8 @@ settings.load_profile("stable")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The whole sweep of simulations takes five minutes of both cores; without it every fifth one runs."""
-    parser.addoption("--sweep", action="store_true", help="run every simulation that docs/faults.md counts")
+    """A sweep of simulations is for a night, not for each change."""
+    parser.addoption("--sweep", action="store_true", help="run ten times as many simulations as docs/faults.md counts")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from time import process_time
 
@@ -23,13 +24,13 @@ class Done:
     cpu_seconds: float
 
 
-def sweep(plans: Sequence[Plan], jobs: int) -> Iterator[Done]:
-    """Run simulations in so many processes; yields them as they end."""
-    if jobs == 1 or len(plans) == 1:
+def sweep(plans: Sequence[Plan], jobs: int, niceness: int = 0) -> Generator[Done, None, None]:
+    """Run simulations in so many processes, which are that nice to others; yields them as they end."""
+    if (jobs == 1 and not niceness) or len(plans) == 1:
         yield from map(_attempt, plans)
         return
     # Fresh processes: a copy of this one could inherit its threads' locks.
-    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+    with multiprocessing.get_context("spawn").Pool(jobs, os.nice, (niceness,)) as pool:
         yield from pool.imap_unordered(_attempt, plans, chunksize=4)
 
 

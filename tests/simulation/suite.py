@@ -1,4 +1,4 @@
-"""The simulations that docs/faults.md counts: `scripts/test --sweep` runs all, the test suite every fifth."""
+"""The simulations that the test suite runs and docs/faults.md counts; `scripts/test --sweep` runs ten times as many."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ SUITE: Final = {
     "seven": (Plan(0, validators=7), 300),
     "whole nodes": (Plan(0, heights=12, real_ledger=True), 200),
 }
+SWEEP: Final = 10
 
 
-def plans(name: str) -> list[Plan]:
+def plans(name: str, times: int = 1) -> list[Plan]:
+    """The suite's simulations of one kind, or so many times as many: those of the suite come first."""
     first, seeds = SUITE[name]
-    return [replace(first, seed=seed) for seed in range(seeds)]
+    return [replace(first, seed=seed) for seed in range(seeds * times)]
 
 
 def faults_drawn() -> Counter[str]:

@@ -14,10 +14,10 @@ from chain.simulation.faults import FAULTS
 from chain.simulation.liars import CENSORSHIP
 from chain.simulation.plan import Plan, simulate
 from chain.simulation.sweep import Summary, sweep
-from tests.simulation.suite import SUITE, plans
+from tests.simulation.background import Background
+from tests.simulation.suite import SUITE, SWEEP, plans
 
 SEEDS = 5
-SHORT_FORM = 5  # Every so many-th simulation: together they take a minute of both cores.
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -76,13 +76,14 @@ def test_a_failure_names_the_command_that_replays_it(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SUITE)
-def test_many_seeds_of_all_faults_hold_every_check(name: str, pytestconfig: pytest.Config) -> None:
-    wanted = plans(name) if pytestconfig.getoption("sweep") else plans(name)[::SHORT_FORM]
-    summary = Summary()
-    for done in sweep(wanted, os.cpu_count() or 1):
-        assert done.failure is None, done.failure
-        summary.add(done)
-    print(*summary.lines(), sep="\n")
-    assert summary.simulations == len(wanted)
-    assert summary.heights >= sum(plan.heights for plan in wanted)
+def test_many_seeds_of_all_faults_hold_every_check(simulations: Background, pytestconfig: pytest.Config) -> None:
+    done = {run.plan: run for run in simulations.done()}
+    failures = [run.failure for run in done.values() if run.failure is not None]
+    assert not failures, failures[0]
+    for name in SUITE:
+        wanted = plans(name, SWEEP if pytestconfig.getoption("sweep") else 1)
+        summary = Summary()
+        for plan in wanted:
+            summary.add(done[plan])
+        print(*summary.lines(), sep="\n")
+        assert summary.heights >= sum(plan.heights for plan in wanted)
