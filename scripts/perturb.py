@@ -68,7 +68,7 @@ def main() -> int:
         return 1
     print("every check holds")
     if options.folder is None:
-        shutil.rmtree(folder, ignore_errors=True)  # A small disk in it goes with the namespace.
+        shutil.rmtree(folder)
     return 0
 
 

@@ -72,15 +72,20 @@ class Network:
     async def open(
         cls, manifest: Manifest, base: Path, first_port: int, on_unexpected_end: Callable[[str], None]
     ) -> AsyncIterator[Network]:
-        """The network with nothing started; its processes end with the scope."""
+        """The network with nothing started; its processes and disks end with the scope."""
         rng = Random(manifest.seed)
-        async with trio.open_nursery() as nursery, Processes.open(on_unexpected_end) as all_processes:
-            links = None
-            if manifest.needs_links:
-                links = Links(peer_ports(manifest.network, first_port), rng)
-                await nursery.start(links.run)
-            yield cls(manifest, base, first_port, all_processes, links)
-            nursery.cancel_scope.cancel()
+        try:
+            async with trio.open_nursery() as nursery, Processes.open(on_unexpected_end) as all_processes:
+                links = None
+                if manifest.needs_links:
+                    links = Links(peer_ports(manifest.network, first_port), rng)
+                    await nursery.start(links.run)
+                yield cls(manifest, base, first_port, all_processes, links)
+                nursery.cancel_scope.cancel()
+        finally:
+            for name in manifest.small_disks:
+                if os.path.ismount(base / name):
+                    subprocess.run(["umount", str(base / name)], check=True)
 
     @property
     def nodes_running(self) -> list[str]:
