@@ -54,6 +54,7 @@ QUORUM_SECONDS: Final = 15.0
 BLOCKS_UNDER_WAY_MAX: Final = 2
 CHECK_SECONDS_MAX: Final = 60.0
 LOOK_SECONDS: Final = 0.05
+SAMPLE_SECONDS_MAX: Final = 5.0  # how long is waited for the next block of a node that came back with the newest
 READ_SECONDS_MAX: Final = 5.0  # how long a report waits for its last block's time
 
 
@@ -211,7 +212,7 @@ class Drill:
             for name in names:
                 nursery.start_soon(self._time_start, name, before, report)
             await self._recover(report)
-            nursery.cancel_scope.cancel()
+            nursery.cancel_scope.deadline = trio.current_time() + SAMPLE_SECONDS_MAX
 
     async def _time_start(self, name: str, before: int, report: Report) -> None:
         process, node = self.network.processes[name], self.observer.nodes[name]
