@@ -86,6 +86,7 @@ class Departure:
     hash: Hash
     fate: Fate
     usurper: Hash | None = None  # what took its place
+    index: int | None = None  # where in its block it is, if it is included
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,10 +289,10 @@ class Pool:
     def on_block(self, height: int, extrinsics: Iterable[bytes]) -> None:
         """A block is sealed: forget what it includes, what its nonces make stale, and what has expired."""
         self.height = height
-        for raw in extrinsics:
+        for index, raw in enumerate(extrinsics):
             included = self._by_hash.get(blake2_256(raw))
             if included is not None:
-                self._remove(included, Fate.INCLUDED)
+                self._remove(included, Fate.INCLUDED, index=index)
                 self._advance_sender(included.valid.sender, included.valid.nonce + 1)
                 continue
             signed = sender_and_nonce(raw)
@@ -335,14 +336,6 @@ class Pool:
 
         due = self.due(len(self._by_hash) if count_max is None else count_max)
         self.settle([(transaction, judge(transaction)) for transaction in due], now_ms)
-
-    def remove(self, found: Hash) -> bool:
-        """Drop one transaction; whether it was here."""
-        transaction = self._by_hash.get(found)
-        if transaction is None:
-            return False
-        self._remove(transaction, Fate.DROPPED)
-        return True
 
     def refuse(self, found: Hash, now_ms: int, error: InvalidTransaction) -> None:
         """Ban a transaction that the runtime found invalid: for long where that is a module's bug."""
@@ -418,7 +411,9 @@ class Pool:
 
     # --- inside ---
 
-    def _remove(self, transaction: PoolTransaction, fate: Fate, usurper: Hash | None = None) -> None:
+    def _remove(
+        self, transaction: PoolTransaction, fate: Fate, usurper: Hash | None = None, index: int | None = None
+    ) -> None:
         del self._by_hash[transaction.hash]
         self.bytes_used -= len(transaction.raw)
         queue = self._queues[transaction.valid.sender]
@@ -426,7 +421,7 @@ class Pool:
         if not queue.nonces:
             del self._queues[transaction.valid.sender]
         self._note_tail(transaction.valid.sender)
-        self._on_removed(Departure(transaction.hash, fate, usurper))
+        self._on_removed(Departure(transaction.hash, fate, usurper, index))
 
     def _advance_sender(self, sender: bytes, next_nonce: int) -> None:
         self._recent.pop(sender, None)

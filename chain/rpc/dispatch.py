@@ -16,12 +16,12 @@ import trio
 from chain.pace import Threads
 from chain.rpc import protocol
 from chain.rpc.backend import Backend
+from chain.rpc.connection import Connection
 from chain.rpc.context import Context
 from chain.rpc.errors import Code, RpcError
 from chain.rpc.params import bind, quote
 from chain.rpc.protocol import Limits, Malformed, Message, Request
 from chain.rpc.registry import Async, Registry, Subscription, Sync, Threaded, Unsubscribe, Within
-from chain.rpc.session import Session
 
 log = logging.getLogger("potchain.rpc")
 
@@ -53,12 +53,12 @@ class Dispatcher:
             return await self._long_texts.run(protocol.parse, text, self._limits)
         return protocol.parse(text, self._limits)
 
-    async def answer(self, message: Message, session: Session | None) -> str | None:
-        """The text to send back; None when every call was a notification. `session` is None over plain HTTP."""
+    async def answer(self, message: Message, connection: Connection | None) -> str | None:
+        """The text to send back; None when every call was a notification. `connection` is None over plain HTTP."""
         answers = []
         room = self._limits.response_bytes_max
         for entry in message.entries:
-            answer = await self._answer_one(entry, session)
+            answer = await self._answer_one(entry, connection)
             if answer is not None:
                 room -= len(answer)
                 if room < 0:
@@ -69,11 +69,11 @@ class Dispatcher:
             return None
         return f"[{','.join(answers)}]" if message.batch else answers[0]
 
-    async def _answer_one(self, entry: Request | Malformed, session: Session | None) -> str | None:
+    async def _answer_one(self, entry: Request | Malformed, connection: Connection | None) -> str | None:
         if isinstance(entry, Malformed):
             return protocol.failure(entry.id, entry.error)
         try:
-            answer = await self._call(entry, session)
+            answer = await self._call(entry, connection)
         except RpcError as error:
             answer = protocol.failure(entry.id, error)
         except Exception as error:
@@ -82,7 +82,7 @@ class Dispatcher:
             answer = protocol.failure(entry.id, RpcError(Code.INTERNAL_ERROR, "Internal error", reason))
         return None if entry.notification else answer
 
-    async def _call(self, request: Request, session: Session | None) -> str:
+    async def _call(self, request: Request, connection: Connection | None) -> str:
         """The text of the answer; that of a method which reads is written in the thread too, since it may be long."""
         method = self._methods.get(request.method)
         if isinstance(method, Sync | Threaded | Async) and method.unsafe and not self._serves_unsafe:
@@ -103,16 +103,18 @@ class Dispatcher:
             case Subscription():
                 arguments = bind(method.parameters, request.params)
                 opener = partial(method.open, self._context, *arguments)
-                number = await _session(session, request).subscribe(method.terms, opener, _held_bytes(request.params))
+                number = await _connection(connection, request).subscribe(
+                    method.terms, opener, _held_bytes(request.params)
+                )
                 return protocol.result(request.id, number, self._limits)
             case Unsubscribe():
                 given = request.params if isinstance(request.params, list) else list(request.params.values())
-                found = _session(session, request).unsubscribe(method.notification, given[0] if given else None)
+                found = _connection(connection, request).unsubscribe(method.notification, given[0] if given else None)
                 return self._result(request, method.answer, found)
             case Within():
                 await trio.lowlevel.checkpoint()
                 named, *arguments = bind(method.parameters, request.params)
-                dialogue = _session(session, request).dialogue(method.of, str(named))
+                dialogue = _connection(connection, request).dialogue(method.of, str(named))
                 return self._result(request, method.call, dialogue, *arguments)
             case _:
                 assert_never(method)
@@ -134,8 +136,8 @@ def _held_bytes(params: object) -> int:
             return 0
 
 
-def _session(session: Session | None, request: Request) -> Session:
-    if session is None:
+def _connection(connection: Connection | None, request: Request) -> Connection:
+    if connection is None:
         reason = f"{request.method}: subscriptions need a WebSocket connection, this is plain HTTP"
         raise RpcError(Code.METHOD_NOT_FOUND, "Method not found", reason)
-    return session
+    return connection

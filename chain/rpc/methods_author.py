@@ -161,7 +161,7 @@ async def _statuses(context: Context, found: Hash, told: Receiver[Told]) -> Asyn
             match news:
                 case Pooled(is_ready):
                     yield "ready" if is_ready else "future"
-                case Included(block):
+                case Included(block=block):
                     yield {"inBlock": hexed(block)}
                     await trio.sleep(FINALIZED_SECONDS)
                     yield {"finalized": hexed(block)}

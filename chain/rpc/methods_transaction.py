@@ -115,21 +115,14 @@ async def _events(context: Context, found: Hash, raw: bytes, told: Receiver[Told
             match news:
                 case Pooled():
                     yield {"event": "validated"}
-                case Included(block):
-                    place = {"hash": hexed(block), "index": await context.in_thread(_index, context, block, raw)}
+                case Included(block, index):
+                    place = {"hash": hexed(block), "index": index}
                     yield {"event": "bestChainBlockIncluded", "block": place}
                     yield {"event": "finalized", "block": place}
                 case Departure():
                     yield _farewell(news)
                 case _:
                     assert_never(news)
-
-
-def _index(context: Context, block: Hash, raw: bytes) -> int:
-    """Where in its block a transaction is."""
-    found = context.block(block)
-    assert found is not None, "a block whose header was published is in the ledger"
-    return found.extrinsics.index(raw)
 
 
 def _farewell(departure: Departure) -> dict[str, str]:

@@ -29,6 +29,7 @@ from chain.rpc.access import Access
 from chain.rpc.backend import Backend
 from chain.rpc.blob_routes import BlobRoutes
 from chain.rpc.body import BodyTooLarge, BodyTooSlow, read_body
+from chain.rpc.connection import Connection, Outbox, Places
 from chain.rpc.dispatch import Dispatcher
 from chain.rpc.errors import Code, RpcError
 from chain.rpc.listener import FULL, Acceptor, open_listener
@@ -36,7 +37,6 @@ from chain.rpc.methods import all_methods
 from chain.rpc.methods_system import health
 from chain.rpc.origin_gate import OriginGate
 from chain.rpc.protocol import Limits
-from chain.rpc.session import Outbox, Places, Session
 
 log = logging.getLogger("potchain.rpc")
 
@@ -150,24 +150,24 @@ class RpcServer:
 
     async def _serve_websocket(self, websocket: WebSocket) -> None:
         await websocket.accept()
-        session: Session | None = None
+        connection: Connection | None = None
         try:
             async with trio.open_nursery() as nursery:
-                with self._pile.share(lambda: cast(Session, session).cut_off()) as share:
+                with self._pile.share(lambda: cast(Connection, connection).cut_off()) as share:
                     outbox = Outbox(self._limits, share)
-                    session = Session(nursery, outbox, self._limits, self._places)
+                    connection = Connection(nursery, outbox, self._limits, self._places)
                     nursery.start_soon(self._send, websocket, outbox)
-                    await self._converse(websocket, session, outbox)
+                    await self._converse(websocket, connection, outbox)
                 nursery.cancel_scope.cancel()
         except* WebSocketDisconnect:
             pass
         except* Exception:
             log.exception("an RPC connection failed: this is a bug in the node, not in the client")
             await _close(websocket, INTERNAL_ERROR, "internal error: see the node's log")
-        if session is not None and session.slow is not None:
-            await _close(websocket, POLICY_VIOLATION, session.slow)
+        if connection is not None and connection.slow is not None:
+            await _close(websocket, POLICY_VIOLATION, connection.slow)
 
-    async def _converse(self, websocket: WebSocket, session: Session, outbox: Outbox) -> None:
+    async def _converse(self, websocket: WebSocket, connection: Connection, outbox: Outbox) -> None:
         """Answer one message after the other: a client that asks faster waits in its own socket."""
         while True:
             received = await websocket.receive()
@@ -176,10 +176,10 @@ class RpcServer:
             text: str | bytes = received.get("text") or received.get("bytes") or ""
             message = await self._dispatcher.read(text)
             await websocket.state.rate.keep(len(message.entries))
-            answer = await self._dispatcher.answer(message, session)
+            answer = await self._dispatcher.answer(message, connection)
             if answer is not None:
                 await outbox.put(answer)
-            session.answered()
+            connection.answered()
 
     async def _send(self, websocket: WebSocket, outbox: Outbox) -> None:
         while True:

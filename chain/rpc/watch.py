@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from chain.pool import Departure, Fate, PoolTransaction
+from chain.pool import Departure, PoolTransaction
 from chain.primitives.hashing import Hash
 from chain.primitives.types import Header
 from chain.rpc.broadcast import Receiver
@@ -24,9 +24,10 @@ class Pooled:
 
 @dataclass(frozen=True, slots=True)
 class Included:
-    """It is in a block, which is final."""
+    """It is in a block, which is final, at this place."""
 
     block: Hash
+    index: int
 
 
 # After anything but `Pooled` there is no more news.
@@ -46,17 +47,17 @@ async def watch(context: Context, found: Hash, told: Receiver[Told]) -> AsyncGen
     own = context.backend.pool.get(found)
     is_ready = own is None or _is_ready(context, own)
     yield Pooled(is_ready)
-    is_included = False
+    index: int | None = None
     async for item in told:
         if isinstance(item, Departure):
-            is_included = item.fate is Fate.INCLUDED  # The block's header comes next.
-            if not is_included:
+            index = item.index  # The block's header comes next.
+            if index is None:
                 yield item
                 return
-        elif is_included:
+        elif index is not None:
             if not is_ready:
                 yield Pooled(True)
-            yield Included(item.hash)
+            yield Included(item.hash, index)
             return
         elif not is_ready and own is not None and _is_ready(context, own):
             is_ready = True

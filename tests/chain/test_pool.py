@@ -338,17 +338,25 @@ def test_a_verdict_on_what_left_meanwhile_changes_nothing() -> None:
     pool.precheck(raw, NOW_MS)
 
 
-def test_a_transaction_can_be_looked_up_and_removed() -> None:
+def test_a_transaction_can_be_looked_up() -> None:
     pool = Pool()
     raw = submit(pool, ALICE, 0)
     found = pool.get(blake2_256(raw))
     assert found is not None
     assert found.raw == raw
     assert pool.hashes() == [found.hash]
-    assert pool.remove(found.hash)
-    assert not pool.remove(found.hash)
-    assert pool.get(found.hash) is None
-    assert (len(pool), pool.bytes_used) == (0, 0)
+    assert pool.get(bytes(32)) is None
+
+
+def test_who_waits_for_a_transaction_is_told_where_in_its_block_it_is() -> None:
+    departures: list[Departure] = []
+    pool = Pool(on_removed=departures.append)
+    first, second = submit(pool, ALICE, 0), submit(pool, BOB, 0)
+    pool.on_block(1, [b"inherent", second, first])
+    assert departures == [
+        Departure(blake2_256(second), Fate.INCLUDED, index=1),
+        Departure(blake2_256(first), Fate.INCLUDED, index=2),
+    ]
 
 
 class AnyHistory(RuleBasedStateMachine):

@@ -16,7 +16,7 @@ from chain.departures import Departures
 from chain.history import HISTORY
 from chain.ledger import ExecutedBlock, Ledger
 from chain.net.reserved import RESERVED_MAX, TooManyReserved
-from chain.pool import Pool
+from chain.pool import Fate, Pool
 from chain.primitives import bls, ss58
 from chain.primitives.hashing import Hash, blake2_256
 from chain.primitives.keys import Keypair, Scheme
@@ -293,3 +293,10 @@ def transfer(
         era_hash=it.node.ledger.genesis_hash,
         tip=tip,
     )
+
+
+def push_out(pool: Pool, found: Hash) -> None:
+    """What happens to a transaction when a full pool has better ones."""
+    transaction = pool.get(found)
+    assert transaction is not None
+    pool._remove(transaction, Fate.DROPPED)

@@ -29,7 +29,7 @@ from chain.rpc.client import (
 from chain.rpc.errors import Code
 from chain.rpc.link import Stream
 from tests.ports import free_port
-from tests.rpc.kit import ALICE, ALICE_SR, BOB, CHARLIE, POT, Served, served, transfer
+from tests.rpc.kit import ALICE, ALICE_SR, BOB, CHARLIE, POT, Served, push_out, served, transfer
 
 
 def transfer_raw(it: Served, nonce: int, value: int = 1, *, tip: int = 0, era: Mortal | None = None) -> str:
@@ -153,7 +153,7 @@ async def test_what_leaves_the_pool_without_a_block_is_told_with_the_reason(tmp_
         it.node.seals_at_once = False
         watch, pool = "author_submitAndWatchExtrinsic", it.node.pool
         ends: list[tuple[str, Callable[[bytes], object]]] = [
-            ("dropped", pool.remove),
+            ("dropped", lambda found: push_out(pool, found)),
             ("invalid", lambda found: pool.ban(found, 0, "it was found invalid")),
         ]
         for nonce, (word, end) in enumerate(ends):

@@ -18,7 +18,7 @@ from chain.rpc.context import hexed
 from chain.rpc.errors import Code
 from chain.rpc.methods_transaction import BROADCASTS_MAX
 from chain.rpc.protocol import Limits
-from tests.rpc.kit import CHARLIE, Served, served, transfer
+from tests.rpc.kit import CHARLIE, Served, push_out, served, transfer
 from tests.rpc.line import Line, line
 
 BAD_HEX: list[Any] = [None, 1, "0", "0x0", "0xzz", []]
@@ -139,7 +139,7 @@ async def test_one_that_is_removed_or_expires_is_told_so(tmp_path: Path) -> None
         removed = transfer(it, 5)
         number = await watch(one, removed)
         assert await one.note(number) == {"event": "validated"}
-        it.node.pool.remove(blake2_256(removed))
+        push_out(it.node.pool, blake2_256(removed))
         assert (await one.note(number))["event"] == "dropped"
 
         number = await watch(one, transfer(it, 5, era=Mortal.at(4, 0)))
@@ -184,12 +184,12 @@ async def test_what_the_pool_loses_is_offered_again_until_it_is_stopped(tmp_path
         for _ in range(3):
             await until_pooled(it, raw)
             await it.node.seal()
-            it.node.pool.remove(blake2_256(raw))
+            push_out(it.node.pool, blake2_256(raw))
             await it.node.seal()
             await it.node.seal()
         await until_pooled(it, raw)
         assert await one.ask("transaction_v1_stop", number) is None
-        it.node.pool.remove(blake2_256(raw))
+        push_out(it.node.pool, blake2_256(raw))
         for _ in range(3):
             await it.node.seal()
             assert await one.is_quiet()
@@ -214,7 +214,7 @@ async def test_what_the_pool_refuses_is_offered_again_at_longer_and_longer_inter
         for _ in range(32):
             await it.node.seal()
         assert 2 <= len(heights) <= 6  # As it is offered, then 1, 2, 4, 8 and 16 blocks later.
-        it.node.pool.remove(blake2_256(better))
+        push_out(it.node.pool, blake2_256(better))
         with trio.fail_after(30):
             while blake2_256(worse) not in it.node.pool:
                 await it.node.seal()

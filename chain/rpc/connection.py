@@ -82,7 +82,7 @@ class Outbox:
 
 
 class Places:
-    """What the sessions of a server share: how many subscriptions there are, and the turns in which they speak."""
+    """What the connections of a server share: how many subscriptions there are, and the turns in which they speak."""
 
     def __init__(self, turns: Turns) -> None:
         self.turns = turns
@@ -98,7 +98,7 @@ class _Open:
     items: Items | None = None
 
 
-class Session:
+class Connection:
     """The subscriptions of one connection; each is a task that pushes into the connection's outbox."""
 
     def __init__(self, nursery: trio.Nursery, outbox: Outbox, limits: Limits, places: Places) -> None:
