@@ -13,7 +13,10 @@ from trainer import descent
 from trainer.arrays import Float32s
 from trainer.codecs.blocks import bounded
 from trainer.descent import Descent
-from trainer.optimizers import FRESH
+from trainer.optimizers import FRESH, OptimizerError
+
+# A round waits for its slowest slot, and an audit of a slot takes as long as its steps did: hours, beyond this.
+STEPS_MAX = 4096
 
 # The gradient f32[P] at parameters f32[P] of the slot's batch with this index.
 Gradient = Callable[[Float32s, int], Float32s]
@@ -25,6 +28,14 @@ class LocalSteps:
 
     count: int
     inner: Descent
+
+
+def checked(local: LocalSteps) -> LocalSteps:
+    """The local steps themselves, if their numbers make sense; OptimizerError or ScheduleError names what does not."""
+    descent.checked(local.inner)
+    if not 1 <= local.count <= STEPS_MAX:
+        raise OptimizerError(f"local steps: expected 1 to {STEPS_MAX:,}, got {local.count}")
+    return local
 
 
 def contribution(local: LocalSteps | None, theta: Float32s, gradient: Gradient, round_index: int) -> Float32s:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from trainer import optimizers
+from trainer import local, optimizers
 from trainer.arrays import Float32s
 from trainer.descent import Descent
 from trainer.local import LocalSteps, contribution
-from trainer.optimizers import FRESH, PICO, Adam, Sgd
+from trainer.optimizers import FRESH, PICO, Adam, OptimizerError, Sgd
 from trainer.schedules import Linear, Schedule
 
 START = np.array([1, -2, 3], np.float32)
@@ -20,6 +20,19 @@ ADAM = Adam(PICO // 100, 9 * PICO // 10, 999 * PICO // 1000, PICO // 10**8)
 def gradient(theta: Float32s, index: int) -> Float32s:
     """That of a bowl whose middle moves from batch to batch."""
     return theta - np.float32(index)
+
+
+@pytest.mark.parametrize(
+    "wrong", [LocalSteps(0, Descent(SGD)), LocalSteps(4097, Descent(SGD)), LocalSteps(8, Descent(Sgd(0, 0)))]
+)
+def test_local_steps_without_sense_are_refused(wrong: LocalSteps) -> None:
+    with pytest.raises(OptimizerError):
+        local.checked(wrong)
+
+
+def test_local_steps_with_sense_are_taken() -> None:
+    steps = LocalSteps(32, Descent(ADAM))
+    assert local.checked(steps) is steps
 
 
 def test_without_local_steps_a_slot_says_its_gradient() -> None:
