@@ -150,7 +150,7 @@ async def run_node(config: NodeConfig) -> None:
             say("runtime", changed)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(cancel_when_told, nursery.cancel_scope, config.supervised)
-            if config.sync is SyncMode.WARP and await _warp(config, executive, ledger):
+            if config.sync is SyncMode.WARP and await warp(config, executive, ledger):
                 opened.close()
                 ledger = opened.enter_context(closing(await trio.to_thread.run_sync(opening)))
             say("states", states_line(ledger.history, ledger.oldest_state, ledger.head.height))
@@ -173,7 +173,7 @@ async def run_node(config: NodeConfig) -> None:
             )
 
 
-async def _warp(config: NodeConfig, executive: Executive, ledger: Ledger) -> bool:
+async def warp(config: NodeConfig, executive: Executive, ledger: Ledger) -> bool:
     """Have the ledger adopt a recent state, while RPC tells how far that is; whether to open the ledger anew."""
     if ledger.head.height > 0:
         say("sync", f"the data folder has the chain up to block {ledger.head.height:,}, and follows from there")

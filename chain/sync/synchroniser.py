@@ -94,8 +94,10 @@ class Synchroniser:
 
     @property
     def is_far_behind(self) -> bool:
-        """Whether so much is missing that single blocks are no news."""
-        return self.status.target - self._best()[0] >= NEWS_BLOCKS
+        """Whether so much is missing that single blocks are no news: by the word of who has delivered."""
+        delivered = self._standing.delivered
+        best = max((peer.best_height for peer in self._usable() if peer.id in delivered), default=0)
+        return best - self._best()[0] >= NEWS_BLOCKS
 
     def why_waiting(self) -> str:
         """What the next block is waited for."""
@@ -299,11 +301,9 @@ class Synchroniser:
             raise AssertionError(f"import_block returned and block {height} is not ours")
         now = trio.current_time()
         self._pace.note(now, height)
-        if now - self._told_at >= NEWS_EVERY_S:
-            status = self.status
-            if status.target - status.height >= NEWS_BLOCKS:
-                self._told_at = now
-                self._tell(str(status))
+        if now - self._told_at >= NEWS_EVERY_S and self.is_far_behind:
+            self._told_at = now
+            self._tell(str(self.status))
 
     def _release(self, found: Range) -> None:
         if self._ranges.get(found.start) is found:

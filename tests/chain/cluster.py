@@ -18,7 +18,7 @@ import trio
 
 from chain.development import ENDOWMENT, address, authority
 from chain.ledger import Ledger
-from chain.node import Node, NodeConfig, NodeRole, open_ledger
+from chain.node import Node, NodeConfig, NodeRole, open_ledger, warp
 from chain.pool import PoolLimits
 from chain.primitives.keys import Keypair
 from chain.primitives.seal import Seal
@@ -35,7 +35,7 @@ from tests.ports import free_ports
 
 T = TypeVar("T")
 
-NODES_MAX = 6
+NODES_MAX = 7
 # The slowest test of these takes some fifty blocks, and on a busy machine a block takes seconds.
 PATIENCE_SECONDS = 300.0
 
@@ -115,7 +115,9 @@ class Cluster:
         )
         self._spec = load(path)
 
-    async def start(self, name: str, *, twin: bool = False, past: Past = Past.UNKNOWN) -> Member:
+    async def start(
+        self, name: str, *, twin: bool = False, past: Past = Past.UNKNOWN, sync: SyncMode = SyncMode.FULL
+    ) -> Member:
         """Start a validator's node; a twin has the same keys and another identity, data folder and log."""
         keys = ValidatorKeys.from_uri(f"//{name}")
         label = f"{name.lower()}-twin" if twin else name.lower()
@@ -135,11 +137,14 @@ class Cluster:
             access=Access(),
             limits=Limits(),
             history=256,
-            sync=SyncMode.FULL,
+            sync=sync,
             pool_limits=PoolLimits(),
             supervised=False,
             past=past,
         )
+        if sync is SyncMode.WARP and await warp(config, executive, ledger):
+            ledger.close()
+            ledger = await trio.to_thread.run_sync(partial(open_ledger, self._spec, path, executive))
         member = Member(Node(config, executive, ledger), name, keys, config.rpc_port)
         await self._nursery.start(self._run, member)
         return member

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import pairwise
 from random import Random
 
 import pytest
@@ -385,14 +386,19 @@ class Crowd:
 
     liars: int
     blocks: int = LENGTH
+    alone: bool = False
     asked: list[tuple[bytes, int]] = field(default_factory=list)
     points: dict[bytes, float] = field(default_factory=dict)
 
     HONEST = b"\xff" * 32
 
     def peers(self) -> list[PeerInfo]:
+        if self.alone:
+            return []
+
         def info(peer: bytes, height: int) -> PeerInfo:
-            return PeerInfo(peer, HOST, 0, Role.FULL, False, height, bytes(32), 0.0, None)
+            name = "honest" if peer == self.HONEST else "liar"
+            return PeerInfo(peer, HOST, 0, Role.FULL, False, height, bytes(32), 0.0, None, name)
 
         liars = [bytes([number]) * 32 for number in range(self.liars)]
         trusted = [peer for peer in liars if self.points.get(peer, 0.0) < 100.0]
@@ -413,7 +419,7 @@ class Crowd:
         self.points[peer] = self.points.get(peer, 0.0) + points
 
 
-def among(crowd: Crowd, alice: Follower) -> Synchroniser:
+def among(crowd: Crowd, alice: Follower, tell: Callable[[str], None] = lambda _: None) -> Synchroniser:
     return Synchroniser(
         network=crowd,
         genesis_hash=GENESIS,
@@ -422,6 +428,7 @@ def among(crowd: Crowd, alice: Follower) -> Synchroniser:
         import_block=alice.import_block,
         rng=Random(1),
         run=inline,
+        tell=tell,
     )
 
 
@@ -453,3 +460,62 @@ async def test_news_of_a_proven_peer_ends_the_wait_for_a_liar(nursery: trio.Nurs
     await alice.until(lambda: alice.best == best_of(LENGTH))
     assert trio.current_time() - began < planner.NEWCOMER_S / 2
     assert crowd.points == {}
+
+
+async def test_a_stall_names_its_reason(nursery: trio.Nursery, autojump_clock: MockClock) -> None:
+    crowd, alice = Crowd(liars=0, blocks=0), Follower(best=(0, GENESIS))
+    told: list[str] = []
+    synchroniser = among(crowd, alice, told.append)
+    nursery.start_soon(synchroniser.run)
+
+    def stalled() -> str | None:
+        return synchroniser.status.stalled
+
+    await trio.sleep(2 * planner.FAILED_PEER_S)
+    assert stalled() is None, "nobody has more: there is nothing to wait for"
+    assert synchroniser.why_waiting() == "none of the 1 peers has block 1, the highest is at 0"
+    # Somebody says that it has blocks, and never answers.
+    crowd.liars = 1
+    synchroniser.on_status(bytes(32), 10**9, bytes(32))
+    await trio.sleep(1.0)
+    assert stalled() is None, "a second is no stall"
+    assert synchroniser.why_waiting().startswith("peer liar at 127.0.0.1:0 was asked for block 1 1 s ago and has not")
+    await trio.sleep(4.0)
+    assert stalled() == ("those that say they have block 1 gave no answer, or a false one: liar at 127.0.0.1:0")
+    # It is banned in the end; then nobody is there at all.
+    crowd.points[bytes(32)] = 100.0
+    crowd.alone = True
+    await trio.sleep(10.0)
+    assert "no peers are connected" in (stalled() or "")
+    assert told == []
+
+
+async def test_progress_is_told_every_two_seconds_with_rate_and_rest(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    class Slow(Follower):
+        async def import_block(self, block: Block, seal: Seal) -> None:
+            await trio.sleep(0.5)
+            await super().import_block(block, seal)
+
+    crowd, alice = Crowd(liars=0), Slow(best=(0, GENESIS))
+    told: list[tuple[float, str]] = []
+    synchroniser = among(crowd, alice, lambda line: told.append((trio.current_time(), line)))
+    nursery.start_soon(synchroniser.run)
+    await alice.until(lambda: alice.best == best_of(LENGTH))
+    times = [at for at, _ in told]
+    assert all(later - earlier >= 2.0 for earlier, later in pairwise(times))
+    assert len(told) > 5
+    assert told[2][1] == "17 of 40   2 blocks/s   12 s left"
+    assert not synchroniser.is_far_behind
+
+
+async def test_a_strangers_claims_do_not_make_the_blocks_of_a_chain_no_news(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    crowd, alice = Crowd(liars=3, blocks=0), Follower(best=(0, GENESIS))
+    synchroniser = among(crowd, alice)
+    nursery.start_soon(synchroniser.run)
+    await trio.sleep(1.0)
+    assert synchroniser.status.target == 10**9
+    assert not synchroniser.is_far_behind
