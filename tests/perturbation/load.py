@@ -19,12 +19,13 @@ from chain.primitives.types import sign_extrinsic
 from chain.rpc.errors import ClientError, RpcError
 from chain.rpc.link import Link, Stream
 from runtime.potchain import RUNTIME
-from tests.perturbation.observer import ANSWER_SECONDS_MAX, Observer
+from tests.perturbation.observer import Observer
 
 # A payment takes one to two seconds to be final, and more after a fault: so many seconds has each sender for one.
 SECONDS_EACH: Final = 4.0
 WATCH_SECONDS_MAX: Final = 15.0
 RETRY_SECONDS: Final = 0.3
+ENDS: Final = ("invalid", "dropped", "future")  # after which the node says no more, or nothing for long
 
 
 def senders(rate: int) -> list[Keypair]:
@@ -94,20 +95,17 @@ class Load:
         """Submit and watch; returns when the watch has ended, however it did."""
         updates = Stream("author_submitAndWatchExtrinsic")
         try:
-            with trio.move_on_after(ANSWER_SECONDS_MAX):
-                subscription = await link.request("author_submitAndWatchExtrinsic", ["0x" + raw.hex()], updates)
-                try:
-                    async for update in updates:
-                        if isinstance(update, dict) and "finalized" in update:
-                            block_hash = bytes.fromhex(update["finalized"][2:])
-                            self._history.told_final(node, extrinsic_hash, block_hash, time.monotonic())
-                            return
-                        if update in ("invalid", "dropped", "future") or (
-                            isinstance(update, dict) and "usurped" in update
-                        ):
-                            return
-                finally:
-                    await link.release(str(subscription), "author_unwatchExtrinsic")
+            subscription = await link.request("author_submitAndWatchExtrinsic", ["0x" + raw.hex()], updates)
+            try:
+                async for update in updates:
+                    if "finalized" in update:
+                        block_hash = bytes.fromhex(update["finalized"][2:])
+                        self._history.told_final(node, extrinsic_hash, block_hash, time.monotonic())
+                        return
+                    if update in ENDS or "usurped" in update:
+                        return
+            finally:
+                await link.release(str(subscription), "author_unwatchExtrinsic")
         except (ClientError, RpcError) as error:
             # Refused since it is final already, or the connection has ended: the blocks will tell.
             kind = f"RpcError {error.code}" if isinstance(error, RpcError) else type(error).__name__

@@ -18,7 +18,7 @@ from runtime.types import GenesisError
 SECONDS_MAX: Final = 600.0
 PERTURBATIONS_MAX: Final = 100
 NODES_MAX: Final = 16  # each takes some 90 MB and a share of the processors
-# Chain of a hundred transfers a second: four hundred senders, which is all that one client's loop keeps up with.
+# A hundred payments a second are four hundred payers: about what one client's loop keeps up with.
 RATE_MAX: Final = 100
 VALIDATORS: Final = ("alice", "bob", "charlie", "dave", "eve", "ferdie")
 GROUPS: Final = ("nodes", "validators", "processes")
