@@ -27,7 +27,7 @@ from chain.store import MAP_BYTES_FIRST, Batch, DataFolderError, Head, Snapshot,
 from runtime.composition import Runtime, View
 from runtime.executive import Executed, Executive
 from runtime.handover import handover_keys
-from runtime.panic import Exhausted, HookPanicked
+from runtime.panic import Exhausted, HookPanicked, Panicked
 from runtime.types import InherentData, InvalidBlock, InvalidReason, InvalidTransaction
 
 # When history is shortened, old states go in parts, so that no commit takes seconds.
@@ -418,17 +418,46 @@ class Ledger:
     ) -> tuple[ExecutedBlock, list[Rejected]]:
         """Build the next block from what is offered, in its order, until it is full or `stop` says so.
 
-        Returns it executed, and the transactions that are not valid on this state, for the pool to drop.
-        Raises NotNext when `height` is not the next, and HookPanicked when the runtime lets nobody make a block. Pure
-        CPU: call it in a thread.
+        Returns it executed, and the transactions that are not valid on this state, or after which a hook of the block
+        fails, for the pool to drop. Raises NotNext when `height` is not the next, and HookPanicked when the runtime
+        lets nobody make a block. Pure CPU: call it in a thread.
         """
+
+        def build(offered: Iterable[bytes], stop: Callable[[], bool]) -> tuple[ExecutedBlock, list[Rejected]]:
+            return _from_depth(STACK_FRAMES_SPARED, partial(self._build, height, view, beacon, inherent, offered, stop))
+
+        taken: list[bytes] = []
         try:
-            return _from_depth(
-                STACK_FRAMES_SPARED, partial(self._build, height, view, beacon, inherent, transactions, stop)
-            )
+            return build(_noted(transactions, taken), stop)
         except HookPanicked as error:
             self.panics.tell(error)
-            raise
+            if not taken:
+                raise
+            return self._without_culprit(taken, lambda offered: build(offered, lambda: False), error)
+
+    def _without_culprit(
+        self,
+        taken: Sequence[bytes],
+        build: Callable[[Iterable[bytes]], tuple[ExecutedBlock, list[Rejected]]],
+        error: HookPanicked,
+    ) -> tuple[ExecutedBlock, list[Rejected]]:
+        """The block up to the transaction with which a hook of the same block fails, and that one rejected.
+
+        HookPanicked where the hook fails without any. Halving takes about as long as two blocks.
+        """
+        low, high = 0, len(taken)  # With the first `low` a block can be made, with the first `high` none.
+        executed, rejected = build(())
+        while high - low > 1:
+            middle = (low + high) // 2
+            try:
+                executed, rejected = build(taken[:middle])
+                low = middle
+            except HookPanicked as earlier:
+                high, error = middle, earlier
+        assert isinstance(error.__cause__, Exception)
+        culprit = Panicked(error.where, error.__cause__)
+        culprit.__cause__ = error.__cause__
+        return executed, [*rejected, Rejected(taken[high - 1], culprit)]
 
     def _build(
         self,
@@ -526,6 +555,13 @@ class Ledger:
         for old in range(oldest, keep_from):
             batch.forget_state(old)
         return max(oldest, keep_from)
+
+
+def _noted(items: Iterable[bytes], taken: list[bytes]) -> Iterator[bytes]:
+    """The same items, each noted when it is taken."""
+    for item in items:
+        taken.append(item)
+        yield item
 
 
 def _from_depth(frames: int, work: Callable[[], T]) -> T:

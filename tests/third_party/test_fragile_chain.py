@@ -268,10 +268,20 @@ def test_what_an_author_includes_is_executed_further_down_the_stack_too(machine:
         deeper(150)
 
 
-async def test_what_a_transaction_leaves_for_the_end_of_its_block_stops_the_author(machine: Machine) -> None:
-    await machine.intake.submit(machine.sign(RUNTIME.call("fragile.arm", hook=b"on_finalize")))
-    with pytest.raises(HookPanicked, match=r"no block 1 can be made: fragile\.on_finalize raised KeyError"):
-        await machine.build()
+async def test_a_transaction_after_which_a_hook_of_its_block_raises_is_left_out_alone(machine: Machine) -> None:
+    poison = machine.sign(RUNTIME.call("fragile.arm", hook=b"on_finalize"), ALICE)
+    good = [machine.sign(UP, BOB, nonce) for nonce in range(5)]
+    for raw in [*good[:3], poison, *good[3:]]:
+        await machine.intake.submit(raw)
+    block = await machine.build()
+    offered = [raw for raw in block.extrinsics[1:] if raw != poison]
+    assert block.extrinsics[1:] == offered == good[: len(offered)]
+    assert machine.fates == [(blake2_256(poison), Fate.INVALID)]
+    with pytest.raises(TemporarilyBanned, match=r"fragile\.on_finalize raised KeyError.* 1800000 ms"):
+        machine.pool.precheck(poison, NOW)
+    await machine.seal(block)
+    machine.pool.on_block(1, block.extrinsics)
+    assert (await machine.build()).extrinsics[2:] == good[len(offered) :]
 
 
 @pytest.mark.parametrize("hook", ["on_initialize", "tick"])
