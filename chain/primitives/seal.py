@@ -142,8 +142,7 @@ def standing_message(genesis_hash: bytes, set_id: int, height: int, remembers: b
         (
             _STANDING_TAG,
             _hash(genesis_hash, "genesis hash"),
-            set_id.to_bytes(4, "little"),
-            height.to_bytes(4, "little"),
+            *(number.to_bytes(4, "little") for number in (set_id, height)),
             bytes([remembers]),
             _hash(nonce, "nonce"),
         )
