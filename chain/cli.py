@@ -139,6 +139,7 @@ def run(
     state_pruning: cli_node.StatePruning = None,
     pool_limit: cli_node.PoolLimit = None,
     pool_kbytes: cli_node.PoolKbytes = None,
+    listen_addr: cli_node.ListenAddr = None,
     unsafe_new_vote_log: cli_node.NewVoteLog = False,
     supervised: Supervised = False,
     version: Annotated[  # noqa: ARG001  (its callback does the work)
@@ -184,6 +185,8 @@ def run(
     if validator is None and not full_node:
         if name is not None or bootnode:
             raise UserError("--name and --bootnode are for one node: give --validator or --full-node with them")
+        if listen_addr is not None:
+            raise UserError("--listen-addr is for one node: a whole network on one machine needs no other to reach it")
         if unsafe_new_vote_log:
             raise UserError("--unsafe-new-vote-log is for one validator: give --validator with it")
         nodes = len(spec.development.validators) if spec.development else 1
@@ -211,6 +214,7 @@ def run(
         sync=flags.sync or SyncMode.FULL,
         pool_limits=flags.pool_limits(),
         supervised=supervised,
+        listen_host=cli_node.listen_host(listen_addr, spec),
         past=Past.KNOWN if unsafe_new_vote_log else Past.UNKNOWN,
     )
     _run(partial(run_node, config))

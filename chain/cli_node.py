@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
+from ipaddress import ip_address
 from typing import Annotated
 
 import typer
@@ -19,6 +20,7 @@ from chain.rpc.access import EVERY_INTERFACE, LOOPBACK, Access, Origins, RpcMeth
 from chain.rpc.broadcast import BACKLOG
 from chain.rpc.protocol import Limits
 from chain.sync.mode import SyncMode
+from genesis.spec import GenesisSpec
 
 MIB = 1024 * 1024
 # Reading JSON holds the interpreter, 18 ms a MiB: more at once would be felt by every vote.
@@ -157,6 +159,15 @@ PoolKbytes = Annotated[
         show_default=False,
     ),
 ]
+ListenAddr = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST",
+        help="Address to listen on for peers; 0.0.0.0 or :: for every interface. [default: 127.0.0.1 on a chain whose "
+        "genesis file has development keys, else 0.0.0.0]",
+        show_default=False,
+    ),
+]
 NewVoteLog = Annotated[
     bool,
     typer.Option(
@@ -252,6 +263,22 @@ class NodeFlags:
         if self.rpc_rate_limit is not None:
             limits = replace(limits, requests_per_second=self.rpc_rate_limit / 60, requests_burst=self.rpc_rate_limit)
         return limits
+
+
+def listen_host(given: str | None, spec: GenesisSpec) -> str:
+    """Where a node listens for peers; UserError for what is no address.
+
+    Everybody knows development keys, so that a network of them is nothing for others to reach; any other chain's nodes
+    are of use to each other only from machine to machine.
+    """
+    if given is None:
+        return LOOPBACK if spec.development is not None else EVERY_INTERFACE
+    try:
+        return str(ip_address(given))
+    except ValueError:
+        raise UserError(
+            f"--listen-addr: expected an address of this machine, or 0.0.0.0 or :: for every one, got {given[:50]!r}"
+        ) from None
 
 
 def check_ports(rpc_port: int, port: int, nodes: int) -> None:

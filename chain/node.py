@@ -45,7 +45,7 @@ from chain.primitives.seal import Seal, ValidatorSet, has_signed
 from chain.primitives.types import Block, Header
 from chain.reporter import Reporter
 from chain.round_news import RoundNews
-from chain.rpc.access import Access
+from chain.rpc.access import LOOPBACK, Access
 from chain.rpc.backend import KeyType, Sealing
 from chain.rpc.broadcast import Broadcast
 from chain.rpc.protocol import Limits
@@ -126,6 +126,7 @@ class NodeConfig:
     sync: SyncMode  # how an empty data folder begins
     pool_limits: PoolLimits
     supervised: bool
+    listen_host: str = LOOPBACK  # where peers reach this node
     past: Past = Past.UNKNOWN  # What a validator without a vote log takes for its key's past.
 
 
@@ -168,7 +169,8 @@ async def run_node(config: NodeConfig) -> None:
             say(
                 "ready",
                 f"{config.role.name} at height {ledger.head.height} after {trio.current_time() - started:.1f} s: "
-                f"RPC {describe_access(config.access, config.rpc_port)}, peers on port {config.port}, "
+                f"RPC {describe_access(config.access, config.rpc_port)}, peers on "
+                f"{'port' if config.listen_host == LOOPBACK else config.listen_host} {config.port}, "
                 f"genesis {short_hash(ledger.genesis_hash)}",
             )
 
@@ -222,8 +224,8 @@ class Node:
         self._network = Network(
             identity,
             ledger.genesis_hash,
-            ("127.0.0.1", config.port),
-            [(address.host, address.port, None) for address in config.bootnodes if address.port != config.port],
+            (config.listen_host, config.port),
+            [(address.host, address.port, None) for address in config.bootnodes if not _is_own(address, config)],
             self,
             self._importer.best,
             role=Role.VALIDATOR if config.role.keys else Role.FULL,
@@ -421,7 +423,7 @@ class Node:
 
     @property
     def listen_addresses(self) -> Sequence[tuple[str, int]]:
-        return [("127.0.0.1", self._config.port)]
+        return [(self._config.listen_host, self._config.port)]
 
     @property
     def sync_status(self) -> SyncStatus:
@@ -493,6 +495,11 @@ class Node:
 
 def _warn(notice: str) -> None:
     log.warning("consensus: %s", notice)
+
+
+def _is_own(address: Address, config: NodeConfig) -> bool:
+    """Whether a bootnode is plainly this node; one that turns out to be is not dialled again either."""
+    return address.port == config.port and address.host in (config.listen_host, LOOPBACK, "localhost")
 
 
 class _Transport:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import time
 from dataclasses import fields
 from pathlib import Path
@@ -31,6 +32,7 @@ def ask(port: int, method: str, *params: object, **headers: str) -> Any:
     ("words", "message"),
     [
         (("--rpc-methods", "none"), "'none' is not one of 'auto', 'safe', 'unsafe'"),
+        (("--listen-addr", "example.org"), "--listen-addr: expected an address of this machine"),
         (("--rpc-cors", "example.org"), "--rpc-cors: expected all, or origins such as https://example.org"),
         (("--rpc-cors", "https://example.org/"), "without a path, got 'https://example.org/'"),
         (("--rpc-max-connections", "0"), "'--rpc-max-connections'"),
@@ -213,3 +215,22 @@ def test_a_file_where_a_folder_should_be_is_named(tmp_path: Path, command: tuple
     message = refusal(*command, "--base-path", file, *ports)
     assert str(file) in message
     assert "--base-path" in message
+
+
+def test_nodes_on_several_addresses_find_each_other_on_one_and_the_same_port(tmp_path: Path) -> None:
+    """As on several machines, each of which uses the default port: here by addresses of the loopback network."""
+    port, first, second = free_port(), free_port(), free_port()
+    hosts = ("127.0.0.2", "127.0.0.3")
+    words = ("--full-node", f"--port={port}", f"--bootnode={hosts[0]}:{port}")
+    with (
+        running_node(tmp_path / "1", *words, f"--rpc-port={first}", f"--listen-addr={hosts[0]}"),
+        running_node(tmp_path / "2", *words, f"--rpc-port={second}", f"--listen-addr={hosts[1]}"),
+    ):
+        until = time.monotonic() + SECONDS_MAX
+        while len(ask(second, "system_peers").json()["result"]) < 1:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        (address,) = ask(first, "system_localListenAddresses").json()["result"]
+        assert address.startswith(f"/ip4/{hosts[0]}/tcp/{port}/")
+        with pytest.raises(ConnectionRefusedError), socket.socket() as stranger:
+            stranger.connect(("127.0.0.1", port))
