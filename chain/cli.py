@@ -253,7 +253,7 @@ def worker(
     base_path: RoleBasePath = None,
     name: RoleName = "worker",
     platform: PlatformOption = Platform.CPU,
-    capacity: Capacity = 1,
+    capacity: Capacity = 2,
     supervised: Supervised = False,
 ) -> None:
     """Compute gradients for the tasks of the chain, and earn tokens."""

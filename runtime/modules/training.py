@@ -102,7 +102,7 @@ class Training(TrainingSchema):
             )
         )
 
-    @call(index=1, weight=WORKERS_ACCESS)
+    @call(index=1, weight=Weight(WORKERS_ACCESS.ref_time + (ACTIVE_TASKS_MAX + 1) * MILLISECOND))
     def register_worker(self, origin: Origin, capacity: u16) -> None:
         """Be drawn for up to `capacity` slots of a round from the next draw on; a larger one may follow.
 
@@ -134,7 +134,7 @@ class Training(TrainingSchema):
             raise self.NotRegistered
         if worker.active:
             training_workers.retire(self, account)
-        elif training_workers.is_engaged(self, account):
+        elif training_workers.engagements(self, account):
             raise self.WorkerAssigned
         elif self.system.height < worker.free_at:
             raise self.BondWaits
@@ -352,6 +352,8 @@ class Training(TrainingSchema):
             raise self.InvalidRounds
         if terms.price_per_slot < self.price_per_slot_min:
             raise self.PriceTooLow
+        if terms.price_per_slot + min(terms.price_per_slot, self.rewards.slot_emission) > self.worth_max(policy):
+            raise self.PriceTooHigh
         if len(active) >= ACTIVE_TASKS_MAX:
             training_transitions.make_room(self)
             active = self.active_tasks.get()
@@ -377,7 +379,7 @@ class Training(TrainingSchema):
             escrow=escrow,
             minted=0,
         )
-        self.rounds[task] = training_rounds.idle(0, 0, self.system.height)
+        training_transitions.wait(self, task, 0, 0)
         self.emit(self.TaskCreated(task, terms.owner, escrow))
         return task
 

@@ -11,7 +11,6 @@ from typing import Final, TypeVar
 
 from chain.primitives.hashing import blake2_256
 from chain.primitives.scale import H256, codec_of, u32
-from runtime.modules.training_types import Seats
 
 T = TypeVar("T")
 
@@ -57,14 +56,14 @@ class Draws:
         return pool[:count]
 
 
-def assign_slots(draws: Draws, workers: Sequence[Seats], slots: int) -> list[bytes]:
-    """The worker of each slot: seats in random order, none twice before all are taken.
+def assign_slots(draws: Draws, free: Sequence[tuple[bytes, int]], slots: int) -> list[bytes]:
+    """The worker of each slot: the free seats of each worker in random order, none twice, `slots` of them at most.
 
     Whoever has half of a round's slots has no more, as long as there is a seat of anybody else: a single worker
     neither decides what a model becomes nor leaves most of a round undone when it dies.
     """
     most = (slots + 1) // 2
-    seats = [each.worker for each in workers for _ in range(each.count)]
+    seats = [worker for worker, count in free for _ in range(count)]
     taken: dict[bytes, int] = {}
     order: list[bytes] = []
     put_off: list[bytes] = []
@@ -79,8 +78,7 @@ def assign_slots(draws: Draws, workers: Sequence[Seats], slots: int) -> list[byt
             order.append(worker)
         else:
             put_off.append(worker)
-    order += put_off
-    return [order[slot % len(order)] for slot in range(slots)]
+    return [*order, *put_off][:slots]
 
 
 def draw_auditors(

@@ -5,6 +5,9 @@ For tests and simulations: it reads the whole state, which no block may do.
 
 from __future__ import annotations
 
+from collections import Counter
+
+from runtime.modules import training_workers
 from runtime.modules.training_schema import TrainingSchema
 from runtime.modules.training_types import AGGREGATES_MAX, WORKERS_MAX, Phase, Seats, TaskStatus
 
@@ -22,6 +25,9 @@ def _check_tasks(training: TrainingSchema) -> None:
     assert sorted(tasks) == list(range(training.next_task_id.get()))
     assert set(active) >= {task for task, value in tasks.items() if value.status is TaskStatus.ACTIVE}
     assert list(active) == sorted(training.rounds.keys())
+    idle = training.idle_tasks.get()
+    assert len(set(idle)) == len(idle)
+    assert set(idle) <= set(active)
     for task, value in tasks.items():
         records = dict(training.history.items(task))
         assert sorted(records) == [(task, round_) for round_ in range(value.round)], f"task {task} lacks a record"
@@ -37,10 +43,11 @@ def _check_tasks(training: TrainingSchema) -> None:
             continue
         state = training.rounds[task]
         assert state.round == value.round < value.rounds
-        assert len(state.slots) == (0 if state.phase is Phase.IDLE else value.policy.slots)
+        assert (state.phase is Phase.IDLE) == (task in idle)
+        assert not state.slots if state.phase is Phase.IDLE else 1 <= len(state.slots) <= value.policy.slots
         assert value.escrow >= value.price_per_slot * value.policy.slots * (value.rounds - value.round)
         drawn, paused = training.next_workers[task], training.paused_workers[task]
-        assert len(drawn) in (0, value.policy.slots if state.phase is Phase.AUDIT else 0)
+        assert len(drawn) <= (value.policy.slots if state.phase is Phase.AUDIT else 0)
         assert len(paused) <= WORKERS_MAX
         assert list(paused) == sorted(set(paused))
         assert len(state.aggregates) <= AGGREGATES_MAX
@@ -52,8 +59,11 @@ def _check_tasks(training: TrainingSchema) -> None:
 def _check_workers(training: TrainingSchema) -> None:
     workers = dict(training.workers.items())
     active = {account: worker for account, worker in sorted(workers.items()) if worker.active}
+    slots = Counter[bytes]()
+    for task in training.active_tasks.get():
+        slots.update([*training.next_workers[task], *training_workers.workers_of(training.rounds[task])])
     assert list(training.active_workers.get()) == [
-        Seats(account, worker.capacity) for account, worker in active.items()
+        Seats(account, worker.capacity, slots[account]) for account, worker in active.items()
     ]
     assert len(active) <= WORKERS_MAX
     for account, worker in active.items():

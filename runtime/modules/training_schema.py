@@ -16,6 +16,7 @@ from runtime.modules.training_types import (
     CHALLENGES_MAX,
     LEAVE_BLOCKS,
     ChallengeCount,
+    Policy,
     ReopenReason,
     Round,
     RoundRecord,
@@ -75,6 +76,9 @@ class TrainingSchema(Module):
         doc="Workers, and what they achieved.",
     )
     active_workers = StorageValue[tuple[Seats, ...]](default=(), doc="Who can be drawn for a slot, ascending.")
+    idle_tasks = StorageValue[tuple[TaskId, ...]](
+        default=(), doc="The tasks whose round waits for free seats, the longest waiting first."
+    )
     paused_workers = StorageMap[TaskId, tuple[AccountId, ...]](
         default=(),
         hasher=Hasher.TWOX_64_CONCAT,
@@ -279,6 +283,11 @@ class TrainingSchema(Module):
         """A bond is free LeaveBlocks after its worker was drawn no more; `workers` says from which height on."""
 
         index = 37
+
+    class PriceTooHigh(DispatchError):
+        """A slot that is worth so much needs more auditors: less than a bond protects would be worth a cheat."""
+
+        index = 38
 
     @event(index=0)
     class TaskCreated:
@@ -485,6 +494,16 @@ class TrainingSchema(Module):
         task: TaskId
         round: Round
         amount: Balance
+
+    def worth_max(self, policy: Policy) -> int:
+        """What a slot may be worth at most, price and emission, so that each single cheat is a loss.
+
+        With a auditors, and less than a third of the validators on a cheat's side, it passes with less than 3^-a, and
+        gains the slot's worth at most. Else it loses half of the least bond of a seat at least: no seat has more than
+        two slots at once, one of a running round and one of the next.
+        """
+        most: int = self.worker_bond_min // 2 * (3**policy.auditors_per_slot - 1)
+        return most
 
     def validator_accounts(self) -> tuple[bytes, ...]:
         """The validators of the current set, in its order."""

@@ -6,7 +6,7 @@ when it chooses what to include. Work is bounded by the active tasks, and by SET
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -52,16 +52,18 @@ _AUDITORS = b"auditors"
 def begin_block(training: TrainingSchema) -> int:
     """Open rounds and audits with this block's beacon; how many slots of closed phases this settled."""
     height = training.system.height
+    # The longest waiting first; where others have all the seats, these draw no rounds ahead until all have had a turn.
+    starving = False
+    for task in training.idle_tasks.get():
+        starving |= _open_round(training, task, height)
     settled = 0
     for task in _in_turn(training, height):
         state = training.rounds[task]
-        if state.phase is Phase.IDLE:
-            _open_round(training, task, state, height)
-        elif state.phase is Phase.REVEAL and (height > state.deadline or all_revealed(state)):
+        if state.phase is Phase.REVEAL and (height > state.deadline or all_revealed(state)):
             unrevealed = sum(slot.commitment is not None and slot.update_root is None for slot in state.slots)
             if settled + unrevealed <= SETTLED_SLOTS_MAX:
                 settled += unrevealed
-                _close_reveal(training, task, state, height)
+                _close_reveal(training, task, state, height, ahead=not starving)
     return settled
 
 
@@ -86,8 +88,9 @@ def end_task(training: TrainingSchema, task_id: int) -> None:
     training.tasks[task_id] = replace(task, status=status, escrow=0)
     training.active_tasks.put(tuple(other for other in training.active_tasks.get() if other != task_id))
     training.rounds.remove(task_id)
-    training.next_workers.remove(task_id)
+    _forget_drawn(training, task_id)
     training.paused_workers.remove(task_id)
+    _wait_no_more(training, task_id)
     training.emit(training.TaskCompleted(task_id, task.params_root, task.escrow))
 
 
@@ -110,49 +113,74 @@ def _in_turn(training: TrainingSchema, height: int) -> Iterator[int]:
     return (tasks[(height + index) % len(tasks)] for index in range(len(tasks)))
 
 
-def _open_round(training: TrainingSchema, task: int, state: RoundState, height: int) -> None:
-    """Open a round that has waited for a beacon."""
-    workers = _draw_workers(training, task, state.round, state.attempt)
+def wait(training: TrainingSchema, task: int, round_: int, attempt: int) -> None:
+    """Let a round wait for a beacon and for seats, behind those that wait already."""
+    training.rounds[task] = idle(round_, attempt, training.system.height)
+    training.idle_tasks.put((*training.idle_tasks.get(), task))
+
+
+def _wait_no_more(training: TrainingSchema, task: int) -> None:
+    waiting = training.idle_tasks.get()
+    if task in waiting:
+        training.idle_tasks.put(tuple(other for other in waiting if other != task))
+
+
+def _open_round(training: TrainingSchema, task: int, height: int) -> bool:
+    """Open a round that has waited for a beacon; True where it goes on waiting since all seats are taken."""
+    state = training.rounds[task]
+    workers, anybody = _draw_workers(training, task, state.round, state.attempt, ())
     if workers:
+        _wait_no_more(training, task)
+        training_workers.take(training, workers)
         _begin_commit(training, task, state, workers, height)
+    return anybody and not workers
 
 
 def _begin_commit(
-    training: TrainingSchema, task: int, state: RoundState, workers: tuple[bytes, ...], height: int
+    training: TrainingSchema, task: int, state: RoundState, workers: Sequence[bytes], height: int
 ) -> None:
     deadline = height + training.tasks[task].policy.commit_blocks
     training.rounds[task] = opened(state, workers, height, deadline)
     training.emit(training.RoundOpened(task, state.round, state.attempt, deadline))
 
 
-def _draw_workers(training: TrainingSchema, task: int, round_: int, attempt: int) -> tuple[bytes, ...]:
-    """The worker of each slot, drawn with this block's beacon among those that were there when the block began."""
-    candidates = training_workers.candidates(training, task)
-    if not candidates:
-        return ()
+def _draw_workers(
+    training: TrainingSchema, task: int, round_: int, attempt: int, given_back: Sequence[bytes]
+) -> tuple[list[bytes], bool]:
+    """The worker of each slot, drawn with this block's beacon among those that were there when the block began; and
+    whether anybody would have been drawn whose seats are all taken.
+    """
+    free, anybody = training_workers.free_seats(training, task, given_back)
     draws = Draws(training.validators.randomness(), task, round_, attempt, _SLOTS)
-    return tuple(assign_slots(draws, candidates, training.tasks[task].policy.slots))
+    return assign_slots(draws, free, training.tasks[task].policy.slots), anybody
+
+
+def _forget_drawn(training: TrainingSchema, task: int) -> None:
+    """Give back the seats of who was drawn for a round that does not come."""
+    training_workers.release(training, training.next_workers[task])
+    training.next_workers.remove(task)
 
 
 def _close_commit(training: TrainingSchema, task: int, state: RoundState, height: int) -> None:
     late = [slot.worker for slot in state.slots if slot.commitment is None]
     training_workers.pause(training, late, task, state.round)
     if len(late) == len(state.slots):
-        _reopen(training, task, state, height, ReopenReason.NO_COMMITMENT)
+        _reopen(training, task, state, ReopenReason.NO_COMMITMENT)
         return
     deadline = height + training.tasks[task].policy.reveal_blocks
     training.rounds[task] = replace(state, phase=Phase.REVEAL, deadline=deadline)
     training.emit(training.RevealOpened(task, state.round, deadline))
 
 
-def _close_reveal(training: TrainingSchema, task_id: int, state: RoundState, height: int) -> None:
+def _close_reveal(training: TrainingSchema, task_id: int, state: RoundState, height: int, *, ahead: bool) -> None:
+    """Begin the audit of a round and, `ahead` of its end, draw who trains the next."""
     late = [slot.worker for slot in state.slots if slot.commitment is not None and slot.update_root is None]
     training_workers.pause(training, late, task_id, state.round)
     for worker in late:
         training_workers.slash(training, worker, task_id, state.round, SlashReason.NOT_REVEALED)
     if all(slot.update_root is None for slot in state.slots):
-        if _reopen(training, task_id, state, height, ReopenReason.NO_REVEAL):
-            _open_round(training, task_id, training.rounds[task_id], height)
+        if _reopen(training, task_id, state, ReopenReason.NO_REVEAL):
+            _open_round(training, task_id, height)
         return
     task = training.tasks[task_id]
     draws = Draws(training.validators.randomness(), task_id, state.round, state.attempt, _AUDITORS)
@@ -168,8 +196,11 @@ def _close_reveal(training: TrainingSchema, task_id: int, state: RoundState, hei
     deadline = height + task.policy.audit_blocks
     training.rounds[task_id] = replace(state, phase=Phase.AUDIT, deadline=deadline, slots=slots)
     training.emit(training.AuditOpened(task_id, state.round, deadline))
-    if _has_next_round(training, task_id):
-        training.next_workers[task_id] = _draw_workers(training, task_id, state.round + 1, 0)
+    if ahead and _has_next_round(training, task_id):
+        mine = training_workers.workers_of(state)
+        workers, _ = _draw_workers(training, task_id, state.round + 1, 0, mine)
+        training_workers.take(training, workers)
+        training.next_workers[task_id] = tuple(workers)
 
 
 def _close_audit(training: TrainingSchema, task: int, state: RoundState, height: int) -> bool:
@@ -185,7 +216,7 @@ def _close_audit(training: TrainingSchema, task: int, state: RoundState, height:
             or (times_late >= PATIENCE and has_spoken(state, validators, quorum))
             or times_late >= PATIENCE_MAX
         ):
-            _reopen(training, task, state, height, ReopenReason.NO_AGREEMENT)
+            _reopen(training, task, state, ReopenReason.NO_AGREEMENT)
             return True
         return False
     silent = silent_auditors(state, agreed.accepted, validators)
@@ -199,7 +230,7 @@ def _close_audit(training: TrainingSchema, task: int, state: RoundState, height:
     if agreed.accepted:
         _finalise(training, task, state, agreed, height)
     else:
-        _reopen(training, task, state, height, ReopenReason.NOTHING_ACCEPTED)
+        _reopen(training, task, state, ReopenReason.NOTHING_ACCEPTED)
     return True
 
 
@@ -256,6 +287,7 @@ def _finalise(training: TrainingSchema, task_id: int, state: RoundState, agreed:
         attesters=agreed.attesters,
         aggregator=aggregator,
     )
+    training_workers.release(training, training_workers.workers_of(state))
     another = _has_next_round(training, task_id)
     training.tasks[task_id] = replace(
         task,
@@ -290,22 +322,24 @@ def _has_next_round(training: TrainingSchema, task_id: int) -> bool:
 
 def _begin_next_round(training: TrainingSchema, task: int, height: int) -> None:
     """Open the next round at once for those who were drawn for it; a fresh draw if one of them lost its bond since."""
-    state = idle(training.tasks[task].round, 0, height)
+    round_ = training.tasks[task].round
     workers = training.next_workers[task]
-    training.next_workers.remove(task)
     if workers and all(training_workers.is_sound(training, account) for account in set(workers)):
-        _begin_commit(training, task, state, workers, height)
+        training.next_workers.remove(task)
+        _begin_commit(training, task, idle(round_, 0, height), workers, height)
     else:
-        training.rounds[task] = state
+        _forget_drawn(training, task)
+        wait(training, task, round_, 0)
 
 
-def _reopen(training: TrainingSchema, task: int, state: RoundState, height: int, reason: ReopenReason) -> bool:
+def _reopen(training: TrainingSchema, task: int, state: RoundState, reason: ReopenReason) -> bool:
     """Let the same round wait for a fresh beacon: whoever failed it may not be drawn again. False if the task ended."""
     attempt = state.attempt + 1
-    training.next_workers.remove(task)
+    training_workers.release(training, training_workers.workers_of(state))
     training.emit(training.RoundReopened(task, state.round, attempt, reason))
     if training.tasks[task].status is TaskStatus.CANCELLED:
         end_task(training, task)
         return False
-    training.rounds[task] = idle(state.round, attempt, height)
+    _forget_drawn(training, task)
+    wait(training, task, state.round, attempt)
     return True

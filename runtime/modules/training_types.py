@@ -114,7 +114,7 @@ Optimizer = Annotated[Sgd | Adam, Enum("potchain_training::Optimizer", Sgd, Adam
 class Policy:
     """How a task's rounds run: how many contributions, how long each phase may take, how strict an audit is."""
 
-    slots: u16
+    slots: u16  # of a round, where so many seats are free
     commit_blocks: u32
     reveal_blocks: u32
     audit_blocks: u32
@@ -256,10 +256,11 @@ class RoundRecord:
 @scale_path("potchain_training::Seats")
 @dataclass(frozen=True, slots=True)
 class Seats:
-    """How many chances a worker has in each draw: one for each slot that it can train at once, and has bonded for."""
+    """How many slots a worker has bonded for, and how many it has: those of running rounds and of those drawn ahead."""
 
     worker: AccountId
-    count: u16
+    capacity: u16
+    taken: u16
 
 
 @scale_path("potchain_training::Worker")

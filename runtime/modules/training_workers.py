@@ -5,17 +5,21 @@ Rule: every planck of a bond is reserved on its worker's account, given back, or
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from runtime.modules.training_schema import TrainingSchema
-from runtime.modules.training_types import WORKERS_MAX, Seats, SlashReason
+from runtime.modules.training_types import WORKERS_MAX, RoundState, Seats, SlashReason
 
 
 def activate(training: TrainingSchema, account: bytes, capacity: int) -> None:
-    """Let a worker be drawn, with as many seats as it has capacity."""
-    others = (other for other in training.active_workers.get() if other.worker != account)
-    training.active_workers.put(tuple(sorted((*others, Seats(account, capacity)), key=lambda seats: seats.worker)))
+    """Let a worker be drawn, with as many seats as it has capacity and no slot."""
+    seats = {each.worker: each for each in training.active_workers.get()}
+    # Who comes back may still have slots from before.
+    taken = seats[account].taken if account in seats else engagements(training, account)
+    seats[account] = Seats(account, capacity, taken)
+    training.active_workers.put(tuple(seats[worker] for worker in sorted(seats)))
 
 
 def deactivate(training: TrainingSchema, account: bytes) -> None:
@@ -23,10 +27,37 @@ def deactivate(training: TrainingSchema, account: bytes) -> None:
     training.active_workers.put(tuple(other for other in training.active_workers.get() if other.worker != account))
 
 
-def candidates(training: TrainingSchema, task: int) -> tuple[Seats, ...]:
-    """Who can be drawn for a task's slots, ascending."""
-    paused = set(training.paused_workers[task])
-    return tuple(seats for seats in training.active_workers.get() if seats.worker not in paused)
+def free_seats(
+    training: TrainingSchema, task: int, given_back: Sequence[bytes]
+) -> tuple[list[tuple[bytes, int]], bool]:
+    """Who can be drawn for a task's slots, ascending, each with its free seats; and whether anybody ever would be.
+
+    A round is drawn while the one before is audited: the slots that this one gives back count as free.
+    """
+    paused, returned = set(training.paused_workers[task]), Counter(given_back)
+    willing = [seats for seats in training.active_workers.get() if seats.worker not in paused]
+    free = [(seats.worker, seats.capacity - seats.taken + returned[seats.worker]) for seats in willing]
+    return [(worker, count) for worker, count in free if count > 0], bool(willing)
+
+
+def take(training: TrainingSchema, workers: Sequence[bytes]) -> None:
+    """Count slots that were given to workers."""
+    _count(training, Counter(workers), 1)
+
+
+def release(training: TrainingSchema, workers: Sequence[bytes]) -> None:
+    """Count slots that are over."""
+    _count(training, Counter(workers), -1)
+
+
+def _count(training: TrainingSchema, slots: Counter[bytes], sign: int) -> None:
+    if slots:
+        training.active_workers.put(
+            tuple(
+                replace(seats, taken=seats.taken + sign * slots[seats.worker]) if seats.worker in slots else seats
+                for seats in training.active_workers.get()
+            )
+        )
 
 
 def is_sound(training: TrainingSchema, account: bytes) -> bool:
@@ -35,12 +66,17 @@ def is_sound(training: TrainingSchema, account: bytes) -> bool:
     return bool(worker.bond) and worker.bond >= training.worker_bond_min * worker.capacity
 
 
-def is_engaged(training: TrainingSchema, account: bytes) -> bool:
-    """Whether a worker has a slot in a running round, or is drawn for one in the next."""
-    return any(
-        account in training.next_workers[task] or any(slot.worker == account for slot in training.rounds[task].slots)
+def engagements(training: TrainingSchema, account: bytes) -> int:
+    """How many slots a worker has, in running rounds and in those that were drawn ahead."""
+    return sum(
+        [*training.next_workers[task], *workers_of(training.rounds[task])].count(account)
         for task in training.active_tasks.get()
     )
+
+
+def workers_of(state: RoundState) -> list[bytes]:
+    """Who has the slots of a round."""
+    return [slot.worker for slot in state.slots]
 
 
 def retire(training: TrainingSchema, account: bytes) -> None:

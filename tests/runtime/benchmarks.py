@@ -562,5 +562,5 @@ def _full(phase: Phase, *, workers: int = 0) -> TestChain:
         training.rounds[task] = RoundState(
             0, 0, phase, 0, 1000, tuple(slots) if is_open else (), tuple(attestations), tuple(aggregates)
         )
-    training.active_workers.put(tuple(Seats(account, CAPACITY_MAX) for account in sorted(_accounts(workers))))
+    training.active_workers.put(tuple(Seats(account, CAPACITY_MAX, 0) for account in sorted(_accounts(workers))))
     return chain

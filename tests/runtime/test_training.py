@@ -34,7 +34,7 @@ from tests.runtime.training_kit import (
     terms,
 )
 
-BOND = 100 * POT
+BOND = 200 * POT  # of two seats
 WORTH = PRICE + POT  # the price and the full emission
 EARNED = WORTH * 9 // 10  # without the auditors' share
 
@@ -82,7 +82,7 @@ def test_a_round_in_which_all_are_honest_takes_three_blocks_and_pays_every_slot(
     assert (task.escrow, task.minted) == (4 * PRICE, 4 * WORTH)
     for keypair in (EVE, FERDIE):
         assert story.worker(keypair) == Worker(
-            BOND, capacity=1, active=True, free_at=0, accepted=2, rejected=0, earned=2 * EARNED
+            BOND, capacity=2, active=True, free_at=0, accepted=2, rejected=0, earned=2 * EARNED
         )
         assert story.chain.free(keypair) == ENDOWMENT - BOND + 2 * EARNED
     assert story.chain.modules.balances.total_issuance.get() == 6 * ENDOWMENT + 4 * STAKE + 4 * POT
@@ -92,18 +92,18 @@ def test_a_round_in_which_all_are_honest_takes_three_blocks_and_pays_every_slot(
 def test_the_last_round_completes_the_task_and_releases_what_the_escrow_still_holds() -> None:
     story = Story()
     story.commit(without=[0])
-    story.next(5)  # slot 0 is missing: the commit phase lasts to its deadline
+    story.next(5)  # slot 0 is missing: the commit phase lasts to its deadline, and its worker is paused
     story.reveal()
     story.attest()
     story.next()
     story.play()
     task = story.task()
-    assert (task.status, task.round, task.escrow, task.minted) == (TaskStatus.COMPLETED, 2, 0, 7 * WORTH)
+    assert (task.status, task.round, task.escrow, task.minted) == (TaskStatus.COMPLETED, 2, 0, 5 * WORTH)
     assert story.training.active_tasks.get() == ()
     assert story.training.rounds.get(0) is None
-    assert story.chain.free(ALICE) == ENDOWMENT - 7 * PRICE + 7 * WORTH // 40  # it is one of four auditors, too
+    assert story.chain.free(ALICE) == ENDOWMENT - 5 * PRICE + 5 * WORTH // 40  # it is one of four auditors, too
     (completed,) = story.chain.events_of(Training.TaskCompleted)
-    assert completed == Training.TaskCompleted(0, task.params_root, PRICE)
+    assert completed == Training.TaskCompleted(0, task.params_root, 3 * PRICE)
     with story.chain.unchanged(Training.UnknownTask):
         story.chain.call(EVE, "training.commit", task=0, round=2, attempt=0, slot=0, commitment=root())
     story.next(3)
@@ -113,7 +113,7 @@ def test_without_a_worker_a_round_waits_and_opens_when_one_comes() -> None:
     story = Story(workers=())
     story.next(20)
     assert (story.state().phase, story.state().attempt) == (Phase.IDLE, 0)
-    story.chain.call(EVE, "training.register_worker", capacity=1)
+    story.chain.call(EVE, "training.register_worker", capacity=4)
     story.next()
     assert story.state().phase is Phase.COMMIT
     assert story.slots_of(EVE) == [0, 1, 2, 3]
@@ -135,6 +135,39 @@ def test_two_tasks_run_at_once_and_do_not_touch_each_other() -> None:
     assert story.chain.modules.rewards.minted.get() == 8 * WORTH
 
 
+def test_a_round_has_only_as_many_slots_as_workers_have_seats() -> None:
+    story = Story(workers=[EVE], capacity=1)
+    assert story.slots_of(EVE) == [0]
+    story.chain.call(FERDIE, "training.register_worker", capacity=16)
+    story.play()
+    # Both were there when the next round was drawn, ahead of its time: EVE with her seat, which she has back by then.
+    assert [len(story.slots_of(keypair)) for keypair in (EVE, FERDIE)] == [1, 3]
+
+
+def test_tasks_that_want_the_same_seats_take_turns() -> None:
+    story = Story(workers=[EVE], capacity=1, tasks=3, rounds=4)
+    turns = []
+    for _ in range(6):
+        (task,) = (task for task in range(3) if story.state(task).phase is Phase.COMMIT)
+        turns.append(task)
+        story.play(task=task)
+        story.next()
+    assert turns == [0, 1, 2, 0, 1, 2]
+    assert [story.task(task).round for task in range(3)] == [2, 2, 2]
+
+
+def test_a_task_that_nobody_wants_keeps_no_other_from_drawing_ahead() -> None:
+    story = Story(tasks=2)
+    while not story.training.paused_workers[1]:  # nobody commits to task 1
+        if story.state(0).phase is Phase.COMMIT and story.state(0).slots[0].commitment is None:
+            story.commit(task=0)
+        else:
+            story.next()
+    assert story.state(1).phase is Phase.IDLE
+    story.reveal(task=0)
+    assert len(story.training.next_workers[0]) == 4
+
+
 def test_protocol_calls_that_succeed_are_free_and_those_that_fail_are_not() -> None:
     story = Story()
     slot = story.slots_of(EVE)[0]
@@ -145,8 +178,9 @@ def test_protocol_calls_that_succeed_are_free_and_those_that_fail_are_not() -> N
     assert again.fee > 0
 
 
-def test_what_is_too_much_for_one_block_is_settled_in_the_next() -> None:
-    story = Story(workers=[EVE], tasks=5, policy=replace(POLICY, slots=64, commit_blocks=10))
+def test_what_is_too_much_for_one_block_is_settled_in_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training_transitions, "SETTLED_SLOTS_MAX", 16)
+    story = Story(tasks=5, policy=replace(POLICY, commit_blocks=10))
     for task in range(5):
         story.commit(task=task)
     for task in range(5):
@@ -201,7 +235,7 @@ def test_a_cancelled_task_is_not_opened_again_when_its_round_fails() -> None:
 
 def test_when_every_place_is_taken_a_task_that_nobody_trains_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training_transitions, "STUCK_BLOCKS", 3)
-    story = Story(tasks=16)
+    story = Story(workers=[EVE], tasks=16, policy=replace(POLICY, slots=1))
     story.next(POLICY.commit_blocks + 1)
     # Fifteen tasks have workers again; task 3 is one that they cannot compute.
     for task in range(16):
@@ -213,7 +247,7 @@ def test_when_every_place_is_taken_a_task_that_nobody_trains_makes_room(monkeypa
     story.chain.call(BOB, "training.create_task", **terms())
     assert (story.task(3).status, story.task(3).escrow) == (TaskStatus.CANCELLED, 0)
     assert story.training.active_tasks.get() == (*range(3), *range(4, 17))
-    assert story.chain.modules.balances.reserved(ALICE.public) == STAKE + 15 * 8 * PRICE
+    assert story.chain.modules.balances.reserved(ALICE.public) == STAKE + 15 * 2 * PRICE
     story.next()
 
 
@@ -227,7 +261,7 @@ def test_a_missing_commitment_costs_the_slot_and_pauses_the_worker_until_it_resu
     while story.state().phase is Phase.COMMIT:
         story.next()
     assert story.chain.height == story.chain.events_of(Training.RoundOpened)[0].deadline + 1
-    assert story.worker(EVE) == Worker(BOND, capacity=1, active=True, free_at=0, accepted=0, rejected=0, earned=0)
+    assert story.worker(EVE) == Worker(BOND, capacity=2, active=True, free_at=0, accepted=0, rejected=0, earned=0)
     assert story.training.paused_workers[0] == (EVE.public,)
     story.reveal()
     story.attest()
@@ -235,7 +269,7 @@ def test_a_missing_commitment_costs_the_slot_and_pauses_the_worker_until_it_resu
     assert [slot.accepted for slot in story.training.history[0, 0].slots] == [
         index not in missing for index in range(4)
     ]
-    assert story.slots_of(FERDIE) == [0, 1, 2, 3]
+    assert story.slots_of(FERDIE) == [0, 1]
 
     story.chain.call(EVE, "training.resume", task=0)
     with story.chain.unchanged(Training.AlreadyActive):
@@ -273,7 +307,7 @@ def test_a_round_that_nobody_commits_to_opens_again_once_a_worker_resumes() -> N
     story.next(3)
     story.chain.call(FERDIE, "training.resume", task=0)
     story.next()
-    assert (story.state().phase, story.state().attempt, story.slots_of(FERDIE)) == (Phase.COMMIT, 1, [0, 1, 2, 3])
+    assert (story.state().phase, story.state().attempt, story.slots_of(FERDIE)) == (Phase.COMMIT, 1, [0, 1])
     assert story.worker(EVE).bond == BOND
 
 
@@ -286,7 +320,7 @@ def test_a_missing_reveal_costs_bond_and_the_slot_but_not_the_round() -> None:
     while story.state().phase is Phase.REVEAL:
         story.next()
     assert story.worker(EVE) == Worker(
-        BOND - 5 * POT, capacity=1, active=True, free_at=0, accepted=0, rejected=0, earned=0
+        BOND - 5 * POT, capacity=2, active=True, free_at=0, accepted=0, rejected=0, earned=0
     )
     assert story.training.paused_workers[0] == (EVE.public,)
     assert story.chain.events_of(Training.WorkerSlashed) == [
@@ -302,7 +336,7 @@ def test_a_missing_reveal_costs_bond_and_the_slot_but_not_the_round() -> None:
 def test_a_round_that_nobody_reveals_opens_again_in_the_same_block() -> None:
     story = Story()
     story.commit()
-    story.chain.call(BOB, "training.register_worker", capacity=1)
+    story.chain.call(BOB, "training.register_worker", capacity=4)
     while story.state().phase is Phase.REVEAL:
         story.next()
     assert (story.state().phase, story.state().attempt, story.slots_of(BOB)) == (Phase.COMMIT, 1, [0, 1, 2, 3])
@@ -310,10 +344,14 @@ def test_a_round_that_nobody_reveals_opens_again_in_the_same_block() -> None:
 
 
 def test_a_worker_that_often_does_not_reveal_is_drawn_no_more_when_its_bond_runs_low() -> None:
-    story = Story(workers=[EVE], policy=replace(POLICY, slots=11))
-    story.commit()
-    while story.state().phase is Phase.REVEAL:
-        story.next()
+    story = Story(workers=[EVE], capacity=1)
+    for _ in range(11):
+        story.commit()
+        while story.state().phase is Phase.REVEAL:
+            story.next()
+        if story.worker(EVE).active:
+            story.chain.call(EVE, "training.resume", task=0)
+            story.next()
     free_at = story.chain.height + 600
     assert story.worker(EVE) == Worker(45 * POT, 1, active=False, free_at=free_at, accepted=0, rejected=0, earned=0)
     assert story.training.active_workers.get() == ()
@@ -328,9 +366,9 @@ def test_a_worker_that_often_does_not_reveal_is_drawn_no_more_when_its_bond_runs
 
 
 def test_a_wrong_gradient_is_challenged_recomputed_by_all_and_slashed() -> None:
-    story = Story()
+    story = Story(capacity=1)
     story.to_audit()
-    wrong = story.slots_of(FERDIE)[1]
+    (wrong,) = story.slots_of(FERDIE)
     story.attest(BOB, CHARLIE)
     story.challenge(DAVE, wrong)
     assert story.state().attestations == ()
@@ -339,32 +377,34 @@ def test_a_wrong_gradient_is_challenged_recomputed_by_all_and_slashed() -> None:
     story.next()
 
     record = story.training.history[0, 0]
-    assert [slot.accepted for slot in record.slots] == [index != wrong for index in range(4)]
-    assert record.minted == 3 * WORTH
+    assert [slot.accepted for slot in record.slots] == [index != wrong for index in range(2)]
+    assert record.minted == WORTH
     assert story.training.challenges[DAVE.public] == ChallengeCount(upheld=1, refuted=0, left=1024, height=0)
     assert story.chain.events_of(Training.ChallengeUpheld) == [Training.ChallengeUpheld(0, 0, wrong, DAVE.public)]
     assert story.chain.events_of(Training.WorkerSlashed) == [
         Training.WorkerSlashed(FERDIE.public, 0, 0, 60 * POT, SlashReason.REJECTED)
     ]
-    # Its bond is too low now: it is drawn no more. Its other slot was right, and is paid.
+    # Its bond is too low now: it is drawn no more.
     free_at = record.finalised_at + 600
-    left = Worker(40 * POT, 1, active=False, free_at=free_at, accepted=1, rejected=1, earned=EARNED)
+    left = Worker(40 * POT, 1, active=False, free_at=free_at, accepted=0, rejected=1, earned=0)
     assert story.worker(FERDIE) == left
-    assert story.chain.free(FERDIE) == ENDOWMENT - BOND + EARNED
+    assert story.chain.free(FERDIE) == ENDOWMENT - 100 * POT
     # It was drawn for the next round, which therefore waits a block for a fresh draw.
-    assert (story.state().phase, story.slots_of(EVE)) == (Phase.COMMIT, [0, 1, 2, 3])
+    assert (story.state().phase, story.slots_of(EVE)) == (Phase.COMMIT, [0])
     assert story.state().opened_at == record.finalised_at + 1
-    assert story.task().escrow == 5 * PRICE  # the rejected slot's price stays for the owner
+    assert story.task().escrow == 7 * PRICE  # the rejected slot's price stays for the owner
 
 
 def test_a_cheat_who_comes_back_needs_a_whole_new_bond() -> None:
-    story = Story()
+    story = Story(capacity=1)
     story.to_audit()
     story.challenge(ALICE, story.slots_of(EVE)[0])
-    story.attest(without=story.slots_of(EVE)[:1])
+    story.attest(without=story.slots_of(EVE))
     story.next()
-    story.chain.call(EVE, "training.register_worker", capacity=1)
-    assert story.worker(EVE) == Worker(BOND, capacity=1, active=True, free_at=0, accepted=1, rejected=1, earned=EARNED)
+    assert not story.worker(EVE).active
+    story.chain.call(EVE, "training.register_worker", capacity=2)
+    assert story.worker(EVE) == Worker(BOND, capacity=2, active=True, free_at=0, accepted=0, rejected=1, earned=0)
+    assert story.chain.free(EVE) == ENDOWMENT - BOND - 60 * POT
 
 
 def test_a_refuted_challenge_counts_against_its_challenger_and_the_slot_is_paid() -> None:
@@ -391,9 +431,10 @@ def test_when_all_cheat_all_are_slashed_and_the_round_opens_again() -> None:
         Training.RoundReopened(0, 0, 1, ReopenReason.NOTHING_ACCEPTED)
     ]
     for keypair in (EVE, FERDIE):
-        # The first rejection took 60 of its bond and the second the rest.
         free_at = story.worker(keypair).free_at
-        assert story.worker(keypair) == Worker(0, 1, active=False, free_at=free_at, accepted=0, rejected=2, earned=0)
+        assert story.worker(keypair) == Worker(
+            80 * POT, 2, active=False, free_at=free_at, accepted=0, rejected=2, earned=0
+        )
         assert story.chain.free(keypair) == ENDOWMENT - BOND
     assert story.chain.modules.rewards.minted.get() == 0
     assert story.task().escrow == 8 * PRICE
@@ -591,7 +632,7 @@ def test_after_a_challenge_an_aggregator_says_anew_what_the_other_slots_make() -
     story.next()
     # BOB spoke of other slots, and truly: that is worth nothing, and no lie.
     assert story.training.history[0, 0].aggregator == CHARLIE.public
-    assert story.training.aggregators[BOB.public] == BOND
+    assert story.training.aggregators[BOB.public] == 100 * POT
 
 
 def test_an_attempt_hears_as_many_aggregators_as_it_has_room_for() -> None:

@@ -149,6 +149,8 @@ def test_whatever_participants_do_money_and_rounds_add_up(seed: int) -> None:
     for _ in range(BLOCKS):
         chaos.act()
         story.next()
+        # A seat has a slot of a running round and one of the next at most (who comes back may have fewer seats).
+        assert all(seats.taken <= 2 * max(seats.capacity, 3) for seats in story.training.active_workers.get())
 
     chain = story.chain
     paid = chain.events_of(Rewards.SlotPaid)

@@ -66,7 +66,8 @@ def test_a_task_in_genesis_runs_from_the_first_block() -> None:
         (("policy", "speed"), 1, "training.tasks[0].policy.speed: unknown field"),
         (("rounds",), 0, "training.tasks[0].rounds: expected 1 to 1000000, got 0"),
         (("pricePerSlot",), 1, "training.tasks[0]: A task pays at least"),
-        (("pricePerSlot",), ENDOWMENT, "training.tasks[0]: balance"),
+        (("pricePerSlot",), ENDOWMENT, "training.tasks[0]: A slot that is worth so much needs more auditors"),
+        (("rounds",), 1_000_000, "training.tasks[0]: balance"),
     ],
 )
 def test_a_wrong_field_is_named_by_its_path(path: tuple[str, ...], value: object, message: str) -> None:

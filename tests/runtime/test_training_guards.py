@@ -28,7 +28,7 @@ from tests.runtime.training_kit import (
     terms,
 )
 
-BOND = 100 * POT
+BOND = 200 * POT  # of two seats
 
 
 @pytest.mark.parametrize(
@@ -67,13 +67,22 @@ def test_a_task_outside_the_bounds_is_refused(changes: dict[str, object], error:
 def test_a_task_reserves_its_whole_escrow_or_is_refused() -> None:
     chain = TestChain()
     with chain.unchanged(type(chain.modules.balances).InsufficientBalance):
-        chain.call(ALICE, "training.create_task", **terms(price_per_slot=ENDOWMENT))
-    with chain.unchanged(type(chain.modules.balances).InsufficientBalance):
+        chain.call(ALICE, "training.create_task", **terms(price_per_slot=100 * POT, rounds=1_000_000))
+    with chain.unchanged(Training.PriceTooHigh):
         chain.call(ALICE, "training.create_task", **terms(price_per_slot=(1 << 128) - 1, rounds=1_000_000))
     chain.call(ALICE, "training.create_task", **terms(optimizer=Sgd(10**9, 0), rounds=1_000))
     task = chain.modules.training.tasks[0]
     assert task.escrow == 4 * 1_000 * PRICE == chain.modules.balances.reserved(ALICE.public) - STAKE
     assert (task.round, task.optimizer_root, task.status) == (0, ZERO_HASH, TaskStatus.ACTIVE)
+
+
+@pytest.mark.parametrize(("auditors", "price_max"), [(1, 49 * POT), (2, 199 * POT), (3, 649 * POT)])
+def test_a_slot_is_worth_no_more_than_its_auditors_protect(auditors: int, price_max: int) -> None:
+    chain = TestChain()
+    policy = replace(POLICY, auditors_per_slot=auditors)
+    with chain.unchanged(Training.PriceTooHigh):
+        chain.call(ALICE, "training.create_task", **terms(policy=policy, price_per_slot=price_max + 1))
+    chain.call(ALICE, "training.create_task", **terms(policy=policy, price_per_slot=price_max))
 
 
 def test_only_so_many_tasks_run_at_once() -> None:
@@ -83,7 +92,7 @@ def test_only_so_many_tasks_run_at_once() -> None:
 
 
 def test_a_worker_registers_once_with_a_bond_it_can_pay_and_has_it_back_some_time_after_it_left() -> None:
-    story = Story(workers=[EVE])
+    story = Story(workers=[EVE], capacity=1)
     with story.chain.unchanged(Training.AlreadyRegistered):
         story.chain.call(EVE, "training.register_worker", capacity=1)
     with story.chain.unchanged(Training.NotRegistered):
@@ -96,30 +105,29 @@ def test_a_worker_registers_once_with_a_bond_it_can_pay_and_has_it_back_some_tim
     story.chain.call(BOB, "training.deregister_worker")
     assert story.chain.free(BOB) == ENDOWMENT
     assert story.training.workers.get(BOB.public) is None
-    poor = story.chain.free(CHARLIE) - BOND
+    poor = story.chain.free(CHARLIE) - 100 * POT
     story.chain.call(CHARLIE, "balances.transfer_keep_alive", dest=DAVE, value=poor)
     with story.chain.unchanged(type(story.chain.modules.balances).Expendability):
         story.chain.call(CHARLIE, "training.register_worker", capacity=1)
 
 
 def test_a_worker_bonds_for_each_slot_of_its_capacity_which_may_grow() -> None:
-    story = Story(workers=[EVE])
+    story = Story(workers=[EVE], capacity=2)
     for capacity in (0, 17):
         with story.chain.unchanged(Training.InvalidCapacity):
             story.chain.call(BOB, "training.register_worker", capacity=capacity)
     story.chain.call(BOB, "training.register_worker", capacity=2)
-    assert story.chain.free(BOB) == ENDOWMENT - 2 * BOND
+    assert story.chain.free(BOB) == ENDOWMENT - 200 * POT
     with story.chain.unchanged(Training.AlreadyRegistered):
         story.chain.call(BOB, "training.register_worker", capacity=2)
     story.chain.call(BOB, "training.register_worker", capacity=16)
-    assert story.worker(BOB) == Worker(16 * BOND, 16, active=True, free_at=0, accepted=0, rejected=0, earned=0)
-    seats = sorted((Seats(EVE.public, 1), Seats(BOB.public, 16)), key=lambda each: each.worker)
+    assert story.worker(BOB) == Worker(16 * 100 * POT, 16, active=True, free_at=0, accepted=0, rejected=0, earned=0)
+    seats = sorted((Seats(EVE.public, 2, 2), Seats(BOB.public, 16, 0)), key=lambda each: each.worker)
     assert list(story.training.active_workers.get()) == seats
 
 
 def test_a_worker_is_drawn_no_more_once_it_lacks_half_of_its_bond_and_not_before() -> None:
-    story = Story(workers=[EVE], rounds=9)
-    story.chain.call(EVE, "training.register_worker", capacity=2)
+    story = Story(workers=[EVE], capacity=2, rounds=9)
     for bond, active in ((140, True), (80, False)):
         story.to_audit()
         story.challenge(ALICE, 0)
@@ -132,11 +140,11 @@ def test_a_worker_that_leaves_finishes_the_slots_that_it_was_drawn_for() -> None
     story = Story(workers=[EVE], rounds=5)
     story.to_audit()
     assert story.training.next_workers[0] == (EVE.public,) * 4
-    story.chain.call(BOB, "training.register_worker", capacity=1)
+    story.chain.call(BOB, "training.register_worker", capacity=4)
     story.chain.call(EVE, "training.deregister_worker")
     free_at = story.chain.height + 600
-    assert story.worker(EVE) == Worker(BOND, 1, active=False, free_at=free_at, accepted=0, rejected=0, earned=0)
-    assert story.training.active_workers.get() == (Seats(BOB.public, 1),)
+    assert story.worker(EVE) == Worker(2 * BOND, 4, active=False, free_at=free_at, accepted=0, rejected=0, earned=0)
+    assert story.training.active_workers.get() == (Seats(BOB.public, 4, 0),)
     story.attest()
     story.next()
     # It was drawn for this round before it wanted to leave: nobody draws again because of it.
@@ -149,7 +157,7 @@ def test_a_worker_that_leaves_finishes_the_slots_that_it_was_drawn_for() -> None
     before = story.chain.free(EVE)
     story.wait_until_free(EVE)
     story.chain.call(EVE, "training.deregister_worker")
-    assert story.chain.free(EVE) == before + BOND
+    assert story.chain.free(EVE) == before + 2 * BOND
 
 
 def test_a_worker_that_wanted_to_leave_may_stay_and_makes_its_bond_whole() -> None:
@@ -160,8 +168,8 @@ def test_a_worker_that_wanted_to_leave_may_stay_and_makes_its_bond_whole() -> No
         story.next()
     story.chain.call(EVE, "training.deregister_worker")
     assert story.worker(EVE).bond == BOND - 5 * POT
-    story.chain.call(EVE, "training.register_worker", capacity=1)
-    assert story.worker(EVE) == Worker(BOND, capacity=1, active=True, free_at=0, accepted=0, rejected=0, earned=0)
+    story.chain.call(EVE, "training.register_worker", capacity=2)
+    assert story.worker(EVE) == Worker(BOND, capacity=2, active=True, free_at=0, accepted=0, rejected=0, earned=0)
     assert [seats.worker for seats in story.training.active_workers.get()] == sorted((EVE.public, FERDIE.public))
 
 
@@ -261,7 +269,7 @@ def test_what_was_meant_for_an_earlier_attempt_is_refused_in_the_next() -> None:
         story.challenge(ALICE, each)
     story.attest(without=range(4))
     story.next()
-    story.chain.call(EVE, "training.register_worker", capacity=1)
+    story.chain.call(EVE, "training.register_worker", capacity=4)
     story.next()
     assert story.attempt() == {"task": 0, "round": 0, "attempt": 1}
     commitment = commitment_of(EVE.public, 0, 0, 0, 0, SALT, update_root)

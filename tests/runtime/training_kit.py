@@ -10,7 +10,7 @@ from chain.primitives.keys import Keypair
 from chain.primitives.seal import bitmap
 from runtime.modules import training_invariants, validators_invariants
 from runtime.modules.training import Training
-from runtime.modules.training_types import Adam, Phase, Policy, RoundState, Task, Worker, commitment_of
+from runtime.modules.training_types import CAPACITY_MAX, Adam, Phase, Policy, RoundState, Task, Worker, commitment_of
 from runtime.testing import ALICE, BOB, CHARLIE, DAVE, EVE, FERDIE, POT, TestChain
 
 VALIDATORS = (ALICE, BOB, CHARLIE, DAVE)
@@ -54,12 +54,16 @@ def terms(**changes: object) -> dict[str, object]:
 
 
 class Story:
-    """A chain with one task of ALICE's and the workers EVE and FERDIE, at the first block of round 0."""
+    """A chain with one task of ALICE's and the workers EVE and FERDIE, at the first block of round 0.
+
+    Unless told otherwise the workers have seats for all slots of all tasks, which are two for each.
+    """
 
     def __init__(
         self,
         *,
         workers: Iterable[Keypair] = (EVE, FERDIE),
+        capacity: int | None = None,
         tasks: int = 1,
         sessions: Mapping[str, int] | None = None,
         **changes: object,
@@ -67,8 +71,10 @@ class Story:
         self.chain = TestChain(sessions=sessions)
         for _ in range(tasks):
             self.chain.call(ALICE, "training.create_task", **terms(**changes))
-        for worker in workers:
-            self.chain.call(worker, "training.register_worker", capacity=1)
+        slots = sum(task.policy.slots for task in self.training.tasks.values())
+        for worker in (workers := tuple(workers)):
+            seats = min(CAPACITY_MAX, -(-slots // len(workers))) if capacity is None else capacity
+            self.chain.call(worker, "training.register_worker", capacity=seats)
         self.next()
 
     @property

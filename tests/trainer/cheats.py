@@ -172,7 +172,7 @@ async def cheat(
     async with open_engines(folder) as engines, Client.reconnecting([url]) as client:
         node, servant = RpcNode(client, key), partial(Cheat, kinds=kinds, tried=tried)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(partial(work, node, engines, folder, report=report, servant=servant))
+            nursery.start_soon(partial(work, node, engines, folder, report=report, capacity=1, servant=servant))
             async with node.heads() as heads:
                 async for _ in heads:
                     if tried and not await node.worker_capacity():
