@@ -26,13 +26,14 @@ ROOT = Path(__file__).resolve().parent.parent
 COPIED = ("chain", "consensus", "runtime", "genesis", "tests", "pyproject.toml")
 SCENARIOS = (
     *("tests/simulation/test_scenarios.py", "tests/simulation/test_twins.py"),
-    *("tests/consensus/test_replica.py", "tests/consensus/test_gadget.py"),
+    *("tests/consensus/test_replica.py", "tests/consensus/test_gadget.py", "tests/consensus/test_wal.py"),
+    *("tests/runtime/test_sessions.py", "tests/runtime/test_offences.py", "tests/runtime/test_staking.py"),
 )
 # What is fast or slow by the wall clock shows no mistake.
 CHOSEN = ("-x", "-m", "not slow", "-k", "not real_clock", "-p", "no:cacheprovider")
 # What simulations, and then scenarios, may take of a processor: three times what they take where nothing is found.
 CPU_SECONDS_MAX = 180
-# Runs in the copy: chains of four and of seven by turns, until one fails.
+# Runs in the copy: chains of four, of seven and of whole nodes by turns, until one fails.
 PROGRAM = """
 import sys
 from chain.simulation.plan import Plan, simulate
@@ -41,7 +42,7 @@ def leaf(error):
     return leaf(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
 
 for seed in range(int(sys.argv[1])):
-    plan = Plan(seed, 7 if seed % 8 == 7 else 4)
+    plan = Plan(seed, 4, 12, real_ledger=True) if seed % 3 == 2 else Plan(seed, 7 if seed % 8 == 7 else 4)
     try:
         simulate(plan)
     except Exception as error:
@@ -303,6 +304,108 @@ MUTANTS = [
         "consensus/gadget.py",
         "check.payload, decided=check.decided)",
         "check.payload, decided=False)",
+    ),
+    Mutant(
+        "P5: what is read from the log is not made durable",
+        "consensus/wal.py",
+        "            wal._begin(data[:end])\n",
+        "            wal._file = disk.open(path, fresh=False)\n",
+    ),
+    Mutant(
+        "P22: the set before decides the first height of a set",
+        "consensus/gadget.py",
+        "        validators = self._host.validators(height)\n",
+        "        validators = self._host.validators(max(height - 1, 1) if self._wal else height)\n",
+    ),
+    Mutant(
+        "P22: the ledger turns to a set a height late",
+        "chain/importer.py",
+        "            self._validators[executed.height + 1] = decides_next\n",
+        "            self._validators[executed.height + 1] = sealed_by\n",
+    ),
+    Mutant(
+        "P23: the number stays when the set changes",
+        "runtime/modules/validators_sessions.py",
+        "        set_id += 1  #",
+        "        set_id += 0  #",
+    ),
+    Mutant(
+        "P24: late proposals are read with the next set",
+        "consensus/gadget.py",
+        "_prepare_of(message, self._last.validators)",
+        "_prepare_of(message, self._at.validators)",
+    ),
+    Mutant(
+        "P24: a parent's seal is held against the next set",
+        "runtime/modules/validators.py",
+        "self.validator_set() if closing is None else self.recorded_set(closing.set_id)",
+        "self.validator_set()",
+    ),
+    Mutant(
+        "P25: more newcomers at once than faults are tolerated",
+        "runtime/modules/validators_sessions.py",
+        "        if admitted + 1 > (max(tolerated, 1) if staying and len(incumbents) < 3 else tolerated):\n",
+        "        if admitted + 1 > max(tolerated, 2):\n",
+    ),
+    Mutant(
+        "P26: evidence names the set after",
+        "consensus/tally.py",
+        "        self._set_id = validators.set_id\n",
+        "        self._set_id = validators.set_id + 1\n",
+    ),
+    Mutant(
+        "P26: evidence is taken twice",
+        "runtime/modules/validators_offences.py",
+        "    if (session, account) in validators.offences:\n",
+        "    if False:\n",
+    ),
+    Mutant(
+        "P26: the signatures of evidence are not checked",
+        "runtime/modules/validators_offences.py",
+        "    if not verify_double_vote(deciding, validators.system.genesis_hash(), evidence):\n",
+        "    if False:\n",
+    ),
+    Mutant(
+        "P26: evidence of one vote that was cast once is taken",
+        "chain/primitives/offence.py",
+        " or evidence.first.digest >= evidence.second.digest:",
+        ":",
+    ),
+    Mutant(
+        "P26: evidence of heights that the set did not decide is taken",
+        "runtime/modules/validators_offences.py",
+        "    if not record.first_height <= evidence.height <= last_height:\n",
+        "    if False:\n",
+    ),
+    Mutant(
+        "P26: stale evidence is taken",
+        "runtime/modules/validators_offences.py",
+        "    if session + rules.unbonding_sessions <= session_of(height, rules.session_blocks):\n",
+        "    if False:\n",
+    ),
+    Mutant(
+        "P26: who votes twice keeps its candidacy",
+        "runtime/modules/validators_offences.py",
+        "    chill(validators, account, ChillReason.OFFENCE)\n",
+        "",
+    ),
+    Mutant(
+        "sessions: who is offline keeps its candidacy",
+        "runtime/modules/validators_sessions.py",
+        "            chill(validators, account, ChillReason.OFFLINE)\n",
+        "",
+    ),
+    Mutant(
+        "stakes: a key needs no proof of possession",
+        "runtime/modules/validators.py",
+        "        if not bls.verify_possession(bls_key, proof):\n",
+        "        if False:\n",
+    ),
+    Mutant(
+        "light: a handover is kept of the block before",
+        "chain/ledger.py",
+        "_HANDOVER.encode(_KeptHandover(header.height, proof))",
+        "_HANDOVER.encode(_KeptHandover(header.height - 1, proof))",
     ),
     Mutant(
         "sync: a seal is not checked",
