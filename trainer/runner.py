@@ -17,14 +17,12 @@ from jax import export
 from jax.interpreters import mlir
 from jaxlib.mlir import ir
 
-from trainer import admission, artifact
+from trainer import admission, artifact, wire
 from trainer.admission import Cost
 from trainer.arrays import Float32s
 from trainer.artifact import ArtifactError, Program, Rows
 from trainer.operations import Refused
 
-# Compiled programs held at once: where tasks share an accelerator's engine, more running tasks compile again.
-PROGRAMS_MAX = 8
 MESSAGE_CHARACTERS_MAX = 1_000
 LIMITS = admission.Limits()
 
@@ -88,7 +86,7 @@ class Runner:
                 self._platform, program.evaluate, program, program.evaluate_batch, [((), "float32"), ((), "int32")]
             )
             self._programs[key] = Loaded(program, gradient, evaluate, cost)
-            while len(self._programs) > PROGRAMS_MAX:
+            while len(self._programs) > wire.PROGRAMS_MAX:
                 self._programs.popitem(last=False)
         self._programs.move_to_end(key)
 

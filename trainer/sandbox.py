@@ -29,8 +29,6 @@ from trainer.artifact import Program
 from trainer.node import CannotServe
 from trainer.packing import PackingError
 
-# Programs kept for a child that has to be started again: one for each that the child holds.
-PROGRAMS_MAX = 8
 # After that many deaths in a row with one program, the program is taken to be the reason, and rests for ten minutes
 # before each further try: what killed the engines may also have been this machine running out of memory.
 CRASHES_MAX = 3
@@ -107,7 +105,7 @@ class Engine:
         self._deadlines = deadlines
         self._warn = warn
         self._process: trio.Process | None = None
-        self._loaded: set[Hash] = set()
+        self._loaded: OrderedDict[Hash, None] = OrderedDict()
         self._programs: OrderedDict[Hash, tuple[Program, bytes]] = OrderedDict()
         self._crashes: dict[Hash, int] = {}
         self._suspended: dict[Hash, float] = {}
@@ -123,7 +121,7 @@ class Engine:
         async with self._lock:
             self._programs[root] = (program, blob)
             self._programs.move_to_end(root)
-            while len(self._programs) > PROGRAMS_MAX:
+            while len(self._programs) > wire.PROGRAMS_MAX:
                 self._programs.popitem(last=False)
             await self._ensure(root)
 
@@ -177,11 +175,14 @@ class Engine:
             await self._start(root)
         if root not in self._loaded:
             await self._request(root, {"op": "load", "program": blob}, self._deadlines.load)
-            self._loaded.add(root)
+            self._loaded[root] = None
+            while len(self._loaded) > wire.PROGRAMS_MAX:
+                self._loaded.popitem(last=False)
         return program
 
     async def _run(self, root: Hash, op: str, theta: Float32s, x: bytes, y: bytes) -> dict[str, Any]:
         message: dict[str, object] = {"op": op, "theta": theta.astype("<f4").tobytes(), "x": x, "y": y}
+        self._loaded.move_to_end(root)  # As the child does, which sees only what is computed.
         answer = await self._request(root, message, self._deadlines.run)
         self._crashes.pop(root, None)
         return answer

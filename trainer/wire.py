@@ -13,6 +13,9 @@ from trainer.packing import pack, unpack
 LENGTH = struct.Struct(">Q")
 # A gradient request carries parameters and a batch; more than the largest blob plus a batch is nonsense.
 FRAME_BYTES_MAX = 3 << 30
+# Compiled programs that a child holds, those used last. Its parent counts along, and so knows which have to be sent
+# again: where tasks share an accelerator's engine, more running tasks compile again.
+PROGRAMS_MAX = 8
 
 
 class WireError(ValueError):

@@ -18,7 +18,7 @@ from jax import export
 from chain.primitives.hashing import blake2_256
 from tests.trainer import corpus
 from tests.trainer.kit import BATCH, batch, evaluation, loss, small_task
-from trainer import admission, artifact, audit, confinement, runner, sandbox
+from trainer import admission, artifact, audit, confinement, runner, sandbox, wire
 from trainer.arrays import Float32s
 from trainer.audit import Tolerance
 from trainer.codecs import INT8
@@ -159,6 +159,18 @@ async def test_hostile_bytes_are_refused_and_an_honest_program_still_runs(tmp_pa
             # A crash of the deserialiser is as good as a refusal: it happens to the child.
             with pytest.raises((ProgramRefused, EngineCrashed)):
                 await engine.load(bytes([index]) * 32, program, artifact.encode(program))
+        assert (await gradient(engine)).tobytes() == first.tobytes()
+
+
+@pytest.mark.slow
+async def test_a_program_that_gave_way_to_others_is_compiled_again(tmp_path: Path) -> None:
+    blob = TASK.blobs[TASK.program_root]
+    async with open_engine(tmp_path) as engine:
+        await loaded(engine)
+        first = await gradient(engine)
+        for number in range(wire.PROGRAMS_MAX):
+            await engine.load(bytes([number]) * 32, TASK.program, blob)
+        await loaded(engine)
         assert (await gradient(engine)).tobytes() == first.tobytes()
 
 
