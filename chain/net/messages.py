@@ -75,6 +75,7 @@ class Refusal(enum.IntEnum):
     BANNED = 5
     FULL = 6
     DUPLICATE = 7
+    TWIN = 8
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,6 +69,9 @@ PEERS_DIALLED_RESERVED = 16
 PROBATION_S = 10.0
 # What a banned identity costs the address that it came from: the fourth bans that, too.
 BANNED_IDENTITY_POINTS = 30.0
+# A peer that was heard from within so long lives: each pings every five seconds. Of two nodes with one key, the one
+# that lives keeps its connections; one that restarts after a power cut has to wait for so long.
+LIVELY_S = 6.0
 # Frames that have come in part, of all peers: a dozen of the largest at once. Past it, who left most goes.
 UNFINISHED_BYTES_MAX = 96 * 1024 * 1024
 # Addresses learned from peers that are dialled at once; more would let a liar make us dial the world.
@@ -329,8 +332,6 @@ class Network:
 
         def judge(identity: bytes, hello: Hello | None) -> tuple[Refusal, str] | None:
             if hello is None:
-                if identity == self.id:
-                    return Refusal.SELF, "that is ourselves"
                 if expected is not None and identity != expected:
                     return Refusal.IDENTITY, f"identity {identity.hex()}, expected {expected.hex()}"
                 if (seconds := self._banned_for(identity)) > 0.0:
@@ -338,8 +339,14 @@ class Network:
                 return None
             if (refusal := judge_hello(self._hello(), hello)) is not None:
                 return refusal
+            if identity == self.id:
+                if hello.instance == self._instance:
+                    return Refusal.SELF, "that is ourselves"
+                return Refusal.TWIN, _twin("is this one")
             other = self._peers.get(identity)
             if other is not None:
+                if hello.instance != other.hello.instance and other.silent_s < LIVELY_S:
+                    return Refusal.TWIN, _twin(f"at {other.host} is connected already")
                 if not self._supersedes(dialled, hello, other):
                     return Refusal.DUPLICATE, "connected already"
             elif len(self._peers) >= self._places(dialled, identity):
@@ -492,6 +499,10 @@ class Network:
             await self._dialer.keep(node, LEARNED_ATTEMPTS_MAX)
         finally:
             self._learned.discard(node.identity)
+
+
+def _twin(which: str) -> str:
+    return f"another node with the same key {which}: two nodes must not share one; stop one of the two"
 
 
 def _ask(peer: Peer, hashes: Sequence[Hash]) -> None:

@@ -141,6 +141,11 @@ class Peer:
             lowest_height=self.lowest_height,
         )
 
+    @property
+    def silent_s(self) -> float:
+        """For how long nothing has been heard from it."""
+        return trio.current_time() - self._heard_at
+
     def drop(self, reason: str, penalty: float = 0.0) -> None:
         """End the connection; the first reason stays. `penalty` is for the network to book when `run` returns."""
         if self.failure is None:

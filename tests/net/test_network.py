@@ -7,6 +7,7 @@ import logging
 import pytest
 import trio
 
+import chain.net.network as network_module
 from chain.net.dialer import Bootnode
 from chain.net.errors import PeerUnavailable, PortInUse
 from chain.net.messages import GetBlocks, Refusal, Refused, Role
@@ -152,7 +153,28 @@ async def test_a_node_reconnects_after_its_peer_restarted() -> None:
             assert len(second.network.peers()) == 1
 
 
-async def test_a_node_that_restarted_takes_the_place_of_its_own_dead_connection() -> None:
+async def test_a_second_node_with_a_key_that_is_connected_is_refused_and_both_sides_are_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    alice, bob, twin = Node(), Node(), Node()
+    async with pair(alice, bob) as (first, second), arena() as nursery:
+        await start(nursery, BOB, twin, [(HOST, first.port, None), (HOST, second.port, None)])
+        wanted = (
+            "refused us: another node with the same key at 127.0.0.1 is connected already: two nodes must not",
+            "we refused a node at 127.0.0.1: another node with the same key at 127.0.0.1 is connected already",
+            "we refused a node at 127.0.0.1: another node with the same key is this one",
+        )
+        while not all(any(text in message for message in caplog.messages) for text in wanted):
+            await trio.sleep(0.01)
+        assert alice.connected == [BOB.public]
+        second.network.broadcast_consensus(b"it is me")
+        await alice.until(lambda: alice.frames == [(BOB.public, b"it is me")])
+
+
+async def test_a_node_that_restarted_takes_the_place_of_its_own_dead_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(network_module, "LIVELY_S", 0.0)  # The old one is not heard any more.
     alice, bob, reborn = Node(), Node(), Node()
     # The same key from a new process, while Alice still believes in the old connection, which Bob dialled.
     async with pair(alice, bob) as (first, second), arena() as nursery:
