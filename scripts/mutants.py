@@ -314,8 +314,8 @@ MUTANTS = [
     Mutant(
         "P22: the set before decides the first height of a set",
         "consensus/gadget.py",
-        "        validators = self._host.validators(height)\n",
-        "        validators = self._host.validators(max(height - 1, 1) if self._wal else height)\n",
+        "        validators = self._host.validators(height)\n        verifier",
+        "        validators = self._host.validators(max(height - 1, 1) if self._wal else height)\n        verifier",
     ),
     Mutant(
         "P22: the ledger turns to a set a height late",
@@ -404,8 +404,8 @@ MUTANTS = [
     Mutant(
         "light: a handover is kept of the block before",
         "chain/ledger.py",
-        "_HANDOVER.encode(_KeptHandover(header.height, proof))",
-        "_HANDOVER.encode(_KeptHandover(header.height - 1, proof))",
+        "KEPT_HANDOVER.encode(KeptHandover(header.height, proof))",
+        "KEPT_HANDOVER.encode(KeptHandover(header.height - 1, proof))",
     ),
     Mutant(
         "sync: a seal is not checked",
