@@ -338,26 +338,30 @@ class Training(TrainingSchema):
     def check(self) -> None:
         training_invariants.check(self)
 
-    def create(self, terms: Terms) -> TaskId:
-        """Guard a task's terms, reserve its escrow and let it wait for its first round."""
-        policy = terms.policy
-        active = self.active_tasks.get()
+    def ensure_acceptable(self, terms: Terms) -> None:
+        """Raise what is wrong with a task's terms. It writes nothing, so that tools ask it before anything is paid."""
         if not name_is_valid(terms.name):
             raise self.InvalidName
         if not optimizer_is_valid(terms.optimizer):
             raise self.InvalidOptimizer
-        if not policy_is_valid(policy, len(self.validator_accounts())):
+        if not policy_is_valid(terms.policy, len(self.validator_accounts())):
             raise self.InvalidPolicy
         if not 1 <= terms.rounds <= ROUNDS_MAX:
             raise self.InvalidRounds
         if terms.price_per_slot < self.price_per_slot_min:
             raise self.PriceTooLow
-        if terms.price_per_slot + min(terms.price_per_slot, self.rewards.slot_emission) > self.worth_max(policy):
+        worth = terms.price_per_slot + min(terms.price_per_slot, self.rewards.slot_emission)
+        if worth > self.worth_max(terms.policy):
             raise self.PriceTooHigh
+
+    def create(self, terms: Terms) -> TaskId:
+        """Guard a task's terms, reserve its escrow and let it wait for its first round."""
+        self.ensure_acceptable(terms)
+        active = self.active_tasks.get()
         if len(active) >= ACTIVE_TASKS_MAX:
             training_transitions.make_room(self)
             active = self.active_tasks.get()
-        escrow = terms.price_per_slot * policy.slots * terms.rounds
+        escrow = terms.price_per_slot * terms.policy.slots * terms.rounds
         self.balances.reserve(terms.owner, escrow)
         task = self.next_task_id.get()
         self.next_task_id.put(task + 1)
@@ -371,7 +375,7 @@ class Training(TrainingSchema):
             params_root=terms.params_root,
             optimizer_root=ZERO_HASH,
             optimizer=terms.optimizer,
-            policy=policy,
+            policy=terms.policy,
             seed=seed_of(self.validators.randomness(), terms.owner, task, terms.params_root),
             round=0,
             rounds=terms.rounds,
