@@ -26,3 +26,12 @@ def test_p1_no_scenario_of_three_views_with_lost_commits_breaks_agreement() -> N
     for explored in explore_every_twin(3, PARTITIONS + WITHOUT_COMMITS):
         assert explored.scenarios == 32**3
         assert explored.decided > 0
+
+
+@pytest.mark.slow
+def test_p1_no_scenario_of_five_views_breaks_agreement(pytestconfig: pytest.Config) -> None:
+    if not pytestconfig.getoption("sweep"):
+        pytest.skip("a million scenarios for each twin take minutes: --sweep goes through them")
+    for explored in explore_every_twin(5, PARTITIONS):
+        assert explored.scenarios == 16**5
+        assert explored.decided > 0
