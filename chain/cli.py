@@ -40,6 +40,7 @@ from chain.cli_common import (
     key_of,
 )
 from chain.display import print_anything, say
+from chain.folder_lock import FolderLocked, lock_folder, sign_lock
 from chain.primitives import ss58
 from chain.rpc.client import Client, ConnectionLost
 from chain.supervisor import EXIT_MISCONFIGURED, cancel_when_told
@@ -305,6 +306,11 @@ def _run_role(
     keypair = key_of(key)
     cache = (base_path or default_base_path("workers")) / check_name(name)
     cache.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = lock_folder(cache)
+    except FolderLocked as error:
+        raise UserError(f"the folder {error}: stop that one, or give this one another --name or --base-path") from None
+    sign_lock(lock)  # Held until this process ends.
     urls = rpc or [DEFAULT_RPC]
     report = partial(say, name)
 

@@ -6,7 +6,6 @@ before or the block after. A folder that is not this chain's, or is damaged, is 
 
 from __future__ import annotations
 
-import fcntl
 import os
 import struct
 import threading
@@ -18,6 +17,7 @@ from typing import Final, TypeVar
 
 import lmdb
 
+from chain.folder_lock import LOCK_FILE, FolderLocked, lock_folder, sign_lock
 from chain.gate import Gate
 from chain.primitives.hashing import Hash
 from chain.primitives.merkle import Root
@@ -43,7 +43,6 @@ _TABLES: Final = (
     *(b"handovers", b"staged"),
 )
 _DATABASE_FILE: Final = "data.mdb"
-_LOCK_FILE: Final = "LOCK"
 _HEAD: Final = struct.Struct("<I32sQI")
 
 T = TypeVar("T")
@@ -56,12 +55,9 @@ class DataFolderError(Exception):
 class DataFolderLocked(DataFolderError):
     """Another process uses the data folder."""
 
-    def __init__(self, path: Path, holder: str) -> None:
-        lock = path / _LOCK_FILE
-        by = f"process {holder}" if holder else "another process"
+    def __init__(self, path: Path, locked: FolderLocked) -> None:
         super().__init__(
-            f"the data folder {path} is in use by {by}, which holds the lock {lock}: stop that node, or give this one "
-            "a folder of its own with --base-path"
+            f"the data folder {locked}: stop that node, or give this one a folder of its own with --base-path"
         )
         self.path = path
 
@@ -315,7 +311,7 @@ class Store:
         Raises DataFolderError, or a subclass of it that says more, having written nothing.
         """
         made = not path.exists()
-        unmarked = not (path / _LOCK_FILE).exists()
+        unmarked = not (path / LOCK_FILE).exists()
         try:
             path.mkdir(parents=True, exist_ok=True)
             lock_fd = _lock(path)
@@ -326,10 +322,9 @@ class Store:
                 fresh = _inspect(path, genesis_hash, genesis_name)
             except BaseException:
                 if unmarked:  # Not a folder of ours: leave it as it was.
-                    (path / _LOCK_FILE).unlink()
+                    (path / LOCK_FILE).unlink()
                 raise
-            os.ftruncate(lock_fd, 0)
-            os.pwrite(lock_fd, f"{os.getpid()}\n".encode(), 0)
+            sign_lock(lock_fd)
             environment = lmdb.open(
                 str(path), map_size=map_bytes, max_dbs=len(_TABLES), max_readers=READERS_MAX, readahead=False
             )
@@ -450,15 +445,11 @@ def _u32(number: int) -> bytes:
 
 
 def _lock(path: Path) -> int:
-    """Take the folder's lock, which the system gives back when this process ends, however it ends."""
-    lock_fd = os.open(path / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    """Take the folder's lock."""
     try:
-        fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.pread(lock_fd, 32, 0).decode("ascii", "replace").strip()
-        os.close(lock_fd)
-        raise DataFolderLocked(path, holder) from None
-    return lock_fd
+        return lock_folder(path)
+    except FolderLocked as error:
+        raise DataFolderLocked(path, error) from None
 
 
 def _inspect(path: Path, genesis_hash: Hash, genesis_name: str) -> bool:

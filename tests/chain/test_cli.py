@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from chain.development import authority
+from chain.folder_lock import lock_folder, sign_lock
 from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -237,3 +238,18 @@ def test_a_node_never_imports_jax() -> None:
     code = "import sys, chain.cli, chain.node; print(sorted({'jax', 'jaxlib', 'flax', 'scipy'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("role", ["worker", "auditor", "aggregator"])
+def test_a_folder_of_a_role_is_used_by_one_process_alone(role: str, tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    lock = lock_folder(tmp_path / "one")
+    sign_lock(lock)
+    try:
+        message = refusal(role, "--key=//Eve", f"--base-path={tmp_path}", "--name=one", "--rpc=ws://127.0.0.1:1")
+    finally:
+        os.close(lock)
+    assert message == (
+        f"error: the folder {tmp_path / 'one'} is in use by process {os.getpid()}, which holds the lock "
+        f"{tmp_path / 'one' / 'LOCK'}: stop that one, or give this one another --name or --base-path\n"
+    )
