@@ -502,7 +502,10 @@ class TrainingSchema(Module):
         gains the slot's worth at most. Else it loses half of the least bond of a seat at least: no seat has more than
         two slots at once, one of a running round and one of the next.
         """
-        most: int = self.worker_bond_min // 2 * (3**policy.auditors_per_slot - 1)
+        least_odds = 1
+        for _ in range(policy.auditors_per_slot):
+            least_odds *= 3
+        most: int = self.worker_bond_min // 2 * (least_odds - 1)
         return most
 
     def validator_accounts(self) -> tuple[bytes, ...]:

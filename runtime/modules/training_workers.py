@@ -34,7 +34,8 @@ def free_seats(
 
     A round is drawn while the one before is audited: the slots that this one gives back count as free.
     """
-    paused, returned = set(training.paused_workers[task]), Counter(given_back)
+    paused = set(training.paused_workers[task])
+    returned = Counter(given_back)
     willing = [seats for seats in training.active_workers.get() if seats.worker not in paused]
     free = [(seats.worker, seats.capacity - seats.taken + returned[seats.worker]) for seats in willing]
     return [(worker, count) for worker, count in free if count > 0], bool(willing)
