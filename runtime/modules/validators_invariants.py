@@ -61,7 +61,7 @@ def _check_participation(validators: ValidatorsSchema) -> None:
     if height:
         assert validators.closing.exists() == (height % rules.session_blocks == 0)
     session = session_of(height, rules.session_blocks)
-    assert all(reported + rules.unbonding_sessions > session for (reported, _), _ in validators.offences.items())
+    assert all(reported + rules.unbonding_sessions >= session for (reported, _), _ in validators.offences.items())
     assert validators.minted.get() <= validators.block_reward * height
 
 

@@ -109,8 +109,10 @@ def forget(validators: ValidatorsSchema, session: int) -> None:
         validators.sets.remove(oldest)
         oldest += 1
     validators.oldest_set.put(oldest)
-    if session >= rules.unbonding_sessions:
-        validators.offences.clear(session - rules.unbonding_sessions)
+    # A session later than evidence is stale: a pool judges it on the state after a session's last block, by the session
+    # of that block, and would take a second report of what the chain had just forgotten.
+    if session > rules.unbonding_sessions:
+        validators.offences.clear(session - rules.unbonding_sessions - 1)
 
 
 def is_seated(validators: ValidatorsSchema, account: bytes) -> bool:

@@ -216,13 +216,19 @@ def test_whoever_has_left_pays_out_of_what_still_unbonds() -> None:
     assert chain.free(DAVE) == before + STAKE * 9 // 10
 
 
-def test_evidence_is_forgotten_with_the_session_that_it_is_of() -> None:
+def test_evidence_is_forgotten_a_session_after_it_is_stale() -> None:
     chain = TestChain(sessions=SHORT)
     chain.run_to(2)
-    report(chain, evidence(chain))
-    chain.run_to(12)
-    assert list(chain.modules.validators.offences.keys()) == [(0, CHARLIE.public)]
-    chain.run_to(13)
+    found = evidence(chain)
+    report(chain, found)
+    for height in range(3, 16):
+        chain.run_to(height)
+        assert list(chain.modules.validators.offences.keys()) == [(0, CHARLIE.public)]
+        # A pool judges on the state after the block before: also where that was a session's last.
+        with pytest.raises(InvalidTransaction) as caught:
+            chain.executive.validate_after(chain.tree, chain.header.hash, extrinsic(found))
+        assert caught.value.reason is InvalidReason.STALE
+    chain.run_to(16)
     assert list(chain.modules.validators.offences.keys()) == []
 
 
