@@ -254,7 +254,7 @@ def worker(
     base_path: RoleBasePath = None,
     name: RoleName = "worker",
     platform: PlatformOption = Platform.CPU,
-    capacity: Capacity = 2,
+    capacity: Capacity = 4,
     supervised: Supervised = False,
 ) -> None:
     """Compute gradients for the tasks of the chain, and earn tokens."""

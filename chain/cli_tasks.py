@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,10 +12,13 @@ import typer
 
 from chain.cli_common import DEFAULT_RPC, NodeOption, Progress, UserError, token_of
 from chain.cli_task_files import check_task, export_task
+from chain.cli_task_new import cancel_task, new_task
 from chain.display import Token, round_line
 from chain.rpc.client import Client, ConnectionLost, Heads, RequestTimeout
 
 app = typer.Typer(help="Make training tasks, look at them, fetch models.", no_args_is_help=True)
+app.command("new")(new_task)
+app.command("cancel")(cancel_task)
 app.command("export")(export_task)
 app.command("check")(check_task)
 
@@ -74,6 +78,7 @@ async def _watch(rpc: str, task_id: int) -> None:
         token, _ = await token_of(client)
         task = await client.request("training_task", task_id)
     shown = max(0, task["round"] - 1)  # the latest round at once, then each new one
+    pace = Pace(task["round"], trio.current_time())
     progress = Progress()
     progress.say("task", f"{task['name']}: {task['round']} of {task['rounds']} rounds are final; Ctrl-C ends the watch")
     try:
@@ -86,7 +91,10 @@ async def _watch(rpc: str, task_id: int) -> None:
                         progress.say("round", await _round_line(client, task, shown, token))
                         shown += 1
                     if task["status"] == "active":
-                        progress.show(_phase_line(await client.request("training_round", task_id)))
+                        left = pace.left(task["round"], task["rounds"], trio.current_time())
+                        spent = f"{token.format(task['minted'])} paid, {token.format(task['escrow'])} of escrow left"
+                        phase = _phase_line(await client.request("training_round", task_id))
+                        progress.show(f"{phase}; {left}{spent}")
                 except (ConnectionLost, RequestTimeout) as error:
                     progress.say("stall", f"{error}; trying again")
     finally:
@@ -105,6 +113,25 @@ async def _next_block(client: Client, heads: Heads, progress: Progress) -> None:
         patience = min(2 * patience, PATIENCE_SECONDS_MAX)
         what = f"no block for {waited:.0f} s" if client.connected else f"no connection to {client.url}"
         progress.say("stall", f"{what}: is the node running? Still waiting")
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Where a watch began: rounds that follow take as long as those that it has seen."""
+
+    round: int
+    since: float
+
+    def left(self, round: int, rounds: int, now: float) -> str:
+        """How long the task still takes, in words that end in a comma; nothing before a round was seen."""
+        seen = round - self.round
+        if not seen:
+            return ""
+        seconds = (now - self.since) / seen * (rounds - round)
+        for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+            if seconds >= size:
+                return f"about {seconds / size:.0f} {unit} left, "
+        return f"about {seconds:.0f} s left, "
 
 
 def _phase_line(round: dict[str, Any]) -> str:

@@ -18,7 +18,7 @@ from runtime.modules.validators import Validators
 # A round that goes well is audited in three blocks and opened in one; the news are told again once in a while.
 WAITED_BLOCKS = 15
 AGAIN_BLOCKS = 60
-IDLE = "none is left to train; training.createTask makes one"
+IDLE = "none is left to train; potchain task new makes one"
 
 
 class RoundNews:

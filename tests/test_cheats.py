@@ -157,6 +157,6 @@ async def test_a_network_of_real_processes_finds_a_cheating_worker(tmp_path: Pat
 
     assert cheat_rejected >= 2
     assert honest.rejected == 0
-    assert honest.bond == 2 * BOND
+    assert honest.bond == 4 * BOND
     assert honest.earned > 0
     assert 0 < fees < POT // 10

@@ -143,12 +143,9 @@ class RpcNode:
 
     async def has_blob(self, root: Hash) -> bool:
         try:
-            await self.get_blob(root, 0)
-        except BlobMissing:
-            return False
-        except BlobOversized:
-            pass  # It is there: one byte of it is more than was asked for.
-        return True
+            return await self._client.has_blob(root)
+        except ClientError as error:
+            raise NodeError(str(error)) from None
 
     async def put_blob(self, data: bytes) -> Hash:
         try:

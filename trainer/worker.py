@@ -38,7 +38,7 @@ async def run_worker(
     *,
     report: Report,
     platform: str = "cpu",
-    capacity: int = 2,
+    capacity: int = 4,
 ) -> None:
     """Train for every task of the chain behind `urls` until cancelled, up to `capacity` slots of a round at once.
 
@@ -56,7 +56,7 @@ async def work(
     cache_dir: Path,
     *,
     report: Report,
-    capacity: int = 2,
+    capacity: int = 4,
     servant: MakeServant | None = None,
 ) -> None:
     """A worker's life on a chain; `servant` makes what serves a task, a `TaskWorker` unless told."""

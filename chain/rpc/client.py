@@ -236,6 +236,10 @@ class Client:
         """
         return await self._sender.transact(keypair, call, arguments)
 
+    async def fee(self, keypair: Keypair, call: str, /, **arguments: object) -> int:
+        """What `transact` with the same arguments would pay at most, in planck, as the node reckons."""
+        return await self._sender.fee(keypair, call, arguments)
+
     async def read(self, look: Callable[[Any], T], at: str | None = None) -> T:
         """What `look` sees in the runtime's modules: `await client.read(lambda chain: chain.training.tasks[1])`.
 
@@ -253,6 +257,16 @@ class Client:
     async def put_blob(self, data: bytes) -> bytes:
         """Store `data` at the node; its root (32 bytes), which is checked against the node's."""
         return await blob_client.put(self.url, data)
+
+    async def has_blob(self, root: bytes) -> bool:
+        """Whether the node has a blob, or found it at a peer."""
+        try:
+            await self.get_blob(root, 0)
+        except BlobNotFound:
+            return False
+        except BlobTooLarge:
+            pass  # It is there: one byte of it is more than was asked for.
+        return True
 
     async def get_blob(self, root: bytes, size_max: int) -> bytes:
         """The blob under `root`, verified; raises `BlobNotFound`, `BlobTooLarge` above `size_max`, or `BlobError`."""

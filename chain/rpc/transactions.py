@@ -128,6 +128,11 @@ class Sender:
             return await self._follow(raw, birth, updates, call, deadline)
         raise AssertionError("the last attempt returns or raises")
 
+    async def fee(self, keypair: Keypair, call: str, arguments: Mapping[str, object]) -> int:
+        raw, _ = await self._sign(keypair, self._runtime.encode_call(self._runtime.call(call, **arguments)))
+        info = await self._transport.request("payment_queryInfo", hexed(raw))
+        return int(info["partialFee"])
+
     async def _follow(self, raw: bytes, birth: int, updates: Updates | None, call: str, deadline: float) -> Receipt:
         """The receipt of a submitted transaction: from its watch, or from the blocks where the watch was cut off."""
         lost: Exception | None = None

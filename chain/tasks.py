@@ -1,0 +1,138 @@
+"""A new training task from this side of the RPC: what it costs, its blobs, its transaction.
+
+Rule: nothing is uploaded or paid before the chain's own guards have taken the terms, and the task is created only when
+the node has every blob.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from chain.primitives.hashing import Hash
+from chain.primitives.keys import Keypair
+from chain.rpc.client import Client, ClientError
+from runtime.modules.training import Training
+from runtime.modules.training_types import Adam, Optimizer, Policy, Sgd, Terms
+from runtime.types import DispatchError
+
+__all__ = ["Adam", "Offer", "Policy", "Quote", "Sgd", "TaskRefused", "create", "quote", "upload"]
+
+# How often blobs that the node has lost again meanwhile (others fill its room for uploads, too) are sent anew.
+UPLOAD_TRIES = 3
+
+
+class TaskRefused(ClientError):
+    """The chain would not have this task; the message says why. Nothing was paid."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A task as it is offered to the workers of a chain: its blobs by root, and its terms; the price is in planck."""
+
+    name: str
+    program_root: Hash
+    dataset_root: Hash
+    params_root: Hash
+    blobs: Mapping[Hash, bytes]
+    optimizer: Optimizer
+    policy: Policy
+    rounds: int
+    price_per_slot: int
+
+    @property
+    def escrow(self) -> int:
+        """What is reserved when the task is created; what it does not spend comes back."""
+        return self.price_per_slot * self.policy.slots * self.rounds
+
+    @property
+    def size(self) -> int:
+        """Bytes of all blobs."""
+        return sum(map(len, self.blobs.values()))
+
+    def terms(self, owner: bytes) -> Terms:
+        """The same as the runtime takes it."""
+        return Terms(
+            owner=owner,
+            name=self.name.encode(),
+            program_root=self.program_root,
+            dataset_root=self.dataset_root,
+            params_root=self.params_root,
+            optimizer=self.optimizer,
+            policy=self.policy,
+            rounds=self.rounds,
+            price_per_slot=self.price_per_slot,
+        )
+
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of `create_task`."""
+        return {
+            "name": self.name.encode(),
+            "program_root": self.program_root,
+            "dataset_root": self.dataset_root,
+            "params_root": self.params_root,
+            "optimizer": self.optimizer,
+            "policy": self.policy,
+            "rounds": self.rounds,
+            "price_per_slot": self.price_per_slot,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """What a task costs its owner at most, and what the owner has; all in planck."""
+
+    escrow: int
+    fee: int
+    free: int
+    kept: int  # what an account keeps
+    seats: int  # how many slots the workers of this moment could train at once
+
+    @property
+    def affordable(self) -> bool:
+        return self.free >= self.escrow + self.fee + self.kept
+
+
+async def quote(client: Client, owner: Keypair, offer: Offer) -> Quote:
+    """What a task costs; TaskRefused when the chain would refuse its terms."""
+    if not client.runtime.has(Training):
+        raise TaskRefused("this chain has no training: its runtime lacks the module Training")
+    terms = offer.terms(owner.public)
+    try:
+        await client.read(lambda chain: chain.training.ensure_acceptable(terms))
+    except DispatchError as error:
+        raise TaskRefused(f"the chain would refuse this task: {error}") from None
+    fee = await client.fee(owner, "training.create_task", **offer.arguments())
+    kept, seats = await client.read(
+        lambda chain: (
+            chain.balances.existential_deposit,
+            sum(each.capacity for each in chain.training.active_workers.get()),
+        )
+    )
+    return Quote(offer.escrow, fee, (await client.account(owner.public)).free, kept, seats)
+
+
+async def upload(client: Client, offer: Offer, progress: Callable[[int], None] | None = None) -> None:
+    """Store at the node what it does not have; `progress` is told how many bytes are there."""
+    for _ in range(UPLOAD_TRIES):
+        done, sent = 0, 0
+        for root, data in offer.blobs.items():
+            if not await client.has_blob(root):
+                await client.put_blob(data)
+                sent += 1
+            done += len(data)
+            if progress is not None:
+                progress(done)
+        if not sent:
+            return
+    raise ClientError(f"{client.url} keeps losing blobs of this task: its room for uploads is too small, ask another")
+
+
+async def create(client: Client, owner: Keypair, offer: Offer) -> tuple[int, int]:
+    """Create the task and return its number and the height at which it is final; TaskRefused when that failed."""
+    receipt = await client.transact(owner, "training.create_task", **offer.arguments())
+    if not receipt.ok:
+        raise TaskRefused(f"create_task failed in block {receipt.height}: {receipt.error}; only its fee was paid")
+    (task,) = [event.task for event in receipt.events if isinstance(event, Training.TaskCreated)]
+    return task, receipt.height

@@ -1,0 +1,64 @@
+"""docs/train-a-model.md, followed to the letter on a real chain with real workers: for two rounds instead of sixty."""
+
+from __future__ import annotations
+
+import re
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+import trio
+from safetensors.numpy import load_file
+
+from chain.cli import main
+from tests.trainer.network import EVE, FERDIE, Lines, audit_and_aggregate, network, reporter
+from trainer.worker import run_worker
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PAGE = (ROOT / "docs" / "train-a-model.md").read_text()
+NEEDS_A_NODE = ("new", "watch", "fetch")
+SECONDS_MAX = 150
+
+
+def block(kind: str) -> str:
+    """The page's only block of a kind."""
+    (text,) = re.findall(rf"^```{kind}\n((?:.*\n)*?)```$", PAGE, re.MULTILINE)
+    return str(text).replace("60", "2")
+
+
+@pytest.mark.slow
+async def test_the_page_leads_from_a_file_to_a_trained_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(ROOT / "docs" / "examples"))
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
+    lines: Lines = []
+    with trio.fail_after(SECONDS_MAX):
+        async with network(tmp_path / "node", rounds=1) as chain, trio.open_nursery() as nursery:
+            await audit_and_aggregate(nursery, chain, tmp_path, lines)
+            for key in (EVE, FERDIE):
+                report = reporter(lines, key.public.hex()[:4])
+                nursery.start_soon(partial(run_worker, [chain.url], key, tmp_path / key.public.hex(), report=report))
+            for line in block("").splitlines():
+                program, *words = line.split()
+                assert program == ".venv/bin/potchain"
+                words += ["--rpc", chain.url] if words[1] in NEEDS_A_NODE else []
+                with pytest.raises(SystemExit) as ended:
+                    await trio.to_thread.run_sync(main, words)
+                assert not ended.value.code, line
+            printed = capsys.readouterr().out
+            source = block("python").replace("ws://127.0.0.1:9944", chain.url)
+            await trio.to_thread.run_sync(exec, source, {})
+            trained = capsys.readouterr().out.splitlines()
+            nursery.cancel_scope.cancel()
+
+    assert "nothing was sent: --dry-run" in printed
+    assert "spirals is task 1" in printed
+    assert "4,482 parameters in 6 tensors" in printed
+    assert len(load_file(tmp_path / "spirals.safetensors")) == 6
+    assert [line.split(":")[0] for line in trained if line.startswith("round")] == ["round 0", "round 1"]
+    (loss,) = re.findall(r"round 1: loss ([0-9.]+)", "\n".join(trained))
+    assert float(trained[-1]) == pytest.approx(float(loss), abs=1e-3)
+    sys.modules.pop("spirals", None)

@@ -1,0 +1,165 @@
+"""`potchain task new` and `cancel`, and the same from Python: what they cost is known before anything is sent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import trio
+
+from chain.cli import main
+from chain.cli_tasks import Pace
+from chain.primitives import ss58
+from chain.rpc.client import Client
+from chain.tasks import Adam, Offer, Policy, TaskRefused, create, quote, upload
+from runtime.modules.training_types import TaskStatus
+from tests.rpc.kit import ALICE, BOB, CHARLIE, POT, Served, served
+from tests.trainer.kit import small_task
+from trainer import task as tasks
+from trainer.dataset import parse
+from trainer.market import Market
+from trainer.task import Built
+
+POLICY = Policy(2, 120, 20, 120, 1, 510_000, 20)
+ADAM = Adam(10**9, 9 * 10**11, 999 * 10**9, 10**4)
+
+
+def offer(**changes: object) -> Offer:
+    small = small_task()
+    terms: dict[str, object] = {
+        "name": "small",
+        "program_root": small.program_root,
+        "dataset_root": small.dataset_root,
+        "params_root": small.params_root,
+        "blobs": small.blobs,
+        "optimizer": ADAM,
+        "policy": POLICY,
+        "rounds": 3,
+        "price_per_slot": POT,
+    }
+    return Offer(**{**terms, **changes})  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A task as `potchain task export` leaves it."""
+    path = tmp_path_factory.mktemp("task") / "small"
+    small = small_task()
+    manifest = parse(small.blobs[small.dataset_root])
+    roots = (small.program_root, small.dataset_root, small.params_root)
+    built = Built("small", small.program, small.theta, manifest, *roots, small.blobs, costs=None)  # type: ignore[arg-type]
+    tasks.save(built, path)
+    return path
+
+
+async def run(
+    it: Served, capsys: pytest.CaptureFixture[str], *words: str | Path, exit_code: int = 0
+) -> tuple[list[str], str]:
+    with trio.fail_after(60), pytest.raises(SystemExit) as ended:
+        await trio.to_thread.run_sync(main, ["task", *map(str, words), "--rpc", it.url])
+    printed = capsys.readouterr()
+    assert (ended.value.code or 0) == exit_code, printed
+    return printed.out.splitlines(), printed.err
+
+
+async def test_a_task_is_priced_uploaded_and_created(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], folder: Path
+) -> None:
+    async with served(tmp_path) as it, Client.connect(it.url) as client:
+        words = ("new", folder, "--key", "//Bob", "--rounds", "5", "--slots", "2", "--auditors", "1", "-y")
+        printed, _ = await run(it, capsys, *words)
+        assert printed[0] == f"owner      {ss58.encode(BOB.public)}, who has 10,000 POT"
+        assert printed[1] == "escrow     10 POT: 5 rounds of 2 slots at 1 POT; what is not spent comes back"
+        assert printed[4] == "workers    offer 0 slots at this moment: rounds have no more, until others come"
+        assert "small is task 1, created in block " in printed[-2]
+        assert printed[-1] == "watch it: potchain task watch 1"
+        task = await client.read(lambda chain: chain.training.tasks[1])
+        assert (task.name, task.owner, task.escrow) == (b"small", BOB.public, 10 * POT)
+        assert (task.program_root, task.rounds, task.policy) == (small_task().program_root, 5, POLICY)
+        assert all(it.node.blobs.get(root) == data for root, data in small_task().blobs.items())
+        fee = 10_000 * POT - (await client.account(BOB.public)).free - task.escrow
+        assert printed[2] == f"fee        0.{fee:012d}".rstrip("0") + " POT"
+
+        printed, _ = await run(it, capsys, "cancel", "1", "--key", "//Bob")
+        assert printed[-1].endswith("task 1 ends with its running round")
+        assert (await client.read(lambda chain: chain.training.tasks[1])).status is TaskStatus.CANCELLED
+        _, error = await run(it, capsys, "cancel", "0", "--key", "//Bob", exit_code=1)
+        assert "Training.NotOwner" in error
+
+
+@pytest.mark.parametrize(
+    ("words", "message", "exit_code"),
+    [
+        (("--price", "0.0001"), "the chain would refuse this task: A task pays at least PricePerSlotMin", 1),
+        (("--price", "60"), "A slot that is worth so much needs more auditors", 1),
+        (("--auditors", "2"), "the chain would refuse this task: Slots 1-64", 1),  # there is one validator
+        (("--price", "much"), "--price: expected an amount such as 1.5, got 'much'", 2),
+        (("--learning-rate", "fast"), "--learning-rate: expected a number such as 0.001 or 1e-3, got 'fast'", 2),
+        (("--learning-rate", "1e-13"), "the chain counts in steps of 1e-12", 2),
+        (("--learning-rate", "0"), "the chain would refuse this task: A learning rate is", 1),
+        (("--rounds", "1000000"), "has 10,000 POT, too little for 4,000,000.", 2),
+    ],
+)
+async def test_what_cannot_be_is_refused_before_it_costs_anything(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    folder: Path,
+    words: tuple[str, ...],
+    message: str,
+    exit_code: int,
+) -> None:
+    async with served(tmp_path) as it:
+        auditors = () if "--auditors" in words else ("--auditors", "1")
+        _, error = await run(it, capsys, "new", folder, "--key", "//Bob", "-y", *auditors, *words, exit_code=exit_code)
+        assert message in error
+        assert error.count("\n") == 1
+        assert it.node.ledger.head.height == 0
+        assert it.node.blobs.bytes_used == 0
+
+
+async def test_nothing_is_sent_without_consent(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with served(tmp_path) as it:
+        words = ("new", folder, "--key", "//Bob", "--auditors", "1")
+        printed, _ = await run(it, capsys, *words, "--dry-run")
+        assert printed[-1] == "nothing was sent: --dry-run"
+        monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
+        _, error = await run(it, capsys, *words, exit_code=2)
+        assert error == "error: add --yes to pay without being asked; nothing was sent\n"
+        assert (it.node.ledger.head.height, it.node.blobs.bytes_used) == (0, 0)
+
+
+async def test_a_folder_that_is_no_task_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "empty").mkdir()
+    async with served(tmp_path / "node") as it:
+        _, error = await run(it, capsys, "new", tmp_path / "empty", "--key", "//Bob", exit_code=2)
+        assert "expected a folder that `potchain task export` wrote" in error
+
+
+async def test_blobs_that_the_node_has_are_not_sent_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with served(tmp_path) as it, Client.connect(it.url) as client:
+        await upload(client, offer())
+        monkeypatch.setattr(client, "put_blob", None)
+        told: list[int] = []
+        await upload(client, offer(), told.append)
+        assert told[-1] == offer().size == sum(map(len, small_task().blobs.values()))
+
+
+async def test_who_cannot_pay_is_told_what_it_takes(tmp_path: Path) -> None:
+    async with served(tmp_path) as it, Client.connect(it.url) as client:
+        costs = await quote(client, BOB, offer())
+        assert (costs.escrow, costs.free, costs.affordable) == (6 * POT, 10_000 * POT, True)
+        assert not (await quote(client, CHARLIE, offer())).affordable
+        with pytest.raises(TaskRefused, match=r"expected at least \d+ planck on the account, got 0"):
+            await Market(it.url, "//Charlie")._create(offer())
+        task, height = await create(client, ALICE, offer())
+        assert (task, height) == (1, it.node.ledger.head.height)
+
+
+def test_a_watch_says_how_long_a_task_still_takes() -> None:
+    pace = Pace(10, 100.0)
+    assert pace.left(10, 50, 130.0) == ""
+    assert pace.left(15, 50, 115.0) == "about 2 min left, "
+    assert pace.left(15, 16, 115.0) == "about 3 s left, "
+    assert pace.left(11, 10_011, 115.0) == "about 2 d left, "
