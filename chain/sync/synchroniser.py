@@ -218,13 +218,15 @@ class Synchroniser:
             validators = self._validators(self._best()[0] + 1)
         except LookupError:  # Consensus is in the middle of committing a block.
             return
-        rest = found.blocks[found.proven :]
+        start = found.proven
+        rest = found.blocks[start:]
         if rest and rest[0].seal.set_id == validators.set_id:
             async with self._proving:
                 proven = await self._run(
                     partial(prove_blocks, rest, validators, self._genesis_hash, self._parent_seal_of)
                 )
-            found.sealed_by += [validators.set_id] * proven
+            # The importer and `_prove_ahead` may be at one range: who comes second adds what the first has not.
+            found.sealed_by += [validators.set_id] * (start + proven - found.proven)
 
     def _blame(self, peer: bytes, error: PeerUnavailable | FalseAnswer) -> None:
         points = self._standing.failed(peer, error, trio.current_time())
@@ -260,7 +262,9 @@ class Synchroniser:
             height = sealed.block.header.height
             best_height, best_hash = self._best()
             if height <= best_height:
-                # Consensus was faster.
+                # Consensus was faster, so this is proven. It may be of an older set, and what follows of a newer one.
+                if found.proven == index:
+                    found.sealed_by.append(sealed.seal.set_id)
                 continue
             if sealed.block.header.parent_hash != best_hash:
                 raise FalseAnswer(f"block {height} does not follow our block {best_height}")
