@@ -56,5 +56,6 @@ def _show(secret: str, prefix: int) -> None:
         print(f"{'':<10} public  0x{keypair.public.hex()}")
     keys = ValidatorKeys.from_uri(secret)
     print(f"validator  BLS     0x{bls.public_key(keys.bls_secret).hex()}")
-    print(f"{'':<10} proof   0x{bls.prove_possession(keys.bls_secret).hex()}")
+    proof = bls.prove_possession(keys.bls_secret, keys.account.public)
+    print(f"{'':<10} proof   0x{proof.hex()} (for the ed25519 account)")
     print(f"{'':<10} node    0x{keys.node.public.hex()}")

@@ -85,8 +85,8 @@ def bond(amount: Amount, key: KeyOption, rpc: NodeOption = DEFAULT_RPC) -> None:
 def set_keys(key: KeyOption, rpc: NodeOption = DEFAULT_RPC) -> None:
     """Name the key that a node with this key file votes with, for the next election on."""
     keys = _keys(key)
-    secret = keys.bls_secret
-    arguments = {"bls_key": bls.public_key(secret), "proof": bls.prove_possession(secret)}
+    secret, account = keys.bls_secret, keys.account.public
+    arguments = {"bls_key": bls.public_key(secret), "proof": bls.prove_possession(secret, account)}
     trio.run(partial(_send, rpc, keys, "set_keys", **arguments))
 
 

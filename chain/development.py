@@ -34,7 +34,7 @@ def authority(name: str) -> dict[str, str]:
     return {
         "account": ss58.encode(keys.account.public, SS58_PREFIX),
         "bls": "0x" + bls.public_key(keys.bls_secret).hex(),
-        "proof": "0x" + bls.prove_possession(keys.bls_secret).hex(),
+        "proof": "0x" + bls.prove_possession(keys.bls_secret, keys.account.public).hex(),
     }
 
 

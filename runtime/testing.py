@@ -67,7 +67,7 @@ def authority_config(keypair: Keypair) -> dict[str, object]:
     return {
         "account": ss58.encode(keypair.public),
         "bls": f"0x{bls.public_key(secret).hex()}",
-        "proof": f"0x{bls.prove_possession(secret).hex()}",
+        "proof": f"0x{bls.prove_possession(secret, keypair.public).hex()}",
     }
 
 

@@ -398,7 +398,7 @@ MUTANTS = [
     Mutant(
         "stakes: a key needs no proof of possession",
         "runtime/modules/validators.py",
-        "        if not bls.verify_possession(bls_key, proof):\n",
+        "        if not bls.verify_possession(bls_key, stash, proof):\n",
         "        if False:\n",
     ),
     Mutant(

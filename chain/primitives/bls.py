@@ -47,11 +47,16 @@ class Backend(Protocol):
     def verify_all(self, claims: Sequence[Claim]) -> bool:
         """Say whether every claim holds as `fast_aggregate_verify` has it, but for one chance in 2^128. None: True."""
 
-    def prove_possession(self, secret_key: bytes) -> bytes:
-        """Return the proof that whoever registers the public key knows the secret."""
+    def prove_possession(self, secret_key: bytes, account: bytes) -> bytes:
+        """Return the proof that the secret's holder wants its key to be this account's (32 bytes).
 
-    def verify_possession(self, public_key: bytes, proof: bytes) -> bool:
-        """Say whether the proof shows that the key's holder knows its secret."""
+        It signs key ‖ account under the ciphersuite's tag for proofs, where the draft's PopProve (section 3.3.2) signs
+        the key alone. What the draft wants of a proof still holds: the tag is for nothing else, and the key is in what
+        is signed. The account is there because proofs are public, and one over the key alone is everybody's to use.
+        """
+
+    def verify_possession(self, public_key: bytes, account: bytes, proof: bytes) -> bool:
+        """Say whether the proof shows that the key's holder knows its secret and wants it to be this account's."""
 
 
 def _choose() -> Backend:

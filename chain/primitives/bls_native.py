@@ -143,12 +143,12 @@ def _sum_of_keys(public_keys: Sequence[bytes]) -> G1Point:
     return total
 
 
-def prove_possession(secret_key: bytes) -> bytes:
-    return _sign(secret_key, public_key(secret_key), _POSSESSION_TAG)
+def prove_possession(secret_key: bytes, account: bytes) -> bytes:
+    return _sign(secret_key, public_key(secret_key) + account, _POSSESSION_TAG)
 
 
-def verify_possession(public_key: bytes, proof: bytes) -> bool:
+def verify_possession(public_key: bytes, account: bytes, proof: bytes) -> bool:
     try:
-        return _verify(_key_point(bytes(public_key)), bytes(public_key), proof, _POSSESSION_TAG)
+        return _verify(_key_point(bytes(public_key)), bytes(public_key) + account, proof, _POSSESSION_TAG)
     except ValueError:
         return False

@@ -75,9 +75,10 @@ def verify_all(claims: Sequence[tuple[tuple[bytes, ...], bytes, bytes]]) -> bool
     return all(fast_aggregate_verify(*claim) for claim in claims)
 
 
-def prove_possession(secret_key: bytes) -> bytes:
-    return bytes(_suite.PopProve(_secret(secret_key)))
+def prove_possession(secret_key: bytes, account: bytes) -> bytes:
+    return bytes(_suite._CoreSign(_secret(secret_key), public_key(secret_key) + account, _suite.POP_TAG))
 
 
-def verify_possession(public_key: bytes, proof: bytes) -> bool:
-    return bool(_suite.PopVerify(bytes(public_key), bytes(proof)))
+def verify_possession(public_key: bytes, account: bytes, proof: bytes) -> bool:
+    key = bytes(public_key)
+    return bool(_suite._CoreVerify(key, key + account, bytes(proof), _suite.POP_TAG))

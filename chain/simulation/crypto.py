@@ -47,12 +47,12 @@ def verify_all(claims: Sequence[bls.Claim]) -> bool:
     return all(fast_aggregate_verify(*claim) for claim in claims)
 
 
-def prove_possession(secret_key: bytes) -> bytes:
-    return sign(secret_key, b"possession")
+def prove_possession(secret_key: bytes, account: bytes) -> bytes:
+    return sign(secret_key, b"possession by " + account)
 
 
-def verify_possession(public_key: bytes, proof: bytes) -> bool:
-    return verify(public_key, b"possession", proof)
+def verify_possession(public_key: bytes, account: bytes, proof: bytes) -> bool:
+    return verify(public_key, b"possession by " + account, proof)
 
 
 def _signature(public_key: bytes, message: bytes) -> bytes:

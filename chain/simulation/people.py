@@ -99,16 +99,13 @@ class People:
         silent = {member for member, kind in self._cluster.liars.items() if kind == "silence"}
         for member in range(n, len(self._stashes)):
             secret, at = self._world.secrets[member], rng.randrange(2000)
-            keys = RUNTIME.call(
-                "validators.set_keys", bls_key=bls.public_key(secret), proof=bls.prove_possession(secret)
-            )
             other = self._stashes[rng.choice([other for other in range(n) if other not in silent])]
             if rng.random() < 0.3:
-                found.append((at, other, keys))
+                found.append((at, other, _key_named(other, secret)))
                 continue
             stash, stand = self._stashes[member], RUNTIME.call("validators.validate")
             bond = RUNTIME.call("validators.bond", value=2 * BOND)
-            found += [(at, stash, bond), (at, stash, keys), (at, stash, stand)]
+            found += [(at, stash, bond), (at, stash, _key_named(stash, secret)), (at, stash, stand)]
             if rng.random() < 0.7:
                 left = at + rng.randrange(5000)
                 found.append((left, other, RUNTIME.call("validators.chill")))
@@ -130,3 +127,9 @@ class People:
         first = self._rng.choice(self._cluster.nodes)
         if offer(first, raw):
             gossip(first, raw)
+
+
+def _key_named(stash: Account, secret: bytes) -> Call:
+    """The call that makes a key the account's."""
+    proof = bls.prove_possession(secret, stash.key.public)
+    return RUNTIME.call("validators.set_keys", bls_key=bls.public_key(secret), proof=proof)

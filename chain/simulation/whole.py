@@ -81,7 +81,7 @@ class WholeWorld:
             {
                 "account": ss58.encode(stash.public),
                 "bls": f"0x{bls.public_key(secret).hex()}",
-                "proof": f"0x{bls.prove_possession(secret).hex()}",
+                "proof": f"0x{bls.prove_possession(secret, stash.public).hex()}",
             }
             for stash, secret in zip(self.stashes[:n], self.secrets[:n], strict=True)
         ]

@@ -178,12 +178,12 @@ class Validators(ValidatorsSchema):
 
     @call(index=5, weight=PAIRINGS)
     def set_keys(self, origin: Origin, bls_key: BlsPublicKey, proof: BlsSignature) -> None:
-        """Vote with this key from the next election on. Only who has bonded has keys; `proof` is of its possession."""
+        """Vote with this key from the next election on: for who has bonded. `proof`: whose key it is says so."""
         stash = origin.ensure_signed()
         self._stake(stash)
         if bls_key in self.key_owner:
             raise self.KeyTaken
-        if not bls.verify_possession(bls_key, proof):
+        if not bls.verify_possession(bls_key, stash, proof):
             raise self.InvalidProof
         before = self.session_keys.get(stash)
         if before is not None:
@@ -343,9 +343,10 @@ class Validators(ValidatorsSchema):
         authority = Authority(entry.account("account"), entry.octets("bls", bls.PUBLIC_KEY_BYTES))
         proof = entry.octets("proof", bls.SIGNATURE_BYTES)
         entry.finish()
-        if not bls.verify_possession(authority.bls_key, proof):
+        if not bls.verify_possession(authority.bls_key, authority.account, proof):
             raise GenesisError(
-                f"{path}.proof: expected a proof of possession of {entry.at('bls')}, got one that does not verify"
+                f"{path}.proof: expected a proof of possession of {entry.at('bls')} for {entry.at('account')}, "
+                "got one that does not verify: the `proof` of potchain key inspect is for the account beside it"
             )
         if any(authority.account == other.account or authority.bls_key == other.bls_key for other in others):
             raise GenesisError(f"{path}: {show(entry.value('account'))}: account or key appears twice")

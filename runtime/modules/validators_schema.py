@@ -106,7 +106,7 @@ class ValidatorsSchema(Module):
         index = 6
 
     class InvalidProof(DispatchError):
-        """The proof of possession does not fit the key."""
+        """The proof of possession is not of this key for this account."""
 
         index = 7
 

@@ -167,7 +167,7 @@ def _candidacy(ledger: Ledger) -> list[bytes]:
         RUNTIME.call(
             "validators.set_keys",
             bls_key=bls.public_key(keys.bls_secret),
-            proof=bls.prove_possession(keys.bls_secret),
+            proof=bls.prove_possession(keys.bls_secret, keys.account.public),
         ),
         RUNTIME.call("validators.validate"),
     ]

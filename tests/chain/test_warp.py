@@ -54,9 +54,8 @@ def blocks() -> tuple[SealedBlock, ...]:
 
     chain, secret = Recorded(sessions=SHORT), bls_secret(VALIDATOR_EVE)
     chain.submit(VALIDATOR_EVE, "validators.bond", value=2 * STAKE)
-    chain.submit(
-        VALIDATOR_EVE, "validators.set_keys", bls_key=bls.public_key(secret), proof=bls.prove_possession(secret)
-    )
+    proof = bls.prove_possession(secret, VALIDATOR_EVE.public)
+    chain.submit(VALIDATOR_EVE, "validators.set_keys", bls_key=bls.public_key(secret), proof=proof)
     chain.submit(VALIDATOR_EVE, "validators.validate")
     chain.run_to(23)
     chain.submit(VALIDATOR_DAVE, "validators.chill")

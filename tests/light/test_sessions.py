@@ -47,7 +47,8 @@ def chain() -> RecordedChain:
     """Eve comes, and later Dave leaves: sets 0 to 2 in 43 blocks, which hold all that makes them."""
     chain, secret = RecordedChain(), bls_secret(EVE)
     chain.submit(EVE, "validators.bond", value=2 * STAKE)
-    chain.submit(EVE, "validators.set_keys", bls_key=bls.public_key(secret), proof=bls.prove_possession(secret))
+    proof = bls.prove_possession(secret, EVE.public)
+    chain.submit(EVE, "validators.set_keys", bls_key=bls.public_key(secret), proof=proof)
     chain.submit(EVE, "validators.validate")
     chain.run_to(23)
     chain.submit(DAVE, "validators.chill")

@@ -7,11 +7,12 @@ from collections.abc import Callable
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from py_arkworks_bls12381 import G1Point, G2Point
+from py_arkworks_bls12381 import G1Point, G2Point, Scalar
 
 from chain.primitives import bls, bls_native, bls_reference
 
 ALICE, BOB = bls.keygen(b"alice" * 8), bls.keygen(b"bob" * 16)
+ACCOUNT = b"a" * 32
 MESSAGE = b"block 1"
 
 INFINITE_KEY = b"\xc0" + bytes(47)
@@ -122,7 +123,7 @@ def test_keys_signatures_and_proofs_are_the_same_bytes_from_both_backends() -> N
         assert bls_native.public_key(secret) == bls_reference.public_key(secret)
     for message in (b"", MESSAGE, bytes(300)):
         assert bls_native.sign(ALICE, message) == bls_reference.sign(ALICE, message)
-    assert bls_native.prove_possession(ALICE) == bls_reference.prove_possession(ALICE)
+    assert bls_native.prove_possession(ALICE, ACCOUNT) == bls_reference.prove_possession(ALICE, ACCOUNT)
     both = [SIGNATURE, bls_native.sign(BOB, MESSAGE)]
     assert bls_native.aggregate(both) == bls_reference.aggregate(both)
 
@@ -132,7 +133,7 @@ def test_each_backend_accepts_what_the_other_signed(backend: bls.Backend) -> Non
     together = bls_native.aggregate([SIGNATURE, bls_native.sign(BOB, MESSAGE)])
     assert backend.verify(KEY, MESSAGE, SIGNATURE)
     assert backend.fast_aggregate_verify(keys, MESSAGE, together)
-    assert backend.verify_possession(KEY, bls_native.prove_possession(ALICE))
+    assert backend.verify_possession(KEY, ACCOUNT, bls_native.prove_possession(ALICE, ACCOUNT))
 
 
 def test_a_signature_over_something_else_is_not_valid(backend: bls.Backend) -> None:
@@ -141,8 +142,15 @@ def test_a_signature_over_something_else_is_not_valid(backend: bls.Backend) -> N
 
 
 def test_a_proof_of_possession_is_no_signature_and_a_signature_no_proof(backend: bls.Backend) -> None:
-    assert not backend.verify(KEY, KEY, bls_native.prove_possession(ALICE))
-    assert not backend.verify_possession(KEY, bls_native.sign(ALICE, KEY))
+    assert not backend.verify(KEY, KEY + ACCOUNT, bls_native.prove_possession(ALICE, ACCOUNT))
+    assert not backend.verify_possession(KEY, ACCOUNT, bls_native.sign(ALICE, KEY + ACCOUNT))
+
+
+def test_a_proof_of_possession_is_for_one_account(backend: bls.Backend) -> None:
+    assert not backend.verify_possession(KEY, b"b" * 32, bls_native.prove_possession(ALICE, ACCOUNT))
+    hashed = G2Point.hash_to_curve(KEY, b"BLS_POP_BLS12381G2_XMD:SHA-256_SSWU_RO_POP_")
+    over_the_key_alone = (hashed * Scalar.from_be_bytes(ALICE)).to_compressed_bytes()
+    assert not backend.verify_possession(KEY, ACCOUNT, bytes(over_the_key_alone))
 
 
 @pytest.mark.parametrize("what", BAD_KEYS)
@@ -152,7 +160,7 @@ def test_a_bad_key_verifies_nothing(backend: bls.Backend, what: str) -> None:
     if what not in ("another's", "negated"):  # Points like any other: nothing to learn from more pairings.
         assert not backend.verify(key, MESSAGE, INFINITE_SIGNATURE)
         assert not backend.fast_aggregate_verify([KEY, key], MESSAGE, SIGNATURE)
-        assert not backend.verify_possession(key, SIGNATURE)
+        assert not backend.verify_possession(key, ACCOUNT, SIGNATURE)
 
 
 @pytest.mark.parametrize("what", BAD_SIGNATURES)
@@ -194,7 +202,7 @@ def test_nobody_signs_nothing(backend: bls.Backend) -> None:
     ],
 )
 def test_a_secret_outside_the_range_is_refused(backend: bls.Backend, secret: bytes, complaint: str) -> None:
-    for use in (backend.public_key, backend.prove_possession, lambda s: backend.sign(s, MESSAGE)):
+    for use in (backend.public_key, lambda s: backend.prove_possession(s, ACCOUNT), lambda s: backend.sign(s, MESSAGE)):
         with pytest.raises(ValueError, match=complaint):
             use(secret)
 

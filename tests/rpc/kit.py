@@ -72,7 +72,7 @@ def genesis_config(others: int = 0) -> dict[str, Mapping[str, object]]:
     authority = {
         "account": ss58.encode(KEYS.account.public),
         "bls": "0x" + bls.public_key(KEYS.bls_secret).hex(),
-        "proof": "0x" + bls.prove_possession(KEYS.bls_secret).hex(),
+        "proof": "0x" + bls.prove_possession(KEYS.bls_secret, KEYS.account.public).hex(),
     }
     rich = [[ss58.encode(key.public), 10_000 * POT] for key in (ALICE, ALICE_SR, BOB)]
     rich[0][1] = 10_000 * POT + STAKE

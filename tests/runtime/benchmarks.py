@@ -113,7 +113,7 @@ def all_parts_withdrawn() -> Prepared:
 @benchmark
 def session_key_in_place_of_another() -> Prepared:
     secret = bls_secret(FERDIE)
-    arguments = {"bls_key": bls.public_key(secret), "proof": bls.prove_possession(secret)}
+    arguments = {"bls_key": bls.public_key(secret), "proof": bls.prove_possession(secret, EVE.public)}
     return _unbonding().prepare(EVE, "validators.set_keys", **arguments)
 
 
@@ -460,7 +460,7 @@ def _unbonding() -> TestChain:
     secret = bls_secret(EVE)
     parts = UNBONDING_MAX - 1
     chain.call(EVE, "validators.bond", value=2 * STAKE + parts)
-    key, proof = bls.public_key(secret), bls.prove_possession(secret)
+    key, proof = bls.public_key(secret), bls.prove_possession(secret, EVE.public)
     chain.call(EVE, "validators.set_keys", bls_key=key, proof=proof)
     unbonding = tuple(Unbonding(1, session) for session in range(parts))
     chain.modules.validators.stakes[EVE.public] = Stake(2 * STAKE, unbonding)

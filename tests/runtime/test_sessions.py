@@ -151,7 +151,7 @@ def test_p23_the_sets_number_changes_exactly_when_the_set_does() -> None:
         if step == 9:
             chain.call(DAVE, "validators.chill")
         if step == 15:
-            chain.call(EVE, "validators.set_keys", **keys_of(FERDIE))  # Another key is another set.
+            chain.call(EVE, "validators.set_keys", **keys_of(FERDIE, EVE))  # Another key is another set.
         chain.run_blocks(1)
         now = chain.deciding
         assert (now.set_id != before.set_id) == (now.authorities != before.authorities)

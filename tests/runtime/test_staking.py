@@ -30,10 +30,10 @@ from runtime.types import DispatchError, GenesisError
 SHORT = {"sessionBlocks": 3, "unbondingSessions": 4}
 
 
-def keys_of(keypair: Keypair) -> dict[str, bytes]:
-    """The arguments of `set_keys` with the key that the test chain seals with for this validator."""
+def keys_of(keypair: Keypair, account: Keypair | None = None) -> dict[str, bytes]:
+    """The arguments of `set_keys` with the key that the test chain seals with for this validator, for an account."""
     secret = bls_secret(keypair)
-    return {"bls_key": bls.public_key(secret), "proof": bls.prove_possession(secret)}
+    return {"bls_key": bls.public_key(secret), "proof": bls.prove_possession(secret, (account or keypair).public)}
 
 
 def join(chain: TestChain, keypair: Keypair, value: int = 2 * STAKE) -> None:
@@ -148,10 +148,25 @@ def test_a_key_is_somebodys_who_has_bonded_and_proves_that_it_has_it() -> None:
     with chain.unchanged(Validators.NoKeys):
         chain.call(EVE, "validators.validate")
     chain.call(EVE, "validators.set_keys", **keys_of(EVE))
-    chain.call(EVE, "validators.set_keys", **keys_of(FERDIE))
+    chain.call(EVE, "validators.set_keys", **keys_of(FERDIE, EVE))
     assert chain.modules.validators.key_owner.get(keys_of(EVE)["bls_key"]) is None
     assert chain.call(EVE, "validators.purge_keys") == [Validators.KeysPurged(EVE.public)]
     chain.run_blocks(1)
+
+
+def test_nobody_names_anothers_key_with_the_others_proof() -> None:
+    chain = TestChain()
+    chain.call(EVE, "validators.bond", value=STAKE)
+    chain.call(FERDIE, "validators.bond", value=STAKE)
+    # Seen in the pool, and sent first.
+    with chain.unchanged(Validators.InvalidProof):
+        chain.call(FERDIE, "validators.set_keys", **keys_of(EVE))
+    chain.call(EVE, "validators.set_keys", **keys_of(EVE))
+    # Nor once the key is free: what was proven of it is on chain for good.
+    chain.call(EVE, "validators.purge_keys")
+    with chain.unchanged(Validators.InvalidProof):
+        chain.call(FERDIE, "validators.set_keys", **keys_of(EVE))
+    assert keys_of(EVE)["bls_key"] not in chain.modules.validators.key_owner
 
 
 def test_a_validator_keeps_its_bond_and_its_key_until_its_sessions_are_over() -> None:

@@ -48,7 +48,7 @@ def genesis_config(rounds: int, audit_blocks: int) -> dict[str, Mapping[str, obj
         {
             "account": ss58.encode(keys.account.public),
             "bls": "0x" + bls.public_key(keys.bls_secret).hex(),
-            "proof": "0x" + bls.prove_possession(keys.bls_secret).hex(),
+            "proof": "0x" + bls.prove_possession(keys.bls_secret, keys.account.public).hex(),
         }
         for keys in VALIDATORS
     ]
