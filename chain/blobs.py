@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chain.primitives.blob import CHUNK_BYTES, BlobHasher, BlobTree, blob_root, chunk_count
+from chain.primitives.durable import make_folder, sync_folder
 from chain.primitives.hashing import Hash
 
 # A quarter of the store is for what the chain does not name (yet): uploads on their way to it, and strangers' whims.
@@ -130,7 +131,7 @@ class BlobStore:
         # Whose bytes this process has hashed, and some of the trees that came of it.
         self._checked: set[Hash] = set()
         self._trees: OrderedDict[Hash, BlobTree] = OrderedDict()
-        (path / _INCOMING).mkdir(parents=True, exist_ok=True)
+        make_folder(path / _INCOMING)
         self._scan()
 
     @property
@@ -237,15 +238,17 @@ class BlobStore:
         with self._lock:
             self._check(upload)
             self._incoming.remove(upload)
-            if root in self._kept.sizes or root in self._incoming.sizes:
-                return
-            area = self._area_for(root, size)
-            file = self._file(root, area)
-            file.parent.mkdir(exist_ok=True)
-            os.replace(upload.path, file)
-            area.grow(root, size)
-            self._checked.add(root)
-        _flush(file.parent)
+            here = next((area for area in (self._kept, self._incoming) if root in area.sizes), None)
+            area = here or self._area_for(root, size)
+            folder = self._file(root, area).parent
+            if here is None:
+                folder.mkdir(exist_ok=True)
+                os.replace(upload.path, self._file(root, area))
+                area.grow(root, size)
+                self._checked.add(root)
+        # Also where another upload of the same blob was first: it may not have come this far.
+        sync_folder(folder)
+        sync_folder(self._path)
 
     def _area_for(self, root: Hash, size: int) -> _Area:
         if root in self._wanted:
@@ -366,12 +369,3 @@ class BlobStore:
 
 def _charged(length: int) -> int:
     return max(1, -(-length // BLOCK_BYTES)) * BLOCK_BYTES
-
-
-def _flush(folder: Path) -> None:
-    """Make the folder's new entries last through a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

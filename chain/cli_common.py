@@ -118,6 +118,9 @@ def fault_of(error: BaseException) -> Fault | None:
     if isinstance(error, OSError) and _is_full(error):
         where = f" for {error.filename}" if error.filename else ""
         return Fault(f"{error.strerror}{where}: make room on the disk, then start again", EXIT_FAILED)
+    if isinstance(error, OSError) and error.errno == errno.EIO:
+        where = f" for {error.filename}" if error.filename else ""
+        return Fault(f"{error.strerror}{where}: replace the disk if it is faulty, then start again", EXIT_FAILED)
     if isinstance(error, OSError) and error.errno in UNUSABLE_FOLDER:
         return Fault(f"{error.strerror}: {error.filename}; choose another folder with --base-path", EXIT_MISCONFIGURED)
     return None

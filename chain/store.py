@@ -19,6 +19,7 @@ import lmdb
 
 from chain.folder_lock import LOCK_FILE, FolderLocked, lock_folder, sign_lock
 from chain.gate import Gate
+from chain.primitives.durable import make_folder, sync_folder
 from chain.primitives.hashing import Hash
 from chain.primitives.merkle import Root
 from runtime.state import StateFailed
@@ -310,10 +311,9 @@ class Store:
 
         Raises DataFolderError, or a subclass of it that says more, having written nothing.
         """
-        made = not path.exists()
         unmarked = not (path / LOCK_FILE).exists()
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            make_folder(path)
             lock_fd = _lock(path)
         except OSError as error:
             raise _unwritable(path, error) from error
@@ -341,13 +341,15 @@ class Store:
                         write_genesis(batch)
 
                     store.write(write_first)
-                    _sync_folder(path.parent if made else path)
-                    _sync_folder(path)
+                sync_folder(path)  # Also where the process that made it was killed before it had.
             except BaseException:
                 environment.close()
                 raise
         except lmdb.Error as error:
             os.close(lock_fd)
+            if error.code > 0:  # The system's refusal; LMDB's own errors are negative.
+                refusal = OSError(error.code, os.strerror(error.code))
+                raise _unwritable(path, refusal) from refusal
             raise _unusable(path, error) from error
         except OSError as error:
             os.close(lock_fd)
@@ -503,21 +505,7 @@ def _unwritable(path: Path, error: OSError) -> DataFolderError:
 
 
 def _unusable(path: Path, error: lmdb.Error) -> DataFolderError:
-    if error.code > 0:  # The system's refusal; LMDB's own errors are negative.
-        return DataFolderError(
-            f"{path / _DATABASE_FILE} cannot be opened ({error}): see that this user may read and write it, or choose "
-            "another folder with --base-path"
-        )
     return DataFolderError(
         f"{path / _DATABASE_FILE} cannot be opened ({error}): if it is potchain's, it is damaged, so move it away and "
         "the node fetches the chain from its peers; if it is not, choose another folder with --base-path"
     )
-
-
-def _sync_folder(path: Path) -> None:
-    """Make the folder's new entries last through a power cut."""
-    folder_fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(folder_fd)
-    finally:
-        os.close(folder_fd)

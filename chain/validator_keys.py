@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chain.primitives import bls
+from chain.primitives.durable import sync_folder
 from chain.primitives.hashing import blake2_256
 from chain.primitives.keys import Keypair, Scheme
 
@@ -57,14 +58,19 @@ def read_secret(path: Path) -> str:
 
 
 def write_secret(path: Path, secret: str) -> None:
-    """Write a new key file that only its owner can read; never over an existing one."""
+    """Write a new key file that only its owner can read, durably; never over an existing one. Raises KeyFileError."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         raise KeyFileError(f"{path} exists already and is left as it is; choose another name") from None
     except OSError as error:
-        raise KeyFileError(f"cannot write {path}: {error.strerror}") from None
-    with os.fdopen(descriptor, "w") as file:
-        file.write(secret + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+        raise KeyFileError(f"cannot write {path}: {error.strerror}") from error
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secret + "\n")
+            file.flush()
+            os.fsync(descriptor)
+        sync_folder(path.parent)
+    except OSError as error:
+        path.unlink(missing_ok=True)  # Half a secret is none, and would be in the way of the next try.
+        raise KeyFileError(f"cannot write {path}: {error.strerror}; nothing of it is left") from error

@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 from typing import Final, Protocol
 
+from chain.primitives.durable import sync_folder
+
 
 class Disk(Protocol):
     """Files by path. What is written lasts once its file is synced; a name, once its folder is. All raise OSError."""
@@ -55,11 +57,7 @@ class OsDisk:
         os.replace(new, old)
 
     def sync_folder(self, folder: Path) -> None:
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync_folder(folder)
 
     def close(self, file: int) -> None:
         os.close(file)

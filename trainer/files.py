@@ -5,11 +5,11 @@ Rule: a file is written whole, flushed, then renamed, and its folder is flushed;
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from chain.primitives.blob import blob_root
+from chain.primitives.durable import PARTIAL, make_folder, replace_file
 from chain.primitives.hashing import Hash
 from trainer.packing import PackingError, fields, pack, unpack
 
@@ -21,7 +21,7 @@ class BlobFiles:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
+        _open(folder)
 
     def get(self, root: Hash, bytes_max: int) -> bytes | None:
         """A blob that is here and whole, or None."""
@@ -34,7 +34,7 @@ class BlobFiles:
 
     def put(self, root: Hash, data: bytes) -> None:
         """Keep a blob."""
-        write(self._folder / root.hex(), data)
+        replace_file(self._folder / root.hex(), data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class PendingFiles:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
+        _open(folder)
 
     def get(self, place: Place, source: Hash) -> Pending | None:
         """What was put; None if nothing whole is there."""
@@ -67,7 +67,7 @@ class PendingFiles:
 
     def put(self, place: Place, source: Hash, pending: Pending) -> None:
         """Durable when it returns: a commitment may be sent."""
-        write(self._path(place, source), pack({"salt": pending.salt, "update": pending.update}))
+        replace_file(self._path(place, source), pack({"salt": pending.salt, "update": pending.update}))
 
     def forget_before(self, task: int, round_: int, attempt: int) -> None:
         """Remove what earlier attempts and rounds of a task left, and what nothing of ours is named like."""
@@ -80,16 +80,8 @@ class PendingFiles:
         return self._folder / f"{'-'.join(map(str, place))}-{source.hex()}.pending"
 
 
-def write(path: Path, data: bytes) -> None:
-    """Write a file so that a crash leaves the old one or the new one."""
-    partial = path.with_suffix(".partial")
-    with open(partial, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+def _open(folder: Path) -> None:
+    """Make a folder that one process has for itself, without what a kill left half written."""
+    make_folder(folder)
+    for partial in folder.glob(f"*{PARTIAL}"):
+        partial.unlink()

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from chain.primitives.blob import blob_root
+from chain.primitives.durable import replace_file
 from chain.primitives.hashing import Hash
 from trainer import artifact, dataset, export, optimizers
 from trainer.arrays import Float32s
@@ -26,7 +27,6 @@ from trainer.artifact import DTYPES, PROGRAM_BYTES_MAX, Program, Rows
 from trainer.batches import ROWS_MAX
 from trainer.dataset import ARRAY_BYTES_MAX, Manifest, Split
 from trainer.export import Costs, Evaluation, ExportError, Loss
-from trainer.files import write
 
 Array = npt.NDArray[Any]
 
@@ -157,7 +157,7 @@ def save(built: Built, folder: Path) -> None:
     """Write a task's blobs under their roots, and its roots as JSON."""
     folder.mkdir(parents=True, exist_ok=True)
     for root, data in built.blobs.items():
-        write(folder / root.hex(), data)
+        replace_file(folder / root.hex(), data)
     summary = {
         "name": built.name,
         "programRoot": "0x" + built.program_root.hex(),
@@ -165,7 +165,7 @@ def save(built: Built, folder: Path) -> None:
         "paramsRoot": "0x" + built.params_root.hex(),
         "blobs": sorted(root.hex() for root in built.blobs),
     }
-    write(folder / TASK_FILE, (json.dumps(summary, indent=2) + "\n").encode())
+    replace_file(folder / TASK_FILE, (json.dumps(summary, indent=2) + "\n").encode())
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ A checkpoint is all that the next start needs, a few kilobytes in one file, repl
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from chain.light.errors import CheckpointError
 from chain.primitives.bls import PUBLIC_KEY_BYTES
+from chain.primitives.durable import make_folder, replace_file
 from chain.primitives.hashing import Hash
 from chain.primitives.merkle import MemoryTree
 from chain.primitives.seal import Authority, ValidatorSet
@@ -94,17 +94,9 @@ def load(path: Path) -> Memory | None:
 
 def save(path: Path, memory: Memory) -> None:
     """Replace the file; raises OSError. Whatever happens meanwhile, it holds the old checkpoint or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # A name of our own: two commands at once each write a whole file, and the last one stays.
-    draft = path.with_name(f"{path.name}.{os.getpid()}")
-    try:
-        with draft.open("w", encoding="utf-8") as file:
-            json.dump(_written(memory), file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    make_folder(path.parent)
+    # Two commands at once each write a whole file, and the last one stays.
+    replace_file(path, json.dumps(_written(memory), indent=1).encode())
 
 
 def _written(memory: Memory) -> dict[str, object]:

@@ -173,6 +173,31 @@ def test_nobody_waits_while_the_disk_flushes(tmp_path: Path, monkeypatch: pytest
         writer.join(10)
 
 
+@pytest.mark.parametrize("wanted", [False, True])
+def test_every_name_that_leads_to_a_blob_is_flushed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: bool
+) -> None:
+    flushed: list[Path] = []
+    real: Callable[[int], None] = os.fsync
+
+    def fsync(file: int) -> None:
+        flushed.append(Path(os.readlink(f"/proc/self/fd/{file}")))
+        real(file)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    folder = tmp_path / "node" / "blobs"
+    store = BlobStore(folder, 1024 * BLOCK_BYTES)
+    assert set(flushed) == {tmp_path, tmp_path / "node", folder}
+    data = b"a blob"
+    store.keep("chain", [blob_root(data)] if wanted else [])
+    for _ in range(2):  # The second time another upload was first, and may not have flushed yet.
+        flushed.clear()
+        root = store.put(data)
+        part, *names = flushed
+        assert part.suffix == ".part"
+        assert names == [folder / (root.hex()[:2] if wanted else "incoming"), folder]
+
+
 def test_a_damaged_file_counts_as_missing_and_can_be_stored_anew(tmp_path: Path) -> None:
     for look in (BlobStore.get, BlobStore.open, lambda store, root: store.chunks(root, 0, 1)):
         root = BlobStore(tmp_path, ROOM).put(blob(1))

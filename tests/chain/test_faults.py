@@ -39,6 +39,13 @@ def test_a_full_disk_is_a_reason_to_start_again(error: Exception) -> None:
     assert "\n" not in fault.message
 
 
+def test_a_disk_that_fails_is_named_and_no_bug_of_this_program() -> None:
+    fault = fault_of(ExceptionGroup("a nursery", [OSError(errno.EIO, "Input/output error", "/blobs/ab")]))
+    assert fault is not None
+    assert fault.message == "Input/output error for /blobs/ab: replace the disk if it is faulty, then start again"
+    assert fault.exit_code == EXIT_FAILED
+
+
 def test_a_damaged_vote_log_is_for_the_operator_to_mend(tmp_path: Path) -> None:
     (tmp_path / "votes.wal").write_bytes(b"no log")
     with pytest.raises(WalCorrupt) as caught:

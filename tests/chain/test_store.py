@@ -1,5 +1,6 @@
 """The database: whole blocks or none, whatever dies when; readers that see one moment; folders refused untouched."""
 
+import errno
 import os
 import resource
 import signal
@@ -223,6 +224,22 @@ def test_a_write_that_the_disk_refuses_stops_all_writing_and_harms_nothing(tmp_p
     assert again == message
     with open_store(path) as store:
         check_whole(store, int(height))
+
+
+def open_without_room(path: Path, room: int) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
+    with pytest.raises(DataFolderError) as caught, open_store(path):
+        pass
+    assert isinstance(caught.value.__cause__, OSError)
+    print(caught.value.__cause__.errno, caught.value, flush=True)
+
+
+def test_a_database_that_the_system_refuses_to_make_is_told_with_the_systems_reason(tmp_path: Path) -> None:
+    with in_child(open_without_room, tmp_path / "db", 4096) as child:
+        output, _ = child.communicate(timeout=20)
+    code, _, message = output.decode().partition(" ")
+    assert int(code) == errno.EFBIG
+    assert message.startswith(f"the data folder {tmp_path / 'db'} cannot be used: File too large; give --base-path")
 
 
 def test_a_failed_change_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -36,6 +36,13 @@ def test_a_file_that_is_torn_is_as_good_as_none(tmp_path: Path) -> None:
         assert files.get((0, 0, 0, 0), SOURCE) is None
 
 
+def test_what_a_kill_left_half_written_is_removed_at_the_next_start(tmp_path: Path) -> None:
+    PendingFiles(tmp_path).put((0, 0, 0, 0), SOURCE, PENDING)
+    (tmp_path / "0-0-0-1.pending.00.partial").write_bytes(b"half")
+    assert PendingFiles(tmp_path).get((0, 0, 0, 0), SOURCE) == PENDING
+    assert [path.suffix for path in tmp_path.iterdir()] == [".pending"]
+
+
 def test_what_is_over_is_forgotten_and_nothing_else(tmp_path: Path) -> None:
     files = PendingFiles(tmp_path)
     places = [(task, round_, attempt, 0) for task in range(2) for round_ in range(3) for attempt in range(2)]

@@ -1,0 +1,45 @@
+"""Key files: whole and lasting, or not there."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from chain.cli_common import EXIT_FAILED, fault_of
+from chain.validator_keys import KeyFileError, read_secret, write_secret
+
+
+def test_a_new_key_is_flushed_with_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed = []
+    real: Callable[[int], None] = os.fsync
+
+    def fsync(file: int) -> None:
+        flushed.append(Path(os.readlink(f"/proc/self/fd/{file}")))
+        real(file)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_secret(tmp_path / "key", "//Alice")
+    assert flushed == [tmp_path / "key", tmp_path]
+    assert read_secret(tmp_path / "key") == "//Alice"
+    with pytest.raises(KeyFileError, match="exists already and is left as it is"):
+        write_secret(tmp_path / "key", "//Bob")
+    assert read_secret(tmp_path / "key") == "//Alice"
+
+
+def test_a_disk_without_room_keeps_no_half_of_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(file: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(os, "fsync", refuse)
+        with pytest.raises(KeyFileError, match="No space left on device; nothing of it is left") as caught:
+            write_secret(tmp_path / "key", "//Alice")
+    fault = fault_of(caught.value)
+    assert fault is not None
+    assert fault.exit_code == EXIT_FAILED
+    write_secret(tmp_path / "key", "//Alice")
+    assert read_secret(tmp_path / "key") == "//Alice"
