@@ -19,7 +19,7 @@ from chain.cli_common import DEFAULT_RPC, EXIT_FAILED, KeyOption, NodeOption, Pr
 from chain.display import Token, say
 from chain.primitives import ss58
 from chain.rpc.client import Client
-from runtime.modules.training_types import PICO
+from runtime.modules.training_policy import PICO
 
 if TYPE_CHECKING:
     from chain.primitives.keys import Keypair
@@ -66,7 +66,7 @@ def new_task(
     rpc: NodeOption = DEFAULT_RPC,
 ) -> None:
     """Have a model trained: export it, say what it costs, upload its blobs, create its task."""
-    from chain.tasks import Adam, Policy, Sgd
+    from chain.tasks import Adam, Descent, Policy, Sgd
 
     owner = key_of(key)
     rate = _pico("--learning-rate", learning_rate)
@@ -85,7 +85,7 @@ def new_task(
         outliers_ppm=OUTLIERS_PPM,
     )
     made = _read(source)
-    trio.run(partial(_new, rpc, owner, made, chosen, policy, rounds, price, yes=yes, dry_run=dry_run))
+    trio.run(partial(_new, rpc, owner, made, Descent(chosen), policy, rounds, price, yes=yes, dry_run=dry_run))
 
 
 def _pico(option: str, text: str) -> int:

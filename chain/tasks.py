@@ -14,10 +14,11 @@ from chain.primitives.hashing import Hash
 from chain.primitives.keys import Keypair
 from chain.rpc.client import Client, ClientError
 from runtime.modules.training import Training
-from runtime.modules.training_types import Adam, Optimizer, Policy, Sgd, Terms
+from runtime.modules.training_policy import Adam, Descent, Policy, Sgd
+from runtime.modules.training_types import Terms
 from runtime.types import DispatchError
 
-__all__ = ["Adam", "Offer", "Policy", "Quote", "Sgd", "TaskRefused", "create", "quote", "upload"]
+__all__ = ["Adam", "Descent", "Offer", "Policy", "Quote", "Sgd", "TaskRefused", "create", "quote", "upload"]
 
 # How often blobs that the node has lost again meanwhile (others fill its room for uploads, too) are sent anew.
 UPLOAD_TRIES = 3
@@ -36,7 +37,7 @@ class Offer:
     dataset_root: Hash
     params_root: Hash
     blobs: Mapping[Hash, bytes]
-    optimizer: Optimizer
+    optimizer: Descent
     policy: Policy
     rounds: int
     price_per_slot: int

@@ -53,11 +53,13 @@ def testnet() -> dict[str, object]:
                         "name": "digits",
                         **{field: digits[field] for field in ("programRoot", "datasetRoot", "paramsRoot")},
                         "optimizer": {
-                            "adam": {
-                                "learningRate": 2 * PICO // 100,
-                                "beta1": 9 * PICO // 10,
-                                "beta2": 999 * PICO // 1000,
-                                "epsilon": PICO // 10**8,
+                            "rule": {
+                                "adam": {
+                                    "learningRate": 2 * PICO // 100,
+                                    "beta1": 9 * PICO // 10,
+                                    "beta2": 999 * PICO // 1000,
+                                    "epsilon": PICO // 10**8,
+                                }
                             }
                         },
                         "policy": {

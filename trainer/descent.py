@@ -17,8 +17,8 @@ from trainer.arrays import Float32s
 from trainer.optimizers import PICO, Optimizer, OptimizerError, OptimizerState
 from trainer.schedules import CONSTANT, Schedule
 
-# Wider than any gradient that an update can express.
-LIMIT_MAX = 2**60 * PICO
+# A clip that is wider than any model needs is no clip.
+LIMIT_MAX = 1_000 * PICO
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Descent:
     `weight_decay` (1e-12) is decoupled (Loshchilov and Hutter 2019): with Adam it is AdamW.
     """
 
-    optimizer: Optimizer
+    rule: Optimizer
     schedule: Schedule = CONSTANT
     clip: Clip | None = None
     weight_decay: int = 0
@@ -53,7 +53,7 @@ class Descent:
 
 def checked(descent: Descent) -> Descent:
     """The descent itself, if its numbers make sense; OptimizerError or ScheduleError names the one that does not."""
-    optimizers.checked(descent.optimizer)
+    optimizers.checked(descent.rule)
     schedules.checked(descent.schedule)
     if descent.clip is not None and not 1 <= descent.clip.limit <= LIMIT_MAX:
         raise OptimizerError(f"limit of a clip: expected 1 to {LIMIT_MAX} (1e-12), got {descent.clip.limit}")
@@ -70,12 +70,12 @@ def step(
     `scheduled` is the step's place in the schedule, where that is not how many steps the optimiser has taken.
     """
     place = state.step if scheduled is None else scheduled
-    rate = schedules.rate(descent.schedule, descent.optimizer.learning_rate, place)
+    rate = schedules.rate(descent.schedule, descent.rule.learning_rate, place)
     if descent.clip is not None:
         gradient = clipped(descent.clip, gradient)
     if descent.weight_decay:
         theta = theta - theta * np.float32(rate * descent.weight_decay / PICO**2)
-    return optimizers.step(replace(descent.optimizer, learning_rate=rate), state, theta, gradient)
+    return optimizers.step(replace(descent.rule, learning_rate=rate), state, theta, gradient)
 
 
 def clipped(clip: Clip, gradient: Float32s) -> Float32s:

@@ -12,6 +12,7 @@ from typing import Protocol
 import trio
 
 from trainer.artifact import ArtifactError
+from trainer.choices import ChoiceError
 from trainer.dataset import DatasetError
 from trainer.node import Node, NodeError, TaskOver
 from trainer.optimizers import OptimizerError
@@ -21,7 +22,7 @@ from trainer.views import RoundView, TaskView, ViewError
 Report = Callable[[str], None]
 
 # A task that is at fault stays so; what a node or an engine could not do now may be done at the next head.
-HOPELESS = (ProgramRefused, ArtifactError, DatasetError, OptimizerError)
+HOPELESS = (ProgramRefused, ArtifactError, DatasetError, OptimizerError, ChoiceError)
 PASSING = (NodeError, EngineError, ViewError)
 
 # A node refuses to be followed while it is too busy; asking more often would keep it so.

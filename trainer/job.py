@@ -14,10 +14,10 @@ import trio
 
 from chain.primitives.blob import blob_root
 from chain.primitives.hashing import Hash
-from trainer import aggregate, artifact, batches, dataset, optimizers
+from trainer import artifact, batches, dataset, descent, optimizers, robust
 from trainer.arrays import Float32s
 from trainer.artifact import Program
-from trainer.codecs import INT8
+from trainer.choices import ChoiceError
 from trainer.codecs.blocks import CodecError
 from trainer.codecs.updates import Update
 from trainer.dataset import Dataset
@@ -50,7 +50,7 @@ class Job:
 
     def __init__(self, task: TaskView, node: Node, files: BlobFiles) -> None:
         self.task = task
-        self.codec = INT8
+        self.codec = task.codec
         self._node = node
         self._files = files
         self._program: Program | None = None
@@ -70,6 +70,8 @@ class Job:
 
     async def prepare(self, engine: Engine) -> None:
         """Load program and data set and compile: what takes long, done before a round's clock runs."""
+        if self.task.local_steps is not None:
+            raise ChoiceError("this version trains without local steps")
         program = await self.program()
         await self._data(program)
         await engine.load(self.task.program_root, program, self._program_blob)
@@ -129,9 +131,10 @@ class Job:
         # No accepted update leaves everything as it is.
         if not updates:
             return NextModel(theta, state, b"", b"", view.params_root, view.optimizer_root)
-        theta, state = optimizers.step(self.task.optimizer, state, theta, aggregate.mean(updates))
+        # The schedule's place is the state's step: one for each round that is final.
+        theta, state = descent.step(self.task.descent, state, theta, robust.combine(self.task.aggregation, updates))
         params = optimizers.encode_params(theta)
-        packed = optimizers.encode_state(self.task.optimizer, state)
+        packed = optimizers.encode_state(self.task.descent.rule, state)
         return NextModel(theta, state, params, packed, blob_root(params), blob_root(packed))
 
     async def _state(self, view: RoundView) -> OptimizerState:
@@ -139,9 +142,9 @@ class Job:
         if root == ZERO_HASH:
             return FRESH
         if root not in self._states:
-            optimizer, length = self.task.optimizer, (await self.program()).parameters
-            data = await self._node.get_blob(root, optimizers.state_bytes_max(optimizer, length))
-            self._keep(self._states, root, optimizers.decode_state(optimizer, data, length))
+            rule, length = self.task.descent.rule, (await self.program()).parameters
+            data = await self._node.get_blob(root, optimizers.state_bytes_max(rule, length))
+            self._keep(self._states, root, optimizers.decode_state(rule, data, length))
         return self._states[root]
 
     async def _data(self, program: Program) -> Dataset:

@@ -15,12 +15,12 @@ import trio
 
 from chain.primitives.keys import Keypair
 from chain.rpc.client import Client
-from chain.tasks import Adam, Offer, Policy, Sgd, TaskRefused, create, quote, upload
+from chain.tasks import Adam, Descent, Offer, Policy, Sgd, TaskRefused, create, quote, upload
 from trainer import artifact, export, optimizers
 from trainer import task as tasks
 from trainer.task import Task
 
-__all__ = ["Adam", "Market", "Policy", "Result", "Sgd", "Task", "TaskRefused", "adam", "sgd"]
+__all__ = ["Adam", "Descent", "Market", "Policy", "Result", "Sgd", "Task", "TaskRefused", "adam", "sgd"]
 
 # Honest results need half a step and a hundredth (docs/training-numerics.md).
 POLICY = Policy(
@@ -36,14 +36,14 @@ POLL_SECONDS = 1.0
 T = TypeVar("T")
 
 
-def adam(learning_rate: float, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8) -> Adam:
+def adam(learning_rate: float, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8) -> Descent:
     """Adam (Kingma and Ba 2015), in the integers of the chain: units of 1e-12."""
-    return Adam(*(round(value * optimizers.PICO) for value in (learning_rate, beta1, beta2, epsilon)))
+    return Descent(Adam(*(round(value * optimizers.PICO) for value in (learning_rate, beta1, beta2, epsilon))))
 
 
-def sgd(learning_rate: float, momentum: float = 0.0) -> Sgd:
+def sgd(learning_rate: float, momentum: float = 0.0) -> Descent:
     """Stochastic gradient descent with heavy-ball momentum, in units of 1e-12."""
-    return Sgd(round(learning_rate * optimizers.PICO), round(momentum * optimizers.PICO))
+    return Descent(Sgd(round(learning_rate * optimizers.PICO), round(momentum * optimizers.PICO)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class Market:
         *,
         rounds: int,
         price_per_slot: int = 10**12,
-        optimizer: Adam | Sgd | None = None,
+        optimizer: Descent | None = None,
         policy: Policy = POLICY,
     ) -> int:
         """Export a task, upload its blobs, pay its escrow; returns its number. Adam at 0.001 unless told otherwise.

@@ -6,7 +6,6 @@ machine gets the same bits from the same chain of updates.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -84,24 +83,6 @@ def checked(optimizer: Optimizer) -> Optimizer:
         case _:
             assert_never(optimizer)
     return optimizer
-
-
-def from_json(value: Mapping[str, Mapping[str, int]]) -> Optimizer:
-    """The optimiser in the shape that the RPC gives: {"adam": {"learningRate": ...}} or {"sgd": {...}}."""
-    try:
-        ((kind, numbers),) = value.items()
-        if kind == "sgd":
-            return checked(Sgd(int(numbers["learningRate"]), int(numbers["momentum"])))
-        if kind == "nesterov":
-            return checked(Nesterov(int(numbers["learningRate"]), int(numbers["momentum"])))
-        if kind == "adam":
-            names = ("learningRate", "beta1", "beta2", "epsilon")
-            return checked(Adam(*(int(numbers[name]) for name in names)))
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise OptimizerError(
-            f"expected sgd, nesterov or adam with its hyperparameters, got {repr(value)[:200]} ({error})"
-        ) from None
-    raise OptimizerError(f"expected sgd, nesterov or adam, got {kind[:80]!r}")
 
 
 def step(

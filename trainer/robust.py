@@ -1,7 +1,7 @@
-"""Aggregators that a minority of wrong updates cannot lead far astray, for tasks whose updates nobody can recompute.
+"""Aggregations that a minority of wrong updates cannot lead far astray, for tasks whose updates nobody can recompute.
 
-Rule: an aggregator sees a set of updates. They are put in an order of their own first, and every float is made of exact
-values by one IEEE operation at a time, so that neither the order of slots nor a chunk nor a machine changes a bit.
+Rule: an aggregation sees a set of updates. They are put in an order of their own first, and every float is made of
+exact values by one IEEE operation at a time, so that no order of slots, no chunk and no machine changes a bit.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ ITERATIONS_MAX = 100
 RADIUS_PPM_MAX = 1000 * PPM
 
 
-class AggregatorError(ValueError):
-    """Numbers of which no aggregator can be made, or updates that it cannot take."""
+class AggregationError(ValueError):
+    """Numbers of which no aggregation can be made, or updates that it cannot take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +72,12 @@ class CenteredClip:
     iterations: int
 
 
-Aggregator = Mean | Median | TrimmedMean | Krum | CenteredClip
+Aggregation = Mean | Median | TrimmedMean | Krum | CenteredClip
 
 
-def checked(aggregator: Aggregator) -> Aggregator:
-    """The aggregator itself, if its numbers make sense; AggregatorError names the one that does not."""
-    match aggregator:
+def checked(aggregation: Aggregation) -> Aggregation:
+    """The aggregation itself, if its numbers make sense; AggregationError names the one that does not."""
+    match aggregation:
         case Mean() | Median():
             pass
         case TrimmedMean(byzantine_ppm) | Krum(byzantine_ppm, _):
@@ -86,13 +86,13 @@ def checked(aggregator: Aggregator) -> Aggregator:
             _within("radius (ppm)", radius_ppm, 1, RADIUS_PPM_MAX)
             _within("iterations", iterations, 1, ITERATIONS_MAX)
         case _:
-            assert_never(aggregator)
-    return aggregator
+            assert_never(aggregation)
+    return aggregation
 
 
-def combine(aggregator: Aggregator, updates: Sequence[Update], *, chunk_blocks: int = CHUNK_BLOCKS) -> Float32s:
-    """What a round's updates come to, f32[P]; robust aggregators take dense updates."""
-    match aggregator:
+def combine(aggregation: Aggregation, updates: Sequence[Update], *, chunk_blocks: int = CHUNK_BLOCKS) -> Float32s:
+    """What a round's updates come to, f32[P]; robust aggregations take dense updates."""
+    match aggregation:
         case Mean():
             return aggregate.mean(updates)
         case Median():
@@ -108,10 +108,10 @@ def combine(aggregator: Aggregator, updates: Sequence[Update], *, chunk_blocks: 
             return aggregate.mean([ordered[index] for index in best[: len(updates) - wrong if multi else 1]])
         case CenteredClip():
             ordered = _ordered(updates)
-            weights = _pulls(products(ordered, chunk_blocks=chunk_blocks), aggregator)
+            weights = _pulls(products(ordered, chunk_blocks=chunk_blocks), aggregation)
             return _weighted(ordered, weights, chunk_blocks)
         case _:
-            assert_never(aggregator)
+            assert_never(aggregation)
 
 
 def products(updates: Sequence[DenseUpdate], *, chunk_blocks: int = CHUNK_BLOCKS) -> Float64s:
@@ -161,18 +161,18 @@ def _by_neighbours(products_of: Float64s, wrong: int) -> list[int]:
     return sorted(range(count), key=lambda index: (scores[index], index))
 
 
-def _pulls(products_of: Float64s, aggregator: CenteredClip) -> Float64s:
+def _pulls(products_of: Float64s, aggregation: CenteredClip) -> Float64s:
     """The weights f64[n] with which the updates make the centre: it is always one of their combinations."""
     count = len(products_of)
     norms = np.diagonal(products_of)
     weights = np.zeros(count, np.float64)
-    for _ in range(aggregator.iterations):
+    for _ in range(aggregation.iterations):
         along = np.zeros(count, np.float64)
         for index in range(count):
             along += products_of[:, index] * weights[index]
         centre = math.fsum((weights * along).tolist())
         distances = np.sqrt(np.maximum(norms - 2 * along + centre, 0))
-        radius = float(np.sort(distances)[(count - 1) // 2]) * (aggregator.radius_ppm / PPM)
+        radius = float(np.sort(distances)[(count - 1) // 2]) * (aggregation.radius_ppm / PPM)
         # What is nearer than the radius pulls with all of its distance, and so does what is at the centre itself.
         pulls = np.minimum(1, np.divide(radius, distances, out=np.ones(count), where=distances > 0))
         weights = weights * (1 - math.fsum(pulls.tolist()) / count) + pulls / count
@@ -196,7 +196,7 @@ def _ordered(updates: Sequence[Update]) -> list[DenseUpdate]:
     dense = [update for update in updates if isinstance(update, DenseUpdate)]
     if len(dense) != len(updates):
         # Of a coordinate that most leave out there is no middle.
-        raise AggregatorError("expected dense updates (int8 or int16): robust aggregators compare every coordinate")
+        raise AggregationError("expected dense updates (int8 or int16): robust aggregations compare every coordinate")
     return sorted(dense, key=cmp_to_key(_compare))
 
 
@@ -217,4 +217,4 @@ def _chunks(length: int, chunk_blocks: int) -> Iterator[tuple[int, int]]:
 
 def _within(what: str, value: int, low: int, high: int) -> None:
     if not low <= value <= high:
-        raise AggregatorError(f"{what}: expected {low} to {high}, got {value}")
+        raise AggregationError(f"{what}: expected {low} to {high}, got {value}")

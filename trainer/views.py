@@ -11,9 +11,13 @@ from typing import Any
 
 from chain.primitives import ss58
 from chain.primitives.hashing import Hash
-from trainer import optimizers
+from trainer import choices
 from trainer.audit import Tolerance
-from trainer.optimizers import Optimizer
+from trainer.choices import ChoiceError
+from trainer.codecs import Codec
+from trainer.descent import Descent
+from trainer.local import LocalSteps
+from trainer.robust import Aggregation
 
 ZERO_HASH = bytes(32)
 # What reading JSON of another shape raises: no such field, no container, no text, no number, a number without end.
@@ -32,7 +36,11 @@ class TaskView:
     program_root: Hash
     dataset_root: Hash
     seed: Hash
-    optimizer: Optimizer
+    descent: Descent
+    codec: Codec
+    local_steps: LocalSteps | None
+    aggregation: Aggregation
+    slots: int
     tolerance: Tolerance
     audit_blocks: int
 
@@ -92,21 +100,25 @@ class RoundView:
 
 
 def task_of(value: Any) -> TaskView:
-    """The task in an answer of `training_task`; OptimizerError when its optimiser makes no sense."""
+    """The task in an answer of `training_task`; ChoiceError when its owner chose what this program does not know."""
     try:
+        policy = value["policy"]
         return TaskView(
             id=int(value["id"]),
             program_root=_hash(value["programRoot"]),
             dataset_root=_hash(value["datasetRoot"]),
             seed=_hash(value["seed"]),
-            optimizer=optimizers.from_json(value["optimizer"]),
+            descent=choices.descent_of(value["optimizer"]),
+            codec=choices.codec_of(policy["codec"]),
+            local_steps=choices.local_steps_of(policy["localSteps"]),
+            aggregation=choices.aggregation_of(policy["aggregation"]),
+            slots=int(policy["slots"]),
             tolerance=Tolerance(
-                micro_steps=int(value["policy"]["toleranceMicroSteps"]),
-                outliers_ppm=int(value["policy"]["outliersPpm"]),
+                micro_steps=int(policy["toleranceMicroSteps"]), outliers_ppm=int(policy["outliersPpm"])
             ),
-            audit_blocks=int(value["policy"]["auditBlocks"]),
+            audit_blocks=int(policy["auditBlocks"]),
         )
-    except optimizers.OptimizerError:
+    except ChoiceError:
         raise
     except WRONG_SHAPE as error:
         raise _unknown("training_task", error) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from chain.primitives import ss58
@@ -12,7 +13,9 @@ from chain.rpc.errors import Code, RpcError
 from chain.rpc.params import Index32
 from chain.rpc.registry import Registry
 from runtime.modules.training import Training
-from runtime.modules.training_types import Adam, Policy, RoundRecord, RoundState, Sgd, Task
+from runtime.modules.training_policy import is_variant, json_name
+from runtime.modules.training_types import RoundRecord, RoundState, Task
+from runtime.storage import camel_case
 
 registry = Registry()
 
@@ -77,8 +80,8 @@ def training_task(context: Context, task: Index32) -> dict[str, Any]:
         "optimizerRoot": hexed(found.optimizer_root),
         "programRoot": hexed(found.program_root),
         "datasetRoot": hexed(found.dataset_root),
-        "optimizer": _optimizer(found.optimizer),
-        "policy": _policy(found.policy),
+        "optimizer": plain(found.optimizer),
+        "policy": plain(found.policy),
         "seed": hexed(found.seed),
     }
 
@@ -161,29 +164,12 @@ def _short_task(
     }
 
 
-def _optimizer(optimizer: Sgd | Adam) -> dict[str, Any]:
-    if isinstance(optimizer, Sgd):
-        return {"sgd": {"learningRate": optimizer.learning_rate, "momentum": optimizer.momentum}}
-    return {
-        "adam": {
-            "learningRate": optimizer.learning_rate,
-            "beta1": optimizer.beta1,
-            "beta2": optimizer.beta2,
-            "epsilon": optimizer.epsilon,
-        }
-    }
-
-
-def _policy(policy: Policy) -> dict[str, int]:
-    return {
-        "slots": policy.slots,
-        "commitBlocks": policy.commit_blocks,
-        "revealBlocks": policy.reveal_blocks,
-        "auditBlocks": policy.audit_blocks,
-        "auditorsPerSlot": policy.auditors_per_slot,
-        "toleranceMicroSteps": policy.tolerance_micro_steps,
-        "outliersPpm": policy.outliers_ppm,
-    }
+def plain(value: Any) -> Any:
+    """What a task's owner chose, in the JSON of genesis files: a variant is an object with its name as its field."""
+    if not is_dataclass(value):
+        return value
+    found = {camel_case(field.name): plain(getattr(value, field.name)) for field in fields(value)}
+    return {json_name(type(value)): found} if is_variant(type(value)) else found
 
 
 def _running_round(task_id: int, task: Task, state: RoundState) -> dict[str, Any]:

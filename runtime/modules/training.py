@@ -26,6 +26,15 @@ from runtime.modules import (
     training_transitions,
     training_workers,
 )
+from runtime.modules.training_policy import (
+    Descent,
+    Policy,
+    aggregation_is_valid,
+    codec_is_valid,
+    descent_is_valid,
+    local_steps_are_valid,
+    policy_is_valid,
+)
 from runtime.modules.training_schema import TrainingSchema
 from runtime.modules.training_types import (
     ACCURACY_PPM_MAX,
@@ -38,9 +47,7 @@ from runtime.modules.training_types import (
     ZERO_HASH,
     Aggregate,
     Attestation,
-    Optimizer,
     Phase,
-    Policy,
     Round,
     RoundState,
     Slot,
@@ -51,8 +58,6 @@ from runtime.modules.training_types import (
     Terms,
     commitment_of,
     name_is_valid,
-    optimizer_is_valid,
-    policy_is_valid,
     seed_of,
 )
 from runtime.types import DispatchError, GenesisError, Origin, Pays, Weight
@@ -82,7 +87,7 @@ class Training(TrainingSchema):
         program_root: H256,
         dataset_root: H256,
         params_root: H256,
-        optimizer: Optimizer,
+        optimizer: Descent,
         policy: Policy,
         rounds: Round,
         price_per_slot: Balance,
@@ -342,10 +347,16 @@ class Training(TrainingSchema):
         """Raise what is wrong with a task's terms. It writes nothing, so that tools ask it before anything is paid."""
         if not name_is_valid(terms.name):
             raise self.InvalidName
-        if not optimizer_is_valid(terms.optimizer):
+        if not descent_is_valid(terms.optimizer):
             raise self.InvalidOptimizer
         if not policy_is_valid(terms.policy, len(self.validator_accounts())):
             raise self.InvalidPolicy
+        if not codec_is_valid(terms.policy.codec):
+            raise self.InvalidCodec
+        if not local_steps_are_valid(terms.policy.local_steps):
+            raise self.InvalidLocalSteps
+        if not aggregation_is_valid(terms.policy):
+            raise self.InvalidAggregation
         if not 1 <= terms.rounds <= ROUNDS_MAX:
             raise self.InvalidRounds
         if terms.price_per_slot < self.price_per_slot_min:

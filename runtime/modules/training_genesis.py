@@ -7,28 +7,24 @@ Shapes and ranges of single fields are checked here, so that an error names the 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from runtime.genesis import Section
-from runtime.modules.training_types import (
-    ACTIVE_TASKS_MAX,
-    AUDIT_BLOCKS_MIN,
-    AUDITORS_PER_SLOT_MAX,
-    LEARNING_RATE_PICO_MAX,
-    NAME_BYTES_MAX,
-    OUTLIERS_PPM_MAX,
-    OUTLIERS_PPM_MIN,
-    PHASE_BLOCKS_MAX,
-    PICO,
-    REVEAL_BLOCKS_MIN,
-    ROUNDS_MAX,
-    SLOTS_MAX,
-    TOLERANCE_MICRO_STEPS_MAX,
-    TOLERANCE_MICRO_STEPS_MIN,
-    Adam,
+from runtime.modules.training_policy import (
+    AGGREGATIONS,
+    BOUNDS,
+    CLIPS,
+    CODECS,
+    DECAYS,
+    OPTIMIZERS,
+    Descent,
+    LocalSteps,
     Policy,
-    Sgd,
-    Terms,
+    Schedule,
+    json_name,
 )
+from runtime.modules.training_types import ACTIVE_TASKS_MAX, NAME_BYTES_MAX, ROUNDS_MAX, Terms
+from runtime.storage import camel_case
 from runtime.types import GenesisError
 
 
@@ -49,7 +45,7 @@ def _terms(section: Section) -> Terms:
         program_root=section.octets("programRoot", 32),
         dataset_root=section.octets("datasetRoot", 32),
         params_root=section.octets("paramsRoot", 32),
-        optimizer=_optimizer(section.section("optimizer")),
+        optimizer=_descent(section.section("optimizer")),
         policy=_policy(section.section("policy")),
         rounds=section.integer("rounds", 1, ROUNDS_MAX),
         price_per_slot=section.integer("pricePerSlot"),
@@ -58,39 +54,53 @@ def _terms(section: Section) -> Terms:
     return terms
 
 
-def _optimizer(section: Section) -> Sgd | Adam:
-    if section.names == ["sgd"]:
-        inner = section.section("sgd")
-        sgd = Sgd(
-            learning_rate=inner.integer("learningRate", 1, LEARNING_RATE_PICO_MAX),
-            momentum=inner.integer("momentum", 0, PICO - 1),
-        )
-        inner.finish()
-        return sgd
-    if section.names == ["adam"]:
-        inner = section.section("adam")
-        adam = Adam(
-            learning_rate=inner.integer("learningRate", 1, LEARNING_RATE_PICO_MAX),
-            beta1=inner.integer("beta1", 0, PICO - 1),
-            beta2=inner.integer("beta2", 0, PICO - 1),
-            epsilon=inner.integer("epsilon", 1, PICO),
-        )
-        inner.finish()
-        return adam
-    raise GenesisError(f'{section.path}: expected {{"sgd": …}} or {{"adam": …}}, got fields {section.names}')
+def _descent(section: Section) -> Descent:
+    parts: dict[str, Any] = {"rule": _choice(section.section("rule"), OPTIMIZERS)}
+    if "schedule" in section:
+        parts["schedule"] = _schedule(section.section("schedule"))
+    if "clip" in section:
+        parts["clip"] = _choice(section.section("clip"), CLIPS)
+    if "weightDecay" in section:
+        parts |= _numbers(section, Descent)
+    section.finish()
+    return Descent(**parts)
+
+
+def _schedule(section: Section) -> Schedule:
+    schedule = Schedule(decay=_choice(section.section("decay"), DECAYS), **_numbers(section, Schedule))
+    section.finish()
+    return schedule
 
 
 def _policy(section: Section) -> Policy:
-    policy = Policy(
-        slots=section.integer("slots", 1, SLOTS_MAX),
-        commit_blocks=section.integer("commitBlocks", 1, PHASE_BLOCKS_MAX),
-        reveal_blocks=section.integer("revealBlocks", REVEAL_BLOCKS_MIN, PHASE_BLOCKS_MAX),
-        audit_blocks=section.integer("auditBlocks", AUDIT_BLOCKS_MIN, PHASE_BLOCKS_MAX),
-        auditors_per_slot=section.integer("auditorsPerSlot", 1, AUDITORS_PER_SLOT_MAX),
-        tolerance_micro_steps=section.integer(
-            "toleranceMicroSteps", TOLERANCE_MICRO_STEPS_MIN, TOLERANCE_MICRO_STEPS_MAX
-        ),
-        outliers_ppm=section.integer("outliersPpm", OUTLIERS_PPM_MIN, OUTLIERS_PPM_MAX),
-    )
+    parts: dict[str, Any] = _numbers(section, Policy)
+    if "codec" in section:
+        parts["codec"] = _choice(section.section("codec"), CODECS)
+    if "localSteps" in section:
+        parts["local_steps"] = _local_steps(section.section("localSteps"))
+    if "aggregation" in section:
+        parts["aggregation"] = _choice(section.section("aggregation"), AGGREGATIONS)
     section.finish()
-    return policy
+    return Policy(**parts)
+
+
+def _local_steps(section: Section) -> LocalSteps:
+    local_steps = LocalSteps(inner=_descent(section.section("inner")), **_numbers(section, LocalSteps))
+    section.finish()
+    return local_steps
+
+
+def _choice(section: Section, kinds: tuple[type, ...]) -> Any:
+    """The one of `kinds` that an object names, as in `{"adam": {…}}`."""
+    named = {json_name(kind): kind for kind in kinds}
+    if len(section.names) != 1 or section.names[0] not in named:
+        raise GenesisError(f"{section.path}: expected one field of {', '.join(named)}, got {section.names}")
+    kind, inner = named[section.names[0]], section.section(section.names[0])
+    chosen = kind(**_numbers(inner, kind))
+    inner.finish()
+    return chosen
+
+
+def _numbers(section: Section, kind: type) -> dict[str, int]:
+    """The numbers of a record, each within its bounds."""
+    return {name: section.integer(camel_case(name), low, high) for name, (low, high) in BOUNDS[kind].items()}

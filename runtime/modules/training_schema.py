@@ -11,12 +11,12 @@ from runtime.framework import Constant, Module, event
 from runtime.modules.balances import POT, Balances
 from runtime.modules.rewards import Rewards
 from runtime.modules.system import System
+from runtime.modules.training_policy import Policy
 from runtime.modules.training_types import (
     CAPACITY_MAX,
     CHALLENGES_MAX,
     LEAVE_BLOCKS,
     ChallengeCount,
-    Policy,
     ReopenReason,
     Round,
     RoundRecord,
@@ -100,7 +100,7 @@ class TrainingSchema(Module):
         index = 0
 
     class InvalidOptimizer(DispatchError):
-        """A learning rate is 1 to 1e15, momentum and betas are below 1e12, epsilon is 1 to 1e12 (units of 1e-12)."""
+        """In 1e-12: rates and clips are 1 to 1e15, momentum and betas below 1e12, epsilon 1 to 1e12, shares to 1e12."""
 
         index = 1
 
@@ -288,6 +288,21 @@ class TrainingSchema(Module):
         """A slot that is worth so much needs more auditors: less than a bond protects would be worth a cheat."""
 
         index = 38
+
+    class InvalidCodec(DispatchError):
+        """Top-k sends a share of 1 to 1,000,000 ppm, after a warm-up of at most 1,000,000 rounds."""
+
+        index = 39
+
+    class InvalidLocalSteps(DispatchError):
+        """A slot takes 1 to 4,096 local steps, with an inner optimiser that keeps the bounds of InvalidOptimizer."""
+
+        index = 40
+
+    class InvalidAggregation(DispatchError):
+        """Only the mean takes top-k. Wrong shares to 500,000 ppm, a radius of 1 to 10^9 ppm, iterations 1 to 100."""
+
+        index = 41
 
     @event(index=0)
     class TaskCreated:

@@ -8,30 +8,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Annotated, Final
+from typing import Final
 
 from chain.primitives.hashing import Hash, blake2_256
 from chain.primitives.scale import (
     H256,
     AccountId,
     Balance,
-    Enum,
     codec_of,
     scale_path,
-    u8,
     u16,
     u32,
     u64,
-    variant,
 )
+from runtime.modules.training_policy import SLOTS_MAX, Descent, Policy
 
 TaskId = u32
 Round = u32
 Slot = u16
 
-# A round's state is decoded and written by every commit and reveal of it: these two keep its slots under 24 kB.
-SLOTS_MAX: Final = 64
-AUDITORS_PER_SLOT_MAX: Final = 8
 # A record a round stays in state for ever; the escrow pays for it, and this bounds what one task may leave behind.
 ROUNDS_MAX: Final = 1_000_000
 # A name is shown in one line of a terminal.
@@ -51,21 +46,6 @@ LEAVE_BLOCKS: Final = 600
 AGGREGATORS_MAX: Final = 64
 # How many are heard in one attempt: a false word costs most of a bond, so that keeping the others out is dear.
 AGGREGATES_MAX: Final = 8
-# Four hours of one-second blocks: longer phases would only hide a network that is not working.
-PHASE_BLOCKS_MAX: Final = 14_400
-# Bonds are at stake for who does not reveal in time: a worker that is killed between commitment and reveal starts
-# again, and a view change passes, within ten one-second blocks. No owner can make a trap of shorter phases.
-REVEAL_BLOCKS_MIN: Final = 10
-# The same for who has to be found: half of an audit passes before an update that nobody can fetch is given up.
-AUDIT_BLOCKS_MIN: Final = 10
-# Half a step is what rounding alone costs, and honest machines differ by a hundredth: a tolerance below would get
-# honest workers slashed. Beyond four steps the mildest cheats pass.
-TOLERANCE_MICRO_STEPS_MIN: Final = 510_000
-TOLERANCE_MICRO_STEPS_MAX: Final = 4_000_000
-# Honest results have up to two values in 100,000 out of tolerance. The mildest cheats push 18 % of a gradient's
-# integers there; forgiving 10 % still catches them.
-OUTLIERS_PPM_MIN: Final = 20
-OUTLIERS_PPM_MAX: Final = 100_000
 # A validator may challenge every slot of every task at once; one that cries wolf runs out, and gets a challenge back
 # with each that is upheld and with time. A false alarm costs a round up to three blocks: 3 % of them in the long run.
 CHALLENGES_MAX: Final = ACTIVE_TASKS_MAX * SLOTS_MAX
@@ -76,51 +56,10 @@ ABSENCE_BLOCKS: Final = 600
 # What each of a block's two hooks pays and slashes at most, in slots of 0.4 ms (SLOT_SETTLED): 100 ms. Rounds beyond
 # that wait for the next block.
 SETTLED_SLOTS_MAX: Final = 256
-# Optimiser coefficients are integers in units of 1e-12.
-PICO: Final = 10**12
-# A learning rate of a thousand; every real one is below ten.
-LEARNING_RATE_PICO_MAX: Final = 1000 * PICO
 # Accuracy in parts per million.
 ACCURACY_PPM_MAX: Final = 1_000_000
 
 ZERO_HASH: Final = bytes(32)
-
-
-@variant(0)
-@dataclass(frozen=True, slots=True)
-class Sgd:
-    """Stochastic gradient descent; both in units of 1e-12."""
-
-    learning_rate: u64
-    momentum: u64
-
-
-@variant(1)
-@dataclass(frozen=True, slots=True)
-class Adam:
-    """Adam (Kingma and Ba 2015); all in units of 1e-12."""
-
-    learning_rate: u64
-    beta1: u64
-    beta2: u64
-    epsilon: u64
-
-
-Optimizer = Annotated[Sgd | Adam, Enum("potchain_training::Optimizer", Sgd, Adam)]
-
-
-@scale_path("potchain_training::Policy")
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """How a task's rounds run: how many contributions, how long each phase may take, how strict an audit is."""
-
-    slots: u16  # of a round, where so many seats are free
-    commit_blocks: u32
-    reveal_blocks: u32
-    audit_blocks: u32
-    auditors_per_slot: u8
-    tolerance_micro_steps: u32
-    outliers_ppm: u32
 
 
 @scale_path("potchain_training::TaskStatus")
@@ -144,7 +83,7 @@ class Task:
     dataset_root: H256
     params_root: H256
     optimizer_root: H256  # zero: the optimiser has no state yet
-    optimizer: Optimizer
+    optimizer: Descent
     policy: Policy
     seed: H256
     round: Round
@@ -327,28 +266,6 @@ def name_is_valid(name: bytes) -> bool:
     return not any(ord(letter) < 0x20 or 0x7F <= ord(letter) < 0xA0 for letter in text)
 
 
-def optimizer_is_valid(optimizer: Sgd | Adam) -> bool:
-    """Whether every coefficient lies where the optimiser's arithmetic is defined."""
-    if not 1 <= optimizer.learning_rate <= LEARNING_RATE_PICO_MAX:
-        return False
-    if isinstance(optimizer, Sgd):
-        return optimizer.momentum < PICO
-    return optimizer.beta1 < PICO and optimizer.beta2 < PICO and 1 <= optimizer.epsilon <= PICO
-
-
-def policy_is_valid(policy: Policy, validators: int) -> bool:
-    """Whether a policy keeps this file's bounds, and asks for no more auditors than there are validators."""
-    return (
-        1 <= policy.slots <= SLOTS_MAX
-        and 1 <= policy.commit_blocks <= PHASE_BLOCKS_MAX
-        and REVEAL_BLOCKS_MIN <= policy.reveal_blocks <= PHASE_BLOCKS_MAX
-        and AUDIT_BLOCKS_MIN <= policy.audit_blocks <= PHASE_BLOCKS_MAX
-        and 1 <= policy.auditors_per_slot <= min(AUDITORS_PER_SLOT_MAX, validators)
-        and TOLERANCE_MICRO_STEPS_MIN <= policy.tolerance_micro_steps <= TOLERANCE_MICRO_STEPS_MAX
-        and OUTLIERS_PPM_MIN <= policy.outliers_ppm <= OUTLIERS_PPM_MAX
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class Terms:
     """What an owner asks for: a task before it runs."""
@@ -358,7 +275,7 @@ class Terms:
     program_root: bytes
     dataset_root: bytes
     params_root: bytes
-    optimizer: Sgd | Adam
+    optimizer: Descent
     policy: Policy
     rounds: int
     price_per_slot: int

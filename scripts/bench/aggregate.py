@@ -18,10 +18,10 @@ from trainer import robust
 from trainer.codecs import INT8, INT16, Codec
 from trainer.codecs.topk import TopK
 from trainer.codecs.updates import Update
-from trainer.robust import PPM, Aggregator, CenteredClip, Krum, Mean, Median, TrimmedMean
+from trainer.robust import PPM, Aggregation, CenteredClip, Krum, Mean, Median, TrimmedMean
 
 SHARE = 7 * PPM // 16
-CASES: dict[str, tuple[Codec, Aggregator]] = {
+CASES: dict[str, tuple[Codec, Aggregation]] = {
     "mean of int8": (INT8, Mean()),
     "mean of int16": (INT16, Mean()),
     "mean of top 1 %": (TopK(10_000), Mean()),
@@ -71,7 +71,7 @@ def some_updates(codec: Codec, parameters: int, count: int) -> list[Update]:
     return updates
 
 
-def peak_bytes(aggregator: Aggregator, updates: Sequence[Update]) -> int:
+def peak_bytes(aggregator: Aggregation, updates: Sequence[Update]) -> int:
     """The most memory that it takes."""
     tracemalloc.start()
     try:

@@ -18,10 +18,10 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))  # the digits in this process are the tests'
 
 from tests.trainer.byzantine import ATTACKS, WORKERS, WRONG, Attack, accuracy  # noqa: E402
-from trainer.robust import PPM, Aggregator, CenteredClip, Krum, Mean, Median, TrimmedMean  # noqa: E402
+from trainer.robust import PPM, Aggregation, CenteredClip, Krum, Mean, Median, TrimmedMean  # noqa: E402
 
 SHARE = WRONG * PPM // WORKERS
-AGGREGATORS: dict[str, Aggregator] = {
+AGGREGATORS: dict[str, Aggregation] = {
     "mean": Mean(),
     "median": Median(),
     "trimmed mean": TrimmedMean(SHARE),
@@ -43,7 +43,7 @@ def main() -> None:
     if options.short:
         options.rounds, options.seeds = 2, 1
 
-    def mean_accuracy(aggregator: Aggregator, attack: Attack | None) -> float:
+    def mean_accuracy(aggregator: Aggregation, attack: Attack | None) -> float:
         return statistics.mean(accuracy(aggregator, attack, options.rounds, seed) for seed in range(options.seeds))
 
     print(machine())

@@ -47,7 +47,7 @@ const told = {
   chain: await client.getChainSpecData().then(({ name, properties }) => [name, properties.tokenSymbol]),
   existentialDeposit: await constants.Balances.ExistentialDeposit(),
   accounts: (await query.System.Account.getEntries()).map(({ keyArgs: [address] }) => address),
-  task: (await query.Training.Tasks.getValue(0)).optimizer.type,
+  task: (await query.Training.Tasks.getValue(0)).optimizer.rule.type,
   blocks: blocks.map(({ number, parent, hash }) => [number, parent, hash]),
   numbers: numbers.map(({ value }) => value),
   paid: { ...shown(paid), fee: before - after - 5n * pot, quoted: fee, free: await free(ed25519, paid.block.hash) },

@@ -86,7 +86,7 @@ def test_state_is_read_by_key_in_pages_whole_raw_and_as_it_was(node: RunningNode
     assert 0 < int(balances[alice]) < 1_000_000 * POT
     task = told["task"]
     assert (task["name"], task["status"], task["rounds"]) == ("digits", "Active", "200")
-    assert task["optimizer"]["Adam"]["beta1"] == "900,000,000,000"
+    assert task["optimizer"]["rule"]["Adam"]["beta1"] == "900,000,000,000"
     raw = bytes.fromhex(told["raw"][2:])
     account = ACCOUNT.decode(raw)
     assert (account.nonce, account.data.free) == (0, POT)
@@ -150,7 +150,7 @@ def test_the_calls_of_this_chain_are_made_from_its_metadata_alone(node: RunningN
     worker, owner = address("//Dave"), address("//Eve")
     assert told["args"] == [
         *(["name", "Bytes"], ["programRoot", "H256"], ["datasetRoot", "H256"], ["paramsRoot", "H256"]),
-        *(["optimizer", "PotchainTrainingOptimizer"], ["policy", "PotchainTrainingPolicy"]),
+        *(["optimizer", "PotchainTrainingDescent"], ["policy", "PotchainTrainingPolicy"]),
         *(["rounds", "u32"], ["pricePerSlot", "u128"]),
     ]
     assert told["docs"] == [
@@ -162,7 +162,7 @@ def test_the_calls_of_this_chain_are_made_from_its_metadata_alone(node: RunningN
     assert ["training", "TaskCreated", [1, owner, 6 * POT]] in told["created"]
     task = told["task"]
     assert (task["name"], task["owner"], task["escrow"]) == ("a task from a wallet", owner, "6,000,000,000,000")
-    assert task["optimizer"] == {"Sgd": {"learningRate": "10,000,000,000", "momentum": "900,000,000,000"}}
+    assert task["optimizer"]["rule"] == {"Sgd": {"learningRate": "10,000,000,000", "momentum": "900,000,000,000"}}
     assert task["policy"]["slots"] == "2"
     assert told["notOwner"] == "training.NotOwner: Only its owner cancels a task."
     assert ["training", "TaskCancelled", [1, 0]] in told["cancelled"]

@@ -60,7 +60,7 @@ def test_a_script_learns_the_chain_and_reads_constants_and_storage(substrate: Su
     balances = {key.value: value.value["data"]["free"] for key, value in pages}
     assert balances[SR25519.ss58_address] == single
     assert len(balances) > CROWD
-    assert substrate.query("Training", "Tasks", [0]).value["optimizer"]["Adam"]["beta1"] == 9 * 10**11
+    assert substrate.query("Training", "Tasks", [0]).value["optimizer"]["rule"]["Adam"]["beta1"] == 9 * 10**11
     genesis = substrate.get_block_hash(0)
     assert free(substrate, SR25519.ss58_address, genesis) == 1_000_000 * POT
 

@@ -9,7 +9,10 @@ await tell(async (api) => {
   const bond = async () => [await send(registerWorker(1), worker), await send(registerWorker(1), worker)];
   const create = () => send(createTask(
     'a task from a wallet', digits.programRoot, digits.datasetRoot, digits.paramsRoot,
-    { Sgd: { learningRate: 10n ** 10n, momentum: 9n * 10n ** 11n } },
+    {
+      rule: { Sgd: { learningRate: 10n ** 10n, momentum: 9n * 10n ** 11n } },
+      schedule: { warmupSteps: 10, decay: { Linear: { steps: 100, final: 0 } } }, clip: null, weightDecay: 0,
+    },
     { ...digits.policy.toJSON(), slots: 2 },
     3, 10n ** 12n,
   ), owner);

@@ -15,6 +15,7 @@ from tests.fuzz.samples import as_json, changed, dense_msgpack, natural, octets,
 from tests.fuzz.target import Target
 from trainer import artifact, dataset, optimizers, packing, views, wire
 from trainer.artifact import ArtifactError, Program, Rows, Tensor
+from trainer.choices import ChoiceError
 from trainer.codecs import INT8, INT16, Codec
 from trainer.codecs.blocks import CodecError
 from trainer.codecs.topk import TopK
@@ -92,13 +93,27 @@ def _some_frame(rng: Random) -> bytes:
 
 
 _ACCOUNT, _ROOT = ss58.encode(bytes(32)), "0x" + "11" * 32
+_DESCENT = {
+    "rule": {"adam": {"learningRate": 1, "beta1": 2, "beta2": 3, "epsilon": 4}},
+    "schedule": {"warmupSteps": 5, "decay": {"cosine": {"steps": 6, "final": 7}}},
+    "clip": {"norm": {"limit": 8}},
+    "weightDecay": 9,
+}
 _TASK = {
     "id": 3,
     "programRoot": _ROOT,
     "datasetRoot": _ROOT,
     "seed": _ROOT,
-    "optimizer": {"adam": {"learningRate": 1, "beta1": 2, "beta2": 3, "epsilon": 4}},
-    "policy": {"toleranceMicroSteps": 510_000, "outliersPpm": 20, "auditBlocks": 10},
+    "optimizer": _DESCENT,
+    "policy": {
+        "slots": 2,
+        "toleranceMicroSteps": 510_000,
+        "outliersPpm": 20,
+        "auditBlocks": 10,
+        "codec": {"topK": {"sharePpm": 1, "warmupRounds": 2}},
+        "localSteps": {"count": 8, "inner": _DESCENT},
+        "aggregation": {"centeredClip": {"radiusPpm": 1, "iterations": 2}},
+    },
 }
 _SLOT = {"worker": _ACCOUNT, "commitment": _ROOT, "updateRoot": None, "auditors": [_ACCOUNT], "challenged": False}
 _ROUND = {
@@ -124,7 +139,7 @@ def _views(data: bytes) -> list[Any]:
     for read in (views.task_of, views.round_of):
         try:
             found.append(read(value))
-        except (views.ViewError, OptimizerError):
+        except (views.ViewError, ChoiceError):
             continue
     if not found:
         raise views.ViewError("neither a task nor a round")

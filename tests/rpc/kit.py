@@ -51,7 +51,7 @@ TASK: dict[str, object] = {
     "datasetRoot": "0x" + "22" * 32,
     "paramsRoot": "0x" + "33" * 32,
     "optimizer": {
-        "adam": {"learningRate": 20_000_000_000, "beta1": 9 * 10**11, "beta2": 999 * 10**9, "epsilon": 10**4}
+        "rule": {"adam": {"learningRate": 20_000_000_000, "beta1": 9 * 10**11, "beta2": 999 * 10**9, "epsilon": 10**4}}
     },
     "policy": {
         "slots": 2,

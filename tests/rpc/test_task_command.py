@@ -11,7 +11,7 @@ from chain.cli import main
 from chain.cli_tasks import Pace
 from chain.primitives import ss58
 from chain.rpc.client import Client
-from chain.tasks import Adam, Offer, Policy, TaskRefused, create, quote, upload
+from chain.tasks import Adam, Descent, Offer, Policy, TaskRefused, create, quote, upload
 from runtime.modules.training_types import TaskStatus
 from tests.rpc.kit import ALICE, BOB, CHARLIE, POT, Served, served
 from tests.trainer.kit import small_task
@@ -21,7 +21,7 @@ from trainer.market import Market
 from trainer.task import Built
 
 POLICY = Policy(2, 120, 20, 120, 1, 510_000, 20)
-ADAM = Adam(10**9, 9 * 10**11, 999 * 10**9, 10**4)
+ADAM = Descent(Adam(10**9, 9 * 10**11, 999 * 10**9, 10**4))
 
 
 def offer(**changes: object) -> Offer:
@@ -96,7 +96,7 @@ async def test_a_task_is_priced_uploaded_and_created(
         (("--price", "much"), "--price: expected an amount such as 1.5, got 'much'", 2),
         (("--learning-rate", "fast"), "--learning-rate: expected a number such as 0.001 or 1e-3, got 'fast'", 2),
         (("--learning-rate", "1e-13"), "the chain counts in steps of 1e-12", 2),
-        (("--learning-rate", "0"), "the chain would refuse this task: A learning rate is", 1),
+        (("--learning-rate", "0"), "the chain would refuse this task: In 1e-12: rates", 1),
         (("--rounds", "1000000"), "has 10,000 POT, too little for 4,000,000.", 2),
     ],
 )

@@ -17,13 +17,12 @@ from chain.primitives.seal import vote_message
 from runtime.calls import Call
 from runtime.modules.multisig import Timepoint, multi_account
 from runtime.modules.system import ITEMS_MAX
+from runtime.modules.training_policy import AUDITORS_PER_SLOT_MAX, SLOTS_MAX
 from runtime.modules.training_types import (
     ACTIVE_TASKS_MAX,
     AGGREGATES_MAX,
     AGGREGATORS_MAX,
-    AUDITORS_PER_SLOT_MAX,
     CAPACITY_MAX,
-    SLOTS_MAX,
     STUCK_BLOCKS,
     WORKERS_MAX,
     Aggregate,

@@ -22,7 +22,7 @@ from runtime.framework import Module, call
 from runtime.limits import BLOCK_WEIGHT_MAX, BYTES_MAX, EXTRINSIC_WEIGHT, WEIGHT_MAX
 from runtime.modules.balances import Balances
 from runtime.modules.system import System
-from runtime.modules.training_types import Policy, Sgd
+from runtime.modules.training_policy import Descent, Policy, Sgd
 from runtime.modules.transaction_payment import TransactionPayment
 from runtime.potchain import RUNTIME, Potchain
 from runtime.state import Overlay
@@ -112,7 +112,7 @@ def test_a_call_that_pays_no_has_its_fee_returned_but_not_its_tip(chain: TestCha
         program_root=b"p" * 32,
         dataset_root=b"d" * 32,
         params_root=b"m" * 32,
-        optimizer=Sgd(10**10, 0),
+        optimizer=Descent(Sgd(10**10, 0)),
         policy=Policy(1, 5, 10, 10, 1, 510_000, 20),
         rounds=1,
         price_per_slot=POT,

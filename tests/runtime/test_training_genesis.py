@@ -8,7 +8,21 @@ from typing import Any
 import pytest
 
 from chain.primitives import ss58
-from runtime.modules.training_types import Adam, Phase, Policy, Sgd, TaskStatus
+from runtime.modules.training_policy import (
+    Adam,
+    CenteredClip,
+    ClipNorm,
+    Cosine,
+    Descent,
+    Int16,
+    LocalSteps,
+    Nesterov,
+    Policy,
+    Schedule,
+    Sgd,
+    Staircase,
+)
+from runtime.modules.training_types import Phase, TaskStatus
 from runtime.testing import ALICE, ENDOWMENT, EVE, POT, TestChain
 from runtime.types import GenesisError
 
@@ -19,7 +33,14 @@ TASK: dict[str, Any] = {
     "datasetRoot": "0x" + "22" * 32,
     "paramsRoot": "0x" + "33" * 32,
     "optimizer": {
-        "adam": {"learningRate": 20_000_000_000, "beta1": 900_000_000_000, "beta2": 999_000_000_000, "epsilon": 10_000}
+        "rule": {
+            "adam": {
+                "learningRate": 20_000_000_000,
+                "beta1": 900_000_000_000,
+                "beta2": 999_000_000_000,
+                "epsilon": 10_000,
+            }
+        }
     },
     "policy": {
         "slots": 4,
@@ -36,19 +57,41 @@ TASK: dict[str, Any] = {
 
 
 def test_a_task_in_genesis_runs_from_the_first_block() -> None:
-    sgd = {**TASK, "optimizer": {"sgd": {"learningRate": 1, "momentum": 0}}}
+    sgd = {**TASK, "optimizer": {"rule": {"sgd": {"learningRate": 1, "momentum": 0}}}}
     chain = TestChain(training={"tasks": [TASK, sgd]})
     first, second = (chain.modules.training.tasks[index] for index in (0, 1))
     assert (first.owner, first.name, first.status) == (ALICE.public, b"digits", TaskStatus.ACTIVE)
     assert (first.program_root, first.dataset_root, first.params_root) == (b"\x11" * 32, b"\x22" * 32, b"\x33" * 32)
-    assert first.optimizer == Adam(20_000_000_000, 900_000_000_000, 999_000_000_000, 10_000)
+    assert first.optimizer == Descent(Adam(20_000_000_000, 900_000_000_000, 999_000_000_000, 10_000))
     assert first.policy == Policy(4, 20, 10, 30, 2, 510_000, 20)
     assert (first.round, first.rounds, first.escrow) == (0, 200, 800 * POT)
-    assert second.optimizer == Sgd(1, 0)
+    assert second.optimizer == Descent(Sgd(1, 0))
     assert chain.free(ALICE) == ENDOWMENT - 1_600 * POT
     chain.call(EVE, "training.register_worker", capacity=1)
     chain.run_blocks(1)
     assert chain.modules.training.rounds[0].phase is Phase.COMMIT
+
+
+def test_a_task_in_genesis_may_choose_all_that_others_may() -> None:
+    nesterov = {"nesterov": {"learningRate": 7, "momentum": 5}}
+    outer = {
+        "rule": nesterov,
+        "schedule": {"warmupSteps": 3, "decay": {"cosine": {"steps": 200, "final": 10}}},
+        "clip": {"norm": {"limit": 4}},
+        "weightDecay": 9,
+    }
+    inner = {"rule": nesterov, "schedule": {"warmupSteps": 0, "decay": {"staircase": {"every": 2, "factor": 6}}}}
+    policy = {
+        **TASK["policy"],
+        "codec": {"int16": {}},
+        "localSteps": {"count": 8, "inner": inner},
+        "aggregation": {"centeredClip": {"radiusPpm": 500_000, "iterations": 10}},
+    }
+    chain = TestChain(training={"tasks": [{**TASK, "optimizer": outer, "policy": policy}]})
+    task, rule = chain.modules.training.tasks[0], Nesterov(7, 5)
+    assert task.optimizer == Descent(rule, Schedule(3, Cosine(200, 10)), ClipNorm(4), 9)
+    local = LocalSteps(8, Descent(rule, Schedule(0, Staircase(2, 6))))
+    assert task.policy == Policy(4, 20, 10, 30, 2, 510_000, 20, Int16(), local, CenteredClip(500_000, 10))
 
 
 @pytest.mark.parametrize(
@@ -58,8 +101,23 @@ def test_a_task_in_genesis_runs_from_the_first_block() -> None:
         (("name",), "x" * 65, "training.tasks[0].name: expected text of at most 64 bytes"),
         (("name",), "", "training.tasks[0]: A task's name is 1 to 64 bytes"),
         (("paramsRoot",), "0x11", "training.tasks[0].paramsRoot: expected 0x and 64"),
-        (("optimizer",), {"magic": {}}, "training.tasks[0].optimizer: expected"),
-        (("optimizer", "adam", "beta1"), 10**12, "training.tasks[0].optimizer.adam.beta1: expected 0 to 999999999999"),
+        (("optimizer",), {}, "training.tasks[0].optimizer.rule: missing"),
+        (
+            ("optimizer", "rule"),
+            {"magic": {}},
+            "training.tasks[0].optimizer.rule: expected one field of sgd, adam, nest",
+        ),
+        (
+            ("optimizer", "rule", "adam", "beta1"),
+            10**12,
+            "training.tasks[0].optimizer.rule.adam.beta1: expected 0 to 9",
+        ),
+        (("optimizer", "schedule"), {"warmupSteps": 1}, "training.tasks[0].optimizer.schedule.decay: missing"),
+        (("optimizer", "clip"), {"norm": {"limit": 0}}, "training.tasks[0].optimizer.clip.norm.limit: expected 1 to"),
+        (("optimizer", "weightDecay"), -1, "training.tasks[0].optimizer.weightDecay: expected 0 to"),
+        (("policy", "codec"), {"topK": {"sharePpm": 0}}, "training.tasks[0].policy.codec.topK.sharePpm: expected 1 to"),
+        (("policy", "localSteps"), {"count": 2}, "training.tasks[0].policy.localSteps.inner: missing"),
+        (("policy", "aggregation"), {"mean": {"of": 1}}, "training.tasks[0].policy.aggregation.mean.of: unknown field"),
         (("policy", "slots"), 65, "training.tasks[0].policy.slots: expected 1 to 64, got 65"),
         (("policy", "slots"), 1.5, "training.tasks[0].policy.slots: expected a whole number, got 1.5"),
         (("policy", "auditorsPerSlot"), 5, "training.tasks[0]: Slots 1-64"),

@@ -2,18 +2,41 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 
 from runtime.modules.training import Training
+from runtime.modules.training_policy import (
+    BOUNDS,
+    Adam,
+    CenteredClip,
+    ClipNorm,
+    ClipValue,
+    Constant,
+    Cosine,
+    Descent,
+    Int8,
+    Int16,
+    Krum,
+    Linear,
+    LocalSteps,
+    Mean,
+    Median,
+    MultiKrum,
+    Nesterov,
+    Schedule,
+    Sgd,
+    Staircase,
+    TopK,
+    TrimmedMean,
+)
 from runtime.modules.training_types import (
     ZERO_HASH,
     Aggregate,
     ChallengeCount,
     Phase,
     Seats,
-    Sgd,
     TaskStatus,
     Worker,
     commitment_of,
@@ -38,21 +61,7 @@ BOND = 200 * POT  # of two seats
         ({"name": b"x" * 65}, Training.InvalidName),
         ({"name": b"\xff"}, Training.InvalidName),
         ({"name": b"red \x1b[31m"}, Training.InvalidName),
-        ({"optimizer": Sgd(learning_rate=0, momentum=0)}, Training.InvalidOptimizer),
-        ({"optimizer": Sgd(learning_rate=10**15 + 1, momentum=0)}, Training.InvalidOptimizer),
-        ({"optimizer": Sgd(learning_rate=1, momentum=10**12)}, Training.InvalidOptimizer),
-        ({"policy": replace(POLICY, slots=0)}, Training.InvalidPolicy),
-        ({"policy": replace(POLICY, slots=65)}, Training.InvalidPolicy),
-        ({"policy": replace(POLICY, commit_blocks=0)}, Training.InvalidPolicy),
-        ({"policy": replace(POLICY, reveal_blocks=14_401)}, Training.InvalidPolicy),
-        ({"policy": replace(POLICY, reveal_blocks=9)}, Training.InvalidPolicy),
-        ({"policy": replace(POLICY, audit_blocks=9)}, Training.InvalidPolicy),
-        ({"policy": replace(POLICY, auditors_per_slot=0)}, Training.InvalidPolicy),
         ({"policy": replace(POLICY, auditors_per_slot=5)}, Training.InvalidPolicy),
-        ({"policy": replace(POLICY, tolerance_micro_steps=509_999)}, Training.InvalidPolicy),
-        ({"policy": replace(POLICY, tolerance_micro_steps=4_000_001)}, Training.InvalidPolicy),
-        ({"policy": replace(POLICY, outliers_ppm=19)}, Training.InvalidPolicy),
-        ({"policy": replace(POLICY, outliers_ppm=100_001)}, Training.InvalidPolicy),
         ({"rounds": 0}, Training.InvalidRounds),
         ({"rounds": 1_000_001}, Training.InvalidRounds),
         ({"price_per_slot": POT // 1000 - 1}, Training.PriceTooLow),
@@ -64,13 +73,83 @@ def test_a_task_outside_the_bounds_is_refused(changes: dict[str, object], error:
         chain.call(ALICE, "training.create_task", **terms(**changes))
 
 
+# A right one of each record that an owner can choose, and where in a task's terms it belongs.
+CHOICES: list[object] = [
+    *(Sgd(1, 0), Adam(1, 0, 0, 1), Nesterov(1, 0)),
+    *(Constant(), Linear(1, 0), Cosine(1, 0), Staircase(1, 0), Schedule(0), ClipValue(1), ClipNorm(1)),
+    *(Descent(Sgd(1, 0)), Int8(), Int16(), TopK(1, 0), LocalSteps(1, Descent(Sgd(1, 0)))),
+    *(Mean(), Median(), TrimmedMean(0), Krum(0), MultiKrum(0), CenteredClip(1, 1), POLICY),
+]
+
+
+def chosen(choice: object) -> tuple[dict[str, object], type[Exception]]:
+    """Terms with this choice in them, and what is raised when it is out of bounds."""
+    match choice:
+        case Sgd() | Adam() | Nesterov():
+            return terms(optimizer=Descent(choice)), Training.InvalidOptimizer
+        case Schedule():
+            return terms(optimizer=Descent(Sgd(1, 0), choice)), Training.InvalidOptimizer
+        case Constant() | Linear() | Cosine() | Staircase():
+            return terms(optimizer=Descent(Sgd(1, 0), Schedule(0, choice))), Training.InvalidOptimizer
+        case ClipValue() | ClipNorm():
+            return terms(optimizer=Descent(Sgd(1, 0), clip=choice)), Training.InvalidOptimizer
+        case Descent():
+            return terms(optimizer=choice), Training.InvalidOptimizer
+        case Int8() | Int16() | TopK():
+            return terms(policy=replace(POLICY, codec=choice)), Training.InvalidCodec
+        case LocalSteps():
+            return terms(policy=replace(POLICY, local_steps=choice)), Training.InvalidLocalSteps
+        case Mean() | Median() | TrimmedMean() | Krum() | MultiKrum() | CenteredClip():
+            return terms(policy=replace(POLICY, aggregation=choice)), Training.InvalidAggregation
+        case _:
+            return terms(policy=choice), Training.InvalidPolicy
+
+
+def test_every_number_that_an_owner_chooses_has_bounds_and_is_refused_beyond_them() -> None:
+    assert {type(choice) for choice in CHOICES} == set(BOUNDS)
+    chain = TestChain()
+    for choice in CHOICES:
+        numbers = {field.name for field in fields(choice) if type(getattr(choice, field.name)) is int}  # type: ignore[arg-type]
+        assert numbers == set(BOUNDS[type(choice)])
+        for name, (low, high) in BOUNDS[type(choice)].items():
+            for value in (low - 1, high + 1):
+                arguments, error = chosen(replace(choice, **{name: value}))  # type: ignore[type-var]
+                with chain.unchanged(error):  # type: ignore[arg-type]
+                    chain.call(ALICE, "training.create_task", **arguments)
+
+
+def test_the_inner_optimiser_of_local_steps_keeps_the_same_bounds() -> None:
+    chain = TestChain()
+    for inner in (
+        Descent(Sgd(0, 0)),
+        Descent(Sgd(1, 0), Schedule(0, Linear(0, 0))),
+        Descent(Sgd(1, 0), clip=ClipNorm(0)),
+        Descent(Sgd(1, 0), weight_decay=10**12 + 1),
+    ):
+        policy = replace(POLICY, local_steps=LocalSteps(8, inner))
+        with chain.unchanged(Training.InvalidLocalSteps):
+            chain.call(ALICE, "training.create_task", **terms(policy=policy))
+
+
+def test_top_k_is_for_the_mean_alone() -> None:
+    chain = TestChain()
+    for aggregation in (Median(), TrimmedMean(1), Krum(1), MultiKrum(1), CenteredClip(1, 1)):
+        policy = replace(POLICY, codec=TopK(10_000, 0), aggregation=aggregation)
+        with chain.unchanged(Training.InvalidAggregation):
+            chain.call(ALICE, "training.create_task", **terms(policy=policy))
+        chain.call(ALICE, "training.create_task", **terms(policy=replace(policy, codec=Int16())))
+    policy = replace(POLICY, codec=TopK(10_000, 0), aggregation=Mean())
+    chain.call(ALICE, "training.create_task", **terms(policy=policy))
+    assert chain.modules.training.tasks[5].policy == policy
+
+
 def test_a_task_reserves_its_whole_escrow_or_is_refused() -> None:
     chain = TestChain()
     with chain.unchanged(type(chain.modules.balances).InsufficientBalance):
         chain.call(ALICE, "training.create_task", **terms(price_per_slot=100 * POT, rounds=1_000_000))
     with chain.unchanged(Training.PriceTooHigh):
         chain.call(ALICE, "training.create_task", **terms(price_per_slot=(1 << 128) - 1, rounds=1_000_000))
-    chain.call(ALICE, "training.create_task", **terms(optimizer=Sgd(10**9, 0), rounds=1_000))
+    chain.call(ALICE, "training.create_task", **terms(optimizer=Descent(Sgd(10**9, 0)), rounds=1_000))
     task = chain.modules.training.tasks[0]
     assert task.escrow == 4 * 1_000 * PRICE == chain.modules.balances.reserved(ALICE.public) - STAKE
     assert (task.round, task.optimizer_root, task.status) == (0, ZERO_HASH, TaskStatus.ACTIVE)

@@ -10,13 +10,14 @@ from chain.primitives.keys import Keypair
 from chain.primitives.seal import bitmap
 from runtime.modules import training_invariants, validators_invariants
 from runtime.modules.training import Training
-from runtime.modules.training_types import CAPACITY_MAX, Adam, Phase, Policy, RoundState, Task, Worker, commitment_of
+from runtime.modules.training_policy import Adam, Descent, Policy
+from runtime.modules.training_types import CAPACITY_MAX, Phase, RoundState, Task, Worker, commitment_of
 from runtime.testing import ALICE, BOB, CHARLIE, DAVE, EVE, FERDIE, POT, TestChain
 
 VALIDATORS = (ALICE, BOB, CHARLIE, DAVE)
 PEOPLE = {keypair.public: keypair for keypair in (*VALIDATORS, EVE, FERDIE)}
 PRICE = 2 * POT
-ADAM = Adam(learning_rate=20_000_000_000, beta1=900_000_000_000, beta2=999_000_000_000, epsilon=10_000)
+ADAM = Descent(Adam(learning_rate=20_000_000_000, beta1=900_000_000_000, beta2=999_000_000_000, epsilon=10_000))
 POLICY = Policy(
     slots=4,
     commit_blocks=5,

@@ -18,7 +18,7 @@ from trainer.codecs.updates import Update
 from trainer.descent import ClipNorm, ClipValue, Descent
 from trainer.local import LocalSteps, contribution
 from trainer.optimizers import FRESH, PICO, Adam, Nesterov, Sgd, encode_state
-from trainer.robust import PPM, Aggregator, CenteredClip, Krum, Mean, Median, TrimmedMean
+from trainer.robust import PPM, Aggregation, CenteredClip, Krum, Mean, Median, TrimmedMean
 from trainer.schedules import Cosine, Linear, Schedule, Staircase
 
 LENGTH = 70_000
@@ -44,7 +44,7 @@ DESCENTS: dict[str, Descent] = {
     "adam": Descent(ADAM),
     "adamw, cosine": Descent(ADAM, Schedule(2, Cosine(3, PICO // 9)), weight_decay=PICO // 100),
 }
-AGGREGATORS: dict[str, Aggregator] = {
+AGGREGATORS: dict[str, Aggregation] = {
     "mean": Mean(),
     "median": Median(),
     "trimmed mean": TrimmedMean(PPM // 4),
@@ -99,7 +99,7 @@ def descended(plan: Descent) -> list[bytes]:
     theta, state = numbers(0), FRESH
     for key in range(1, ROUNDS + 1):
         theta, state = descent.step(plan, state, theta, numbers(key))
-    return [theta.tobytes(), encode_state(plan.optimizer, state)]
+    return [theta.tobytes(), encode_state(plan.rule, state)]
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from trainer import batches, optimizers, robust
 from trainer.arrays import Float32s
 from trainer.codecs import INT8
 from trainer.optimizers import FRESH, PICO, Sgd
-from trainer.robust import Aggregator
+from trainer.robust import Aggregation
 
 WORKERS = 16
 WRONG = 7
@@ -63,7 +63,7 @@ ATTACKS: dict[str, Attack] = {
 }
 
 
-def accuracy(aggregator: Aggregator, attack: Attack | None, rounds: int, seed: int = 0) -> float:
+def accuracy(aggregation: Aggregation, attack: Attack | None, rounds: int, seed: int = 0) -> float:
     """Held-out accuracy after so many rounds; without an attack, of the honest workers alone."""
     task, rng = digits(), np.random.default_rng(seed)
     theta, state = task.start(seed), FRESH
@@ -78,5 +78,5 @@ def accuracy(aggregator: Aggregator, attack: Attack | None, rounds: int, seed: i
         if attack is not None:
             sent = np.concatenate([attack(momenta[:WRONG], honest, rng), honest])
         updates = [INT8.quantise(values, round_index) for values in sent]
-        theta, state = optimizers.step(RATE, state, theta, robust.combine(aggregator, updates))
+        theta, state = optimizers.step(RATE, state, theta, robust.combine(aggregation, updates))
     return task.held_out(theta)[1]

@@ -74,7 +74,7 @@ def genesis_config(rounds: int, audit_blocks: int) -> dict[str, Mapping[str, obj
                     "programRoot": "0x" + task.program_root.hex(),
                     "datasetRoot": "0x" + task.dataset_root.hex(),
                     "paramsRoot": "0x" + task.params_root.hex(),
-                    "optimizer": {"adam": optimizer},
+                    "optimizer": {"rule": {"adam": optimizer}},
                     "policy": policy,
                     "rounds": rounds,
                     "pricePerSlot": POT,

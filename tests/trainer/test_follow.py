@@ -12,11 +12,14 @@ import trio
 
 from trainer.audit import Tolerance
 from trainer.auditor import TaskAuditor
+from trainer.codecs import INT8
+from trainer.descent import Descent
 from trainer.files import BlobFiles
 from trainer.follow import follow
 from trainer.job import Job
 from trainer.node import BlobMissing, Node, NodeError, TaskOver
 from trainer.optimizers import Sgd
+from trainer.robust import Mean
 from trainer.sandbox import EngineCrashed, ProgramRefused, open_engine
 from trainer.views import RoundView, TaskView
 
@@ -26,7 +29,11 @@ TASK = TaskView(
     program_root=bytes(32),
     dataset_root=bytes(32),
     seed=bytes(32),
-    optimizer=Sgd(1, 0),
+    descent=Descent(Sgd(1, 0)),
+    codec=INT8,
+    local_steps=None,
+    aggregation=Mean(),
+    slots=2,
     tolerance=Tolerance(510_000, 20),
     audit_blocks=20,
 )

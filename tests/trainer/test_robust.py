@@ -17,10 +17,10 @@ from trainer import aggregate, robust
 from trainer.codecs import INT8
 from trainer.codecs.topk import TopK
 from trainer.codecs.updates import DenseUpdate
-from trainer.robust import PPM, Aggregator, AggregatorError, CenteredClip, Krum, Mean, Median, TrimmedMean
+from trainer.robust import PPM, Aggregation, AggregationError, CenteredClip, Krum, Mean, Median, TrimmedMean
 
 SHARE = 7 * PPM // 16
-AGGREGATORS: dict[str, Aggregator] = {
+AGGREGATORS: dict[str, Aggregation] = {
     "mean": Mean(),
     "median": Median(),
     "trimmed mean": TrimmedMean(SHARE),
@@ -150,7 +150,7 @@ def test_an_aggregator_agrees_with_the_plainest_arithmetic(name: str, given_upda
 @given(updates(), st.randoms(use_true_random=False), st.sampled_from([1, 2, 3, 64]))
 @settings(max_examples=20, deadline=None)
 def test_order_and_chunks_change_nothing(
-    aggregator: Aggregator, given_updates: list[DenseUpdate], random: object, chunk: int
+    aggregator: Aggregation, given_updates: list[DenseUpdate], random: object, chunk: int
 ) -> None:
     shuffled = list(given_updates)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
@@ -159,7 +159,7 @@ def test_order_and_chunks_change_nothing(
 
 
 @each_aggregator
-def test_what_all_say_is_what_comes_out(aggregator: Aggregator) -> None:
+def test_what_all_say_is_what_comes_out(aggregator: Aggregation) -> None:
     update = INT8.quantise(np.linspace(-1, 1, LENGTH, dtype=np.float32), 0)
     for count in (1, 2, 3, 16):
         np.testing.assert_allclose(robust.combine(aggregator, [update] * count), update.part(0, LENGTH), rtol=1e-6)
@@ -177,7 +177,7 @@ def test_seven_of_sixteen_that_say_the_largest_there_is_move_nothing_by_more_tha
 def test_sparse_updates_have_a_mean_and_no_middle() -> None:
     sparse = [TopK(10_000).quantise(np.ones(LENGTH, np.float32), 0)] * 3
     assert robust.combine(Mean(), sparse).tolist() == aggregate.mean(sparse).tolist()
-    with pytest.raises(AggregatorError, match="dense"):
+    with pytest.raises(AggregationError, match="dense"):
         robust.combine(Median(), sparse)
 
 
@@ -185,13 +185,13 @@ def test_sparse_updates_have_a_mean_and_no_middle() -> None:
     "wrong",
     [TrimmedMean(-1), TrimmedMean(PPM // 2 + 1), Krum(PPM, multi=True), CenteredClip(0, 1), CenteredClip(1, 101)],
 )
-def test_aggregators_without_sense_are_refused(wrong: Aggregator) -> None:
-    with pytest.raises(AggregatorError):
+def test_aggregators_without_sense_are_refused(wrong: Aggregation) -> None:
+    with pytest.raises(AggregationError):
         robust.checked(wrong)
 
 
 @each_aggregator
-def test_aggregators_with_sense_are_taken(aggregator: Aggregator) -> None:
+def test_aggregators_with_sense_are_taken(aggregator: Aggregation) -> None:
     assert robust.checked(aggregator) is aggregator
 
 

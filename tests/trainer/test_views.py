@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import pytest
 
 from chain.primitives import ss58
-from trainer.optimizers import OptimizerError, Sgd
+from chain.rpc.methods_training import plain
+from runtime.modules import training_policy as on_chain
+from trainer.choices import ChoiceError, aggregation_of, codec_of, descent_of, local_steps_json, local_steps_of
+from trainer.codecs import INT8, INT16
+from trainer.codecs.topk import TopK
+from trainer.descent import ClipNorm, ClipValue, Descent
+from trainer.local import LocalSteps
+from trainer.optimizers import Adam, Nesterov, Sgd
+from trainer.robust import CenteredClip, Krum, Mean, Median, TrimmedMean
+from trainer.schedules import Constant, Cosine, Linear, Schedule, Staircase
 from trainer.views import ViewError, round_of, task_of
 
 ACCOUNT, ROOT = ss58.encode(bytes(32)), "0x" + "11" * 32
@@ -16,8 +27,21 @@ TASK: dict[str, Any] = {
     "programRoot": ROOT,
     "datasetRoot": ROOT,
     "seed": ROOT,
-    "optimizer": {"sgd": {"learningRate": 1, "momentum": 0}},
-    "policy": {"toleranceMicroSteps": 510_000, "outliersPpm": 20, "auditBlocks": 10},
+    "optimizer": {
+        "rule": {"sgd": {"learningRate": 1, "momentum": 0}},
+        "schedule": {"warmupSteps": 0, "decay": {"constant": {}}},
+        "clip": None,
+        "weightDecay": 0,
+    },
+    "policy": {
+        "slots": 2,
+        "toleranceMicroSteps": 510_000,
+        "outliersPpm": 20,
+        "auditBlocks": 10,
+        "codec": {"int8": {}},
+        "localSteps": None,
+        "aggregation": {"mean": {}},
+    },
 }
 SLOT = {"worker": ACCOUNT, "commitment": ROOT, "updateRoot": None, "auditors": [ACCOUNT], "challenged": False}
 ROUND: dict[str, Any] = {
@@ -35,7 +59,8 @@ ROUND: dict[str, Any] = {
 
 def test_a_task_and_a_round_are_read() -> None:
     task, running = task_of(TASK), round_of(ROUND)
-    assert (task.id, task.optimizer, task.audit_blocks) == (3, Sgd(1, 0), 10)
+    assert (task.id, task.audit_blocks) == (3, 10)
+    assert (task.descent, task.codec, task.local_steps, task.aggregation) == (Descent(Sgd(1, 0)), INT8, None, Mean())
     assert (running.slots[0].worker, running.attestations[0].accepted) == (bytes(32), (0,))
 
 
@@ -57,15 +82,96 @@ def test_a_round_of_another_shape_is_refused(name: str, wrong: object) -> None:
         round_of(wrong)
 
 
+RULE: dict[str, Any] = {"sgd": {"learningRate": 1, "momentum": 0}}
+
+
 @pytest.mark.parametrize(
     "wrong", [None, 5, "sgd", {}, {"sgd": 5}, {"sgd": {"learningRate": float("inf"), "momentum": 0}}]
 )
-def test_an_optimiser_of_another_shape_is_refused(wrong: object) -> None:
-    with pytest.raises(OptimizerError):
-        task_of({**TASK, "optimizer": wrong})
+def test_a_choice_of_another_shape_is_refused(wrong: Any) -> None:
+    for optimizer in (wrong, {**TASK["optimizer"], "rule": wrong}, {**TASK["optimizer"], "schedule": wrong}):
+        with pytest.raises(ChoiceError):
+            task_of({**TASK, "optimizer": optimizer})
+    for name in ("codec", "aggregation", *(["localSteps"] if wrong is not None else [])):
+        with pytest.raises(ChoiceError):
+            task_of({**TASK, "policy": {**TASK["policy"], name: wrong}})
+
+
+@pytest.mark.parametrize(
+    ("read", "wrong"),
+    [
+        (descent_of, {**TASK["optimizer"], "rule": {"adam": {}}}),
+        (descent_of, {**TASK["optimizer"], "rule": {"lamb": {"learningRate": 1}}}),
+        (descent_of, {**TASK["optimizer"], "rule": {"sgd": {"learningRate": 0, "momentum": 0}}}),
+        (descent_of, {**TASK["optimizer"], "rule": {"sgd": {"learningRate": 1, "momentum": 0, "nesterov": 1}}}),
+        (descent_of, {**TASK["optimizer"], "rule": {**RULE, "nesterov": {"learningRate": 1, "momentum": 0}}}),
+        (
+            descent_of,
+            {**TASK["optimizer"], "schedule": {"warmupSteps": 0, "decay": {"linear": {"steps": 0, "final": 0}}}},
+        ),
+        (descent_of, {**TASK["optimizer"], "clip": {"norm": {"limit": 0}}}),
+        (descent_of, {**TASK["optimizer"], "weightDecay": -1}),
+        (codec_of, {"int4": {}}),
+        (codec_of, {"topK": {"sharePpm": 0, "warmupRounds": 0}}),
+        (codec_of, {"topK": {"sharePpm": 1}}),
+        (local_steps_of, {"count": 0, "inner": TASK["optimizer"]}),
+        (local_steps_of, {"count": 1, "inner": {}}),
+        (aggregation_of, {"trimmedMean": {"byzantinePpm": 500_001}}),
+        (aggregation_of, {"centeredClip": {"radiusPpm": 0, "iterations": 1}}),
+    ],
+)
+def test_choices_without_sense_are_refused(read: Callable[[Any], object], wrong: object) -> None:
+    with pytest.raises(ChoiceError):
+        read(wrong)
 
 
 def test_a_refusal_does_not_repeat_megabytes() -> None:
-    with pytest.raises(OptimizerError) as caught:
+    with pytest.raises(ChoiceError) as caught:
         task_of({**TASK, "optimizer": {"sgd": "x" * 10**6}})
     assert len(str(caught.value)) < 1000
+
+
+def test_the_engine_reads_the_local_steps_that_were_read_from_the_chain() -> None:
+    for rule, decay, clip in (
+        (Sgd(1, 0), Constant(), None),
+        (Adam(4, 3, 2, 1), Linear(5, 6), ClipNorm(7)),
+        (Nesterov(3, 2), Cosine(9, 8), ClipValue(6)),
+        (Sgd(5, 4), Staircase(3, 2), None),
+    ):
+        steps = LocalSteps(8, Descent(rule, Schedule(11, decay), clip, 12))
+        assert local_steps_of(local_steps_json(steps)) == steps
+
+
+def test_programs_read_every_choice_that_the_chain_takes_as_the_chain_says_it() -> None:
+    read = {
+        on_chain.Int8(): INT8,
+        on_chain.Int16(): INT16,
+        on_chain.TopK(10_000, 7): TopK(10_000, warmup_rounds=7),
+        on_chain.Mean(): Mean(),
+        on_chain.Median(): Median(),
+        on_chain.TrimmedMean(200_000): TrimmedMean(200_000),
+        on_chain.Krum(300_000): Krum(300_000, multi=False),
+        on_chain.MultiKrum(300_000): Krum(300_000, multi=True),
+        on_chain.CenteredClip(500_000, 9): CenteredClip(500_000, 9),
+    }
+    assert {type(choice) for choice in read} == {*on_chain.CODECS, *on_chain.AGGREGATIONS}
+    for choice, expected in read.items():
+        of = codec_of if type(choice) in on_chain.CODECS else aggregation_of
+        assert of(plain(choice)) == expected
+    rules: list[tuple[Any, Any]] = [
+        (on_chain.Sgd(1, 2), Sgd(1, 2)),
+        (on_chain.Adam(1, 2, 3, 4), Adam(1, 2, 3, 4)),
+        (on_chain.Nesterov(1, 2), Nesterov(1, 2)),
+    ]
+    decays: list[tuple[Any, Any]] = [
+        (on_chain.Constant(), Constant()),
+        (on_chain.Linear(1, 2), Linear(1, 2)),
+        (on_chain.Cosine(1, 2), Cosine(1, 2)),
+        (on_chain.Staircase(1, 2), Staircase(1, 2)),
+    ]
+    clips = [(None, None), (on_chain.ClipValue(1), ClipValue(1)), (on_chain.ClipNorm(1), ClipNorm(1))]
+    for (rule, own), (decay, own_decay), (clip, own_clip) in product(rules, decays, clips):
+        said = on_chain.Descent(rule, on_chain.Schedule(3, decay), clip, 4)
+        meant = Descent(own, Schedule(3, own_decay), own_clip, 4)
+        assert descent_of(plain(said)) == meant
+        assert local_steps_of(plain(on_chain.LocalSteps(8, said))) == LocalSteps(8, meant)

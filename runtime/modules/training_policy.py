@@ -1,0 +1,356 @@
+"""What a task's owner chooses: how the model steps, how workers say what they found, how rounds run and are audited.
+
+Rule: numbers alone, each with bounds that `BOUNDS` names once; what they mean in arithmetic is the workers' affair
+(docs/training-numerics.md). Shares and rates are integers in units of 1e-12 or of 1e-6 (ppm).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Annotated, Final
+
+from chain.primitives.scale import Enum, scale_path, u8, u16, u32, u64, variant, variant_of
+
+# A round's state is decoded and written by every commit and reveal of it: these two keep its slots under 24 kB.
+SLOTS_MAX: Final = 64
+AUDITORS_PER_SLOT_MAX: Final = 8
+# Four hours of one-second blocks: longer phases would only hide a network that is not working.
+PHASE_BLOCKS_MAX: Final = 14_400
+# Bonds are at stake for who does not reveal in time: a worker that is killed between commitment and reveal starts
+# again, and a view change passes, within ten one-second blocks. No owner can make a trap of shorter phases.
+REVEAL_BLOCKS_MIN: Final = 10
+# The same for who has to be found: half of an audit passes before an update that nobody can fetch is given up.
+AUDIT_BLOCKS_MIN: Final = 10
+# Half a step is what rounding alone costs, and honest machines differ by a hundredth: a tolerance below would get
+# honest workers slashed. Beyond four steps the mildest cheats pass.
+TOLERANCE_MICRO_STEPS_MIN: Final = 510_000
+TOLERANCE_MICRO_STEPS_MAX: Final = 4_000_000
+# Honest results have up to two values in 100,000 out of tolerance. The mildest cheats push 18 % of a gradient's
+# integers there; forgiving 10 % still catches them.
+OUTLIERS_PPM_MIN: Final = 20
+OUTLIERS_PPM_MAX: Final = 100_000
+PICO: Final = 10**12
+PPM: Final = 10**6
+# A learning rate of a thousand; every real one is below ten.
+LEARNING_RATE_PICO_MAX: Final = 1000 * PICO
+# A clip at a norm of a thousand; one beyond what a model ever reaches is no clip.
+CLIP_PICO_MAX: Final = 1000 * PICO
+STEPS_MAX: Final = (1 << 32) - 1
+# An audit of a slot takes as long as its steps did: hours, beyond this.
+LOCAL_STEPS_MAX: Final = 4096
+# A share falls to what it stays at within a task's rounds.
+WARMUP_ROUNDS_MAX: Final = 1_000_000
+# A radius of a thousand times the median distance clips nothing.
+RADIUS_PPM_MAX: Final = 1000 * PPM
+# Each costs as much as the first, and the centre has hardly moved for long.
+ITERATIONS_MAX: Final = 100
+
+
+@variant(0)
+@dataclass(frozen=True, slots=True)
+class Sgd:
+    """Stochastic gradient descent with Polyak's momentum; both in units of 1e-12."""
+
+    learning_rate: u64
+    momentum: u64
+
+
+@variant(1)
+@dataclass(frozen=True, slots=True)
+class Adam:
+    """Adam (Kingma and Ba 2015); all in units of 1e-12."""
+
+    learning_rate: u64
+    beta1: u64
+    beta2: u64
+    epsilon: u64
+
+
+@variant(2)
+@dataclass(frozen=True, slots=True)
+class Nesterov:
+    """Nesterov's momentum, DiLoCo's outer optimiser (Douillard et al. 2023); both in units of 1e-12."""
+
+    learning_rate: u64
+    momentum: u64
+
+
+OPTIMIZERS: Final = (Sgd, Adam, Nesterov)
+Optimizer = Annotated[Sgd | Adam | Nesterov, Enum("potchain_training::Optimizer", *OPTIMIZERS)]
+
+
+@variant(0)
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """The rate stays."""
+
+
+@variant(1)
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """Along a line to the share `final` (1e-12) of the rate, within `steps`."""
+
+    steps: u32
+    final: u64
+
+
+@variant(2)
+@dataclass(frozen=True, slots=True)
+class Cosine:
+    """Along half a wave to the share `final` (1e-12) of the rate, within `steps`."""
+
+    steps: u32
+    final: u64
+
+
+@variant(3)
+@dataclass(frozen=True, slots=True)
+class Staircase:
+    """Times `factor` (1e-12) after every so many steps."""
+
+    every: u32
+    factor: u64
+
+
+DECAYS: Final = (Constant, Linear, Cosine, Staircase)
+Decay = Annotated[Constant | Linear | Cosine | Staircase, Enum("potchain_training::Decay", *DECAYS)]
+
+
+@scale_path("potchain_training::Schedule")
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """How the learning rate changes: a line up to it in so many steps, then a decay."""
+
+    warmup_steps: u32 = 0
+    decay: Decay = Constant()
+
+
+@variant(0, "Value")
+@dataclass(frozen=True, slots=True)
+class ClipValue:
+    """No value of a gradient beyond `limit` (1e-12) on either side."""
+
+    limit: u64
+
+
+@variant(1, "Norm")
+@dataclass(frozen=True, slots=True)
+class ClipNorm:
+    """A gradient no longer than `limit` (1e-12)."""
+
+    limit: u64
+
+
+CLIPS: Final = (ClipValue, ClipNorm)
+Clip = Annotated[ClipValue | ClipNorm, Enum("potchain_training::Clip", *CLIPS)]
+
+
+@scale_path("potchain_training::Descent")
+@dataclass(frozen=True, slots=True)
+class Descent:
+    """What makes a step of a gradient. `weight_decay` (1e-12) is decoupled: with Adam it is AdamW."""
+
+    rule: Optimizer
+    schedule: Schedule = Schedule()
+    clip: Clip | None = None
+    weight_decay: u64 = 0
+
+
+@variant(0)
+@dataclass(frozen=True, slots=True)
+class Int8:
+    """Every parameter in eight bits, with a step for 256 of them."""
+
+
+@variant(1)
+@dataclass(frozen=True, slots=True)
+class Int16:
+    """Every parameter in sixteen bits, with a step for 256 of them."""
+
+
+@variant(2)
+@dataclass(frozen=True, slots=True)
+class TopK:
+    """The largest values alone, in eight bits; the share of them falls by halves within a warm-up.
+
+    What is not sent is forgotten: whoever has a slot next, and whoever audits it, knows nothing of it.
+    """
+
+    share_ppm: u32
+    warmup_rounds: u32
+
+
+CODECS: Final = (Int8, Int16, TopK)
+Codec = Annotated[Int8 | Int16 | TopK, Enum("potchain_training::Codec", *CODECS)]
+
+
+@scale_path("potchain_training::LocalSteps")
+@dataclass(frozen=True, slots=True)
+class LocalSteps:
+    """So many steps of a worker, each on a batch of its own, before it says how far they led."""
+
+    count: u16
+    inner: Descent
+
+
+@variant(0)
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """All alike: right where updates are audited."""
+
+
+@variant(1)
+@dataclass(frozen=True, slots=True)
+class Median:
+    """The middle of each coordinate (Yin et al. 2018)."""
+
+
+@variant(2)
+@dataclass(frozen=True, slots=True)
+class TrimmedMean:
+    """The mean of each coordinate without a share of the lowest and of the highest (Yin et al. 2018)."""
+
+    byzantine_ppm: u32
+
+
+@variant(3)
+@dataclass(frozen=True, slots=True)
+class Krum:
+    """The update with the nearest neighbours, where up to a share of all may be wrong (Blanchard et al. 2017)."""
+
+    byzantine_ppm: u32
+
+
+@variant(4)
+@dataclass(frozen=True, slots=True)
+class MultiKrum:
+    """The mean without the share that is farthest from its neighbours (Blanchard et al. 2017)."""
+
+    byzantine_ppm: u32
+
+
+@variant(5)
+@dataclass(frozen=True, slots=True)
+class CenteredClip:
+    """Where the pulls of all cancel, none longer than a share of the median distance (Karimireddy et al. 2021)."""
+
+    radius_ppm: u32
+    iterations: u8
+
+
+AGGREGATIONS: Final = (Mean, Median, TrimmedMean, Krum, MultiKrum, CenteredClip)
+Aggregation = Annotated[
+    Mean | Median | TrimmedMean | Krum | MultiKrum | CenteredClip, Enum("potchain_training::Aggregation", *AGGREGATIONS)
+]
+
+
+@scale_path("potchain_training::Policy")
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How a task's rounds run: how many contributions, how long each phase takes, how strict an audit is, what is said.
+
+    A contribution is a gradient, or with local steps the way from where they end back to the round's parameters.
+    """
+
+    slots: u16  # of a round, where so many seats are free
+    commit_blocks: u32
+    reveal_blocks: u32
+    audit_blocks: u32
+    auditors_per_slot: u8
+    tolerance_micro_steps: u32
+    outliers_ppm: u32
+    codec: Codec = Int8()
+    local_steps: LocalSteps | None = None
+    aggregation: Aggregation = Mean()
+
+
+# The least and the most that each number may be.
+BOUNDS: Final[Mapping[type, Mapping[str, tuple[int, int]]]] = {
+    Sgd: {"learning_rate": (1, LEARNING_RATE_PICO_MAX), "momentum": (0, PICO - 1)},
+    Nesterov: {"learning_rate": (1, LEARNING_RATE_PICO_MAX), "momentum": (0, PICO - 1)},
+    # An epsilon of zero would divide zero by zero where a gradient has always been zero.
+    Adam: {
+        "learning_rate": (1, LEARNING_RATE_PICO_MAX),
+        "beta1": (0, PICO - 1),
+        "beta2": (0, PICO - 1),
+        "epsilon": (1, PICO),
+    },
+    Constant: {},
+    Linear: {"steps": (1, STEPS_MAX), "final": (0, PICO)},
+    Cosine: {"steps": (1, STEPS_MAX), "final": (0, PICO)},
+    Staircase: {"every": (1, STEPS_MAX), "factor": (0, PICO)},
+    Schedule: {"warmup_steps": (0, STEPS_MAX)},
+    ClipValue: {"limit": (1, CLIP_PICO_MAX)},
+    ClipNorm: {"limit": (1, CLIP_PICO_MAX)},
+    Descent: {"weight_decay": (0, PICO)},
+    Int8: {},
+    Int16: {},
+    TopK: {"share_ppm": (1, PPM), "warmup_rounds": (0, WARMUP_ROUNDS_MAX)},
+    LocalSteps: {"count": (1, LOCAL_STEPS_MAX)},
+    Mean: {},
+    Median: {},
+    TrimmedMean: {"byzantine_ppm": (0, PPM // 2)},
+    Krum: {"byzantine_ppm": (0, PPM // 2)},
+    MultiKrum: {"byzantine_ppm": (0, PPM // 2)},
+    CenteredClip: {"radius_ppm": (1, RADIUS_PPM_MAX), "iterations": (1, ITERATIONS_MAX)},
+    Policy: {
+        "slots": (1, SLOTS_MAX),
+        "commit_blocks": (1, PHASE_BLOCKS_MAX),
+        "reveal_blocks": (REVEAL_BLOCKS_MIN, PHASE_BLOCKS_MAX),
+        "audit_blocks": (AUDIT_BLOCKS_MIN, PHASE_BLOCKS_MAX),
+        "auditors_per_slot": (1, AUDITORS_PER_SLOT_MAX),
+        "tolerance_micro_steps": (TOLERANCE_MICRO_STEPS_MIN, TOLERANCE_MICRO_STEPS_MAX),
+        "outliers_ppm": (OUTLIERS_PPM_MIN, OUTLIERS_PPM_MAX),
+    },
+}
+
+
+def is_variant(kind: type) -> bool:
+    """Whether a record is one of several that there may be in its place."""
+    return kind in (*OPTIMIZERS, *DECAYS, *CLIPS, *CODECS, *AGGREGATIONS)
+
+
+def json_name(kind: type) -> str:
+    """A variant as the JSON of genesis files and answers names it: `topK`."""
+    name = variant_of(kind)[1]
+    return name[0].lower() + name[1:]
+
+
+def descent_is_valid(descent: Descent) -> bool:
+    """Whether every coefficient lies where the arithmetic of a step is defined."""
+    clips = () if descent.clip is None else (descent.clip,)
+    return _in_bounds(descent, descent.rule, descent.schedule, descent.schedule.decay, *clips)
+
+
+def codec_is_valid(codec: Int8 | Int16 | TopK) -> bool:
+    """Whether a codec sends something, and its warm-up ends."""
+    return _in_bounds(codec)
+
+
+def local_steps_are_valid(local_steps: LocalSteps | None) -> bool:
+    """Whether there are steps, not too many, each of which is defined."""
+    return local_steps is None or (_in_bounds(local_steps) and descent_is_valid(local_steps.inner))
+
+
+def aggregation_is_valid(policy: Policy) -> bool:
+    """Whether an aggregation keeps its bounds and can take what the codec sends.
+
+    Of a coordinate that most workers leave out there is no middle: robust aggregations take dense codecs.
+    """
+    takes_codec = isinstance(policy.aggregation, Mean) or not isinstance(policy.codec, TopK)
+    return takes_codec and _in_bounds(policy.aggregation)
+
+
+def policy_is_valid(policy: Policy, validators: int) -> bool:
+    """Whether a policy's own numbers keep their bounds, and it asks for no more auditors than there are validators."""
+    return _in_bounds(policy) and policy.auditors_per_slot <= validators
+
+
+def _in_bounds(*records: object) -> bool:
+    """Whether the numbers of each record lie in their bounds; records within it are looked at by themselves."""
+    for record in records:
+        numbers = asdict(record)  # type: ignore[call-overload]
+        if not all(low <= numbers[name] <= high for name, (low, high) in BOUNDS[type(record)].items()):
+            return False
+    return True
