@@ -13,7 +13,7 @@ import trio
 
 from chain.net.errors import PeerError
 from chain.net.frames import FrameReader
-from chain.net.messages import Hello, Refusal, Refused, bytes_max, handshake_bytes_max, pack, unpack
+from chain.net.messages import Hello, Refusal, Refused, bytes_max, handshake_bytes_max, hello_version, pack, unpack
 from chain.net.tls import identity_of
 
 Transport = trio.SSLStream[trio.SocketStream]
@@ -57,9 +57,7 @@ class Connection:
 
 
 def judge_hello(ours: Hello, theirs: Hello) -> tuple[Refusal, str] | None:
-    """Why a node with our hello must refuse one with theirs; None when they fit."""
-    if theirs.protocol != ours.protocol:
-        return Refusal.PROTOCOL, f"protocol version {theirs.protocol}, expected {ours.protocol}: update the older node"
+    """Why a node with our hello must refuse one with theirs, of the same protocol version; None when they fit."""
     if theirs.genesis_hash != ours.genesis_hash:
         return Refusal.GENESIS, (
             f"genesis 0x{theirs.genesis_hash.hex()}, expected 0x{ours.genesis_hash.hex()}: another chain"
@@ -86,9 +84,15 @@ async def greet(
         identity = identity_of(stream.getpeercert(binary_form=True))
         if (refusal := judge(identity, None)) is not None:
             await _refuse(stream, identity, refusal)
-        await stream.send_all(pack(ours()))
+        hello = ours()
+        await stream.send_all(pack(hello))
         reader = FrameReader(handshake_bytes_max)
-        match message := unpack(await _receive(stream, reader)):
+        payload = await _receive(stream, reader)
+        version = hello_version(payload)
+        if version is not None and version != hello.protocol:  # Its other fields may be others than ours.
+            reason = f"protocol version {version}, expected {hello.protocol}: update the older node"
+            await _refuse(stream, identity, (Refusal.PROTOCOL, reason))
+        match message := unpack(payload):
             case Refused(code, reason):
                 raise RefusedByPeer(identity, code, reason)
             case Hello():

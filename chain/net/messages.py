@@ -16,7 +16,8 @@ from chain.net.errors import PeerError
 from chain.net.frames import frame
 from chain.primitives.blob import CHUNK_BYTES
 
-# Raised with every change that an older node would not understand; both sides must say the same.
+# Raised with every change that an older release would not understand; both sides must say the same. Whatever else
+# changes, a hello begins with its kind and this number, and has 512 bytes at most: so each side can tell the other why.
 PROTOCOL_VERSION = 2
 
 KIB = 1024
@@ -404,6 +405,7 @@ def _kind(number: int, message: type[Any], bytes_max: int, *reads: _Read) -> _Ki
 _HASH = _bytes(32, 32)
 _U16, _U32, _U64 = (_between(0, (1 << bits) - 1) for bits in (16, 32, 64))
 _PORT = _between(1, 65535)
+_HELLO = _between(0, 0)
 
 _KINDS = (
     _kind(0, Hello, 512, _U32, _HASH, _U32, _HASH, _U32, _one_of(Role), _U16, _U64),
@@ -483,6 +485,18 @@ def pack(message: Message) -> bytes:
     if len(payload) > kind.bytes_max:
         raise ValueError(f"{kind.type.__name__} of {len(payload)} bytes exceeds the bound of {kind.bytes_max}")
     return frame(payload)
+
+
+def hello_version(payload: bytes) -> int | None:
+    """The protocol version in a hello, also in one of which this version knows no more; None in anything else."""
+    read = _Payload(payload)
+    try:
+        read.count(2, 15)
+        _HELLO(read)
+        version: int = _U32(read)
+    except (PeerError, ValueError, msgpack.UnpackException):
+        return None
+    return version
 
 
 def unpack(payload: bytes) -> Message:

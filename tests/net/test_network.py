@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import logging
 
+import msgpack
 import pytest
 import trio
 
 import chain.net.network as network_module
 from chain.net.dialer import Bootnode
 from chain.net.errors import PeerUnavailable, PortInUse
-from chain.net.messages import GetBlocks, Refusal, Refused, Role
+from chain.net.frames import FrameReader, frame
+from chain.net.messages import (
+    PROTOCOL_VERSION,
+    GetBlocks,
+    Refusal,
+    Refused,
+    Role,
+    handshake_bytes_max,
+    unpack,
+)
 from chain.net.network import Network
 from chain.net.reserved import RESERVED_MAX, TooManyReserved
+from chain.net.tls import make_context
 from tests.net.kit import (
     ALICE,
     BOB,
@@ -115,6 +126,33 @@ async def test_a_node_of_another_chain_is_refused_with_both_genesis_hashes(caplo
         assert "another chain" in message
     assert not alice.connected
     assert not bob.connected
+
+
+@pytest.mark.parametrize("version", [PROTOCOL_VERSION - 1, PROTOCOL_VERSION + 1])
+async def test_a_node_of_another_protocol_version_is_refused_with_both_whatever_else_it_says(
+    version: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "potchain.net")
+    alice = Node()
+    async with arena() as nursery:
+        first = await start(nursery, ALICE, alice)
+        # More often than what breaks the protocol is put up with.
+        for fields in ([], [bytes(32), 0], [b"of a form", {"that": "nobody"}, None], [0] * 13):
+            tcp = await trio.open_tcp_stream(HOST, first.port)
+            stream = trio.SSLStream(tcp, make_context(CHARLIE.secret_seed, server_side=False), https_compatible=True)
+            await stream.send_all(frame(msgpack.packb([0, version, *fields])))
+            reader, refusal = FrameReader(handshake_bytes_max), None
+            while not isinstance(refusal, Refused):
+                reader.feed(await stream.receive_some(65536))
+                while (payload := reader.next()) is not None:
+                    refusal = unpack(payload)
+            await trio.aclose_forcefully(stream)
+            expected = f"protocol version {version}, expected {PROTOCOL_VERSION}: update the older node"
+            assert refusal == Refused(Refusal.PROTOCOL, expected)
+        while len(caplog.messages) < 4:
+            await trio.sleep(0.01)
+    assert caplog.messages == [f"we refused a node at {HOST}: {expected}"] * 4
+    assert not alice.connected
 
 
 async def test_a_bootnode_with_another_identity_than_expected_is_refused(caplog: pytest.LogCaptureFixture) -> None:
