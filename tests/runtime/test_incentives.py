@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
-from math import comb
+from math import comb, factorial
 from pathlib import Path
 
 import pytest
@@ -33,6 +33,14 @@ def passes(n: int, auditors: int) -> Fraction:
 def test_the_table_says_how_often_a_wrong_slot_passes(n: int) -> None:
     cells = " | ".join(str(passes(n, auditors)) for auditors in AUDITORS)
     assert f"| {n} | {faulty(n)} | {cells} |" in PAGE.read_text()
+
+
+@pytest.mark.parametrize("n", [4, 7, 10])
+def test_the_second_table_says_how_often_it_passes_where_a_coalition_picks_the_draw(n: int) -> None:
+    outcomes = factorial(faulty(n) + 1)
+    cells = " | ".join(f"{float(1 - (1 - passes(n, auditors)) ** outcomes):.3f}" for auditors in AUDITORS)
+    assert f"| {n} | {faulty(n)} | {outcomes} | {cells} |" in PAGE.read_text()
+    assert passes(n, faulty(n) + 1) == 0
 
 
 @pytest.mark.parametrize(("n", "auditors"), [(4, 1), (7, 2), (16, 3)])
