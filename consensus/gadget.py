@@ -193,6 +193,11 @@ class Gadget:
         self._last = self._at
         self._nursery: trio.Nursery  # Set first thing by `run`, with the log.
 
+    @property
+    def remembers(self) -> bool:
+        """Whether its log says what its key has signed, or from which height on it has signed nothing."""
+        return self._wal is not None and bool(self._wal.records)
+
     # --- what the node calls ------------------------------------------------------------------------------------------
 
     def deliver(self, peer: bytes, frame: bytes) -> bool:

@@ -21,7 +21,7 @@ from chain.primitives.seal import Authority, Seal, ValidatorSet, beacon_message,
 from chain.primitives.types import Block, ConsensusDigest, Header, genesis_header
 from consensus.host import InvalidProposal, Premature, Superseded, Timing
 from consensus.tally import Equivocation
-from runtime.modules.validators_sessions import elect, session_of
+from runtime.modules.validators_sessions import elect, seat, session_of
 
 if TYPE_CHECKING:
     from chain.simulation.node import Node
@@ -102,7 +102,8 @@ class MemoryWorld:
             self._keys[one], self._keys[other] = self._keys[other], self._keys[one]
         stakes = {_account(i): rng.randrange(1, 100) for i in range(len(self._keys)) if i not in self._resigned}
         elected = elect([authority.account for authority in validators.authorities], stakes)
-        authorities = tuple(Authority(account, self._keys[int.from_bytes(account)]) for account in elected)
+        keys = {account: self._keys[int.from_bytes(account)] for account in elected}
+        authorities = tuple(seat(validators.authorities, elected, keys))
         changed = authorities != validators.authorities
         return ValidatorSet(validators.set_id + changed, authorities)
 

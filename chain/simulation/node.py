@@ -98,7 +98,7 @@ class Node:
         self.disk = SimulatedDisk(rng, self.hazard)
         self.gadget: Gadget | None = None
         self.sync: Synchroniser | None = None
-        self._started = False
+        self._logged = False
         self._life = trio.CancelScope()
         self._process = Process()
         self._unread: list[Callable[[], None]] = []  # What came while it was stopped.
@@ -178,9 +178,9 @@ class Node:
             raise Killed if self.rng.random() < 0.5 else PowerCut
 
     async def _live(self) -> None:
-        # Who starts it for the first time says so; later its log is all that it goes by.
-        past = Past.IGNORED if self.liar is not None else Past.UNKNOWN if self._started else Past.KNOWN
-        self._started = True
+        # Who starts it for the first time says so, and again where it died before its log held that; later its log is
+        # all that it goes by.
+        past = Past.IGNORED if self.liar is not None else Past.UNKNOWN if self._logged else Past.KNOWN
         with trio.CancelScope() as self._life:
             async with trio.open_nursery() as nursery:
                 self.ledger.restart()
@@ -220,6 +220,7 @@ class Node:
 
     def _down(self, *, power_cut: bool) -> None:
         self.up = False
+        self._logged |= self.gadget is not None and self.gadget.remembers
         self.gadget = self.sync = None
         self.heard.clear()
         self._unread.clear()

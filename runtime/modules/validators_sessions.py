@@ -56,6 +56,28 @@ def elect(incumbents: Sequence[bytes], stakes: Mapping[bytes, int], seats: int =
     return [account for account in (*incumbents, *newcomers) if account in chosen]
 
 
+def seat(incumbents: Sequence[Authority], elected: Sequence[bytes], keys: Mapping[bytes, bytes]) -> list[Authority]:
+    """The elected with the keys that they vote with: those that `keys` names, as far as it is safe.
+
+    [P25] A key that an incumbent has changed is of a node that nobody has heard, as a newcomer's. So together there are
+    never more of them at once than faults are tolerated, or one; who is not among them votes with its old key for
+    another session, unless another account has taken that. The first in the set's order are the first to change.
+    """
+    before = {authority.account: authority.bls_key for authority in incumbents}
+    named = set(keys.values())
+    room = max((len(elected) - 1) // 3, 1) - sum(account not in before for account in elected)
+    seated = []
+    for account in elected:
+        key = keys[account]
+        if before.get(account, key) != key:
+            if room > 0 or before[account] in named:
+                room -= 1
+            else:
+                key = before[account]
+        seated.append(Authority(account, key))
+    return seated
+
+
 def is_last(validators: ValidatorsSchema) -> bool:
     """Whether the open block is its session's last."""
     return validators.system.height % validators.rules.get().session_blocks == 0
@@ -93,7 +115,8 @@ def rotate(validators: ValidatorsSchema) -> None:
     validators.participation.put((0,) * len(queued))
     stakes = {account: validators.stakes[account].active for account in validators.candidates.get()}
     elected = elect([authority.account for authority in queued], stakes)
-    validators.queued.put([Authority(account, validators.session_keys[account]) for account in elected])
+    keys = {account: validators.session_keys[account] for account in elected}
+    validators.queued.put(seat(queued, elected, keys))
     forget(validators, session + 1)
     validators.emit(validators.NewSession(session + 1, set_id))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -11,10 +12,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from chain.primitives import bls
 from chain.primitives.keys import Keypair
-from chain.primitives.seal import Phase, Seal, bitmap, verify_seal, vote_message
+from chain.primitives.seal import Authority, Phase, Seal, bitmap, verify_seal, vote_message
 from runtime.modules.training import Training
 from runtime.modules.validators import Validators
-from runtime.modules.validators_sessions import elect, session_of
+from runtime.modules.validators_sessions import elect, seat, session_of
 from runtime.modules.validators_types import ChillReason
 from runtime.testing import (
     ALICE,
@@ -106,6 +107,42 @@ def test_whoever_stands_the_set_survives_its_newcomers(
         worst = min(candidates[account] for account in found if account in candidates)
         assert max(candidates[account] for account in left_out) <= worst
     assert elect(found, candidates, seats) == found or set(elect(found, candidates, seats)) != set(found)
+
+
+def authorities_of(accounts: Sequence[bytes], keys: Sequence[int]) -> list[Authority]:
+    return [Authority(account, bytes((key,)) * 48) for account, key in zip(accounts, keys, strict=True)]
+
+
+def test_p25_no_more_new_keys_and_newcomers_at_once_than_faults_are_tolerated() -> None:
+    for size, changed in ((1, 1), (3, 1), (4, 1), (7, 2), (10, 3)):
+        accounts = who(*range(1, 1 + size))
+        before = authorities_of(accounts, range(1, 1 + size))
+        keys = {account: bytes((100 + index,)) * 48 for index, account in enumerate(accounts)}
+        found = seat(before, accounts, keys)
+        assert found == [
+            Authority(account, keys[account] if index < changed else before[index].bls_key)
+            for index, account in enumerate(accounts)
+        ]
+        # Session by session everybody has the new key.
+        for _ in range(-(-size // changed) - 1):
+            found = seat(found, accounts, keys)
+        assert found == [Authority(account, keys[account]) for account in accounts]
+
+
+def test_p25_a_newcomer_leaves_less_room_for_new_keys() -> None:
+    accounts = who(1, 2, 3, 4, 5, 6, 7)
+    before = authorities_of(accounts[:6], range(1, 7))
+    keys = {account: bytes((100 + index,)) * 48 for index, account in enumerate(accounts)}
+    found = seat(before, accounts, keys)
+    assert [authority.bls_key[0] for authority in found] == [100, 2, 3, 4, 5, 6, 106]
+
+
+def test_no_two_validators_vote_with_one_key_whoever_takes_an_old_one() -> None:
+    accounts = who(1, 2, 3, 4)
+    before = authorities_of(accounts, (1, 2, 3, 4))
+    new = (101, 102, 2, 3)  # 3 and 4 have taken the keys that 2 and 3 had
+    keys = {account: bytes((key,)) * 48 for account, key in zip(accounts, new, strict=True)}
+    assert [authority.bls_key[0] for authority in seat(before, accounts, keys)] == [101, 102, 2, 4]
 
 
 # --- rotation ---------------------------------------------------------------------------------------------------------
