@@ -142,9 +142,21 @@ async def zeros(cheat: Cheat, view: RoundView, slot: int) -> bytes:
     return encoded(np.zeros_like(await cheat.gradient(view, slot)))
 
 
+async def noise(cheat: Cheat, view: RoundView, slot: int) -> bytes:
+    """As large as the gradient, and nothing that was computed."""
+    honest = await cheat.gradient(view, slot)
+    drawn = np.random.default_rng(view.round).standard_normal(honest.size)
+    return encoded((drawn * np.linalg.norm(honest) / np.linalg.norm(drawn)).astype(np.float32))
+
+
 async def garbled(cheat: Cheat, view: RoundView, slot: int) -> bytes:
     """What is no update."""
     return b"\0" * 100
+
+
+async def swollen(cheat: Cheat, view: RoundView, slot: int) -> bytes:
+    """Far more bytes than an update has."""
+    return bytes(4 << 20)
 
 
 async def withheld(cheat: Cheat, view: RoundView, slot: int) -> bytes:
@@ -160,7 +172,9 @@ KINDS: dict[str, Contribution] = {
     "colluding": colluding,
     "repeated": repeated,
     "zeros": zeros,
+    "noise": noise,
     "garbled": garbled,
+    "swollen": swollen,
     "withheld": withheld,
 }
 
