@@ -128,7 +128,7 @@ class TaskAuditor:
             drawn = self.node.account in state.auditors or state.challenged
             if not drawn or update is None or key in self._verdicts:
                 continue
-            own = await self.job.gradient(self.engine, view, slot)
+            own = await self.job.contribution(self.engine, view, slot)
             verdict = await trio.to_thread.run_sync(audit.compare, update, own, self.task.tolerance)
             self._verdicts[key] = verdict.right
             if not verdict.right:

@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any, TypeVar
 
-from trainer import codecs, descent, local, robust
+from trainer import codecs, descent, local, robust, wire
+from trainer.artifact import Program
 from trainer.codecs import INT8, INT16, Codec
 from trainer.codecs.blocks import CodecError
 from trainer.codecs.topk import TopK
@@ -101,6 +102,26 @@ def local_steps_json(steps: LocalSteps) -> dict[str, Any]:
             "weightDecay": inner.weight_decay,
         },
     }
+
+
+def check_fit(program: Program, train_rows: int, slots: int, steps: LocalSteps | None) -> None:
+    """ChoiceError unless every batch of a round has rows of its own, and a slot's batches fit into one request.
+
+    Where rows run out, slots share batches: whoever has two of them would be paid twice for one computation.
+    """
+    slot_rows = program.batch * (steps.count if steps else 1)
+    if slots * slot_rows > train_rows:
+        each = f"{steps.count:,} steps" if steps else "a batch"
+        raise ChoiceError(
+            f"{slots} slots of {each} with {program.batch:,} rows take {slots * slot_rows:,} rows a round, and there "
+            f"are {train_rows:,} to train on: take fewer slots, fewer local steps or smaller batches"
+        )
+    size = slot_rows * (program.inputs.row_bytes + program.targets.row_bytes) + 4 * program.parameters
+    if size > wire.REQUEST_BYTES_MAX:
+        raise ChoiceError(
+            f"parameters and batches of a slot have {size:,} bytes, at most {wire.REQUEST_BYTES_MAX:,} are computed "
+            "with at once: take fewer local steps or smaller batches"
+        )
 
 
 def _descent(value: Any) -> Descent:

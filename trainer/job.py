@@ -14,10 +14,9 @@ import trio
 
 from chain.primitives.blob import blob_root
 from chain.primitives.hashing import Hash
-from trainer import artifact, batches, dataset, descent, optimizers, robust
+from trainer import artifact, batches, choices, dataset, descent, optimizers, robust
 from trainer.arrays import Float32s
 from trainer.artifact import Program
-from trainer.choices import ChoiceError
 from trainer.codecs.blocks import CodecError
 from trainer.codecs.updates import Update
 from trainer.dataset import Dataset
@@ -70,10 +69,9 @@ class Job:
 
     async def prepare(self, engine: Engine) -> None:
         """Load program and data set and compile: what takes long, done before a round's clock runs."""
-        if self.task.local_steps is not None:
-            raise ChoiceError("this version trains without local steps")
         program = await self.program()
-        await self._data(program)
+        data = await self._data(program)
+        choices.check_fit(program, data.train_count, self.task.slots, self.task.local_steps)
         await engine.load(self.task.program_root, program, self._program_blob)
 
     async def theta(self, view: RoundView) -> Float32s:
@@ -85,14 +83,22 @@ class Job:
             self._keep(self._thetas, root, optimizers.decode_params(data, length))
         return self._thetas[root]
 
-    async def gradient(self, engine: Engine, view: RoundView, slot: int) -> Float32s:
-        """The gradient of a slot, computed here."""
+    async def contribution(self, engine: Engine, view: RoundView, slot: int) -> Float32s:
+        """What a slot is to say, computed here: its gradient, or where its local steps lead."""
+        await self.prepare(engine)
+        x, y = await self.rows(view, slot)
+        root, theta, steps = self.task.program_root, await self.theta(view), self.task.local_steps
+        if steps is None:
+            return (await engine.gradient(root, theta, x, y)).values
+        return await engine.local_steps(root, theta, x, y, steps, view.round)
+
+    async def rows(self, view: RoundView, slot: int) -> tuple[bytes, bytes]:
+        """The batches of a slot, one after another: inputs and targets."""
         program = await self.program()
         data = await self._data(program)
-        rows = batches.slot_rows(self.task.seed, view.round, view.attempt, slot, program.batch, data.train_count)
-        theta = await self.theta(view)
-        await self.prepare(engine)
-        return (await engine.gradient(self.task.program_root, theta, *data.batch(rows))).values
+        size = program.batch * (self.task.local_steps.count if self.task.local_steps else 1)
+        order = batches.slot_rows(self.task.seed, view.round, view.attempt, slot, size, data.train_count)
+        return data.batch(order)
 
     async def evaluate(self, engine: Engine, theta: Float32s) -> tuple[Evaluation, int]:
         """Loss and right answers on the held-out rows, and how many rows those are."""

@@ -1,6 +1,7 @@
-"""Compiled programs and the requests that use them: find_device, load, gradient, evaluate. Runs only in the engine.
+"""Compiled programs and the requests that use them: find_device, load, gradient, local_steps, evaluate.
 
-Rule: a program is compiled only after its parsed form was admitted, and only with the shapes that its artifact states.
+Rule: this runs in the engine alone. A program is compiled only after its parsed form was admitted, and only with the
+shapes that its artifact states.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from jax import export
 from jax.interpreters import mlir
 from jaxlib.mlir import ir
 
-from trainer import admission, artifact, wire
+from trainer import admission, artifact, choices, wire
 from trainer.admission import Cost
 from trainer.arrays import Float32s
 from trainer.artifact import ArtifactError, Program, Rows
+from trainer.local import contribution
 from trainer.operations import Refused
 
 MESSAGE_CHARACTERS_MAX = 1_000
@@ -69,8 +71,8 @@ class Runner:
             if key not in self._programs:
                 return {"ok": False, "message": "the program is not loaded"}
             self._programs.move_to_end(key)
-            run = {"gradient": _gradient, "evaluate": _evaluate}[request["op"]]
-            return run(self._programs[key], request["theta"], request["x"], request["y"])
+            run = {"gradient": _gradient, "local_steps": _local_steps, "evaluate": _evaluate}[request["op"]]
+            return run(self._programs[key], request)
         except (Refused, ArtifactError) as error:
             return {"ok": False, "message": str(error)[:MESSAGE_CHARACTERS_MAX]}
 
@@ -101,18 +103,32 @@ class Runner:
             ) from None
 
 
-def _gradient(loaded: Loaded, theta: bytes, x: bytes, y: bytes) -> dict[str, object]:
+def _gradient(loaded: Loaded, request: dict[str, Any]) -> dict[str, object]:
     program = loaded.program
-    loss, gradient = loaded.gradient(
-        _vector(theta, program), _rows(x, program.inputs, program.batch), _rows(y, program.targets, program.batch)
-    )
+    xs, ys = _batches(request, program, program.batch)
+    loss, gradient = loaded.gradient(_vector(request["theta"], program), xs, ys)
     return {"ok": True, "loss": float(loss), "gradient": np.asarray(gradient, dtype="<f4").tobytes()}
 
 
-def _evaluate(loaded: Loaded, theta: bytes, x: bytes, y: bytes) -> dict[str, object]:
+def _local_steps(loaded: Loaded, request: dict[str, Any]) -> dict[str, object]:
+    program, steps = loaded.program, choices.local_steps_of(request["steps"])
+    assert steps is not None
+    xs, ys = _batches(request, program, program.batch * steps.count)
+
+    def gradient(theta: Float32s, index: int) -> Float32s:
+        rows = slice(index * program.batch, (index + 1) * program.batch)
+        return np.asarray(loaded.gradient(theta, xs[rows], ys[rows])[1], np.float32)
+
+    # What diverges overflows, and saturates: a warning for each step would fill the log.
+    with np.errstate(over="ignore", invalid="ignore"):
+        said = contribution(steps, _vector(request["theta"], program), gradient, request["round"])
+    return {"ok": True, "contribution": said.astype("<f4").tobytes()}
+
+
+def _evaluate(loaded: Loaded, request: dict[str, Any]) -> dict[str, object]:
     program = loaded.program
-    vector, batch = _vector(theta, program), program.evaluate_batch
-    count = len(x) // program.inputs.row_bytes
+    vector, batch = _vector(request["theta"], program), program.evaluate_batch
+    count = len(request["x"]) // program.inputs.row_bytes
     # The program states what a batch costs, the data set how many there are: together they keep the same limit.
     cost = loaded.evaluate_cost.times(-(-count // batch))
     if cost.flops > LIMITS.flops or cost.traffic_bytes > LIMITS.traffic_bytes:
@@ -120,7 +136,7 @@ def _evaluate(loaded: Loaded, theta: bytes, x: bytes, y: bytes) -> dict[str, obj
             f"evaluating {count:,} rows costs {cost.flops:.1e} flops and {cost.traffic_bytes:.1e} bytes of traffic; "
             f"at most {LIMITS.flops:.1e} and {LIMITS.traffic_bytes:.1e} allowed: hold fewer rows out"
         )
-    xs, ys = _rows(x, program.inputs, count), _rows(y, program.targets, count)
+    xs, ys = _batches(request, program, count)
     total, right = 0.0, 0
     for first in range(0, count, batch):
         loss_sum, correct = loaded.evaluate(vector, xs[first : first + batch], ys[first : first + batch])
@@ -166,6 +182,10 @@ def _shapes(avals: Any) -> Shapes:
 
 def _vector(data: bytes, program: Program) -> Float32s:
     return np.frombuffer(data, dtype="<f4").astype(np.float32).reshape(program.parameters)
+
+
+def _batches(request: dict[str, Any], program: Program, count: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    return _rows(request["x"], program.inputs, count), _rows(request["y"], program.targets, count)
 
 
 def _rows(data: bytes, rows: Rows, count: int) -> npt.NDArray[Any]:

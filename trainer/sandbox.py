@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -23,9 +23,10 @@ import numpy as np
 import trio
 
 from chain.primitives.hashing import Hash
-from trainer import wire
+from trainer import choices, wire
 from trainer.arrays import Float32s
 from trainer.artifact import Program
+from trainer.local import LocalSteps
 from trainer.node import CannotServe
 from trainer.packing import PackingError
 
@@ -74,8 +75,10 @@ class Deadlines:
 
     # Importing JAX beside busy neighbours takes seconds, compiling a large model minutes.
     load: float = 300.0
-    # A batch within the flop budget takes one core two minutes.
+    # A batch within the flop budget takes one core two minutes; local steps have as long for each of them.
     run: float = 240.0
+    # But no phase of a round is longer than so many blocks of a second.
+    slot: float = 14_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +145,20 @@ class Engine:
                 raise await self._broken(root, "an answer that is no gradient")
             return Gradient(loss, np.frombuffer(raw, dtype="<f4").astype(np.float32))
 
+    async def local_steps(
+        self, root: Hash, theta: Float32s, x: bytes, y: bytes, steps: LocalSteps, round_index: int
+    ) -> Float32s:
+        """What local steps come to, f32[P], under a loaded program; `x` and `y` are their batches one after another."""
+        async with self._lock:
+            program = await self._ensure(root)
+            seconds = min(self._deadlines.run * steps.count, self._deadlines.slot)
+            more = {"steps": choices.local_steps_json(steps), "round": round_index}
+            answer = await self._run(root, "local_steps", theta, x, y, seconds, more)
+            raw = answer.get("contribution")
+            if type(raw) is not bytes or len(raw) != 4 * program.parameters:
+                raise await self._broken(root, "an answer that is no contribution")
+            return np.frombuffer(raw, dtype="<f4").astype(np.float32)
+
     async def evaluate(self, root: Hash, theta: Float32s, x: bytes, y: bytes) -> Evaluation:
         """Loss and right answers over whole evaluation batches under a loaded program."""
         async with self._lock:
@@ -180,10 +197,19 @@ class Engine:
                 self._loaded.popitem(last=False)
         return program
 
-    async def _run(self, root: Hash, op: str, theta: Float32s, x: bytes, y: bytes) -> dict[str, Any]:
-        message: dict[str, object] = {"op": op, "theta": theta.astype("<f4").tobytes(), "x": x, "y": y}
+    async def _run(
+        self,
+        root: Hash,
+        op: str,
+        theta: Float32s,
+        x: bytes,
+        y: bytes,
+        seconds: float | None = None,
+        more: Mapping[str, object] | None = None,
+    ) -> dict[str, Any]:
+        message = {"op": op, "theta": theta.astype("<f4").tobytes(), "x": x, "y": y, **(more or {})}
         self._loaded.move_to_end(root)  # As the child does, which sees only what is computed.
-        answer = await self._request(root, message, self._deadlines.run)
+        answer = await self._request(root, message, seconds or self._deadlines.run)
         self._crashes.pop(root, None)
         return answer
 

@@ -11,8 +11,10 @@ from typing import Any
 from trainer.packing import pack, unpack
 
 LENGTH = struct.Struct(">Q")
-# A gradient request carries parameters and a batch; more than the largest blob plus a batch is nonsense.
+# A request carries parameters and the batches of a slot; more than the largest blob plus these is nonsense.
 FRAME_BYTES_MAX = 3 << 30
+# What of a frame parameters and rows may take: the rest is for names and numbers.
+REQUEST_BYTES_MAX = FRAME_BYTES_MAX - (1 << 16)
 # Compiled programs that a child holds, those used last. Its parent counts along, and so knows which have to be sent
 # again: where tasks share an accelerator's engine, more running tasks compile again.
 PROGRAMS_MAX = 8

@@ -1,4 +1,4 @@
-"""The worker: computes the gradients of its slots, commits to them, reveals them.
+"""The worker: computes what its slots are to say, commits to it, reveals it.
 
 Rule: what a commitment hides is on disk before the commitment is sent and nowhere else before the reveal, so that a
 kill at any moment costs neither the bond nor the secret.
@@ -155,8 +155,8 @@ class TaskWorker:
 
     async def contribution(self, view: RoundView, slot: int) -> bytes:
         """The slot's update blob."""
-        gradient = await self.job.gradient(self.engine, view, slot)
-        return await trio.to_thread.run_sync(lambda: self.job.codec.quantise(gradient, view.round).encode())
+        said = await self.job.contribution(self.engine, view, slot)
+        return await trio.to_thread.run_sync(lambda: self.job.codec.quantise(said, view.round).encode())
 
     async def upload(self, pending: Pending, view: RoundView) -> None:  # noqa: ARG002
         """Store an update where auditors find it."""

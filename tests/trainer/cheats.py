@@ -17,9 +17,8 @@ import trio
 from chain.primitives.hashing import Hash
 from chain.primitives.keys import Keypair
 from chain.rpc.client import Client
-from trainer import batches, dataset
 from trainer.arrays import Float32s
-from trainer.codecs import INT8
+from trainer.codecs.topk import TopK, largest
 from trainer.files import Pending, PendingFiles
 from trainer.follow import Report
 from trainer.job import Job
@@ -64,14 +63,14 @@ class Cheat(TaskWorker):
 
     async def contribution(self, view: RoundView, slot: int) -> bytes:
         now = (view.round, view.attempt)
-        kind = next((kind for kind, attempt in self.tried.items() if attempt == now), None)
+        kind = next((kind for kind, at in self.tried.items() if at == now and self._can(kind, view)), None)
         if kind is None:
             kind = next((kind for kind in self.kinds if kind not in self.tried and self._can(kind, view)), None)
         if kind is None:
             return await super().contribution(view, slot)
         self.tried[kind] = now
         self.report(f"round {view.round}: slot {slot} is going to be {kind}")
-        return await KINDS[kind](self, view, slot)
+        return await {**KINDS, **CHOSEN}[kind](self, view, slot)
 
     async def upload(self, pending: Pending, view: RoundView) -> None:
         if self.tried.get("withheld") != (view.round, view.attempt):
@@ -81,72 +80,72 @@ class Cheat(TaskWorker):
         assert self.first is not None
         if kind == "stale":
             return view.params_root != self.first.params_root
+        if kind == "hasty":
+            return self.task.local_steps is not None
+        if kind == "smaller":
+            return isinstance(self.task.codec, TopK)
         return kind != "copied" or bool(self.revealed)
 
-    async def gradient(self, view: RoundView, slot: int) -> Float32s:
-        """The honest gradient."""
-        return await self.job.gradient(self.engine, view, slot)
+    async def honest(self, view: RoundView, slot: int) -> Float32s:
+        """What an honest worker says."""
+        return await self.job.contribution(self.engine, view, slot)
 
-
-def encoded(gradient: Float32s) -> bytes:
-    return INT8.quantise(gradient, 0).encode()
+    def encoded(self, values: Float32s, view: RoundView) -> bytes:
+        """The update that says these values."""
+        return self.task.codec.quantise(values, view.round).encode()
 
 
 async def scaled(cheat: Cheat, view: RoundView, slot: int) -> bytes:
     """Five per cent more."""
-    return encoded(await cheat.gradient(view, slot) * np.float32(1.05))
+    return cheat.encoded(await cheat.honest(view, slot) * np.float32(1.05), view)
 
 
 async def fewer(cheat: Cheat, view: RoundView, slot: int) -> bytes:
     """One sample left out: what the mean over the others is."""
-    job = cheat.job
-    program = await job.program()
-    blob = await cheat.node.get_blob(job.task.dataset_root, dataset.MANIFEST_BYTES_MAX)
-    split = dataset.parse(blob).train
-    rows = batches.slot_rows(job.task.seed, view.round, view.attempt, slot, program.batch, split.count)
-    x_bytes, y_bytes = program.inputs.row_bytes, program.targets.row_bytes
-    xs = await cheat.node.get_blob(split.x, split.count * x_bytes)
-    ys = await cheat.node.get_blob(split.y, split.count * y_bytes)
-    row = int(rows[DROPPED])
-    x = xs[row * x_bytes : (row + 1) * x_bytes] * program.batch
-    y = ys[row * y_bytes : (row + 1) * y_bytes] * program.batch
-    whole = await cheat.gradient(view, slot)
-    alone = (await cheat.engine.gradient(job.task.program_root, await job.theta(view), x, y)).values
-    return encoded((whole * np.float32(program.batch) - alone) / np.float32(program.batch - 1))
+    program = await cheat.job.program()
+
+    def dropped(rows: bytes, row_bytes: int) -> bytes:
+        return rows[DROPPED * row_bytes : (DROPPED + 1) * row_bytes] * program.batch
+
+    x, y = await cheat.job.rows(view, slot)
+    x, y = dropped(x, program.inputs.row_bytes), dropped(y, program.targets.row_bytes)
+    whole, theta = await cheat.honest(view, slot), await cheat.job.theta(view)
+    alone = (await cheat.engine.gradient(cheat.task.program_root, theta, x, y)).values
+    return cheat.encoded((whole * np.float32(program.batch) - alone) / np.float32(program.batch - 1), view)
 
 
 async def stale(cheat: Cheat, view: RoundView, slot: int) -> bytes:
     """The gradient at the parameters of an earlier round."""
     assert cheat.first is not None
-    return encoded(await cheat.gradient(replace(view, params_root=cheat.first.params_root), slot))
+    return cheat.encoded(await cheat.honest(replace(view, params_root=cheat.first.params_root), slot), view)
 
 
 async def copied(cheat: Cheat, view: RoundView, slot: int) -> bytes:
     """What another worker revealed last."""
-    root = cheat.revealed[max(cheat.revealed)]
-    return await cheat.node.get_blob(root, INT8.bytes_max((await cheat.job.program()).parameters, 0))
+    root, parameters = cheat.revealed[max(cheat.revealed)], (await cheat.job.program()).parameters
+    return await cheat.node.get_blob(root, cheat.task.codec.bytes_max(parameters, view.round))
 
 
 async def colluding(cheat: Cheat, view: RoundView, slot: int) -> bytes:
     """What the worker of another slot computed, told by that worker before anybody revealed anything."""
-    return encoded(await cheat.gradient(view, (slot + 1) % len(view.slots)))
+    return cheat.encoded(await cheat.honest(view, (slot + 1) % len(view.slots)), view)
 
 
 async def repeated(cheat: Cheat, view: RoundView, slot: int) -> bytes:
     """The right update of the same slot in another attempt."""
-    return encoded(await cheat.gradient(replace(view, attempt=view.attempt + 1), slot))
+    return cheat.encoded(await cheat.honest(replace(view, attempt=view.attempt + 1), slot), view)
 
 
 async def zeros(cheat: Cheat, view: RoundView, slot: int) -> bytes:
     """Nothing at all, well formed."""
-    return encoded(np.zeros_like(await cheat.gradient(view, slot)))
+    return cheat.encoded(np.zeros_like(await cheat.honest(view, slot)), view)
 
 
 async def noise(cheat: Cheat, view: RoundView, slot: int) -> bytes:
     """As large as the gradient, and nothing that was computed."""
-    honest = await cheat.gradient(view, slot)
+    honest = await cheat.honest(view, slot)
     drawn = np.random.default_rng(view.round).standard_normal(honest.size)
-    return encoded((drawn * np.linalg.norm(honest) / np.linalg.norm(drawn)).astype(np.float32))
+    return cheat.encoded((drawn * np.linalg.norm(honest) / np.linalg.norm(drawn)).astype(np.float32), view)
 
 
 async def garbled(cheat: Cheat, view: RoundView, slot: int) -> bytes:
@@ -161,9 +160,31 @@ async def swollen(cheat: Cheat, view: RoundView, slot: int) -> bytes:
 
 async def withheld(cheat: Cheat, view: RoundView, slot: int) -> bytes:
     """The right update, which nobody ever gets to see."""
-    return encoded(await cheat.gradient(view, slot))
+    return cheat.encoded(await cheat.honest(view, slot), view)
 
 
+async def hasty(cheat: Cheat, view: RoundView, slot: int) -> bytes:
+    """One local step left out: where the others lead."""
+    program, steps = await cheat.job.program(), cheat.task.local_steps
+    assert steps is not None
+    count = steps.count - 1
+    x, y = await cheat.job.rows(view, slot)
+    x = x[: count * program.batch * program.inputs.row_bytes]
+    y = y[: count * program.batch * program.targets.row_bytes]
+    theta = await cheat.job.theta(view)
+    said = await cheat.engine.local_steps(cheat.task.program_root, theta, x, y, replace(steps, count=count), view.round)
+    return cheat.encoded(said, view)
+
+
+async def smaller(cheat: Cheat, view: RoundView, slot: int) -> bytes:
+    """Right values, but those that come after the largest."""
+    assert isinstance(cheat.task.codec, TopK)
+    said = (await cheat.honest(view, slot)).copy()
+    said[largest(np.abs(said), cheat.task.codec.count(said.size, view.round))] = 0
+    return cheat.encoded(said, view)
+
+
+# What any task can be cheated with.
 KINDS: dict[str, Contribution] = {
     "scaled": scaled,
     "fewer": fewer,
@@ -177,20 +198,28 @@ KINDS: dict[str, Contribution] = {
     "swollen": swollen,
     "withheld": withheld,
 }
+# What takes local steps, or a codec that leaves something out.
+CHOSEN: dict[str, Contribution] = {"hasty": hasty, "smaller": smaller}
 
 
 async def cheat(
-    url: str, key: Keypair, folder: Path, kinds: Sequence[str], tried: dict[str, tuple[int, int]], report: Report
+    url: str,
+    key: Keypair,
+    folder: Path,
+    kinds: Sequence[str],
+    tried: dict[str, tuple[int, int]],
+    report: Report,
+    capacity: int = 1,
 ) -> None:
     """A cheating worker's life on the chain behind `url`; comes back, with a new bond, whenever it is slashed."""
     async with open_engines(folder) as engines, Client.reconnecting([url]) as client:
         node, servant = RpcNode(client, key), partial(Cheat, kinds=kinds, tried=tried)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(partial(work, node, engines, folder, report=report, capacity=1, servant=servant))
+            nursery.start_soon(partial(work, node, engines, folder, report=report, capacity=capacity, servant=servant))
             async with node.heads() as heads:
                 async for _ in heads:
                     if tried and not await node.worker_capacity():
-                        await node.transact("training.register_worker", capacity=1)
+                        await node.transact("training.register_worker", capacity=capacity)
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from trainer.dataset import Manifest, Split
 BATCH = 32
 PIXELS = 64
 CLASSES = 10
-TRAIN, HELD_OUT = 200, 40
+TRAIN, HELD_OUT = 600, 40
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ What is missing of a network is only PBFT's messages and the peers: one process 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -41,8 +41,13 @@ BLOCK_SECONDS = 0.1
 Lines = list[str]
 
 
-def genesis_config(rounds: int, audit_blocks: int) -> dict[str, Mapping[str, object]]:
-    """Two validators, a task of two slots owned by Charlie, and money for everybody."""
+# What a task has other than the plain one: fields of its policy, and its optimiser.
+Choice = tuple[Mapping[str, object], Mapping[str, object] | None]
+PLAIN: Choice = ({}, None)
+
+
+def genesis_config(rounds: int, audit_blocks: int, choices: Sequence[Choice]) -> dict[str, Mapping[str, object]]:
+    """Two validators, tasks of two slots owned by Charlie, and money for everybody."""
     task = small_task()
     authorities = [
         {
@@ -62,7 +67,7 @@ def genesis_config(rounds: int, audit_blocks: int) -> dict[str, Mapping[str, obj
         "toleranceMicroSteps": 510_000,
         "outliersPpm": 20,
     }
-    optimizer = {"learningRate": 2 * 10**10, "beta1": 9 * 10**11, "beta2": 999 * 10**9, "epsilon": 10**4}
+    adam = {"learningRate": 2 * 10**10, "beta1": 9 * 10**11, "beta2": 999 * 10**9, "epsilon": 10**4}
     return {
         "balances": {"balances": [[ss58.encode(key.public), 10_000 * POT] for key in people]},
         "validators": {"authorities": authorities},
@@ -74,11 +79,12 @@ def genesis_config(rounds: int, audit_blocks: int) -> dict[str, Mapping[str, obj
                     "programRoot": "0x" + task.program_root.hex(),
                     "datasetRoot": "0x" + task.dataset_root.hex(),
                     "paramsRoot": "0x" + task.params_root.hex(),
-                    "optimizer": {"rule": {"adam": optimizer}},
-                    "policy": policy,
+                    "optimizer": optimizer or {"rule": {"adam": adam}},
+                    "policy": {**policy, **changes},
                     "rounds": rounds,
                     "pricePerSlot": POT,
                 }
+                for changes, optimizer in choices
             ]
         },
     }
@@ -126,10 +132,12 @@ class Network:
 
 
 @asynccontextmanager
-async def network(folder: Path, *, rounds: int, audit_blocks: int = PATIENT_BLOCKS) -> AsyncIterator[Network]:
-    """A chain with one small task, for as long as the scope lasts."""
+async def network(
+    folder: Path, *, rounds: int, audit_blocks: int = PATIENT_BLOCKS, choices: Sequence[Choice] = (PLAIN,)
+) -> AsyncIterator[Network]:
+    """A chain with a small task for each choice, for as long as the scope lasts."""
     executive = Executive(RUNTIME)
-    state = executive.genesis(genesis_config(rounds, audit_blocks))
+    state = executive.genesis(genesis_config(rounds, audit_blocks, choices))
     ledger = Ledger.open(folder / "db", executive=executive, genesis_state=state, genesis_name="rounds")
     blobs = BlobStore(folder / "blobs", 1 << 28)
     for data in small_task().blobs.values():

@@ -227,13 +227,14 @@ def test_a_data_set_is_held_to_the_same_limits_as_the_program(monkeypatch: pytes
     monkeypatch.setattr(runner, "LIMITS", admission.Limits(flops=2 * cost.flops))
     theta = TASK.theta.astype("<f4").tobytes()
 
-    def rows(batches: int) -> tuple[bytes, bytes]:
+    def request(batches: int) -> dict[str, bytes]:
         count = batches * program.evaluate_batch
-        return bytes(count * program.inputs.row_bytes), bytes(count * program.targets.row_bytes)
+        x, y = bytes(count * program.inputs.row_bytes), bytes(count * program.targets.row_bytes)
+        return {"theta": theta, "x": x, "y": y}
 
-    assert runner._evaluate(loaded, theta, *rows(2))["ok"]
+    assert runner._evaluate(loaded, request(2))["ok"]
     with pytest.raises(Refused, match="hold fewer rows out"):
-        runner._evaluate(loaded, theta, *rows(3))
+        runner._evaluate(loaded, request(3))
 
 
 @pytest.mark.slow
