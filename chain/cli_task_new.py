@@ -84,7 +84,7 @@ def new_task(
         tolerance_micro_steps=TOLERANCE_MICRO_STEPS,
         outliers_ppm=OUTLIERS_PPM,
     )
-    made = _read(source)
+    made = _read(source, policy.slots, policy.batches)
     trio.run(partial(_new, rpc, owner, made, Descent(chosen), policy, rounds, price, yes=yes, dry_run=dry_run))
 
 
@@ -103,21 +103,27 @@ def _pico(option: str, text: str) -> int:
     return int(value)
 
 
-def _read(source: Path) -> Built | Saved:
-    """The task of a user's file or of a folder that was exported before."""
+def _read(source: Path, slots: int, batches: int) -> Built | Saved:
+    """The task of a user's file or of a folder that was exported before, which has rows for so many slots."""
     # Imported here: the trainer is for who trains, and a node's command line must start quickly.
     from trainer import task as tasks
     from trainer.export import ExportError
 
     try:
-        if source.is_dir():
-            return tasks.load(source)
-        say("task", f"running {source}")
-        task = tasks.read(source)
-        say("task", f"exporting {task.name} for cpu, cuda and tpu")
-        return tasks.build(task)
+        made = tasks.load(source) if source.is_dir() else _built(source)
+        tasks.check_fit(made, slots, batches)
     except ExportError as error:
         raise UserError(str(error)) from None
+    return made
+
+
+def _built(source: Path) -> Built:
+    from trainer import task as tasks
+
+    say("task", f"running {source}")
+    task = tasks.read(source)
+    say("task", f"exporting {task.name} for cpu, cuda and tpu")
+    return tasks.build(task)
 
 
 async def _new(

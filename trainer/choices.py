@@ -104,17 +104,16 @@ def local_steps_json(steps: LocalSteps) -> dict[str, Any]:
     }
 
 
-def check_fit(program: Program, train_rows: int, slots: int, steps: LocalSteps | None) -> None:
-    """ChoiceError unless every batch of a round has rows of its own, and a slot's batches fit into one request.
+def check_fit(program: Program, train_rows: int, slots: int, batches: int) -> None:
+    """ChoiceError unless slots of so many batches have rows of their own, and a slot's fit into one request.
 
     Where rows run out, slots share batches: whoever has two of them would be paid twice for one computation.
     """
-    slot_rows = program.batch * (steps.count if steps else 1)
+    slot_rows = program.batch * batches
     if slots * slot_rows > train_rows:
-        each = f"{steps.count:,} steps" if steps else "a batch"
         raise ChoiceError(
-            f"{slots} slots of {each} with {program.batch:,} rows take {slots * slot_rows:,} rows a round, and there "
-            f"are {train_rows:,} to train on: take fewer slots, fewer local steps or smaller batches"
+            f"{slots} slots of {batches:,} batches with {program.batch:,} rows take {slots * slot_rows:,} rows a "
+            f"round, and there are {train_rows:,} to train on: take fewer slots, fewer local steps or smaller batches"
         )
     size = slot_rows * (program.inputs.row_bytes + program.targets.row_bytes) + 4 * program.parameters
     if size > wire.REQUEST_BYTES_MAX:

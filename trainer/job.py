@@ -71,7 +71,7 @@ class Job:
         """Load program and data set and compile: what takes long, done before a round's clock runs."""
         program = await self.program()
         data = await self._data(program)
-        choices.check_fit(program, data.train_count, self.task.slots, self.task.local_steps)
+        choices.check_fit(program, data.train_count, self.task.slots, self.task.batches)
         await engine.load(self.task.program_root, program, self._program_blob)
 
     async def theta(self, view: RoundView) -> Float32s:
@@ -96,9 +96,8 @@ class Job:
         """The batches of a slot, one after another: inputs and targets."""
         program = await self.program()
         data = await self._data(program)
-        size = program.batch * (self.task.local_steps.count if self.task.local_steps else 1)
-        order = batches.slot_rows(self.task.seed, view.round, view.attempt, slot, size, data.train_count)
-        return data.batch(order)
+        size = program.batch * self.task.batches
+        return data.batch(batches.slot_rows(self.task.seed, view.round, view.attempt, slot, size, data.train_count))
 
     async def evaluate(self, engine: Engine, theta: Float32s) -> tuple[Evaluation, int]:
         """Loss and right answers on the held-out rows, and how many rows those are."""

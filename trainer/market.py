@@ -78,6 +78,7 @@ class Market:
         that the owner cannot pay; then nothing was sent.
         """
         built = tasks.build(task)
+        tasks.check_fit(built, policy.slots, policy.batches)
         roots = built.program_root, built.dataset_root, built.params_root
         offer = Offer(built.name, *roots, built.blobs, optimizer or adam(0.001), policy, rounds, price_per_slot)
         return _run(partial(self._create, offer))

@@ -21,10 +21,11 @@ import numpy.typing as npt
 from chain.primitives.blob import blob_root
 from chain.primitives.durable import replace_file
 from chain.primitives.hashing import Hash
-from trainer import artifact, dataset, export, optimizers
+from trainer import artifact, choices, dataset, export, optimizers
 from trainer.arrays import Float32s
 from trainer.artifact import DTYPES, PROGRAM_BYTES_MAX, Program, Rows
 from trainer.batches import ROWS_MAX
+from trainer.choices import ChoiceError
 from trainer.dataset import ARRAY_BYTES_MAX, Manifest, Split
 from trainer.export import Costs, Evaluation, ExportError, Loss
 
@@ -195,6 +196,16 @@ def load(folder: Path) -> Saved:
     if missing:
         raise ExportError(f"{folder}: the blob of {missing[0]} is not there; export the task again")
     return Saved(name, roots["programRoot"], roots["datasetRoot"], roots["paramsRoot"], blobs)
+
+
+def check_fit(made: Built | Saved, slots: int, batches: int) -> None:
+    """ExportError unless each of so many slots has so many batches of its own; workers refuse the task otherwise."""
+    program = artifact.parse(made.blobs[made.program_root])
+    rows = dataset.parse(made.blobs[made.dataset_root]).train.count
+    try:
+        choices.check_fit(program, rows, slots, batches)
+    except ChoiceError as error:
+        raise ExportError(str(error)) from None
 
 
 def _pair(pair: Any, what: str) -> tuple[Array, Array]:

@@ -44,6 +44,11 @@ class TaskView:
     tolerance: Tolerance
     audit_blocks: int
 
+    @property
+    def batches(self) -> int:
+        """How many batches a slot takes."""
+        return self.local_steps.count if self.local_steps else 1
+
 
 @dataclass(frozen=True, slots=True)
 class SlotView:

@@ -264,6 +264,11 @@ class Policy:
     local_steps: LocalSteps | None = None
     aggregation: Aggregation = Mean()
 
+    @property
+    def batches(self) -> int:
+        """How many batches a slot takes."""
+        return 1 if self.local_steps is None else self.local_steps.count
+
 
 # The least and the most that each number may be.
 BOUNDS: Final[Mapping[type, Mapping[str, tuple[int, int]]]] = {

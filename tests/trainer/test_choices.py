@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from trainer.local import LocalSteps, contribution
 from trainer.optimizers import FRESH, PICO, Adam, Nesterov, Sgd
 from trainer.robust import Aggregation, Mean, Median
 from trainer.sandbox import open_engine
-from trainer.schedules import CONSTANT, Cosine, Schedule
+from trainer.schedules import Cosine, Schedule
 from trainer.worker import run_worker
 
 PATIENCE_SECONDS = 120
@@ -161,10 +162,17 @@ async def test_the_engine_takes_the_steps_that_its_parent_would_take(tmp_path: P
 
 def test_a_round_has_rows_of_its_own_for_each_batch_or_is_refused() -> None:
     program = small_task().program
-    eight = LocalSteps(8, Descent(Sgd(1, 0), CONSTANT))
-    check_fit(program, 64, 2, None)
-    check_fit(program, 512, 2, eight)
-    with pytest.raises(ChoiceError, match="2 slots of a batch with 32 rows take 64 rows a round, and there are 63"):
-        check_fit(program, 63, 2, None)
-    with pytest.raises(ChoiceError, match="2 slots of 8 steps with 32 rows take 512 rows a round, and there are 511"):
-        check_fit(program, 511, 2, eight)
+    check_fit(program, 64, 2, 1)
+    check_fit(program, 512, 2, 8)
+    with pytest.raises(ChoiceError, match="2 slots of 8 batches with 32 rows take 512 rows a round, and there are 511"):
+        check_fit(program, 511, 2, 8)
+    with pytest.raises(ChoiceError, match="2 slots of 1 batches with 32 rows take 64 rows a round, and there are 63"):
+        check_fit(program, 63, 2, 1)
+
+
+def test_a_slot_fits_into_one_request_or_is_refused() -> None:
+    program = replace(small_task().program, batch=1 << 20)
+    # 65 bytes a row, and 2,600 of parameters.
+    check_fit(program, 64 << 20, 1, 47)
+    with pytest.raises(ChoiceError, match="take fewer local steps or smaller batches"):
+        check_fit(program, 64 << 20, 1, 48)
