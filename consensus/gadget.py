@@ -16,7 +16,7 @@ from typing import Final, TypeVar, assert_never
 import trio
 
 from chain.primitives.hashing import blake2_256
-from chain.primitives.seal import Phase, ValidatorSet, read_bitmap
+from chain.primitives.seal import Phase, ValidatorSet
 from consensus.ballot import Ballot
 from consensus.disk import OS_DISK, Disk
 from consensus.events import (
@@ -44,7 +44,6 @@ from consensus.events import (
     TimedOut,
 )
 from consensus.host import (
-    Awaited,
     GadgetState,
     Host,
     InvalidProposal,
@@ -56,7 +55,8 @@ from consensus.host import (
     Transport,
 )
 from consensus.inbox import Imported, Inbox, Received
-from consensus.lookback import LookBack, Past
+from consensus.key_guard import KeyGuard
+from consensus.lookback import Past
 from consensus.messages import (
     Certificate,
     Inquiry,
@@ -73,8 +73,8 @@ from consensus.messages import (
 )
 from consensus.peers import Peers
 from consensus.proof import Verifier
-from consensus.records import Accepted, Began, Locked
 from consensus.replica import Replica
+from consensus.state import state_of
 from consensus.tally import Equivocation
 from consensus.voice import Voice
 from consensus.wal import Wal
@@ -83,21 +83,6 @@ T = TypeVar("T")
 
 # A peer is told once between two resends where this validator stands: a signature is worth more than a question.
 _STANDING_ASKED: Final = b"standing"
-
-_NO_LOG: Final = (
-    "this validator has no vote log, so its key may have signed what this node does not know of: it follows, until "
-    "others' answers and a few blocks show that it has not (start it with --unsafe-new-vote-log where too many others "
-    "have lost theirs, too)"
-)
-_ASKING: Final = "this validator has just been started, and asks the others where they stand before it votes"
-_OLD_LOG: Final = (
-    "this validator's key has signed block {height}, and not here as far as its vote log knows. Either the data folder "
-    "is older than that, or another node runs with this key: stop that one first. Until then this node only follows"
-)
-_TWIN: Final = (
-    "another node with this validator's key {what} at height {height}. This one casts no more votes: two nodes with "
-    "one key contradict each other, which costs a part of the stake. Stop one of the two, then start the other again"
-)
 
 
 async def run_in_thread(work: Callable[[], T], /) -> T:
@@ -168,13 +153,7 @@ class Gadget:
         self._on_behind = on_behind
         self._on_fault = on_fault
         self._on_equivocation = on_equivocation
-        self._on_notice = on_notice
-        self._past = past
-        self._draw = draw
-        self._lookback: LookBack | None = None
-        self._signed_elsewhere = 0  # The newest height whose seal has a signature that was not made here.
-        self._told = False  # Whether the operator has heard that it casts none until others have answered.
-        self.silence: str | None = None  # Why it casts no votes, though it has a key.
+        self._guard = KeyGuard(signer, past, draw, run, on_notice)
         self._run_sync = run
         self._inbox = Inbox()
         self._wal: Wal | None = None
@@ -215,6 +194,11 @@ class Gadget:
         return self._peers.speaks_for(peer) is not None
 
     @property
+    def silence(self) -> str | None:
+        """Why it casts no votes, though it has a key; None where it may."""
+        return self._guard.silence
+
+    @property
     def votes(self) -> bool:
         """Whether it votes at the height that is being decided."""
         return self._at.replica.me is not None
@@ -224,47 +208,20 @@ class Gadget:
         validator's key has signed that block."""
         self._imported = max(self._imported, height)
         if signed:
-            self._signed_elsewhere = max(self._signed_elsewhere, height)
+            self._guard.note_fetched(height)
         self._push(Imported(height))
 
     @property
     def state(self) -> GadgetState:
         """Where consensus stands, as far as this node has heard."""
-        phase: Awaited
-        replica, tally = self._at.replica, self._at.ballot.tally
-        expected = set(range(self._at.validators.n))
-        if replica.deciding is not None:
-            phase, voted = "sealing", tally.voters(replica.deciding.view, Phase.COMMIT)
-            expected = voted  # There is a quorum: the payload or the disk is waited for, and no validator.
-        elif replica.changing and len(replica.supporters()) < self._at.validators.quorum:
-            phase, voted = "view-change", replica.supporters()
-        elif replica.accepted is None:
-            phase, voted, expected = "proposal", set(), {replica.primary}
-        elif not replica.voted_commit:
-            phase, voted = "prepare", tally.voters(replica.view, Phase.PREPARE)
-        else:
-            phase, voted = "commit", tally.voters(replica.view, Phase.COMMIT)
-        return GadgetState(
-            height=self._at.number,
-            view=replica.view,
-            phase=phase,
-            primary=self._account(replica.primary),
-            voted=tuple(self._account(index) for index in sorted(voted)),
-            missing=tuple(self._account(index) for index in sorted(expected - voted)),
-        )
+        return state_of(self._at.replica, self._at.ballot.tally)
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Take part until cancelled. Whatever the host or the disk raises ends it: no vote follows a failed record."""
         key = b"" if self._signer is None else self._signer.public_key
         identity = blake2_256(self._host.genesis_hash + key)
         with await self._run_sync(partial(Wal.open, self._wal_path, identity, self._disk)) as self._wal:
-            if self._signer is not None and self._past is Past.UNKNOWN:
-                remembers = bool(self._wal.records)
-                self._lookback = LookBack(self._draw(32), self._at.validators, remembers=remembers)
-                self.silence = _ASKING if remembers else _NO_LOG
-            elif self._past is Past.KNOWN and not self._wal.records:
-                # The operator's word is kept: a start before the first vote shall not need it again.
-                await self._run_sync(partial(self._wal.append, Began(self._at.number)))
+            await self._guard.begin(self._wal, self._at.number, self._at.validators)
             async with trio.open_nursery() as self._nursery:
                 self._nursery.start_soon(self._watch_the_clock)
                 await self._begin(self._at.number)
@@ -335,7 +292,7 @@ class Gadget:
         self._began_at = trio.current_time()
         self._timer_at = inf
         self._put_off_resend()
-        await self._look_back(height)
+        await self._guard.look_back(height, self._host.validators(height))
         self._last, self._at = self._at, self._enter(height)
         self._inbox.release()
         self._inquire()
@@ -349,7 +306,7 @@ class Gadget:
         ballot = Ballot(verifier, self._peers, self._run_sync, self._on_fault, self._on_equivocation)
         voice = Voice(self._signer, verifier)  # [P25] It has a place in this set, or none.
         # [P5] Below the log's height this validator has voted in ways that it no longer knows: it only follows.
-        me = voice.me if self._wal is not None and height >= self._wal.height and self.silence is None else None
+        me = voice.me if self._wal is not None and height >= self._wal.height and self._guard.silence is None else None
         records = self._wal.records if self._wal is not None and height == self._wal.height and me is not None else []
         return _Height(Replica(self._timing, height, validators, me, records), ballot, voice)
 
@@ -438,97 +395,26 @@ class Gadget:
             self._expected_payloads = self._at.validators.n
             self._transport.broadcast(frame)
 
-    # --- what this validator's key has signed elsewhere ---------------------------------------------------------------
-
-    async def _look_back(self, height: int) -> bool:
-        """[P27] Find out whether votes may be cast from this height on, where the log does not say so.
-
-        Returns whether that was found out now.
-        """
-        assert self._wal is not None
-        validators = self._host.validators(height)
-        elsewhere, self._signed_elsewhere = self._signed_elsewhere, 0
-        if self._lookback is None and self.silence is not None:
-            return False  # There is another node with the key, and only its operator can end that.
-        if self._lookback is not None and not self._lookback.remembers:
-            surprising = self._lookback.disproves(elsewhere)
-        else:
-            surprising = elsewhere > self._wal.height and self._past is not Past.IGNORED
-        if surprising:
-            self._lookback = LookBack(self._draw(32), validators, remembers=False)
-            self.silence = _OLD_LOG.format(height=elsewhere)
-            self._told = False
-        if self._lookback is None:
-            return False
-        self._lookback.turn_to(validators)
-        me = Voice(self._signer, Verifier(self._host.genesis_hash, validators)).me
-        begins = self._lookback.votes_from(height, me)
-        if begins is None:
-            if height > 1 and not self._lookback.remembers and not self._told and self.silence is not None:
-                self._told = True
-                self._on_notice(self.silence)
-            return False
-        if not self._lookback.remembers:
-            await self._run_sync(partial(self._wal.append, Began(begins)))
-        self._lookback = self.silence = None
-        if self._told:
-            self._on_notice(f"this validator may vote from height {begins} on: its key has signed nothing there")
-        return True
+    # --- what this validator's key may have signed elsewhere ----------------------------------------------------------
 
     def _inquire(self) -> None:
         """[P27] Ask everybody where they stand."""
-        if self._lookback is not None:
-            self._transport.broadcast(encode(Inquiry(self._at.number, self._lookback.nonce)))
+        inquiry = self._guard.inquiry(self._at.number)
+        if inquiry is not None:
+            self._transport.broadcast(encode(inquiry))
 
     async def _tell_standing(self, peer: bytes, inquiry: Inquiry) -> None:
         if self._at.voice.me is not None and self._peers.may_answer(peer, _STANDING_ASKED):
-            standing = await self._at.voice.standing(self._at.number, inquiry.nonce, self._remembers)
+            standing = await self._at.voice.standing(self._at.number, inquiry.nonce, self._guard.remembers)
             self._transport.send(peer, encode(standing))
 
-    @property
-    def _remembers(self) -> bool:
-        """Whether the log knows all that this key has signed, as far as is known."""
-        return self.silence is None if self._lookback is None else self._lookback.remembers
-
     async def _note_standing(self, standing: Standing) -> None:
-        if self._lookback is None or standing.nonce != self._lookback.nonce:
-            return
-        if not await self._run_sync(partial(self._at.ballot.verifier.standing, standing)):
-            return  # Of another set, maybe, which is no fault.
-        if standing.voter == self._at.voice.me:
-            self._fall_silent("answers", standing.height)
-            return
-        self._lookback.turn_to(self._at.validators)
-        self._lookback.note(standing)
-        if await self._look_back(self._at.number):
+        if await self._guard.note_standing(standing, self._at.number, self._at.ballot.verifier):
             await self._renew()
 
     async def _hear_own(self, vote: Vote) -> None:
-        """[P27] A vote in this validator's name: if it is genuine and was not cast here, the key is used elsewhere."""
-        if self._past is Past.IGNORED or self.silence is not None or self._has_cast(vote):
-            return
-        if await self._run_sync(partial(self._at.ballot.verifier.vote, vote)):
-            self._fall_silent(f"has cast a {vote.phase.name}", vote.height)
+        if await self._guard.hear_own(vote, self._at.ballot.verifier):
             await self._renew()
-
-    def _has_cast(self, vote: Vote) -> bool:
-        assert self._wal is not None
-        for record in self._wal.records:
-            if isinstance(record, Accepted) and vote.phase is Phase.PREPARE:
-                known = (record.height, record.view, record.digest)
-            elif isinstance(record, Locked) and vote.phase is Phase.COMMIT:
-                known = (record.height, record.certificate.view, record.certificate.digest)
-            else:
-                continue
-            if known == (vote.height, vote.view, vote.digest):
-                return True
-        return False
-
-    def _fall_silent(self, what: str, height: int) -> None:
-        """Cast no more votes until the node is started again."""
-        self.silence = _TWIN.format(what=what, height=height)
-        self._lookback = None
-        self._on_notice(self.silence)
 
     async def _renew(self) -> None:
         """Begin the height again, with votes or without."""
@@ -539,8 +425,7 @@ class Gadget:
 
     async def _decide(self, decision: Decide) -> None:
         certificate = decision.certificate
-        if self._lookback is not None and self._at.voice.me in read_bitmap(certificate.voters, self._at.validators.n):
-            self._signed_elsewhere = certificate.height
+        self._guard.note_decided(certificate, self._at.validators)
         seal = certificate.seal(self._at.validators.set_id)
         # [P1] A ledger that has moved past this height has this block: there is one to each height.
         with suppress(Superseded):
@@ -659,9 +544,6 @@ class Gadget:
 
     def _put_off_resend(self) -> None:
         self._resend_at = trio.current_time() + self._timing.resend_ms / 1000
-
-    def _account(self, index: int) -> bytes:
-        return self._at.validators.authorities[index].account
 
     def _note_ahead(self, message: Message) -> None:
         match message:

@@ -4,7 +4,7 @@ from functools import partial
 from typing import Final
 
 from chain.primitives import bls
-from chain.primitives.seal import Phase
+from chain.primitives.seal import Phase, ValidatorSet
 from consensus.events import CastViewChange, CastVote, Propose
 from consensus.host import RunInThread, Signer
 from consensus.messages import PrePrepare, Standing, ViewChange, Vote
@@ -30,12 +30,17 @@ class BlsSigner:
         return await self._run(partial(bls.sign, self._secret_key, message))
 
 
+def place_of(signer: Signer | None, validators: ValidatorSet) -> int | None:
+    """The signer's index in a set; None where it has no place there."""
+    keys = [authority.bls_key for authority in validators.authorities]
+    return keys.index(signer.public_key) if signer is not None and signer.public_key in keys else None
+
+
 class Voice:
     """Turns what the replica casts into messages. `me` is the signer's place in the set; None has nothing to say."""
 
     def __init__(self, signer: Signer | None, verifier: Verifier) -> None:
-        keys = [authority.bls_key for authority in verifier.validators.authorities]
-        self.me = keys.index(signer.public_key) if signer is not None and signer.public_key in keys else None
+        self.me = place_of(signer, verifier.validators)
         self._signer = signer
         self._verifier = verifier
         self._signatures: dict[bytes, bytes] = {}
