@@ -17,13 +17,14 @@ from math import inf
 import trio
 
 from chain.importer import CannotFollow, Importer
-from chain.ledger import ExecutedBlock, NotNext, Rejected
+from chain.ledger import ExecutedBlock, NotNext
 from chain.pool import Pool
 from chain.primitives import bls, ss58
 from chain.primitives.hashing import Hash, blake2_256
 from chain.primitives.scale import ScaleError
 from chain.primitives.seal import Seal, ValidatorSet, beacon_message
 from chain.primitives.types import Block, decode_extrinsic
+from chain.proposing import Rejected
 from consensus.host import InvalidProposal, Premature, Superseded
 from runtime.composition import Runtime, View
 from runtime.modules.timestamp import Timestamp

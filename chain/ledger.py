@@ -11,33 +11,29 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Final, Self, TypeVar
+from typing import Annotated, Final, Self
 
 from chain.adoption import KEPT_HANDOVER, SEAL, Handover, KeptHandover, StateChunk, adopt
 from chain.history import HISTORY
+from chain.ledger_state import LedgerState
 from chain.panic_log import PanicLog
 from chain.primitives import merkle
 from chain.primitives.hashing import Hash
-from chain.primitives.merkle import Root, Update
+from chain.primitives.merkle import Update
 from chain.primitives.merkle_chunks import prove_chunk
 from chain.primitives.scale import Struct, codec_of, decode, u32
 from chain.primitives.seal import Seal
 from chain.primitives.types import BLOCK, HEADER, Block, ConsensusDigest, Header, WireExtrinsic, genesis_header
+from chain.proposing import Rejected, propose
 from chain.store import MAP_BYTES_FIRST, Batch, DataFolderError, Head, Snapshot, Store
 from runtime.composition import Runtime, View
 from runtime.executive import Executed, Executive
 from runtime.handover import handover_keys
-from runtime.panic import Exhausted, HookPanicked, Panicked
+from runtime.panic import Exhausted
 from runtime.types import InherentData, InvalidBlock, InvalidReason, InvalidTransaction
 
 # When history is shortened, old states go in parts, so that no commit takes seconds.
 PRUNED_PER_COMMIT_MAX: Final = 64
-
-# A block is built with so much less of the stack than it is executed with: a call that just found room when the block
-# was built finds it wherever the block is executed, from whatever depth. A tenth of Python's thousand.
-STACK_FRAMES_SPARED: Final = 100
-
-T = TypeVar("T")
 
 _BODY: Final = codec_of(list[Annotated[bytes, WireExtrinsic()]])
 # A transaction that comes too early or does not fit now may be valid in a later block.
@@ -100,46 +96,6 @@ class ExecutedBlock:
     @property
     def height(self) -> int:
         return self.block.header.height
-
-
-@dataclass(frozen=True, slots=True)
-class Rejected:
-    """A transaction that a proposal left out because it is not valid on this state."""
-
-    extrinsic: bytes
-    error: InvalidTransaction
-
-
-class LedgerState:
-    """The state after one block: values, keys in order, and proofs of either. For one thread at a time."""
-
-    __slots__ = ("_root", "_snapshot", "get", "header", "keys")
-
-    def __init__(self, snapshot: Snapshot, header: Header, root: Root | None, is_head: bool) -> None:
-        self.header = header
-        self._snapshot = snapshot
-        self._root = root
-        # The head's state is stored flat, too: one look-up a key instead of one a level of the tree.
-        self.get: Callable[[bytes], bytes | None] = snapshot.value if is_head else self._past_value
-        self.keys: Callable[..., Iterator[bytes]] = snapshot.keys if is_head else self._past_keys
-
-    def prove(self, keys: Iterable[bytes]) -> list[bytes]:
-        """Return the tree nodes that prove each key's value, or absence, under the header's state root."""
-        return merkle.prove(self._snapshot, self._root, keys)
-
-    def closest_hash(self, prefix: bytes) -> Hash | None:
-        """Return a hash of all that is stored under a prefix, None if nothing is; it changes when any of it does."""
-        return merkle.closest_hash(self._snapshot, self._root, prefix)
-
-    def changes_since(self, other: LedgerState, prefix: bytes, after: bytes | None) -> Iterator[merkle.Change]:
-        """Yield in ascending order what differs from another state: of the keys with a prefix, those after `after`."""
-        return merkle.differences((other._snapshot, other._root), (self._snapshot, self._root), prefix, after)
-
-    def _past_value(self, key: bytes) -> bytes | None:
-        return merkle.get(self._snapshot, self._root, key)
-
-    def _past_keys(self, prefix: bytes, after: bytes | None = None) -> Iterator[bytes]:
-        return merkle.iterate(self._snapshot, self._root, prefix, after)
 
 
 class Ledger:
@@ -423,41 +379,7 @@ class Ledger:
         lets nobody make a block. Pure CPU: call it in a thread.
         """
 
-        def build(offered: Iterable[bytes], stop: Callable[[], bool]) -> tuple[ExecutedBlock, list[Rejected]]:
-            return _from_depth(STACK_FRAMES_SPARED, partial(self._build, height, view, beacon, inherent, offered, stop))
-
-        taken: list[bytes] = []
-        try:
-            return build(_noted(transactions, taken), stop)
-        except HookPanicked as error:
-            self.panics.tell(error)
-            if not taken:
-                raise
-            return self._without_culprit(taken, lambda offered: build(offered, lambda: False), error)
-
-    def _without_culprit(
-        self,
-        taken: Sequence[bytes],
-        build: Callable[[Iterable[bytes]], tuple[ExecutedBlock, list[Rejected]]],
-        error: HookPanicked,
-    ) -> tuple[ExecutedBlock, list[Rejected]]:
-        """The block up to the transaction with which a hook of the same block fails, and that one rejected.
-
-        HookPanicked where the hook fails without any. Halving takes about as long as two blocks.
-        """
-        low, high = 0, len(taken)  # With the first `low` a block can be made, with the first `high` none.
-        executed, rejected = build(())
-        while high - low > 1:
-            middle = (low + high) // 2
-            try:
-                executed, rejected = build(taken[:middle])
-                low = middle
-            except HookPanicked as earlier:
-                high, error = middle, earlier
-        assert isinstance(error.__cause__, Exception)
-        culprit = Panicked(error.where, error.__cause__)
-        culprit.__cause__ = error.__cause__
-        return executed, [*rejected, Rejected(taken[high - 1], culprit)]
+        return propose(partial(self._build, height, view, beacon, inherent), transactions, stop, self.panics)
 
     def _build(
         self,
@@ -555,18 +477,6 @@ class Ledger:
         for old in range(oldest, keep_from):
             batch.forget_state(old)
         return max(oldest, keep_from)
-
-
-def _noted(items: Iterable[bytes], taken: list[bytes]) -> Iterator[bytes]:
-    """The same items, each noted when it is taken."""
-    for item in items:
-        taken.append(item)
-        yield item
-
-
-def _from_depth(frames: int, work: Callable[[], T]) -> T:
-    """Do work so many of Python's frames further down the stack."""
-    return work() if frames == 0 else _from_depth(frames - 1, work)
 
 
 class _NoNodes:

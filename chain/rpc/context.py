@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from chain.ledger import LedgerState, StatePruned, UnknownBlock
+from chain.ledger import StatePruned, UnknownBlock
+from chain.ledger_state import LedgerState
 from chain.pace import Threads
 from chain.primitives.hashing import Hash
 from chain.primitives.types import Block, Header

@@ -9,7 +9,8 @@ from typing import Any
 
 import trio
 
-from chain.ledger import LedgerState, UnknownBlock
+from chain.ledger import UnknownBlock
+from chain.ledger_state import LedgerState
 from chain.primitives.hashing import Hash, blake2_256
 from chain.primitives.scale import ScaleError
 from chain.primitives.types import Header

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from chain.ledger import LedgerState
+from chain.ledger_state import LedgerState
 from chain.primitives.hashing import blake2_256
 from chain.rpc.context import hexed
 from chain.rpc.params import WrongParameter, decode_key

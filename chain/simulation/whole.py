@@ -18,7 +18,8 @@ import trio
 
 from chain.author import Author
 from chain.importer import Imported, Importer
-from chain.ledger import ExecutedBlock, Ledger, LedgerState, SealedBlock
+from chain.ledger import ExecutedBlock, Ledger, SealedBlock
+from chain.ledger_state import LedgerState
 from chain.pool import Pool, PoolError
 from chain.primitives import bls, ss58
 from chain.primitives.hashing import Hash

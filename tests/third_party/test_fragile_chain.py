@@ -22,7 +22,7 @@ from real_node import SECONDS_MAX, free_port, running
 from chain.author import Author
 from chain.importer import CannotFollow, Importer
 from chain.intake import Intake
-from chain.ledger import ExecutedBlock, Ledger, Rejected
+from chain.ledger import ExecutedBlock, Ledger
 from chain.node import open_ledger
 from chain.pool import Fate, Pool, PoolLimits, TemporarilyBanned
 from chain.pool_keeper import encode_pool
@@ -32,6 +32,7 @@ from chain.primitives.keys import Keypair
 from chain.primitives.merkle import ordered_root
 from chain.primitives.seal import Phase, Seal, ValidatorSet, beacon_message, bitmap, vote_message
 from chain.primitives.types import Block, ConsensusDigest, Header, encode_extrinsic, sign_extrinsic
+from chain.proposing import Rejected
 from chain.rpc.client import Client
 from chain.rpc.errors import RpcError, TransactionDropped
 from consensus.host import InvalidProposal
