@@ -16,6 +16,7 @@ import trio
 
 from chain.net.dialer import Bootnode, Dialer
 from chain.net.errors import PeerError, PeerGone, PeerUnavailable, PortInUse
+from chain.net.exchange import PeerExchange
 from chain.net.fetch import Fetch
 from chain.net.gossip import Gossip, batches
 from chain.net.handler import SERVING_THREADS, Handler, Server
@@ -23,7 +24,6 @@ from chain.net.handshake import RefusedByPeer, RefusedByUs, greet, judge_hello
 from chain.net.messages import (
     BLOCKS_COUNT_MAX,
     HANDOVERS_COUNT_MAX,
-    PEERS_COUNT_MAX,
     PROTOCOL_VERSION,
     TRANSACTIONS_COUNT_MAX,
     Blocks,
@@ -51,7 +51,7 @@ from chain.net.messages import (
 )
 from chain.net.outbox import Lane
 from chain.net.peer import Peer, PeerInfo
-from chain.net.reputation import FAILED_HANDSHAKE_POINTS, Reputation, is_address, is_loopback
+from chain.net.reputation import FAILED_HANDSHAKE_POINTS, Reputation
 from chain.net.reserved import Reserved
 from chain.net.tls import make_context
 from chain.pace import Turns
@@ -74,11 +74,6 @@ BANNED_IDENTITY_POINTS = 30.0
 LIVELY_S = 6.0
 # Frames that have come in part, of all peers: a dozen of the largest at once. Past it, who left most goes.
 UNFINISHED_BYTES_MAX = 96 * 1024 * 1024
-# Addresses learned from peers that are dialled at once; more would let a liar make us dial the world.
-LEARNED_MAX = 64
-LEARNED_ATTEMPTS_MAX = 8
-# Whoever has the higher identity waits this long, so that two nodes that hear of each other dial once.
-YIELD_S = 1.0
 # How often lost gossip is repaired and, every fifth time, our best height is repeated.
 REPAIR_S = 1.0
 STATUS_EVERY_REPAIRS = 5
@@ -125,7 +120,6 @@ class Network:
         self._accepting = make_context(identity.secret_seed, server_side=True)
         self._dialling = make_context(identity.secret_seed, server_side=False)
         self._peers: dict[bytes, Peer] = {}
-        self._learned: set[bytes] = set()
         self._reputation = Reputation()
         self._gossip = Gossip(self._rng)
         self._turns = Turns()
@@ -133,6 +127,7 @@ class Network:
         self._nursery: trio.Nursery | None = None
         self._dialer = Dialer(self._converse_dialled, self._peers.get, self._banned_for, self._rng)
         self._reserved = Reserved(self._dialer.keep)
+        self._exchange = PeerExchange(self.id, self._peers, self._dialer)
 
     # ------------------------------------------------------------------ what the node calls
 
@@ -390,7 +385,7 @@ class Network:
     async def _converse(self, peer: Peer) -> None:
         """Run the peer until its end; then settle what it did."""
         try:
-            self._introduce(peer)
+            self._exchange.introduce(peer)
             self._handler.on_connected(peer.id)
             log.info("connected to %s (%s), %d peers", peer, peer.hello.role.name.lower(), len(self._peers))
             self._handler.on_status(peer.id, peer.best_height, peer.best_hash)
@@ -405,16 +400,6 @@ class Network:
                 self._handler.on_disconnected(peer.id)
         if peer.penalty:
             self.penalise(peer.id, peer.penalty, peer.failure or "")
-
-    def _introduce(self, peer: Peer) -> None:
-        """Tell the new peer of the others and the others of it; and what transactions there are."""
-        others = [other for other in self._peers.values() if other is not peer]
-        known = [entry for other in others if (entry := _entry(other, peer)) is not None]
-        if known:
-            peer.send(Peers(tuple(known[:PEERS_COUNT_MAX])))
-        for other in others:
-            if (entry := _entry(peer, other)) is not None:
-                other.send(Peers((entry,)))
 
     # ------------------------------------------------------------------ conversation
 
@@ -448,7 +433,8 @@ class Network:
             case Pong(nonce):
                 peer.ponged(nonce)
             case Peers(peers):
-                self._learn(peer, peers)
+                if self._nursery is not None:
+                    self._exchange.learn(peer, peers, self._nursery)
             case Refused(code, reason):
                 if code is not Refusal.DUPLICATE:
                     log.warning("%s refused us: %s", peer, reason)
@@ -479,27 +465,6 @@ class Network:
             if rounds % STATUS_EVERY_REPAIRS == 0:
                 self.announce(*self._best())
 
-    def _learn(self, source: Peer, peers: Sequence[tuple[bytes, str, int]]) -> None:
-        """Dial nodes that a peer knows; it may not send us to our own machine unless it is on it."""
-        for identity, host, port in peers:
-            known = identity == self.id or identity in self._learned or identity in self._peers
-            if known or len(self._learned) >= LEARNED_MAX or self._nursery is None:
-                continue
-            if not is_address(host) or (is_loopback(host) and not is_loopback(source.host)):
-                continue
-            self._learned.add(identity)
-            self._nursery.start_soon(self._keep_learned, Bootnode(host, port, identity))
-
-    async def _keep_learned(self, node: Bootnode) -> None:
-        if node.identity is None:
-            raise AssertionError("a learned node has an identity")
-        try:
-            if self.id > node.identity:
-                await trio.sleep(YIELD_S)
-            await self._dialer.keep(node, LEARNED_ATTEMPTS_MAX)
-        finally:
-            self._learned.discard(node.identity)
-
 
 def _twin(which: str) -> str:
     return f"another node with the same key {which}: two nodes must not share one; stop one of the two"
@@ -509,10 +474,3 @@ def _ask(peer: Peer, hashes: Sequence[Hash]) -> None:
     """Ask the peer for transactions, in as many messages as that takes."""
     for start in range(0, len(hashes), TRANSACTIONS_COUNT_MAX):
         peer.send(WantTransactions(tuple(hashes[start : start + TRANSACTIONS_COUNT_MAX])))
-
-
-def _entry(peer: Peer, to: Peer) -> tuple[bytes, str, int] | None:
-    """How to reach `peer`, for `to`; None when it does not listen or is on a machine that `to` cannot mean."""
-    if peer.hello.listen_port == 0 or (is_loopback(peer.host) and not is_loopback(to.host)):
-        return None
-    return peer.id, peer.host, peer.hello.listen_port
