@@ -27,6 +27,9 @@ from trainer.operations import Refused
 
 MESSAGE_CHARACTERS_MAX = 1_000
 LIMITS = admission.Limits()
+# What all local steps of a slot may cost, in the limits of one run: hours of a core, as the longest phase is, and less
+# than a minute of an accelerator, which other tasks wait for.
+SLOT_COST_MAX = 64
 
 Compiled = Callable[..., Any]
 # The shape and element type of each argument or result.
@@ -40,6 +43,7 @@ class Loaded:
     program: Program
     gradient: Compiled
     evaluate: Compiled
+    gradient_cost: Cost
     evaluate_cost: Cost
 
 
@@ -81,13 +85,13 @@ class Runner:
             self._ensure_device()
             program = artifact.parse(blob)
             parameters = (program.parameters,)
-            gradient, _ = _compiled(
+            gradient, gradient_cost = _compiled(
                 self._platform, program.gradient, program, program.batch, [((), "float32"), (parameters, "float32")]
             )
-            evaluate, cost = _compiled(
+            evaluate, evaluate_cost = _compiled(
                 self._platform, program.evaluate, program, program.evaluate_batch, [((), "float32"), ((), "int32")]
             )
-            self._programs[key] = Loaded(program, gradient, evaluate, cost)
+            self._programs[key] = Loaded(program, gradient, evaluate, gradient_cost, evaluate_cost)
             while len(self._programs) > wire.PROGRAMS_MAX:
                 self._programs.popitem(last=False)
         self._programs.move_to_end(key)
@@ -113,6 +117,13 @@ def _gradient(loaded: Loaded, request: dict[str, Any]) -> dict[str, object]:
 def _local_steps(loaded: Loaded, request: dict[str, Any]) -> dict[str, object]:
     program, steps = loaded.program, choices.local_steps_of(request["steps"])
     assert steps is not None
+    cost = loaded.gradient_cost.times(steps.count)
+    flops_max, traffic_bytes_max = SLOT_COST_MAX * LIMITS.flops, SLOT_COST_MAX * LIMITS.traffic_bytes
+    if cost.flops > flops_max or cost.traffic_bytes > traffic_bytes_max:
+        raise Refused(
+            f"{steps.count:,} local steps cost {cost.flops:.1e} flops and {cost.traffic_bytes:.1e} bytes of traffic; "
+            f"at most {flops_max:.1e} and {traffic_bytes_max:.1e} allowed: take fewer local steps or smaller batches"
+        )
     xs, ys = _batches(request, program, program.batch * steps.count)
 
     def gradient(theta: Float32s, index: int) -> Float32s:

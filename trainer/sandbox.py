@@ -209,7 +209,7 @@ class Engine:
     ) -> dict[str, Any]:
         message = {"op": op, "theta": theta.astype("<f4").tobytes(), "x": x, "y": y, **(more or {})}
         self._loaded.move_to_end(root)  # As the child does, which sees only what is computed.
-        answer = await self._request(root, message, seconds or self._deadlines.run)
+        answer = await self._request(root, message, self._deadlines.run if seconds is None else seconds)
         self._crashes.pop(root, None)
         return answer
 

@@ -156,7 +156,7 @@ def test_the_calls_of_this_chain_are_made_from_its_metadata_alone(node: RunningN
     assert told["docs"] == [
         "Have a model trained: `rounds` rounds from `params_root`. Reserves price, times slots, times rounds."
     ]
-    assert ["training", "WorkerRegistered", [worker, 100 * POT]] in told["registered"]
+    assert ["training", "WorkerRegistered", [worker, 100 * POT, 1]] in told["registered"]
     assert (told["worker"]["bond"], told["worker"]["active"]) == ("100,000,000,000,000", True)
     assert told["again"] == "training.AlreadyRegistered: The signer is registered already."
     assert ["training", "TaskCreated", [1, owner, 6 * POT]] in told["created"]

@@ -144,7 +144,11 @@ def test_a_training_call_is_composed_from_metadata_alone_and_its_failure_is_name
     call = substrate.compose_call("Training", "register_worker", {"capacity": 1})
     registered, again = send(substrate, call, SR25519), send(substrate, call, SR25519)
     assert registered.is_success
-    assert events_of(registered)["WorkerRegistered"] == {"worker": SR25519.ss58_address, "bond": 100 * POT}
+    assert events_of(registered)["WorkerRegistered"] == {
+        "worker": SR25519.ss58_address,
+        "bond": 100 * POT,
+        "capacity": 1,
+    }
     assert again.error_message == {
         "type": "Module",
         "name": "AlreadyRegistered",

@@ -86,6 +86,7 @@ def _some_state(rng: Random) -> bytes:
 def _some_frame(rng: Random) -> bytes:
     kinds: tuple[dict[str, Any], ...] = (
         {"kind": "gradient", "theta": octets(rng), "x": b"", "y": b""},
+        {"op": "local_steps", "theta": octets(rng), "steps": {"count": 8, "inner": _DESCENT}, "round": 3},
         {"loss": 1.5, "values": octets(rng)},
         {"error": "x"},
     )

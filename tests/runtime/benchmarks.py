@@ -6,6 +6,7 @@ State is laid down as the modules would leave it at their limits: a hundred vali
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 
 from chain.primitives import bls
@@ -17,7 +18,19 @@ from chain.primitives.seal import vote_message
 from runtime.calls import Call
 from runtime.modules.multisig import Timepoint, multi_account
 from runtime.modules.system import ITEMS_MAX
-from runtime.modules.training_policy import AUDITORS_PER_SLOT_MAX, SLOTS_MAX
+from runtime.modules.training_policy import (
+    AUDITORS_PER_SLOT_MAX,
+    PICO,
+    SLOTS_MAX,
+    Adam,
+    CenteredClip,
+    ClipNorm,
+    Cosine,
+    Descent,
+    Int16,
+    LocalSteps,
+    Schedule,
+)
 from runtime.modules.training_types import (
     ACTIVE_TASKS_MAX,
     AGGREGATES_MAX,
@@ -38,7 +51,12 @@ from runtime.modules.validators_types import AUTHORITIES_MAX, CANDIDATES_MAX, UN
 from runtime.potchain import RUNTIME
 from runtime.testing import ALICE, BOB, ENDOWMENT, EVE, FERDIE, POT, STAKE, Prepared, TestChain, benchmark, bls_secret
 from runtime.types import Origin, SignedOrigin, SystemOrigin, Weight
-from tests.runtime.training_kit import SALT, root, terms
+from tests.runtime.training_kit import POLICY, SALT, root, terms
+
+# The most that a task's owner can choose: it is stored with the task, which most calls read.
+DEAREST = Descent(Adam(PICO, 1, 1, 1), Schedule(1, Cosine(1, 1)), ClipNorm(1), 1)
+DEAREST_POLICY = replace(POLICY, codec=Int16(), local_steps=LocalSteps(8, DEAREST), aggregation=CenteredClip(1, 1))
+
 
 NEW = bytes(range(32))
 AMOUNT = POT
@@ -334,7 +352,7 @@ def task_in_the_place_of_a_stuck_one() -> Prepared:
     training.rounds[stuck] = RoundState(0, 1, Phase.IDLE, 0, 0, (), (), ())
     training.paused_workers[stuck] = tuple(sorted(_accounts(WORKERS_MAX)))
     chain.modules.system.number.put(STUCK_BLOCKS)
-    return chain.prepare(ALICE, "training.create_task", **terms())
+    return chain.prepare(ALICE, "training.create_task", **terms(optimizer=DEAREST, policy=DEAREST_POLICY))
 
 
 @benchmark
@@ -528,7 +546,7 @@ def _full(phase: Phase, *, workers: int = 0) -> TestChain:
     chain = _crowded()
     training = chain.modules.training
     for _ in range(ACTIVE_TASKS_MAX):
-        chain.call(ALICE, "training.create_task", **terms())
+        chain.call(ALICE, "training.create_task", **terms(optimizer=DEAREST, policy=DEAREST_POLICY))
     accounts = _accounts(SLOTS_MAX)
     auditors = tuple(each.public for each in _validators()[:AUDITORS_PER_SLOT_MAX])
     for task in range(ACTIVE_TASKS_MAX):

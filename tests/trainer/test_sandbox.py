@@ -18,12 +18,15 @@ from jax import export
 from chain.primitives.hashing import blake2_256
 from tests.trainer import corpus
 from tests.trainer.kit import BATCH, batch, evaluation, loss, small_task
-from trainer import admission, artifact, audit, confinement, runner, sandbox, wire
+from trainer import admission, artifact, audit, choices, confinement, runner, sandbox, wire
 from trainer.arrays import Float32s
 from trainer.audit import Tolerance
 from trainer.codecs import INT8
+from trainer.descent import Descent
+from trainer.local import LocalSteps
 from trainer.node import CannotServe
 from trainer.operations import Refused
+from trainer.optimizers import Sgd
 from trainer.sandbox import (
     Deadlines,
     Engine,
@@ -223,7 +226,7 @@ def test_a_data_set_is_held_to_the_same_limits_as_the_program(monkeypatch: pytes
     program = TASK.program
     outputs: runner.Shapes = [((), "float32"), ((), "int32")]
     compiled, cost = runner._compiled("cpu", program.evaluate, program, program.evaluate_batch, outputs)
-    loaded = runner.Loaded(program, compiled, compiled, cost)
+    loaded = runner.Loaded(program, compiled, compiled, cost, cost)
     monkeypatch.setattr(runner, "LIMITS", admission.Limits(flops=2 * cost.flops))
     theta = TASK.theta.astype("<f4").tobytes()
 
@@ -235,6 +238,44 @@ def test_a_data_set_is_held_to_the_same_limits_as_the_program(monkeypatch: pytes
     assert runner._evaluate(loaded, request(2))["ok"]
     with pytest.raises(Refused, match="hold fewer rows out"):
         runner._evaluate(loaded, request(3))
+
+
+def test_local_steps_are_refused_where_their_number_makes_them_dear(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = TASK.program
+    outputs: runner.Shapes = [((), "float32"), ((program.parameters,), "float32")]
+    compiled, cost = runner._compiled("cpu", program.gradient, program, program.batch, outputs)
+    loaded = runner.Loaded(program, compiled, compiled, cost, cost)
+    monkeypatch.setattr(runner, "LIMITS", admission.Limits(flops=cost.flops))
+    monkeypatch.setattr(runner, "SLOT_COST_MAX", 2)
+
+    def request(count: int) -> dict[str, object]:
+        rows = count * program.batch
+        return {
+            "theta": TASK.theta.astype("<f4").tobytes(),
+            "x": bytes(rows * program.inputs.row_bytes),
+            "y": bytes(rows * program.targets.row_bytes),
+            "steps": choices.local_steps_json(LocalSteps(count, Descent(Sgd(1, 0)))),
+            "round": 0,
+        }
+
+    assert runner._local_steps(loaded, request(2))["ok"]
+    with pytest.raises(Refused, match=r"3 local steps cost .* take fewer local steps or smaller batches"):
+        runner._local_steps(loaded, request(3))
+
+
+@pytest.mark.slow
+async def test_local_steps_end_with_their_engine_when_their_time_is_over(tmp_path: Path) -> None:
+    steps = LocalSteps(4, Descent(Sgd(1, 0)))
+    x, y = (part * 4 for part in batch(1))
+    async with open_engine(tmp_path, deadlines=Deadlines(load=60, run=5, slot=0.0)) as engine:
+        await loaded(engine)
+        with pytest.raises(EngineTimeout):
+            await engine.local_steps(TASK.program_root, TASK.theta, x, y, steps, 0)
+        assert engine.pid is None
+    async with open_engine(tmp_path, deadlines=Deadlines(load=60, run=5)) as engine:
+        await loaded(engine)
+        said = await engine.local_steps(TASK.program_root, TASK.theta, x, y, steps, 0)
+        assert said.shape == TASK.theta.shape
 
 
 @pytest.mark.slow
