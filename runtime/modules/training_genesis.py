@@ -58,7 +58,7 @@ def _descent(section: Section) -> Descent:
     parts: dict[str, Any] = {"rule": _choice(section.section("rule"), OPTIMIZERS)}
     if "schedule" in section:
         parts["schedule"] = _schedule(section.section("schedule"))
-    if "clip" in section:
+    if section.value("clip", None) is not None:
         parts["clip"] = _choice(section.section("clip"), CLIPS)
     if "weightDecay" in section:
         parts |= _numbers(section, Descent)
@@ -76,7 +76,7 @@ def _policy(section: Section) -> Policy:
     parts: dict[str, Any] = _numbers(section, Policy)
     if "codec" in section:
         parts["codec"] = _choice(section.section("codec"), CODECS)
-    if "localSteps" in section:
+    if section.value("localSteps", None) is not None:
         parts["local_steps"] = _local_steps(section.section("localSteps"))
     if "aggregation" in section:
         parts["aggregation"] = _choice(section.section("aggregation"), AGGREGATIONS)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from chain.primitives import ss58
+from chain.rpc.methods_training import plain
 from runtime.modules.training_policy import (
     Adam,
     CenteredClip,
@@ -80,7 +81,11 @@ def test_a_task_in_genesis_may_choose_all_that_others_may() -> None:
         "clip": {"norm": {"limit": 4}},
         "weightDecay": 9,
     }
-    inner = {"rule": nesterov, "schedule": {"warmupSteps": 0, "decay": {"staircase": {"every": 2, "factor": 6}}}}
+    inner = {
+        "rule": nesterov,
+        "clip": None,
+        "schedule": {"warmupSteps": 0, "decay": {"staircase": {"every": 2, "factor": 6}}},
+    }
     policy = {
         **TASK["policy"],
         "codec": {"int16": {}},
@@ -92,6 +97,13 @@ def test_a_task_in_genesis_may_choose_all_that_others_may() -> None:
     assert task.optimizer == Descent(rule, Schedule(3, Cosine(200, 10)), ClipNorm(4), 9)
     local = LocalSteps(8, Descent(rule, Schedule(0, Staircase(2, 6))))
     assert task.policy == Policy(4, 20, 10, 30, 2, 510_000, 20, Int16(), local, CenteredClip(500_000, 10))
+
+
+def test_what_a_node_says_of_a_task_is_what_a_genesis_file_takes() -> None:
+    chain = TestChain(training={"tasks": [TASK]})
+    task = chain.modules.training.tasks[0]
+    again = TestChain(training={"tasks": [{**TASK, "optimizer": plain(task.optimizer), "policy": plain(task.policy)}]})
+    assert again.state_root() == chain.state_root()
 
 
 @pytest.mark.parametrize(
