@@ -202,7 +202,7 @@ async def test_a_pruned_state_is_told_from_an_unknown_block_and_the_block_stays(
 async def test_a_running_round_shows_its_phase_and_slots(tmp_path: Path) -> None:
     async with served(tmp_path) as it:
         assert (await ask(it, "training_round", 0))["phase"] == "idle"
-        call_bytes = RUNTIME.encode_call(RUNTIME.call("training.register_worker", capacity=1))
+        call_bytes = RUNTIME.encode_call(RUNTIME.call("training.register_worker", capacity=2))
         raw = sign_extrinsic(
             BOB,
             call_bytes,

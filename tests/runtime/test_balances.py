@@ -632,7 +632,7 @@ ALICE_ADDRESS = ss58.encode(ALICE.public)
         ),
         (
             {"balances": {"balances": [[ALICE_ADDRESS, ED - 1]]}},
-            rf"balances\.balances\[0\]\[1\]: expected {ED} to \d+, got {ED - 1}",
+            rf"balances\.balances\[0\]\[1\]: expected a whole number of {ED} or more, below 2\^128, got {ED - 1}",
         ),
         ({"balances": {"balances": [[ALICE_ADDRESS, ED]] * 2}}, r"balances\.balances\[1\]\[0\]: \w+ appears twice"),
         (
