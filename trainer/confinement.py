@@ -41,6 +41,8 @@ _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 4, 38
 _CAPABILITY_VERSION = 0x20080522
 
 NO_PRIVILEGES_KEPT = "no_new_privs was refused: system calls and files are not limited"
+# Beyond the parent's deadline, so that this never is what ends an engine whose parent lives.
+BACKSTOP_SECONDS = 5
 NO_NAMESPACE = (
     "no network namespace (user namespaces are off here): system call and TCP filters alone close the network"
 )
@@ -100,10 +102,13 @@ def watch_parent(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def allow_cpu_seconds(seconds: float) -> None:
-    """Die by signal after this much more CPU time: the backstop for native code that never returns."""
+def allow_seconds(seconds: float) -> None:
+    """Die by signal after what every core can compute in this time: the backstop for native code that never returns.
+
+    The parent's clock ends it sooner, and with a better reason; this is for when there is no parent.
+    """
     used = resource.getrusage(resource.RUSAGE_SELF)
-    soft = int(used.ru_utime + used.ru_stime + seconds) + 1
+    soft = int(used.ru_utime + used.ru_stime + seconds * (os.cpu_count() or 1)) + BACKSTOP_SECONDS
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
     if hard == resource.RLIM_INFINITY or soft < hard:
         resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))

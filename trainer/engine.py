@@ -32,7 +32,7 @@ def main() -> None:
     runner = Runner(platform, cache_dir)
     while (body := _read(requests)) is not None:
         request = wire.parse(body)
-        confinement.allow_cpu_seconds(float(request["seconds"]))
+        confinement.allow_seconds(float(request["seconds"]))
         _answer(answers, runner.answer(request))
 
 

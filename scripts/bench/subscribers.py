@@ -54,7 +54,7 @@ HANDSHAKE = (
     b"sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n\r\n"
 )
 SUBSCRIBE = b'{"jsonrpc":"2.0","id":1,"method":"chain_subscribeFinalizedHeads","params":[]}'
-BLOCK_LINE = re.compile(rb"  block +(\d+)  .*?  (\d+) transactions?\b")
+BLOCK_LINE = re.compile(rb"  block +(\d+)  .*?  (\d+) tx\b")
 HEAD = re.compile(rb'"number":"0x([0-9a-f]+)"')
 
 

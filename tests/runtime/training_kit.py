@@ -74,7 +74,7 @@ class Story:
             self.chain.call(ALICE, "training.create_task", **terms(**changes))
         slots = sum(task.policy.slots for task in self.training.tasks.values())
         for worker in (workers := tuple(workers)):
-            seats = min(CAPACITY_MAX, -(-slots // len(workers))) if capacity is None else capacity
+            seats = min(CAPACITY_MAX, max(1, -(-slots // len(workers)))) if capacity is None else capacity
             self.chain.call(worker, "training.register_worker", capacity=seats)
         self.next()
 
