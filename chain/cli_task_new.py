@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
+from dataclasses import replace
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
     from trainer.task import Built, Saved
 
 DECIMAL = re.compile(r"[0-9]*\.?[0-9]*(e-?[0-9]{1,2})?", re.ASCII)
-# Honest results need half a step and a hundredth (docs/training-numerics.md); a hundredth of a thousand may be out.
-TOLERANCE_MICRO_STEPS = 510_000
-OUTLIERS_PPM = 20
 
 
 class OptimizerName(StrEnum):
@@ -66,7 +64,7 @@ def new_task(
     rpc: NodeOption = DEFAULT_RPC,
 ) -> None:
     """Have a model trained: export it, say what it costs, upload its blobs, create its task."""
-    from chain.tasks import Adam, Descent, Policy, Sgd
+    from chain.tasks import POLICY, Adam, Descent, Sgd
 
     owner = key_of(key)
     rate = _pico("--learning-rate", learning_rate)
@@ -75,14 +73,13 @@ def new_task(
         if optimizer is OptimizerName.ADAM
         else Sgd(rate, _pico("--momentum", momentum))
     )
-    policy = Policy(
+    policy = replace(
+        POLICY,
         slots=slots,
         commit_blocks=commit_blocks,
         reveal_blocks=reveal_blocks,
         audit_blocks=audit_blocks,
         auditors_per_slot=auditors,
-        tolerance_micro_steps=TOLERANCE_MICRO_STEPS,
-        outliers_ppm=OUTLIERS_PPM,
     )
     made = _read(source, policy.slots, policy.batches)
     trio.run(partial(_new, rpc, owner, made, Descent(chosen), policy, rounds, price, yes=yes, dry_run=dry_run))

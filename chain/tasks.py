@@ -18,8 +18,19 @@ from runtime.modules.training_policy import Adam, Descent, Policy, Sgd
 from runtime.modules.training_types import Terms
 from runtime.types import DispatchError
 
-__all__ = ["Adam", "Descent", "Offer", "Policy", "Quote", "Sgd", "TaskRefused", "create", "quote", "upload"]
+__all__ = ["POLICY", "Adam", "Descent", "Offer", "Policy", "Quote", "Sgd", "TaskRefused", "create", "quote", "upload"]
 
+# What a task has where its owner says nothing else. Phases end when they are complete: these are for slow workers.
+# Honest gradients need half a step and a hundredth (docs/training-numerics.md).
+POLICY = Policy(
+    slots=4,
+    commit_blocks=120,
+    reveal_blocks=20,
+    audit_blocks=120,
+    auditors_per_slot=2,
+    tolerance_micro_steps=510_000,
+    outliers_ppm=20,
+)
 # How often blobs that the node has lost again meanwhile (others fill its room for uploads, too) are sent anew.
 UPLOAD_TRIES = 3
 
@@ -54,17 +65,7 @@ class Offer:
 
     def terms(self, owner: bytes) -> Terms:
         """The same as the runtime takes it."""
-        return Terms(
-            owner=owner,
-            name=self.name.encode(),
-            program_root=self.program_root,
-            dataset_root=self.dataset_root,
-            params_root=self.params_root,
-            optimizer=self.optimizer,
-            policy=self.policy,
-            rounds=self.rounds,
-            price_per_slot=self.price_per_slot,
-        )
+        return Terms(owner=owner, **self.arguments())
 
     def arguments(self) -> dict[str, Any]:
         """The arguments of `create_task`."""

@@ -15,23 +15,13 @@ import trio
 
 from chain.primitives.keys import Keypair
 from chain.rpc.client import Client
-from chain.tasks import Adam, Descent, Offer, Policy, Sgd, TaskRefused, create, quote, upload
+from chain.tasks import POLICY, Adam, Descent, Offer, Policy, Sgd, TaskRefused, create, quote, upload
 from trainer import artifact, export, optimizers
 from trainer import task as tasks
 from trainer.task import Task
 
-__all__ = ["Adam", "Descent", "Market", "Policy", "Result", "Sgd", "Task", "TaskRefused", "adam", "sgd"]
+__all__ = ["POLICY", "Adam", "Descent", "Market", "Policy", "Result", "Sgd", "Task", "TaskRefused", "adam", "sgd"]
 
-# Honest results need half a step and a hundredth (docs/training-numerics.md).
-POLICY = Policy(
-    slots=4,
-    commit_blocks=120,
-    reveal_blocks=20,
-    audit_blocks=120,
-    auditors_per_slot=2,
-    tolerance_micro_steps=510_000,
-    outliers_ppm=20,
-)
 POLL_SECONDS = 1.0
 T = TypeVar("T")
 
