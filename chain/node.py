@@ -308,11 +308,10 @@ class Node:
             return self.ledger.runtime.at(state).module(Validators).validator_set()
 
     async def _import_from_peer(self, block: Block, seal: Seal) -> None:
-        keys = self._config.role.keys
         sealed_by = self._importer.validators(seal.height) if seal.height == self._importer.best()[0] + 1 else None
         await self._importer.import_block(block, seal)
-        if self._gadget is not None and keys is not None:
-            signed = sealed_by is not None and has_signed(sealed_by, seal, bls.public_key(keys.bls_secret))
+        if self._gadget is not None and self._bls_public is not None:
+            signed = sealed_by is not None and has_signed(sealed_by, seal, self._bls_public)
             self._gadget.advanced(self._importer.best()[0], signed=signed)
 
     def _on_consensus_fault(self, peer: bytes | None, reason: str) -> None:
