@@ -28,6 +28,7 @@ from tests.rpc.kit import GENESIS_MS, MiniNode
 from tests.trainer.kit import small_task
 from trainer.aggregator import run_aggregator
 from trainer.auditor import run_auditor
+from trainer.sandbox import Deadlines, Engines
 
 VALIDATORS = [ValidatorKeys.from_uri("//Alice"), ValidatorKeys.from_uri("//Bob")]
 CHARLIE = Keypair.from_uri("//Charlie")
@@ -152,6 +153,26 @@ async def network(
             nursery.cancel_scope.cancel()
     finally:
         ledger.close()
+
+
+class OneEngine(Engines):
+    """One child that computes for everybody: where a test asks what is computed, not that participants are apart."""
+
+    async def release(self, task: int) -> None:
+        """Others compute on."""
+
+    def _name(self, task: int) -> str:
+        return "all"
+
+
+@asynccontextmanager
+async def one_engine(folder: Path, warn: Callable[[str], None] = print) -> AsyncIterator[Engines]:
+    """An engine for all tasks of all participants, which ends with the block."""
+    engines = OneEngine(folder / "engine", "cpu", Deadlines(), warn)
+    try:
+        yield engines
+    finally:
+        await engines.close()
 
 
 def reporter(lines: Lines, name: str) -> Callable[[str], None]:

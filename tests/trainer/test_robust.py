@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from fractions import Fraction
 from functools import cache
 
 import numpy as np
@@ -13,21 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.trainer.byzantine import ATTACKS, Attack, accuracy
+from tests.trainer.plain_robust import AGGREGATORS, PLAIN
 from trainer import aggregate, robust
 from trainer.codecs import INT8
 from trainer.codecs.topk import TopK
 from trainer.codecs.updates import DenseUpdate
 from trainer.robust import PPM, Aggregation, AggregationError, CenteredClip, Krum, Mean, Median, TrimmedMean
 
-SHARE = 7 * PPM // 16
-AGGREGATORS: dict[str, Aggregation] = {
-    "mean": Mean(),
-    "median": Median(),
-    "trimmed mean": TrimmedMean(SHARE),
-    "krum": Krum(SHARE, multi=False),
-    "multi-krum": Krum(SHARE, multi=True),
-    "centered clip": CenteredClip(PPM, 20),
-}
 each_aggregator = pytest.mark.parametrize("aggregator", AGGREGATORS.values(), ids=AGGREGATORS.keys())
 LENGTH = 300
 
@@ -46,97 +35,6 @@ def updates(draw: st.DrawFn) -> list[DenseUpdate]:
         for _ in range(count)
     ]
     return made + made[: draw(st.integers(0, 2))]
-
-
-def plain_values(update: DenseUpdate) -> list[Fraction]:
-    """Each value as a fraction."""
-    return [
-        int(value) * Fraction(2) ** int(update.exponents[index // 256])
-        for index, value in enumerate(update.values.tolist())
-    ]
-
-
-def plain_products(given_updates: list[DenseUpdate]) -> list[list[float]]:
-    """Scalar products block by block, each exact and then rounded once when it is added."""
-    values = [plain_values(update) for update in given_updates]
-
-    def product(left: list[Fraction], right: list[Fraction]) -> float:
-        total = 0.0
-        for begin in range(0, LENGTH, 256):
-            block = slice(begin, begin + 256)
-            total += float(sum(a * b for a, b in zip(left[block], right[block], strict=True)))
-        return total
-
-    return [[product(left, right) for right in values] for left in values]
-
-
-def in_order(given_updates: list[DenseUpdate]) -> list[DenseUpdate]:
-    return sorted(given_updates, key=lambda update: (update.exponents.tobytes(), update.values.tobytes()))
-
-
-def plain_median(given_updates: list[DenseUpdate]) -> list[float]:
-    count, columns = len(given_updates), zip(*map(plain_values, given_updates), strict=True)
-    middle = [sorted(column)[(count - 1) // 2 : count // 2 + 1] for column in columns]
-    return [float(np.float32(sum(map(float, values)) / len(values))) for values in middle]
-
-
-def plain_trimmed(given_updates: list[DenseUpdate]) -> list[float]:
-    cut = min(len(given_updates) * SHARE // PPM, (len(given_updates) - 1) // 2)
-    result = []
-    for column in zip(*map(plain_values, given_updates), strict=True):
-        kept = sorted(column)[cut : len(column) - cut]
-        total = 0.0
-        for value in kept:
-            total += float(value)
-        result.append(float(np.float32(total / len(kept))))
-    return result
-
-
-def plain_krum(given_updates: list[DenseUpdate], multi: bool) -> list[float]:
-    ordered = in_order(given_updates)
-    products, count = plain_products(ordered), len(ordered)
-    wrong = min(count * SHARE // PPM, max(0, (count - 3) // 2))
-    scores = []
-    for i in range(count):
-        distances = sorted(
-            max(0.0, products[i][i] + products[j][j] - 2 * products[i][j]) for j in range(count) if j != i
-        )
-        scores.append((math.fsum(distances[: max(1, count - wrong - 2)]), i))
-    chosen = [ordered[i] for _, i in sorted(scores)[: count - wrong if multi else 1]]
-    return [float(value) for value in aggregate.mean(chosen)]
-
-
-def plain_centre(given_updates: list[DenseUpdate]) -> list[float]:
-    ordered = in_order(given_updates)
-    products, count = plain_products(ordered), len(ordered)
-    weights = [0.0] * count
-    for _ in range(20):
-        along = [0.0] * count
-        for j in range(count):
-            along = [along[i] + products[i][j] * weights[j] for i in range(count)]
-        centre = math.fsum(weight * value for weight, value in zip(weights, along, strict=True))
-        distances = [math.sqrt(max(0.0, products[i][i] - 2 * along[i] + centre)) for i in range(count)]
-        radius = sorted(distances)[(count - 1) // 2]
-        pulls = [min(1.0, radius / distance) if distance > 0 else 1.0 for distance in distances]
-        rest = 1 - math.fsum(pulls) / count
-        weights = [weight * rest + pull / count for weight, pull in zip(weights, pulls, strict=True)]
-    values = [list(map(float, plain_values(update))) for update in ordered]
-    result = []
-    for index in range(LENGTH):
-        total = 0.0
-        for column, weight in zip(values, weights, strict=True):
-            total += column[index] * weight
-        result.append(float(np.float32(total)))
-    return result
-
-
-PLAIN: dict[str, Callable[[list[DenseUpdate]], list[float]]] = {
-    "median": plain_median,
-    "trimmed mean": plain_trimmed,
-    "krum": lambda given_updates: plain_krum(given_updates, multi=False),
-    "multi-krum": lambda given_updates: plain_krum(given_updates, multi=True),
-    "centered clip": plain_centre,
-}
 
 
 @pytest.mark.parametrize("name", PLAIN)
