@@ -32,7 +32,7 @@ from chain.cli_common import (
     DEFAULT_RPC,
     EXIT_INTERRUPTED,
     KeyOption,
-    RpcOption,
+    NodesOption,
     UserError,
     check_name,
     default_base_path,
@@ -250,7 +250,7 @@ Capacity = Annotated[
 @app.command()
 def worker(
     key: KeyOption,
-    rpc: RpcOption = None,
+    node: NodesOption = None,
     base_path: RoleBasePath = None,
     name: RoleName = "worker",
     platform: PlatformOption = Platform.CPU,
@@ -260,13 +260,13 @@ def worker(
     """Compute gradients for the tasks of the chain, and earn tokens."""
     from trainer.worker import run_worker
 
-    _run_role(partial(run_worker, platform=platform.value, capacity=capacity), key, rpc, base_path, name, supervised)
+    _run_role(partial(run_worker, platform=platform.value, capacity=capacity), key, node, base_path, name, supervised)
 
 
 @app.command()
 def auditor(
     key: KeyOption,
-    rpc: RpcOption = None,
+    node: NodesOption = None,
     base_path: RoleBasePath = None,
     name: RoleName = "auditor",
     platform: PlatformOption = Platform.CPU,
@@ -278,13 +278,13 @@ def auditor(
     """
     from trainer.auditor import run_auditor
 
-    _run_role(partial(run_auditor, platform=platform.value), key, rpc, base_path, name, supervised)
+    _run_role(partial(run_auditor, platform=platform.value), key, node, base_path, name, supervised)
 
 
 @app.command()
 def aggregator(
     key: KeyOption,
-    rpc: RpcOption = None,
+    node: NodesOption = None,
     base_path: RoleBasePath = None,
     name: RoleName = "aggregator",
     supervised: Supervised = False,
@@ -292,13 +292,13 @@ def aggregator(
     """Sum each round's updates, and serve the model that results."""
     from trainer.aggregator import run_aggregator
 
-    _run_role(run_aggregator, key, rpc, base_path, name, supervised)
+    _run_role(run_aggregator, key, node, base_path, name, supervised)
 
 
 def _run_role(
     role: Callable[..., Awaitable[None]],
     key: str,
-    rpc: list[str] | None,
+    nodes: list[str] | None,
     base_path: Path | None,
     name: str,
     supervised: bool,
@@ -311,7 +311,7 @@ def _run_role(
     except FolderLocked as error:
         raise UserError(f"the folder {error}: stop that one, or give this one another --name or --base-path") from None
     sign_lock(lock)  # Held until this process ends.
-    urls = rpc or [DEFAULT_RPC]
+    urls = nodes or [DEFAULT_RPC]
     report = partial(say, name)
 
     async def main() -> None:

@@ -29,16 +29,18 @@ if TYPE_CHECKING:
 EXIT_FAILED = 1  # the command was right but did not succeed
 EXIT_INTERRUPTED = 130  # what shells take for a Ctrl-C
 
-RpcOption = Annotated[
+NodesOption = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="URL", help="RPC address of a node; may be given again as a fallback. [default: ws://127.0.0.1:9944]"
+        "--node",
+        metavar="URL",
+        help="RPC address of a node, ws:// or wss://; may be given again as a fallback. [default: ws://127.0.0.1:9944]",
     ),
 ]
 KeyOption = Annotated[
     str, typer.Option(metavar="KEY", help="Key file, or a secret such as //Eve for a development account.")
 ]
-NodeOption = Annotated[str, typer.Option("--rpc", metavar="URL", help="RPC address of a node.")]
+NodeOption = Annotated[str, typer.Option("--node", metavar="URL", help="RPC address of a node, ws:// or wss://.")]
 DEFAULT_RPC = "ws://127.0.0.1:9944"
 
 

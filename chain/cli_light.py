@@ -44,7 +44,7 @@ CheckpointFile = Annotated[
 Rpc = Annotated[
     list[str] | None,
     typer.Option(
-        "--rpc",
+        "--node",
         metavar="URL",
         help="RPC address of a node; may be given again: the newest block that any of them proves counts. "
         f"[default: {DEFAULT_RPC}]",
@@ -193,7 +193,7 @@ def _read(options: Options, plan_look: Callable[[Runtime[Any]], Callable[[Any], 
     urls = options.rpc or [DEFAULT_RPC]
     for url in urls:
         if not url.startswith(("ws://", "wss://")):
-            raise UserError(f"--rpc: expected a node address such as {DEFAULT_RPC}, got {url!r}")
+            raise UserError(f"--node: expected a node address such as {DEFAULT_RPC}, got {url!r}")
     age_max = AGE_SECONDS_MAX if options.max_age is None else options.max_age
     known = None if options.trust is None else _hash(options.trust)
     path, memory, runtime = _begin(options)

@@ -125,7 +125,7 @@ def _children(plan: Launch) -> Iterator[Child]:
     if not plan.spec.runtime.has(Training):
         return
     for i, key in enumerate(development.validators):
-        yield _child(plan, f"{key.name}-auditor", "auditor", f"--key={key.uri}", f"--rpc={rpc_urls[i]}")
+        yield _child(plan, f"{key.name}-auditor", "auditor", f"--key={key.uri}", f"--node={rpc_urls[i]}")
     for role, keys in (("aggregator", development.aggregators), ("worker", development.workers)):
         for i, key in enumerate(keys):
             yield _child(plan, key.name, role, f"--key={key.uri}", *_rpc_from(rpc_urls, i))
@@ -133,7 +133,7 @@ def _children(plan: Launch) -> Iterator[Child]:
 
 def _rpc_from(urls: list[str], first: int) -> list[str]:
     first %= len(urls)
-    return [f"--rpc={url}" for url in urls[first:] + urls[:first]]
+    return [f"--node={url}" for url in urls[first:] + urls[:first]]
 
 
 def _child(plan: Launch, name: str, *arguments: str) -> Child:

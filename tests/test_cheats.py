@@ -125,7 +125,7 @@ async def test_a_network_of_real_processes_finds_a_cheating_worker(tmp_path: Pat
     port = free_ports(8)
     url = f"ws://127.0.0.1:{port}"
     launcher = launch(base, port, port + 4, genesis=file)
-    words = ["-m", "tests.trainer.cheats", f"--rpc={url}", "--key=//Ferdie", f"--folder={tmp_path / 'ferdie'}"]
+    words = ["-m", "tests.trainer.cheats", f"--node={url}", "--key=//Ferdie", f"--folder={tmp_path / 'ferdie'}"]
     cheater: subprocess.Popen[bytes] | None = None
     try:
         with trio.fail_after(PATIENCE_SECONDS):

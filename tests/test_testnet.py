@@ -151,7 +151,7 @@ async def test_a_transfer_from_the_command_line_is_final_in_seconds(network: Net
     grace = Keypair.from_uri("//Grace", Scheme.SR25519)
     async with Client.reconnecting([network.url(1)]) as client:
         await until_height(client, 1)
-        command = [sys.executable, "-m", "chain", "transfer", "--from", "//Alice", "--rpc", network.url(1)]
+        command = [sys.executable, "-m", "chain", "transfer", "--from", "//Alice", "--node", network.url(1)]
         done = await trio.run_process([*command, ss58.encode(grace.public), "1.5"], capture_stdout=True, cwd=ROOT)
         assert b"final in block" in done.stdout
         assert (await client.account(grace.public)).free == 15 * POT // 10
@@ -197,7 +197,7 @@ async def test_the_model_is_fetched_and_is_the_one_on_chain(network: Network, tm
     async with Client.reconnecting([network.url(2)]) as client:
         await until_round(client, 1)
         output = tmp_path / "digits.safetensors"
-        command = [sys.executable, "-m", "chain", "task", "fetch", "0", "-o", str(output), "--rpc", network.url(2)]
+        command = [sys.executable, "-m", "chain", "task", "fetch", "0", "-o", str(output), "--node", network.url(2)]
         done = await trio.run_process(command, capture_stdout=True, cwd=ROOT)
         root = done.stdout.decode().split()[-1]
         tensors = load_file(output)

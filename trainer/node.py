@@ -187,7 +187,7 @@ async def open_node(urls: Sequence[str], keypair: Keypair) -> AsyncIterator[RpcN
         if "training_tasks" not in methods:
             raise CannotServe(
                 f"the chain of {client.url} has no training: its runtime lacks the module Training, so that there is "
-                "nothing to do; give a node of another chain with --rpc"
+                "nothing to do; give a node of another chain with --node"
             )
         yield RpcNode(client, keypair)
 

@@ -81,7 +81,7 @@ async def _exchange(url: str, verb: str, root: bytes, body: bytes, size_max: int
     except trio.TooSlowError:
         raise CannotConnect(f"{url} was silent for too long while a blob was on its way") from None
     except (trio.BrokenResourceError, trio.ClosedResourceError, h11.ProtocolError) as error:
-        raise CannotConnect(f"the connection to {url} broke while a blob was on its way: {error}") from None
+        raise CannotConnect(f"the connection to {url} broke while a blob was on its way: {os_reason(error)}") from None
 
 
 async def _converse(stream: trio.abc.Stream, host: str, verb: str, root: bytes, body: bytes, size_max: int) -> _Answer:

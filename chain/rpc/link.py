@@ -225,16 +225,13 @@ async def open_link(url: str, message_bytes_max: int = MESSAGE_BYTES_MAX) -> Asy
     parts, port = _parsed(url)
     resource = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     host = parts.netloc.rpartition("@")[2]
-    stream: AnyStream
     try:
         with trio.fail_after(CONNECT_SECONDS):
-            if parts.scheme == "wss":
-                tls = ssl.create_default_context()
-                stream = await trio.open_ssl_over_tcp_stream(str(parts.hostname), port, ssl_context=tls)
-            else:
-                stream = await trio.open_tcp_stream(str(parts.hostname), port)
+            stream = await _reached(parts, port)
     except OSError as failure:
         raise CannotConnect(f"cannot reach {url}: {os_reason(failure)}: is the node running?") from None
+    except trio.BrokenResourceError as failure:
+        raise CannotConnect(f"cannot reach {url}: no TLS with it: {os_reason(failure)}") from None
     except trio.TooSlowError:
         raise CannotConnect(f"cannot reach {url}: no answer in {CONNECT_SECONDS:.0f} s: is the node running?") from None
     try:
@@ -249,6 +246,22 @@ async def open_link(url: str, message_bytes_max: int = MESSAGE_BYTES_MAX) -> Asy
         raise sole(group) from None
     finally:
         await trio.aclose_forcefully(stream)
+
+
+async def _reached(parts: SplitResult, port: int) -> AnyStream:
+    """A connection to a node's address, for wss:// with TLS on it."""
+    if parts.scheme == "ws":
+        return await trio.open_tcp_stream(str(parts.hostname), port)
+    secure = await trio.open_ssl_over_tcp_stream(
+        str(parts.hostname), port, ssl_context=ssl.create_default_context(), https_compatible=True
+    )
+    try:
+        # At once: the WebSocket's own handshake would wait out its time when this one has failed.
+        await secure.do_handshake()
+    except BaseException:
+        await trio.aclose_forcefully(secure)
+        raise
+    return secure
 
 
 def _parsed(url: str) -> tuple[SplitResult, int]:
@@ -317,7 +330,13 @@ def os_reason(error: BaseException) -> str:
         else:
             break
     text = str(seen)
-    if isinstance(seen, OSError) and seen.strerror:  # Of a name that does not resolve, errno is no system error.
+    if isinstance(seen, ssl.SSLCertVerificationError):
+        text = (
+            f"its certificate is not trusted here ({seen.verify_message}): SSL_CERT_FILE can name its authority's file"
+        )
+    elif isinstance(seen, ssl.SSLError):  # Its number is no system error's.
+        text = str(seen.reason or seen.strerror).replace("_", " ").lower()
+    elif isinstance(seen, OSError) and seen.strerror:  # Of a name that does not resolve, errno is no system error.
         text = os.strerror(seen.errno) if seen.errno and seen.errno > 0 else seen.strerror
     return text[:1].lower() + text[1:]
 

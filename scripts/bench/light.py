@@ -115,7 +115,7 @@ def start(times: int) -> None:
         async def serve() -> None:
             async with node_that_answers(chain.answer) as url:
                 for number in range(times):
-                    words = f"--checkpoint={folder}/{number}", f"--rpc={url}"
+                    words = f"--checkpoint={folder}/{number}", f"--node={url}"
                     await trio.to_thread.run_sync(once, "first", f"--genesis={genesis}", *words)
                     await trio.to_thread.run_sync(once, "next", *words)
 

@@ -74,7 +74,7 @@ class Member:
     async def command(self, *arguments: str, code: int = 0) -> list[str]:
         """Run `potchain validator …` with this node and its key; what it printed, or why it failed."""
         command = (sys.executable, "-m", "chain", "validator", *arguments)
-        options = (f"--key=//{self.name}", f"--rpc=ws://127.0.0.1:{self.rpc_port}")
+        options = (f"--key=//{self.name}", f"--node=ws://127.0.0.1:{self.rpc_port}")
         with trio.fail_after(PATIENCE_SECONDS):
             done = await trio.run_process((*command, *options), capture_stdout=True, capture_stderr=True, check=False)
         assert done.returncode == code, done

@@ -215,7 +215,7 @@ def test_a_bad_key_says_what_was_expected(arguments: tuple[str, ...], message: s
 
 
 def test_a_node_that_is_not_there_is_named() -> None:
-    done = potchain("task", "list", "--rpc", f"ws://127.0.0.1:{free_port()}")
+    done = potchain("task", "list", "--node", f"ws://127.0.0.1:{free_port()}")
     assert done.returncode == 1
     assert "is the node running?" in done.stderr
     assert done.stderr.count("\n") == 1
@@ -223,7 +223,7 @@ def test_a_node_that_is_not_there_is_named() -> None:
 
 def test_a_worker_without_a_node_says_who_it_is_and_that_it_waits(tmp_path: Path) -> None:
     url = f"ws://127.0.0.1:{free_port()}"
-    command = [sys.executable, "-m", "chain", "worker", "--key=//Eve", f"--rpc={url}", f"--base-path={tmp_path}"]
+    command = [sys.executable, "-m", "chain", "worker", "--key=//Eve", f"--node={url}", f"--base-path={tmp_path}"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as worker:
         assert worker.stdout is not None
         said = [worker.stdout.readline() for _ in range(3)]
@@ -246,7 +246,7 @@ def test_a_folder_of_a_role_is_used_by_one_process_alone(role: str, tmp_path: Pa
     lock = lock_folder(tmp_path / "one")
     sign_lock(lock)
     try:
-        message = refusal(role, "--key=//Eve", f"--base-path={tmp_path}", "--name=one", "--rpc=ws://127.0.0.1:1")
+        message = refusal(role, "--key=//Eve", f"--base-path={tmp_path}", "--name=one", "--node=ws://127.0.0.1:1")
     finally:
         os.close(lock)
     assert message == (

@@ -57,7 +57,7 @@ def test_the_commands_do_what_is_said_of_them(node: RunningNode, tmp_path: Path)
         arguments = [str(ROOT / word) if word.startswith("docs/") else word for word in arguments]
         command = [sys.executable, "-m", "chain", *arguments]
         command += ["--auditors", "1"] if arguments[:2] == ["task", "new"] else []  # the tests' chain has one validator
-        command += [] if arguments[0] == "key" else ["--rpc", node.url]
+        command += [] if arguments[0] == "key" else ["--node", node.url]
         if "watch" in arguments:  # which goes on until it is told to stop
             with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as watch:
                 assert watch.stdout is not None

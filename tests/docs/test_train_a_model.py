@@ -44,7 +44,7 @@ async def test_the_page_leads_from_a_file_to_a_trained_model(
             for line in block("").splitlines():
                 program, *words = line.split()
                 assert program == ".venv/bin/potchain"
-                words += ["--rpc", chain.url] if words[1] in NEEDS_A_NODE else []
+                words += ["--node", chain.url] if words[1] in NEEDS_A_NODE else []
                 with pytest.raises(SystemExit) as ended:
                     await trio.to_thread.run_sync(main, words)
                 assert not ended.value.code, line

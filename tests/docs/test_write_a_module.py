@@ -76,7 +76,7 @@ class Reader:
             self.start(command, expected)
         else:
             if command.startswith("potchain transfer "):
-                command += f" --rpc ws://127.0.0.1:{self.rpc_port}"
+                command += f" --node ws://127.0.0.1:{self.rpc_port}"
             done = subprocess.run(
                 command,
                 shell=True,

@@ -99,7 +99,7 @@ async def test_a_balance_is_proven_against_a_real_node_from_genesis_and_then_fro
     bob = ss58.encode(BOB.public)
     async with served(tmp_path) as it:
         await with_blocks(it, 3)
-        out, err = await light("balance", bob, f"--genesis={genesis_file}", "--rpc", it.url, *OLD)
+        out, err = await light("balance", bob, f"--genesis={genesis_file}", "--node", it.url, *OLD)
         head = it.node.ledger.head
         block, balance = out.splitlines()
         assert block.startswith(f"block 3 0x{head.hash.hex()}, ")
@@ -111,17 +111,17 @@ async def test_a_balance_is_proven_against_a_real_node_from_genesis_and_then_fro
             receipt = await connection.transact(BOB, "balances.transfer_keep_alive", dest=CHARLIE.public, value=POT)
             assert receipt.ok
         # The checkpoint is of the year 2023 as well: its validators may have left long ago.
-        out, err = await light("balance", bob, "--rpc", it.url, *OLD, exit_code=1)
+        out, err = await light("balance", bob, "--node", it.url, *OLD, exit_code=1)
         assert "error: the checkpoint, block 3, is " in err
         trusted = it.node.ledger.head_hash.hex()
-        out, err = await light("balance", bob, "--rpc", it.url, *OLD, "--trust", trusted)
+        out, err = await light("balance", bob, "--node", it.url, *OLD, "--trust", trusted)
         assert out.startswith(f"block 4 0x{trusted}")
         assert out.splitlines()[1].endswith(" POT free, 0 POT reserved, nonce 1")
         assert err == ""
         memory = load(tmp_path / "checkpoint.json")
         assert memory is not None
         assert (memory.checkpoint.height, memory.checkpoint.block_hash) == (4, it.node.ledger.head_hash)
-        out, err = await light("balance", ss58.encode(b"\5" * 32), "--rpc", it.url, *OLD, "--trust", trusted)
+        out, err = await light("balance", ss58.encode(b"\5" * 32), "--node", it.url, *OLD, "--trust", trusted)
         assert out.splitlines()[1] == "0 POT free, 0 POT reserved, nonce 0"
 
 
@@ -132,15 +132,15 @@ async def test_the_next_start_goes_on_from_the_checkpoint_without_the_genesis_fi
     genesis = write_genesis(tmp_path / "genesis.json", chain.config)
     calls = list[str]()
     async with node_that_answers(counted(chain.answer, calls)) as url:
-        out, err = await light("head", f"--genesis={genesis}", "--rpc", url)
+        out, err = await light("head", f"--genesis={genesis}", "--node", url)
         assert out.splitlines()[1] == f"state root {hexed(chain.head.header.state_root)}"
         assert err.startswith("note: ")
         calls.clear()
-        again, err = await light("head", "--rpc", url)
+        again, err = await light("head", "--node", url)
         assert (again.split()[:3], err) == (out.split()[:3], "")
         assert calls == ["chain_getFinalizedHead"]
         chain.extend()
-        out, err = await light("head", "--rpc", url)
+        out, err = await light("head", "--node", url)
         assert (out.split()[:3], err) == (["block", "10", f"{hexed(chain.head.header.hash)},"], "")
     memory = load(tmp_path / "checkpoint.json")
     assert memory is not None
@@ -150,7 +150,7 @@ async def test_the_next_start_goes_on_from_the_checkpoint_without_the_genesis_fi
 async def test_a_task_is_proven_against_a_real_node(tmp_path: Path, light: Command, genesis_file: Path) -> None:
     async with served(tmp_path) as it:
         await with_blocks(it, 1)
-        common = (f"--genesis={genesis_file}", "--rpc", it.url, *OLD)
+        common = (f"--genesis={genesis_file}", "--node", it.url, *OLD)
         out, _ = await light("task", "0", *common)
         assert out.splitlines()[1:] == [
             "digits: active, 0 of 3 rounds are final",
@@ -162,7 +162,7 @@ async def test_a_task_is_proven_against_a_real_node(tmp_path: Path, light: Comma
 async def test_a_task_that_does_not_exist_is_proven_absent(tmp_path: Path, light: Command, genesis_file: Path) -> None:
     async with served(tmp_path) as it:
         await with_blocks(it, 1)
-        _, err = await light("task", "7", f"--genesis={genesis_file}", "--rpc", it.url, *OLD, exit_code=1)
+        _, err = await light("task", "7", f"--genesis={genesis_file}", "--node", it.url, *OLD, exit_code=1)
         assert "error: no task 7: 1 were created, numbered from 0" in err
 
 
@@ -176,7 +176,7 @@ async def test_any_storage_item_is_proven_and_shown_by_names_as_people_write_the
 
         async def query(*words: str) -> tuple[Any, str]:
             (tmp_path / "checkpoint.json").unlink(missing_ok=True)  # of 2023, too
-            out, err = await light("query", *words, *common, "--rpc", it.url)
+            out, err = await light("query", *words, *common, "--node", it.url)
             return json.loads(out.split("\n", 1)[1]), err
 
         assert (await query("System", "Number"))[0] == 2
@@ -219,13 +219,13 @@ async def test_a_network_that_was_begun_anew_is_told_with_the_file_that_remember
     assert old.genesis == new.genesis
     genesis = write_genesis(tmp_path / "genesis.json", old.config)
     async with node_that_answers(old.answer) as url:
-        await light("head", f"--genesis={genesis}", "--rpc", url)
+        await light("head", f"--genesis={genesis}", "--node", url)
     checkpoint = tmp_path / "checkpoint.json"
     before = checkpoint.read_bytes()
     advice = f"from {checkpoint}: remove that file if the network was begun anew, else ask other nodes"
     async with node_that_answers(new.answer) as url:
         for said in ("is known to be", "validators have sealed two chains"):
-            _, err = await light("head", "--rpc", url, exit_code=1)
+            _, err = await light("head", "--node", url, exit_code=1)
             assert said in err
             assert advice in err
             new.extend()
@@ -237,7 +237,7 @@ async def test_a_node_that_shows_nothing_new_since_2023_is_told_to_be_stale(
 ) -> None:
     async with served(tmp_path) as it:
         await with_blocks(it, 2)
-        out, err = await light("head", f"--genesis={genesis_file}", "--rpc", it.url, exit_code=1)
+        out, err = await light("head", f"--genesis={genesis_file}", "--node", it.url, exit_code=1)
         assert out == ""
         assert f"error: {it.url}: the newest block that it shows, 2, is " in err
         assert err.count("\n") == 1
@@ -245,7 +245,7 @@ async def test_a_node_that_shows_nothing_new_since_2023_is_told_to_be_stale(
 
 async def test_genesis_is_a_head_like_any_other(tmp_path: Path, light: Command, genesis_file: Path) -> None:
     async with served(tmp_path) as it:
-        out, err = await light("head", f"--genesis={genesis_file}", "--rpc", it.url)
+        out, err = await light("head", f"--genesis={genesis_file}", "--node", it.url)
         assert out.startswith(f"block 0 0x{it.node.ledger.genesis_hash.hex()}, genesis, proven by ")
         assert err == ""
 
@@ -278,13 +278,13 @@ async def test_a_node_that_lies_or_stalls_is_named_in_one_line(
     async with served(tmp_path) as it:
         await with_blocks(it, 2)
         async with proxy(it.url, method, change) as liar:
-            out, err = await light("head", f"--genesis={genesis_file}", "--rpc", liar, *OLD, exit_code=1)
+            out, err = await light("head", f"--genesis={genesis_file}", "--node", liar, *OLD, exit_code=1)
             assert (out, err.count("\n")) == ("", 1)
             assert err.startswith(f"error: {liar}")
             assert words in err
             assert not (tmp_path / "checkpoint.json").exists()
             # Beside an honest node it is warned of, and changes nothing.
-            both = ("--rpc", liar, "--rpc", it.url)
+            both = ("--node", liar, "--node", it.url)
             out, err = await light("head", f"--genesis={genesis_file}", *both, *OLD)
             assert out.startswith(f"block 2 0x{it.node.ledger.head_hash.hex()}")
             assert err.startswith(f"warning: {liar}")
@@ -294,15 +294,15 @@ async def test_a_node_that_lies_or_stalls_is_named_in_one_line(
 async def test_a_node_of_another_chain_is_refused(tmp_path: Path, light: Command) -> None:
     async with served(tmp_path) as it:
         await with_blocks(it, 1)
-        _, err = await light("head", f"--genesis={TESTNET}", "--rpc", it.url, *OLD, exit_code=1)
+        _, err = await light("head", f"--genesis={TESTNET}", "--node", it.url, *OLD, exit_code=1)
         assert err.startswith(f"error: {it.url}: the seal of block 1: ")
 
 
 async def test_a_checkpoint_of_another_chain_is_refused(tmp_path: Path, light: Command, genesis_file: Path) -> None:
     async with served(tmp_path) as it:
         await with_blocks(it, 1)
-        await light("head", f"--genesis={genesis_file}", "--rpc", it.url, *OLD)
-        _, err = await light("head", f"--genesis={TESTNET}", "--rpc", it.url, *OLD, exit_code=2)
+        await light("head", f"--genesis={genesis_file}", "--node", it.url, *OLD)
+        _, err = await light("head", f"--genesis={TESTNET}", "--node", it.url, *OLD, exit_code=2)
         assert "is of the chain of genesis 0x" in err
         assert err.endswith("give another --checkpoint FILE, or remove that one if its chain is gone\n")
 
@@ -311,7 +311,7 @@ async def test_what_the_command_line_gets_wrong_ends_with_code_2(light: Command,
     genesis = f"--genesis={genesis_file}"
     for words, message in [
         (("head",), "give the chain's --genesis FILE"),
-        (("head", genesis, "--rpc", "http://127.0.0.1:1"), "--rpc: expected a node address such as ws://"),
+        (("head", genesis, "--node", "http://127.0.0.1:1"), "--node: expected a node address such as ws://"),
         (("head", genesis, "--trust", "0x12"), "--trust: expected a block hash of 64 hex digits"),
         (("head", "--genesis=/nowhere"), "cannot read genesis file /nowhere"),
         (("balance", "bob", genesis), "expected an address such as 5Grw"),
@@ -324,7 +324,7 @@ async def test_what_the_command_line_gets_wrong_ends_with_code_2(light: Command,
 
 
 async def test_no_node_is_an_error_in_one_line(light: Command, genesis_file: Path) -> None:
-    out, err = await light("head", f"--genesis={genesis_file}", "--rpc", "ws://127.0.0.1:9", exit_code=1)
+    out, err = await light("head", f"--genesis={genesis_file}", "--node", "ws://127.0.0.1:9", exit_code=1)
     assert (out, err) == ("", "error: cannot reach ws://127.0.0.1:9: connection refused: is the node running?\n")
 
 
@@ -332,7 +332,7 @@ def test_the_command_loads_no_database_no_array_library_and_no_node() -> None:
     program = (
         "import sys\nfrom chain.cli import main\n"
         "try: main(['light', 'head', '--genesis', 'genesis/testnet.json', '--checkpoint', '/nonexistent/c.json',"
-        " '--rpc', 'ws://127.0.0.1:9'])\n"
+        " '--node', 'ws://127.0.0.1:9'])\n"
         "except SystemExit as ended: assert ended.code == 1\n"
         "print([name for name in sys.modules if name.split('.')[0] in ('lmdb', 'jax', 'numpy', 'rich', 'starlette',"
         " 'trainer') or name in ('chain.ledger', 'chain.store', 'chain.node', 'chain.net.network')])"

@@ -133,7 +133,7 @@ class Network:
                 self._add_trainer(key.name, role, key.uri, urls[i:] + urls[:i])
 
     def _add_trainer(self, name: str, role: str, uri: str, urls: list[str]) -> None:
-        rpc = [f"--rpc={url}" for url in urls]
+        rpc = [f"--node={url}" for url in urls]
         self._add(
             name,
             ("-m", "chain", role, f"--name={name}", f"--key={uri}", *rpc, f"--base-path={self.base}", "--supervised"),

@@ -53,7 +53,7 @@ async def refusal(potchain: Command, *arguments: str, exit_code: int = 2) -> str
 
 async def test_a_transfer_says_where_it_is_final_and_what_it_cost(tmp_path: Path, potchain: Command) -> None:
     async with served(tmp_path) as it, Client.connect(it.url) as client:
-        printed = await potchain("transfer", "--from", "//Bob", ss58.encode(CHARLIE.public), "1.5", "--rpc", it.url)
+        printed = await potchain("transfer", "--from", "//Bob", ss58.encode(CHARLIE.public), "1.5", "--node", it.url)
         sending, final, transaction, left = printed.splitlines()
         assert sending.startswith("sending 1.5 POT from ")
         assert final == f"final in block 1 (0x{it.node.ledger.head_hash.hex()})"
@@ -81,7 +81,7 @@ async def test_a_transfer_that_cannot_succeed_is_refused_before_it_costs_a_fee(
             ("Alice", TO_BOB, "1", "or give a secret such as //Alice"),
             ("", TO_BOB, "1", "got nothing"),
         ]:
-            assert words in await refusal(potchain, "transfer", "--from", key, to, amount, "--rpc", it.url)
+            assert words in await refusal(potchain, "transfer", "--from", key, to, amount, "--node", it.url)
         assert it.node.ledger.head.height == 0
         assert len(it.node.pool) == 0
 
@@ -92,7 +92,7 @@ async def test_a_sender_whose_tokens_are_in_the_secrets_other_account_is_told_so
     async with served(tmp_path) as it, Client.connect(it.url) as client:
         wallet = Keypair.from_uri("//Dora", Scheme.SR25519)
         await client.transact(ALICE, "balances.transfer_keep_alive", dest=wallet.public, value=5 * POT)
-        send = ("transfer", "--from", "//Dora", TO_BOB, "1", "--rpc", it.url)
+        send = ("transfer", "--from", "//Dora", TO_BOB, "1", "--node", it.url)
         message = await refusal(potchain, *send)
         assert f"sr25519 account {ss58.encode(wallet.public)} has 5 POT: add --scheme sr25519" in message
         assert "final in block 2" in await potchain(*send, "--scheme", "sr25519")
@@ -102,7 +102,7 @@ async def test_a_transfer_that_fails_in_its_block_says_why_and_what_that_cost(
     tmp_path: Path, potchain: Command
 ) -> None:
     async with served(tmp_path) as it:
-        send = ("transfer", "--from", "//Alice", TO_BOB, "9993.9989", "--rpc", it.url)
+        send = ("transfer", "--from", "//Alice", TO_BOB, "9993.9989", "--node", it.url)
         message = await refusal(potchain, *send, exit_code=1)
         assert "failed in block 1 (0x" in message
         assert "balances.Expendability: Transfer/payment would kill account. Only the fee of 0.000" in message
@@ -123,18 +123,18 @@ async def test_a_transfer_that_waits_for_its_block_says_so(
             await it.node.seal()
 
         nursery.start_soon(seal_late)
-        assert "final in block 1" in await potchain("transfer", "--from", "//Alice", TO_BOB, "1", "--rpc", it.url)
+        assert "final in block 1" in await potchain("transfer", "--from", "//Alice", TO_BOB, "1", "--node", it.url)
 
 
 async def test_an_address_of_a_node_that_is_none_is_refused_at_once(potchain: Command) -> None:
     for url in ["http://127.0.0.1:9944", "localhost:9944", "ws://127.0.0.1:port", "ws://127.0.0.1:99999", "ws://[::1"]:
-        message = await refusal(potchain, "task", "list", "--rpc", url, exit_code=1)
+        message = await refusal(potchain, "task", "list", "--node", url, exit_code=1)
         assert message == f"error: expected a node address such as ws://127.0.0.1:9944, got {url!r}\n"
 
 
 async def test_a_watch_goes_on_until_it_is_ended(tmp_path: Path) -> None:
     async with served(tmp_path) as it:
-        command = [sys.executable, "-m", "chain", "task", "watch", "0", "--rpc", it.url]
+        command = [sys.executable, "-m", "chain", "task", "watch", "0", "--node", it.url]
         async with trio.open_nursery() as nursery:  # Whose end kills the process, if it still runs.
             start = partial(trio.run_process, command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
             with trio.fail_after(SECONDS_MAX):
@@ -149,7 +149,7 @@ async def test_a_watch_goes_on_until_it_is_ended(tmp_path: Path) -> None:
 
 async def test_tasks_are_listed_and_an_unknown_one_is_named(tmp_path: Path, potchain: Command) -> None:
     async with served(tmp_path) as it:
-        listed = await potchain("task", "list", "--rpc", it.url)
+        listed = await potchain("task", "list", "--node", it.url)
         assert listed.splitlines()[1].split() == ["0", "digits", "active", "0/3", "0", "POT"]
         for command in (("watch", "7"), ("fetch", "7", "-o", str(tmp_path / "model"))):
-            assert "no task 7" in await refusal(potchain, "task", *command, "--rpc", it.url, exit_code=1)
+            assert "no task 7" in await refusal(potchain, "task", *command, "--node", it.url, exit_code=1)

@@ -52,7 +52,7 @@ async def explained(
     it: Served, capsys: pytest.CaptureFixture[str], task: int = 0, round_: int = 0, exit_code: int = 0
 ) -> tuple[str, str]:
     with trio.fail_after(20), pytest.raises(SystemExit) as ended:
-        await trio.to_thread.run_sync(main, ["reward", "explain", str(task), str(round_), "--rpc", it.url])
+        await trio.to_thread.run_sync(main, ["reward", "explain", str(task), str(round_), "--node", it.url])
     assert (ended.value.code or 0) == exit_code
     printed = capsys.readouterr()
     return printed.out, printed.err

@@ -56,7 +56,7 @@ async def run(
     it: Served, capsys: pytest.CaptureFixture[str], *words: str | Path, exit_code: int = 0
 ) -> tuple[list[str], str]:
     with trio.fail_after(60), pytest.raises(SystemExit) as ended:
-        await trio.to_thread.run_sync(main, ["task", *map(str, words), "--rpc", it.url])
+        await trio.to_thread.run_sync(main, ["task", *map(str, words), "--node", it.url])
     printed = capsys.readouterr()
     assert (ended.value.code or 0) == exit_code, printed
     return printed.out.splitlines(), printed.err

@@ -46,7 +46,7 @@ async def test_a_node_without_training_offers_no_method_of_it(tmp_path: Path) ->
             assert (version["specName"], version["specVersion"]) == ("names", 1)
             assert bytes.fromhex((await client.request("state_getMetadata"))[2:]) == RUNTIME.metadata(14)
         for role in ("worker", "aggregator"):
-            ended = await potchain(tmp_path, role, "--key=//Bob", f"--rpc={url}", f"--base-path={tmp_path}")
+            ended = await potchain(tmp_path, role, "--key=//Bob", f"--node={url}", f"--base-path={tmp_path}")
             assert ended.returncode == 1
             assert ended.stderr.decode().startswith(f"error: the chain of {url} has no training: "), ended
 
@@ -55,7 +55,7 @@ async def test_tokens_are_sent_on_a_chain_whose_genesis_file_is_given(tmp_path: 
     with running(GENESIS, tmp_path, "--validator=alice") as url, trio.fail_after(SECONDS_MAX):
         async with Client.reconnecting([url], RUNTIME) as client:
             await client.request("system_health")
-            transfer = ["transfer", "--from=//Bob", ss58.encode(CHARLIE.public), "2", f"--rpc={url}"]
+            transfer = ["transfer", "--from=//Bob", ss58.encode(CHARLIE.public), "2", f"--node={url}"]
             blind = await potchain(tmp_path, *transfer)
             assert blind.returncode == 1
             assert blind.stderr.decode().endswith("tell it the chain's runtime, a command by --genesis FILE\n")

@@ -1,6 +1,6 @@
 """A worker that cheats, each time in another way: what auditors must find, for tests with and without a network.
 
-As a process of its own:  python -m tests.trainer.cheats --rpc ws://127.0.0.1:9944 --key //Ferdie --folder FOLDER KIND…
+As a process of its own:  python -m tests.trainer.cheats --node ws://127.0.0.1:9944 --key //Ferdie --folder FOLDER KIND…
 """
 
 from __future__ import annotations
@@ -225,13 +225,13 @@ async def cheat(
 def main() -> None:
     """Cheat until killed."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rpc", required=True)
+    parser.add_argument("--node", required=True)
     parser.add_argument("--key", required=True)
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("kinds", nargs="+", choices=list(KINDS))
     options = parser.parse_args()
     report = partial(print, flush=True)
-    trio.run(cheat, options.rpc, Keypair.from_uri(options.key), options.folder, options.kinds, {}, report)
+    trio.run(cheat, options.node, Keypair.from_uri(options.key), options.folder, options.kinds, {}, report)
 
 
 if __name__ == "__main__":
