@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
+from itertools import repeat
 from typing import Any
 
 from chain.primitives import ss58
@@ -71,6 +73,7 @@ def training_task(context: Context, task: Index32) -> dict[str, Any]:
         genesis = context.backend.ledger.genesis_hash
         is_active = task in training.active_tasks.get()
         points = [(number, *_figures.of(genesis, training, task, number)) for number in _chosen(found.round)]
+        silos = training.silos[task]
     latest = points[-1][1:] if points else (None, None)
     return {
         **_short_task(task, found, is_active, *latest),
@@ -83,6 +86,10 @@ def training_task(context: Context, task: Index32) -> dict[str, Any]:
         "optimizer": plain(found.optimizer),
         "policy": plain(found.policy),
         "seed": hexed(found.seed),
+        "silos": [
+            {"account": ss58.encode(silo.account), "samplesMax": silo.samples_max, "samples": silo.samples}
+            for silo in silos
+        ],
     }
 
 
@@ -94,13 +101,13 @@ def training_round(context: Context, task: Index32, round: Index32 | None = None
         found = _task(training, task)
         running: RoundState | None = training.rounds.get(task)
         if running is not None and round in (None, running.round):
-            return _running_round(task, found, running)
+            return _running_round(task, found, running, training.weights[task, running.round])
         number = found.round - 1 if round is None else round
         record: RoundRecord | None = training.history.get((task, number)) if number >= 0 else None
         if record is None:
             reason = f"task {task} has no round {number}: {found.round} of {found.rounds} rounds are final"
             raise RpcError(Code.TRAINING_NOT_FOUND, "Unknown round", reason)
-        return _final_round(task, number, record)
+        return _final_round(task, number, record, training.weights[task, number])
 
 
 @registry.thread("training_workers")
@@ -172,7 +179,7 @@ def plain(value: Any) -> Any:
     return {json_name(type(value)): found} if is_variant(type(value)) else found
 
 
-def _running_round(task_id: int, task: Task, state: RoundState) -> dict[str, Any]:
+def _running_round(task_id: int, task: Task, state: RoundState, weights: Sequence[int]) -> dict[str, Any]:
     return {
         "task": task_id,
         "round": state.round,
@@ -191,8 +198,9 @@ def _running_round(task_id: int, task: Task, state: RoundState) -> dict[str, Any
                 "auditors": [ss58.encode(auditor) for auditor in slot.auditors],
                 "challenged": slot.challenged,
                 "accepted": None,
+                "weight": weight,
             }
-            for number, slot in enumerate(state.slots)
+            for number, (slot, weight) in enumerate(zip(state.slots, weights or repeat(1), strict=False))
         ],
         "aggregates": [
             {
@@ -218,7 +226,7 @@ def _running_round(task_id: int, task: Task, state: RoundState) -> dict[str, Any
     }
 
 
-def _final_round(task_id: int, number: int, record: RoundRecord) -> dict[str, Any]:
+def _final_round(task_id: int, number: int, record: RoundRecord, weights: Sequence[int]) -> dict[str, Any]:
     """A final round: the chain keeps its outcome, and in `attesters` the validators whose agreement made it final."""
     return {
         "task": task_id,
@@ -241,8 +249,9 @@ def _final_round(task_id: int, number: int, record: RoundRecord) -> dict[str, An
                 "auditors": [],
                 "challenged": False,
                 "accepted": slot.accepted,
+                "weight": weight,
             }
-            for position, slot in enumerate(record.slots)
+            for position, (slot, weight) in enumerate(zip(record.slots, weights or repeat(1), strict=False))
         ],
         "aggregates": [],
         "attestations": [],

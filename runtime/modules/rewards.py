@@ -129,8 +129,11 @@ class Rewards(Module):
         slots: Mapping[int, bytes],
         auditors: Sequence[bytes],
         aggregator: bytes | None,
+        is_emitting: bool,
     ) -> RoundPay:
         """Mint what a final round's accepted slots (with their workers) are worth; the caller has burned their price.
+
+        Beyond the price there is something only where the round `is_emitting`: where its workers were drawn among all.
 
         Rounds are paid once and in order: anything else is a bug, never a block's fault.
         """
@@ -140,7 +143,7 @@ class Rewards(Module):
         self.paid_rounds[task] = round_
         pay = split(
             price,
-            self._draw_emission(min(self.slot_emission, price), len(slots)),
+            self._draw_emission(min(self.slot_emission, price), len(slots)) if is_emitting else 0,
             len(slots),
             len(auditors),
             aggregated=aggregator is not None,

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
-from chain.primitives.scale import H256, Balance, u16, u32, u64
+from chain.primitives.scale import H256, AccountId, Balance, u16, u32, u64
 from chain.primitives.seal import read_bitmap
 from runtime.framework import call
 from runtime.limits import MICROSECOND, MILLISECOND
@@ -23,6 +23,7 @@ from runtime.modules import (
     training_genesis,
     training_invariants,
     training_rounds,
+    training_silos,
     training_transitions,
     training_workers,
 )
@@ -34,6 +35,7 @@ from runtime.modules.training_policy import (
     descent_is_valid,
     local_steps_are_valid,
     policy_is_valid,
+    verification_is_valid,
 )
 from runtime.modules.training_schema import TrainingSchema
 from runtime.modules.training_types import (
@@ -68,6 +70,8 @@ ROUND_ACCESS: Final = Weight(MILLISECOND)
 AUDIT_ACCESS: Final = Weight(2 * MILLISECOND)
 # A full list of workers takes 2.5 ms to decode and to encode.
 WORKERS_ACCESS: Final = Weight(4 * MILLISECOND)
+# A full list of silos, and the task itself.
+SILOS_ACCESS: Final = Weight(MILLISECOND)
 # Each hook reads every running round; one that draws reads the workers, and most read nothing else.
 ROUND_HOOKS: Final = Weight(4 * MILLISECOND)
 # Paying a slot, or slashing its worker, touches some ten storage values.
@@ -172,6 +176,7 @@ class Training(TrainingSchema):
             raise self.AlreadyRevealed
         if mine.commitment != commitment_of(worker, task, round, attempt, slot, salt, update_root):
             raise self.CommitmentMismatch
+        training_silos.ensure_own(self, task, state, update_root)
         self._put_slot(task, state, slot, replace(mine, update_root=update_root))
         self.emit(self.Revealed(task, round, slot, worker, update_root))
         return Pays.NO
@@ -317,6 +322,27 @@ class Training(TrainingSchema):
         if self.rounds[task].phase is Phase.IDLE:
             training_transitions.end_task(self, task)
 
+    @call(index=12, weight=SILOS_ACCESS)
+    def admit_silo(self, origin: Origin, task: TaskId, silo: AccountId, samples_max: u32) -> None:
+        """Let an account contribute to a federated task of yours, with up to so many samples; a later word counts."""
+        training_silos.ensure_owner(self, origin.ensure_signed(), task)
+        training_silos.admit(self, task, silo, samples_max)
+
+    @call(index=13, weight=SILOS_ACCESS)
+    def expel_silo(self, origin: Origin, task: TaskId, silo: AccountId) -> None:
+        """Let a silo contribute no more: it is drawn no more, and a round that it was drawn for ahead is drawn anew."""
+        training_silos.ensure_owner(self, origin.ensure_signed(), task)
+        training_silos.expel(self, task, silo)
+
+    @call(index=14, weight=SILOS_ACCESS)
+    def declare_samples(self, origin: Origin, task: TaskId, samples: u32) -> None:
+        """Take part in a federated task that admitted you, with so many samples; with 0, take part no more.
+
+        Who takes part is drawn for such tasks alone, once it is registered as a worker. From the next round on the
+        samples are what it weighs, up to the policy's `weight_max`.
+        """
+        training_silos.declare(self, task, origin.ensure_signed(), samples)
+
     def on_initialize(self) -> Weight:
         """Open what waited for this block's beacon; the weight is that of both hooks."""
         settled = training_transitions.begin_block(self)
@@ -357,6 +383,8 @@ class Training(TrainingSchema):
             raise self.InvalidLocalSteps
         if not aggregation_is_valid(terms.policy):
             raise self.InvalidAggregation
+        if not verification_is_valid(terms.policy):
+            raise self.InvalidVerification
         if not 1 <= terms.rounds <= ROUNDS_MAX:
             raise self.InvalidRounds
         if terms.price_per_slot < self.price_per_slot_min:

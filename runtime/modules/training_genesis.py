@@ -17,6 +17,7 @@ from runtime.modules.training_policy import (
     CODECS,
     DECAYS,
     OPTIMIZERS,
+    VERIFICATIONS,
     Descent,
     LocalSteps,
     Policy,
@@ -80,6 +81,8 @@ def _policy(section: Section) -> Policy:
         parts["local_steps"] = _local_steps(section.section("localSteps"))
     if "aggregation" in section:
         parts["aggregation"] = _choice(section.section("aggregation"), AGGREGATIONS)
+    if "verification" in section:
+        parts["verification"] = _choice(section.section("verification"), VERIFICATIONS)
     section.finish()
     return Policy(**parts)
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections import Counter
 
 from runtime.modules import training_workers
+from runtime.modules.training_policy import SAMPLES_MAX, Scored
 from runtime.modules.training_schema import TrainingSchema
-from runtime.modules.training_types import AGGREGATES_MAX, WORKERS_MAX, Phase, Seats, TaskStatus
+from runtime.modules.training_types import AGGREGATES_MAX, SILOS_MAX, WORKERS_MAX, Phase, Seats, Task, TaskStatus
 
 
 def check(training: TrainingSchema) -> None:
     """Assert every invariant; an AssertionError says which one failed and with which values."""
     _check_tasks(training)
+    _check_silos(training)
     _check_workers(training)
     _check_money(training)
 
@@ -54,6 +56,35 @@ def _check_tasks(training: TrainingSchema) -> None:
         for slot in state.slots:
             assert slot.commitment is not None or slot.update_root is None
             assert slot.update_root is not None or (slot.challenger is None and not slot.auditors)
+
+
+def _check_silos(training: TrainingSchema) -> None:
+    for task, silos in training.silos.items():
+        assert task in training.active_tasks.get()
+        assert isinstance(training.tasks[task].policy.verification, Scored)
+        accounts = [silo.account for silo in silos]
+        assert 1 <= len(silos) <= SILOS_MAX
+        assert accounts == sorted(set(accounts))
+        assert all(0 <= silo.samples <= silo.samples_max <= SAMPLES_MAX for silo in silos)
+    weighed = {
+        (task, round_): _workers_of_round(training, task, value, round_)
+        for task, value in training.tasks.items()
+        if isinstance(value.policy.verification, Scored)
+        for round_ in range(value.round + 1)
+    }
+    for place, workers in weighed.items():
+        weights = training.weights[place]
+        if not workers:  # A round that waits: what an earlier attempt weighed is of no account.
+            continue
+        assert len(weights) == len(workers) == len(set(workers)), f"round {place}: {weights} of {workers}"
+        assert all(weight >= 1 for weight in weights)
+    assert set(training.weights.keys()) <= set(weighed)
+
+
+def _workers_of_round(training: TrainingSchema, task: int, value: Task, round_: int) -> list[bytes]:
+    if round_ < value.round:
+        return [slot.worker for slot in training.history[task, round_].slots]
+    return training_workers.workers_of(training.rounds[task]) if task in training.active_tasks.get() else []
 
 
 def _check_workers(training: TrainingSchema) -> None:

@@ -43,6 +43,14 @@ LOCAL_STEPS_MAX: Final = 4096
 WARMUP_ROUNDS_MAX: Final = 1_000_000
 # A radius of a thousand times the median distance clips nothing.
 RADIUS_PPM_MAX: Final = 1000 * PPM
+# Honest machines measure a loss alike to a millionth: a sixteenth of the least harm that counts is sixty times that.
+HARM_PPM_MIN: Final = 1_000
+# A model that is a thousand times worse is ruined: what is beyond is no limit.
+HARM_PPM_MAX: Final = 1000 * PPM
+# What a commitment without a reveal costs (SlashNotRevealed): odd data are no worse than a crash.
+FORFEIT_PLANCK_MAX: Final = 5 * 10**12
+# As many rows as one data set may have.
+SAMPLES_MAX: Final = 1 << 24
 # Each costs as much as the first, and the centre has hardly moved for long.
 ITERATIONS_MAX: Final = 100
 
@@ -245,6 +253,30 @@ Aggregation = Annotated[
 ]
 
 
+@variant(0)
+@dataclass(frozen=True, slots=True)
+class Recompute:
+    """Auditors compute a contribution again, of the same data, and compare: what is wrong is proven."""
+
+
+@variant(1)
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """Federated: the data stay with silos, and auditors measure on held-out rows what a contribution does to the model.
+
+    It is rejected where the model would be better without it by more than `harm_ppm` of the loss that the round began
+    with, which costs its silo `forfeit` planck. A silo weighs as many samples as it has, and no more than `weight_max`.
+    """
+
+    harm_ppm: u32
+    forfeit: u64
+    weight_max: u32
+
+
+VERIFICATIONS: Final = (Recompute, Scored)
+Verification = Annotated[Recompute | Scored, Enum("potchain_training::Verification", *VERIFICATIONS)]
+
+
 @scale_path("potchain_training::Policy")
 @dataclass(frozen=True, slots=True)
 class Policy:
@@ -263,6 +295,7 @@ class Policy:
     codec: Codec = Int8()
     local_steps: LocalSteps | None = None
     aggregation: Aggregation = Mean()
+    verification: Verification = Recompute()
 
     @property
     def batches(self) -> int:
@@ -299,6 +332,12 @@ BOUNDS: Final[Mapping[type, Mapping[str, tuple[int, int]]]] = {
     Krum: {"byzantine_ppm": (0, PPM // 2)},
     MultiKrum: {"byzantine_ppm": (0, PPM // 2)},
     CenteredClip: {"radius_ppm": (1, RADIUS_PPM_MAX), "iterations": (1, ITERATIONS_MAX)},
+    Recompute: {},
+    Scored: {
+        "harm_ppm": (HARM_PPM_MIN, HARM_PPM_MAX),
+        "forfeit": (0, FORFEIT_PLANCK_MAX),
+        "weight_max": (1, SAMPLES_MAX),
+    },
     Policy: {
         "slots": (1, SLOTS_MAX),
         "commit_blocks": (1, PHASE_BLOCKS_MAX),
@@ -313,7 +352,7 @@ BOUNDS: Final[Mapping[type, Mapping[str, tuple[int, int]]]] = {
 
 def is_variant(kind: type) -> bool:
     """Whether a record is one of several that there may be in its place."""
-    return kind in (*OPTIMIZERS, *DECAYS, *CLIPS, *CODECS, *AGGREGATIONS)
+    return kind in (*OPTIMIZERS, *DECAYS, *CLIPS, *CODECS, *AGGREGATIONS, *VERIFICATIONS)
 
 
 def json_name(kind: type) -> str:
@@ -345,6 +384,13 @@ def aggregation_is_valid(policy: Policy) -> bool:
     """
     takes_codec = isinstance(policy.aggregation, Mean) or not isinstance(policy.codec, TopK)
     return takes_codec and _in_bounds(policy.aggregation)
+
+
+def verification_is_valid(policy: Policy) -> bool:
+    """Whether scores keep their bounds, and the aggregation can weigh, which is defined for the mean alone."""
+    verification = policy.verification
+    weighs = isinstance(verification, Scored) and verification.weight_max > 1
+    return _in_bounds(verification) and not (weighs and not isinstance(policy.aggregation, Mean))
 
 
 def policy_is_valid(policy: Policy, validators: int) -> bool:

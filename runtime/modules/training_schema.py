@@ -22,6 +22,7 @@ from runtime.modules.training_types import (
     RoundRecord,
     RoundState,
     Seats,
+    Silo,
     SlashReason,
     Slot,
     Task,
@@ -92,6 +93,15 @@ class TrainingSchema(Module):
     )
     absent_auditors = StorageMap[AccountId, u32](
         default=0, doc="Until which height a validator that did not attest in time is not drawn as an auditor."
+    )
+
+    silos = StorageMap[TaskId, tuple[Silo, ...]](
+        default=(), hasher=Hasher.TWOX_64_CONCAT, doc="Who may contribute to a running federated task, ascending."
+    )
+    weights = StorageMap[tuple[TaskId, Round], tuple[u32, ...]](
+        default=(),
+        hasher=Hasher.TWOX_64_CONCAT,
+        doc="What each slot of a federated task's round weighs, in samples: of the running one, and of final ones.",
     )
 
     class InvalidName(DispatchError):
@@ -304,6 +314,36 @@ class TrainingSchema(Module):
 
         index = 41
 
+    class InvalidVerification(DispatchError):
+        """Harm is 1,000 to 10^9 ppm, a forfeit up to 5 POT, a weight 1 to 2^24; only the mean weighs more than 1."""
+
+        index = 42
+
+    class NotFederated(DispatchError):
+        """The task is none whose data stay with silos: whoever is registered as a worker trains it."""
+
+        index = 43
+
+    class NotSilo(DispatchError):
+        """The task's owner has not admitted this account as a silo."""
+
+        index = 44
+
+    class TooManySilos(DispatchError):
+        """The task has as many silos as it has room for; its owner can expel one."""
+
+        index = 45
+
+    class InvalidSamples(DispatchError):
+        """A silo has at most 2^24 samples, and says that it has no more than the task's owner admitted it with."""
+
+        index = 46
+
+    class RepeatedUpdate(DispatchError):
+        """The same update was revealed for another slot of this round, or of the one before."""
+
+        index = 47
+
     @event(index=0)
     class TaskCreated:
         """A task was created and its escrow reserved; its first round opens as soon as a worker is active."""
@@ -509,6 +549,29 @@ class TrainingSchema(Module):
         task: TaskId
         round: Round
         amount: Balance
+
+    @event(index=24)
+    class SiloAdmitted:
+        """A task's owner lets an account contribute what it learns of up to so many samples of its own."""
+
+        task: TaskId
+        silo: AccountId
+        samples_max: u32
+
+    @event(index=25)
+    class SiloExpelled:
+        """A silo is drawn for the task no more."""
+
+        task: TaskId
+        silo: AccountId
+
+    @event(index=26)
+    class SamplesDeclared:
+        """A silo says how many samples it has: with these it takes part from the next draw on, and with none not."""
+
+        task: TaskId
+        silo: AccountId
+        samples: u32
 
     def worth_max(self, policy: Policy) -> int:
         """What a slot may be worth at most, price and emission, so that each single cheat is a loss.

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
-from runtime.modules import training_aggregators, training_workers
+from runtime.modules import training_aggregators, training_silos, training_workers
 from runtime.modules.training_draws import Draws, assign_slots, draw_auditors
 from runtime.modules.training_rounds import (
     Outcome,
@@ -88,6 +88,7 @@ def end_task(training: TrainingSchema, task_id: int) -> None:
     training.tasks[task_id] = replace(task, status=status, escrow=0)
     training.active_tasks.put(tuple(other for other in training.active_tasks.get() if other != task_id))
     training.rounds.remove(task_id)
+    training_silos.forget(training, task_id)
     _forget_drawn(training, task_id)
     training.paused_workers.remove(task_id)
     _wait_no_more(training, task_id)
@@ -141,6 +142,7 @@ def _begin_commit(
 ) -> None:
     deadline = height + training.tasks[task].policy.commit_blocks
     training.rounds[task] = opened(state, workers, height, deadline)
+    training_silos.weigh(training, task, state.round, workers)
     training.emit(training.RoundOpened(task, state.round, state.attempt, deadline))
 
 
@@ -150,7 +152,8 @@ def _draw_workers(
     """The worker of each slot, drawn with this block's beacon among those that were there when the block began; and
     whether anybody would have been drawn whose seats are all taken.
     """
-    free, anybody = training_workers.free_seats(training, task, given_back)
+    slots_max = training_silos.slots_max(training, task)
+    free, anybody = training_workers.free_seats(training, task, given_back, slots_max)
     draws = Draws(training.validators.randomness(), task, round_, attempt, _SLOTS)
     return assign_slots(draws, free, training.tasks[task].policy.slots), anybody
 
@@ -216,6 +219,7 @@ def _close_audit(training: TrainingSchema, task: int, state: RoundState, height:
             or (times_late >= PATIENCE and has_spoken(state, validators, quorum))
             or times_late >= PATIENCE_MAX
         ):
+            training_silos.pause_disputed(training, task, state)
             _reopen(training, task, state, ReopenReason.NO_AGREEMENT)
             return True
         return False
@@ -248,7 +252,10 @@ def _settle_challenges(training: TrainingSchema, task: int, state: RoundState, a
         training.emit(training.ChallengeUpheld(task, state.round, index, slot.challenger))
         worker = training.workers[slot.worker]
         training.workers[slot.worker] = replace(worker, rejected=worker.rejected + 1)
-        training_workers.slash(training, slot.worker, task, state.round, SlashReason.REJECTED)
+        if training_silos.is_federated(training, task):
+            training_silos.forfeit(training, slot.worker, task, state.round)
+        else:
+            training_workers.slash(training, slot.worker, task, state.round, SlashReason.REJECTED)
 
 
 def _finalise(training: TrainingSchema, task_id: int, state: RoundState, agreed: Outcome, height: int) -> None:
@@ -267,6 +274,8 @@ def _finalise(training: TrainingSchema, task_id: int, state: RoundState, agreed:
         slots=dict(zip(agreed.accepted, workers, strict=True)),
         auditors=agreed.attesters,
         aggregator=aggregator,
+        # Whose owner chooses who trains would farm the emission.
+        is_emitting=not training_silos.is_federated(training, task_id),
     )
     for account, paid in zip(workers, pay.workers, strict=True):
         worker = training.workers[account]
@@ -324,7 +333,8 @@ def _begin_next_round(training: TrainingSchema, task: int, height: int) -> None:
     """Open the next round at once for those who were drawn for it; a fresh draw if one of them lost its bond since."""
     round_ = training.tasks[task].round
     workers = training.next_workers[task]
-    if workers and all(training_workers.is_sound(training, account) for account in set(workers)):
+    slots_max = training_silos.slots_max(training, task)
+    if workers and all(training_workers.is_sound(training, account) and slots_max(account) for account in set(workers)):
         training.next_workers.remove(task)
         _begin_commit(training, task, idle(round_, 0, height), workers, height)
     else:

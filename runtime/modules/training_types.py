@@ -56,6 +56,8 @@ ABSENCE_BLOCKS: Final = 600
 # What each of a block's two hooks pays and slashes at most, in slots of 0.4 ms (SLOT_SETTLED): 100 ms. Rounds beyond
 # that wait for the next block.
 SETTLED_SLOTS_MAX: Final = 256
+# Each can have a slot in every round. The list is read whenever a round is drawn: 64 are 2.6 kB.
+SILOS_MAX: Final = SLOTS_MAX
 # Accuracy in parts per million.
 ACCURACY_PPM_MAX: Final = 1_000_000
 
@@ -202,6 +204,16 @@ class Seats:
     taken: u16
 
 
+@scale_path("potchain_training::Silo")
+@dataclass(frozen=True, slots=True)
+class Silo:
+    """Who may contribute to a federated task. The owner knows it, and says how many samples it can have at most."""
+
+    account: AccountId
+    samples_max: u32
+    samples: u32  # that it says it has; 0: it takes no part
+
+
 @scale_path("potchain_training::Worker")
 @dataclass(frozen=True, slots=True)
 class Worker:
@@ -233,6 +245,7 @@ class SlashReason(IntEnum):
 
     REJECTED = 0
     NOT_REVEALED = 1
+    HARMFUL = 2  # of a federated task: the model is better without the slot, and nobody can know why
 
 
 @scale_path("potchain_training::ReopenReason")

@@ -6,7 +6,7 @@ Rule: every planck of a bond is reserved on its worker's account, given back, or
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from runtime.modules.training_schema import TrainingSchema
@@ -28,16 +28,21 @@ def deactivate(training: TrainingSchema, account: bytes) -> None:
 
 
 def free_seats(
-    training: TrainingSchema, task: int, given_back: Sequence[bytes]
+    training: TrainingSchema, task: int, given_back: Sequence[bytes], slots_max: Callable[[bytes], int]
 ) -> tuple[list[tuple[bytes, int]], bool]:
     """Who can be drawn for a task's slots, ascending, each with its free seats; and whether anybody ever would be.
 
-    A round is drawn while the one before is audited: the slots that this one gives back count as free.
+    A round is drawn while the one before is audited: the slots that this one gives back count as free. `slots_max` says
+    how many slots of a round of this task an account may have.
     """
     paused = set(training.paused_workers[task])
     returned = Counter(given_back)
-    willing = [seats for seats in training.active_workers.get() if seats.worker not in paused]
-    free = [(seats.worker, seats.capacity - seats.taken + returned[seats.worker]) for seats in willing]
+    willing = [
+        (seats, most)
+        for seats in training.active_workers.get()
+        if seats.worker not in paused and (most := slots_max(seats.worker))
+    ]
+    free = [(each.worker, min(most, each.capacity - each.taken + returned[each.worker])) for each, most in willing]
     return [(worker, count) for worker, count in free if count > 0], bool(willing)
 
 
@@ -133,9 +138,14 @@ def _put_paused(training: TrainingSchema, task: int, accounts: Iterable[bytes]) 
 
 
 def slash(training: TrainingSchema, account: bytes, task: int, round_: int, reason: SlashReason) -> None:
+    """Burn what a proven cheat, or a missing reveal, costs."""
+    wanted = training.slash_rejected if reason is SlashReason.REJECTED else training.slash_not_revealed
+    burn(training, account, task, round_, wanted, reason)
+
+
+def burn(training: TrainingSchema, account: bytes, task: int, round_: int, wanted: int, reason: SlashReason) -> None:
     """Burn a part of a worker's bond; a worker that is left with too little of it is drawn no more."""
     worker = training.workers[account]
-    wanted = training.slash_rejected if reason is SlashReason.REJECTED else training.slash_not_revealed
     amount = min(wanted, worker.bond)
     if not amount:
         return

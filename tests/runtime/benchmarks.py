@@ -20,7 +20,9 @@ from runtime.modules.multisig import Timepoint, multi_account
 from runtime.modules.system import ITEMS_MAX
 from runtime.modules.training_policy import (
     AUDITORS_PER_SLOT_MAX,
+    HARM_PPM_MIN,
     PICO,
+    SAMPLES_MAX,
     SLOTS_MAX,
     Adam,
     CenteredClip,
@@ -30,19 +32,24 @@ from runtime.modules.training_policy import (
     Int16,
     LocalSteps,
     Schedule,
+    Scored,
 )
 from runtime.modules.training_types import (
     ACTIVE_TASKS_MAX,
     AGGREGATES_MAX,
     AGGREGATORS_MAX,
     CAPACITY_MAX,
+    SILOS_MAX,
     STUCK_BLOCKS,
     WORKERS_MAX,
     Aggregate,
     Attestation,
     Phase,
+    RoundRecord,
     RoundState,
     Seats,
+    Silo,
+    SlotRecord,
     SlotState,
     Worker,
     commitment_of,
@@ -55,7 +62,13 @@ from tests.runtime.training_kit import POLICY, SALT, root, terms
 
 # The most that a task's owner can choose: it is stored with the task, which most calls read.
 DEAREST = Descent(Adam(PICO, 1, 1, 1), Schedule(1, Cosine(1, 1)), ClipNorm(1), 1)
-DEAREST_POLICY = replace(POLICY, codec=Int16(), local_steps=LocalSteps(8, DEAREST), aggregation=CenteredClip(1, 1))
+DEAREST_POLICY = replace(
+    POLICY,
+    codec=Int16(),
+    local_steps=LocalSteps(8, DEAREST),
+    aggregation=CenteredClip(1, 1),
+    verification=Scored(HARM_PPM_MIN, 0, 1),
+)
 
 
 NEW = bytes(range(32))
@@ -377,9 +390,9 @@ def commitment_to_a_full_round() -> Prepared:
 @benchmark
 def reveal_to_a_full_round() -> Prepared:
     chain = _full(Phase.REVEAL)
-    return chain.prepare(
-        EVE, "training.reveal", **ATTEMPT, slot=SLOTS_MAX - 1, salt=SALT, update_root=root(SLOTS_MAX - 1)
-    )
+    _after_a_full_round(chain)
+    last, now = SLOTS_MAX - 1, {**ATTEMPT, "round": 1}
+    return chain.prepare(EVE, "training.reveal", **now, slot=last, salt=SALT, update_root=root(last))
 
 
 @benchmark
@@ -433,6 +446,27 @@ def worker_that_resumes_from_a_full_list() -> Prepared:
     training.paused_workers[0] = tuple(sorted([EVE.public, *_accounts(WORKERS_MAX - 1)]))
     training.workers[EVE.public] = Worker(100 * POT, 1, True, 0, 1, 1, 1)
     return chain.prepare(EVE, "training.resume", task=0)
+
+
+@benchmark
+def silo_that_fills_the_list() -> Prepared:
+    chain = _full(Phase.IDLE)
+    _put_silos(chain, SILOS_MAX - 1)
+    return chain.prepare(ALICE, "training.admit_silo", task=0, silo=EVE.public, samples_max=1)
+
+
+@benchmark
+def silo_that_is_expelled_from_a_full_list() -> Prepared:
+    chain = _full(Phase.IDLE)
+    _put_silos(chain, SILOS_MAX)
+    return chain.prepare(ALICE, "training.expel_silo", task=0, silo=EVE.public)
+
+
+@benchmark
+def samples_of_one_in_a_full_list() -> Prepared:
+    chain = _full(Phase.IDLE)
+    _put_silos(chain, SILOS_MAX)
+    return chain.prepare(EVE, "training.declare_samples", task=0, samples=SAMPLES_MAX)
 
 
 @benchmark
@@ -538,6 +572,28 @@ def _last_of_100(call: Call) -> Prepared:
         maybe_timepoint=when,
         call=call,
         max_weight=call.dispatch_info.weight,
+    )
+
+
+def _put_silos(chain: TestChain, count: int) -> None:
+    """Silos of each task, EVE among them where there are as many as there may be."""
+    accounts = [*_accounts(SILOS_MAX - 1), *([EVE.public] if count == SILOS_MAX else [])]
+    for task in range(ACTIVE_TASKS_MAX):
+        chain.modules.training.silos[task] = tuple(Silo(each, SAMPLES_MAX, 1) for each in sorted(accounts))
+
+
+def _after_a_full_round(chain: TestChain) -> None:
+    """Task 0 is at round 1, and the one before had as many slots as this."""
+    training = chain.modules.training
+    slots = tuple(SlotRecord(slot.worker, root("earlier"), True) for slot in training.rounds[0].slots)
+    training.history[0, 0] = RoundRecord(0, root("p"), root("o"), 1, 1, 1, 0, 1, slots, (), None)
+    training.rounds[0] = replace(
+        training.rounds[0],
+        round=1,
+        slots=tuple(
+            replace(slot, commitment=commitment_of(slot.worker, 0, 1, 0, index, SALT, root(index)))
+            for index, slot in enumerate(training.rounds[0].slots)
+        ),
     )
 
 

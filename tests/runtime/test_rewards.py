@@ -16,7 +16,13 @@ BUDGET = 256 * POT
 
 
 def pay(
-    chain: TestChain, *, task: int = 0, round_: int = 0, price: int = PRICE, aggregator: bytes | None = None
+    chain: TestChain,
+    *,
+    task: int = 0,
+    round_: int = 0,
+    price: int = PRICE,
+    aggregator: bytes | None = None,
+    is_emitting: bool = True,
 ) -> RoundPay:
     """Pay a round of two slots as the training module does."""
     return chain.modules.rewards.pay_round(
@@ -26,6 +32,7 @@ def pay(
         slots={1: EVE.public, 3: FERDIE.public},
         auditors=[ALICE.public, BOB.public],
         aggregator=aggregator,
+        is_emitting=is_emitting,
     )
 
 
@@ -54,6 +61,12 @@ def test_a_round_is_worth_its_slots_prices_and_emissions_and_pays_who_made_check
 
 def test_without_an_aggregate_its_share_is_the_workers() -> None:
     assert pay(TestChain()) == RoundPay(POT, (27 * POT // 10,) * 2, 3 * POT // 10, 0, 6 * POT)
+
+
+def test_a_round_whose_workers_were_not_drawn_among_all_is_paid_its_price_and_nothing_of_the_budget() -> None:
+    chain = TestChain()
+    assert pay(chain, is_emitting=False).total == 2 * PRICE
+    assert (chain.modules.rewards.emitted.get(), chain.modules.rewards.available()) == (0, BUDGET)
 
 
 def test_the_emission_is_never_more_than_the_price() -> None:

@@ -25,7 +25,9 @@ from runtime.modules.training_policy import (
     Median,
     MultiKrum,
     Nesterov,
+    Recompute,
     Schedule,
+    Scored,
     Sgd,
     Staircase,
     TopK,
@@ -78,7 +80,8 @@ CHOICES: list[object] = [
     *(Sgd(1, 0), Adam(1, 0, 0, 1), Nesterov(1, 0)),
     *(Constant(), Linear(1, 0), Cosine(1, 0), Staircase(1, 0), Schedule(0), ClipValue(1), ClipNorm(1)),
     *(Descent(Sgd(1, 0)), Int8(), Int16(), TopK(1, 0), LocalSteps(1, Descent(Sgd(1, 0)))),
-    *(Mean(), Median(), TrimmedMean(0), Krum(0), MultiKrum(0), CenteredClip(1, 1), POLICY),
+    *(Mean(), Median(), TrimmedMean(0), Krum(0), MultiKrum(0), CenteredClip(1, 1)),
+    *(Recompute(), Scored(1_000, 0, 1), POLICY),
 ]
 
 
@@ -101,6 +104,8 @@ def chosen(choice: object) -> tuple[dict[str, object], type[Exception]]:
             return terms(policy=replace(POLICY, local_steps=choice)), Training.InvalidLocalSteps
         case Mean() | Median() | TrimmedMean() | Krum() | MultiKrum() | CenteredClip():
             return terms(policy=replace(POLICY, aggregation=choice)), Training.InvalidAggregation
+        case Recompute() | Scored():
+            return terms(policy=replace(POLICY, verification=choice)), Training.InvalidVerification
         case _:
             return terms(policy=choice), Training.InvalidPolicy
 
