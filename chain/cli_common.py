@@ -5,15 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import re
-import shutil
-import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from chain.display import Token, say
 from chain.light.errors import CheckpointError, LightError
 from chain.primitives.keys import Keypair, KeyUriError, Scheme
 from chain.primitives.ss58 import Ss58Error
@@ -22,9 +19,6 @@ from chain.rpc.errors import PortInUse as RpcPortInUse
 from chain.supervisor import EXIT_MISCONFIGURED, Misconfigured
 from chain.validator_keys import KeyFileError, read_secret
 from runtime.types import GenesisError
-
-if TYPE_CHECKING:
-    from chain.rpc.client import Client
 
 EXIT_FAILED = 1  # the command was right but did not succeed
 EXIT_INTERRUPTED = 130  # what shells take for a Ctrl-C
@@ -143,32 +137,3 @@ def secret_of(text: str) -> str:
 def key_of(text: str, scheme: Scheme = Scheme.ED25519) -> Keypair:
     """The key behind a key file's name or a secret URI; raises KeyFileError or KeyUriError."""
     return Keypair.from_uri(secret_of(text), scheme)
-
-
-class Progress:
-    """Lines that stay, and on a terminal a last line that says what is going on until the next one."""
-
-    def __init__(self) -> None:
-        self._terminal = sys.stdout.isatty()
-
-    def show(self, text: str) -> None:
-        """Say what is going on, in place of what was said before."""
-        if self._terminal:
-            width = shutil.get_terminal_size().columns - 1
-            print(f"\r\x1b[2K{text[:width]}", end="", flush=True)
-
-    def say(self, kind: str, text: str) -> None:
-        """Print a line that stays."""
-        self.clear()
-        say(kind, text)
-
-    def clear(self) -> None:
-        """Nothing goes on any more."""
-        if self._terminal:
-            print("\r\x1b[2K", end="", flush=True)
-
-
-async def token_of(client: Client) -> tuple[Token, int]:
-    """How the chain shows amounts, and its SS58 prefix."""
-    properties: dict[str, Any] = await client.request("system_properties")
-    return Token(properties["tokenSymbol"], properties["tokenDecimals"]), properties["ss58Format"]

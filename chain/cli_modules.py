@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from chain.cli_common import EXIT_FAILED, Progress, UserError
+from chain.cli_common import EXIT_FAILED, UserError
+from chain.display import Progress
 
 app = typer.Typer(help="Write runtime modules of your own.", no_args_is_help=True)
 

@@ -12,8 +12,8 @@ from typing import Annotated, Any
 import trio
 import typer
 
-from chain.cli_common import DEFAULT_RPC, EXIT_FAILED, NodeOption, UserError, token_of
-from chain.display import Token
+from chain.cli_common import DEFAULT_RPC, EXIT_FAILED, NodeOption, UserError
+from chain.display import Token, token_of
 from chain.primitives import ss58
 from chain.rpc.client import Client
 from chain.rpc.errors import Code, RpcError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,41 +11,93 @@ import trio
 import typer
 
 from chain.cli_common import UserError
+from chain.cli_terms import with_terms
 from chain.display import say
+from chain.terms import Terms, TermsError, by_flag, by_name, resolve
 
 if TYPE_CHECKING:
-    from trainer.task import Built
+    from trainer.task import Built, Saved, Task
 
-FolderArgument = Annotated[
-    Path, typer.Argument(metavar="FOLDER", help="A folder that `potchain task export` wrote.", exists=True)
+SourceArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="SOURCE",
+        help="A Python file that defines `task`, or a folder of `potchain task export`.",
+        exists=True,
+    ),
 ]
 
 
 def export_task(
     file: Annotated[
         Path,
-        typer.Argument(metavar="FILE", help="A Python file that defines `task`; see docs/examples.", exists=True),
+        typer.Argument(
+            metavar="FILE", help="A Python file that defines `task`; see docs/examples.", exists=True, dir_okay=False
+        ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder to write, which is made.")],
 ) -> None:
     """Make a task's files: run FILE, export its model, see that workers will admit it."""
     # Imported here: the trainer is for who trains, and a node's command line must start quickly.
     from trainer import task as tasks
-    from trainer.export import ExportError
 
     if output.exists() and any(output.iterdir()):
         raise UserError(f"{output} is not empty and is left as it is; choose another folder with -o")
-    try:
-        say("task", f"running {file}")
-        task = tasks.read(file)
-        say("task", f"exporting {task.name} for cpu, cuda and tpu")
-        built = tasks.build(task)
-    except ExportError as error:
-        raise UserError(str(error)) from None
+    task = read_source(file)
+    assert not isinstance(task, tasks.Saved)
+    terms_of(task, {})
+    built = _built(task)
     tasks.save(built, output)
     for line in _described(built):
         print(line)
     print(f"wrote {output}: {sum(map(len, built.blobs.values())):,} bytes; try it: potchain task check {output}")
+
+
+def read_source(source: Path) -> Task | Saved:
+    """The task of a user's file, which is run, or of a folder that was exported before."""
+    from trainer import task as tasks
+    from trainer.export import ExportError
+
+    try:
+        if source.is_dir():
+            return tasks.load(source)
+        say("task", f"running {source}")
+        return tasks.read(source)
+    except ExportError as error:
+        raise UserError(str(error)) from None
+
+
+def terms_of(task: Task | Saved, flags: Mapping[str, str | None]) -> Terms:
+    """What a task is to be trained by: options first, then what its file says."""
+    try:
+        return resolve(by_flag(flags), by_name(task.terms, f"terms of {task.name}: "))
+    except TermsError as error:
+        raise UserError(str(error)) from None
+
+
+def made_of(task: Task | Saved, terms: Terms) -> Built | Saved:
+    """A task as it is shipped, which has rows for every slot of its rounds."""
+    from trainer import task as tasks
+    from trainer.export import ExportError
+
+    made = task if isinstance(task, tasks.Saved) else _built(task)
+    try:
+        tasks.check_fit(made, terms.policy.slots, terms.policy.batches)
+    except ExportError as error:
+        raise UserError(str(error)) from None
+    return made
+
+
+def _built(task: Task) -> Built:
+    """A task's blobs."""
+    from trainer import task as tasks
+    from trainer.export import ExportError
+
+    say("task", f"exporting {task.name} for cpu, cuda and tpu")
+    try:
+        return tasks.build(task)
+    except ExportError as error:
+        raise UserError(str(error)) from None
 
 
 def _described(built: Built) -> list[str]:
@@ -61,21 +114,23 @@ def _described(built: Built) -> list[str]:
     ]
 
 
+@with_terms
 def check_task(
-    folder: FolderArgument,
+    source: SourceArgument,
     platform: Annotated[str, typer.Option(metavar="PLATFORM", help="cpu, cuda or tpu.")] = "cpu",
+    **flags: str | None,
 ) -> None:
     """Try a task as a worker would: in the sandbox, one batch and one evaluation."""
-    from trainer import task as tasks
     from trainer.check import check
     from trainer.export import ExportError
     from trainer.sandbox import EngineError
 
+    task = read_source(source)
+    made = made_of(task, terms_of(task, flags))
     try:
-        saved = tasks.load(folder)
         with tempfile.TemporaryDirectory() as cache:
-            say("task", f"compiling {saved.name} in the sandbox")
-            found = trio.run(lambda: check(saved, Path(cache), platform, warn=lambda line: say("task", line)))
+            say("task", f"compiling {made.name} in the sandbox")
+            found = trio.run(lambda: check(made, Path(cache), platform, warn=lambda line: say("task", line)))
     except (ExportError, EngineError) as error:
         raise UserError(f"workers would not train this task: {error}") from None
     rows = found.program.batch

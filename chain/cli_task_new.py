@@ -5,146 +5,65 @@ Rule: what it costs is said, and agreed to, before anything leaves this machine.
 
 from __future__ import annotations
 
-import re
 import sys
-from dataclasses import replace
-from enum import StrEnum
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import trio
 import typer
 
-from chain.cli_common import DEFAULT_RPC, EXIT_FAILED, KeyOption, NodeOption, Progress, UserError, key_of, token_of
-from chain.display import Token, say
+from chain.cli_common import DEFAULT_RPC, EXIT_FAILED, KeyOption, NodeOption, UserError, key_of
+from chain.cli_task_files import SourceArgument, made_of, read_source, terms_of
+from chain.cli_terms import with_terms
+from chain.display import Progress, Token, token_of
 from chain.primitives import ss58
 from chain.rpc.client import Client
-from runtime.modules.training_policy import PICO
 
 if TYPE_CHECKING:
     from chain.primitives.keys import Keypair
     from chain.tasks import Offer, Quote
+    from chain.terms import Terms
     from trainer.task import Built, Saved
 
-DECIMAL = re.compile(r"[0-9]*\.?[0-9]*(e-?[0-9]{1,2})?", re.ASCII)
 
-
-class OptimizerName(StrEnum):
-    """The optimisers that a round's mean is given to."""
-
-    ADAM = "adam"
-    SGD = "sgd"
-
-
+@with_terms
 def new_task(
-    source: Annotated[
-        Path,
-        typer.Argument(
-            metavar="SOURCE",
-            help="A Python file that defines `task`, or a folder of `potchain task export`.",
-            exists=True,
-        ),
-    ],
+    source: SourceArgument,
     key: KeyOption,
-    rounds: Annotated[int, typer.Option(min=1, help="How many rounds to train.")] = 100,
-    slots: Annotated[int, typer.Option(min=1, max=64, help="Batches a round, each by one worker.")] = 4,
-    price: Annotated[str, typer.Option(metavar="AMOUNT", help="What an accepted slot earns, in tokens.")] = "1",
-    auditors: Annotated[int, typer.Option(min=1, max=8, help="How many validators recompute each slot.")] = 2,
-    optimizer: Annotated[
-        OptimizerName, typer.Option(help="What takes the mean of a round's gradients.")
-    ] = OptimizerName.ADAM,
-    learning_rate: Annotated[str, typer.Option(metavar="RATE", help="Such as 0.001 or 1e-3.")] = "0.001",
-    momentum: Annotated[str, typer.Option(metavar="RATE", help="Of sgd.")] = "0.9",
-    commit_blocks: Annotated[int, typer.Option(min=1, help="How long workers have to compute, in blocks.")] = 120,
-    reveal_blocks: Annotated[int, typer.Option(min=10, help="How long they have to upload.")] = 20,
-    audit_blocks: Annotated[int, typer.Option(min=10, help="How long auditors are waited for.")] = 120,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before paying.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would cost, and send nothing.")] = False,
     rpc: NodeOption = DEFAULT_RPC,
+    **flags: str | None,
 ) -> None:
-    """Have a model trained: export it, say what it costs, upload its blobs, create its task."""
-    from chain.tasks import POLICY, Adam, Descent, Sgd
+    """Have a model trained: export it, say what it costs, upload its blobs, create its task.
 
+    An option counts before what the task's file says with `terms`, and that before the defaults below.
+    """
     owner = key_of(key)
-    rate = _pico("--learning-rate", learning_rate)
-    chosen: Adam | Sgd = (
-        Adam(rate, 900_000_000_000, 999_000_000_000, 10_000)
-        if optimizer is OptimizerName.ADAM
-        else Sgd(rate, _pico("--momentum", momentum))
-    )
-    policy = replace(
-        POLICY,
-        slots=slots,
-        commit_blocks=commit_blocks,
-        reveal_blocks=reveal_blocks,
-        audit_blocks=audit_blocks,
-        auditors_per_slot=auditors,
-    )
-    made = _read(source, policy.slots, policy.batches)
-    trio.run(partial(_new, rpc, owner, made, Descent(chosen), policy, rounds, price, yes=yes, dry_run=dry_run))
-
-
-def _pico(option: str, text: str) -> int:
-    """A decimal number in units of 1e-12, exactly."""
-    from decimal import Decimal, InvalidOperation
-
-    try:
-        if not DECIMAL.fullmatch(text):
-            raise InvalidOperation
-        value = Decimal(text) * PICO
-    except InvalidOperation:
-        raise UserError(f"{option}: expected a number such as 0.001 or 1e-3, got {text[:40]!r}") from None
-    if value != int(value):
-        raise UserError(f"{option}: the chain counts in steps of 1e-12, which {text} is not a multiple of")
-    return int(value)
-
-
-def _read(source: Path, slots: int, batches: int) -> Built | Saved:
-    """The task of a user's file or of a folder that was exported before, which has rows for so many slots."""
-    # Imported here: the trainer is for who trains, and a node's command line must start quickly.
-    from trainer import task as tasks
-    from trainer.export import ExportError
-
-    try:
-        made = tasks.load(source) if source.is_dir() else _built(source)
-        tasks.check_fit(made, slots, batches)
-    except ExportError as error:
-        raise UserError(str(error)) from None
-    return made
-
-
-def _built(source: Path) -> Built:
-    from trainer import task as tasks
-
-    say("task", f"running {source}")
-    task = tasks.read(source)
-    say("task", f"exporting {task.name} for cpu, cuda and tpu")
-    return tasks.build(task)
+    task = read_source(source)
+    terms = terms_of(task, flags)
+    made = made_of(task, terms)
+    trio.run(partial(_new, rpc, owner, made, terms, yes=yes, dry_run=dry_run))
 
 
 async def _new(
     rpc: str,
     owner: Keypair,
     made: Built | Saved,
-    optimizer: Any,
-    policy: Any,
-    rounds: int,
-    price: str,
+    terms: Terms,
     *,
     yes: bool,
     dry_run: bool,
 ) -> None:
     from chain.tasks import Offer, create, quote, upload
+    from chain.terms import TermsError
 
     async with Client.connect(rpc) as client:
         token, prefix = await token_of(client)
         try:
-            price_per_slot = token.parse(price)
-        except ValueError as error:
-            raise UserError(f"--price: {error}") from None
-        roots = made.program_root, made.dataset_root, made.params_root
-        offer = Offer(made.name, *roots, made.blobs, optimizer, policy, rounds, price_per_slot)
+            offer = Offer.of(made, terms, token)
+        except TermsError as error:
+            raise UserError(str(error)) from None
         costs = await quote(client, owner, offer)
         address = ss58.encode(owner.public, prefix)
         for line in _costs(offer, costs, address, token):

@@ -10,10 +10,10 @@ from typing import Annotated, Any
 import trio
 import typer
 
-from chain.cli_common import DEFAULT_RPC, NodeOption, Progress, UserError, token_of
+from chain.cli_common import DEFAULT_RPC, NodeOption, UserError
 from chain.cli_task_files import check_task, export_task
 from chain.cli_task_new import cancel_task, new_task
-from chain.display import Token, round_line
+from chain.display import Progress, Token, round_line, token_of
 from chain.rpc.client import Client, ConnectionLost, Heads, RequestTimeout
 
 app = typer.Typer(help="Make training tasks, look at them, fetch models.", no_args_is_help=True)

@@ -13,8 +13,8 @@ from typing import Annotated, Any
 import trio
 import typer
 
-from chain.cli_common import DEFAULT_RPC, EXIT_FAILED, NodeOption, UserError, secret_of, token_of
-from chain.display import Token
+from chain.cli_common import DEFAULT_RPC, EXIT_FAILED, NodeOption, UserError, secret_of
+from chain.display import Token, token_of
 from chain.primitives import ss58
 from chain.primitives.keys import Keypair, Scheme
 from chain.primitives.types import Id

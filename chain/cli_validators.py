@@ -13,8 +13,8 @@ from typing import Annotated, Any
 import trio
 import typer
 
-from chain.cli_common import DEFAULT_RPC, EXIT_FAILED, KeyOption, NodeOption, UserError, secret_of, token_of
-from chain.display import Token
+from chain.cli_common import DEFAULT_RPC, EXIT_FAILED, KeyOption, NodeOption, UserError, secret_of
+from chain.display import Token, token_of
 from chain.primitives import bls, ss58
 from chain.rpc.client import Client
 from chain.validator_keys import ValidatorKeys

@@ -14,10 +14,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from io import TextIOWrapper
 from textwrap import TextWrapper
-from typing import assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
 from chain.primitives import ss58
 from consensus.host import GadgetState
+
+if TYPE_CHECKING:
+    from chain.rpc.client import Client
 
 # Where the text of a line begins, behind the time and what it is about.
 TEXT_COLUMN = 19
@@ -56,6 +59,12 @@ class Token:
         return int(digits)
 
 
+async def token_of(client: Client) -> tuple[Token, int]:
+    """How the chain shows amounts, and its SS58 prefix."""
+    properties: dict[str, Any] = await client.request("system_properties")
+    return Token(properties["tokenSymbol"], properties["tokenDecimals"]), properties["ss58Format"]
+
+
 class Names:
     """Short names for accounts: those of the genesis file where it has one, else the head of the address."""
 
@@ -88,6 +97,29 @@ def say(kind: str, text: str) -> None:
             line = f"{COLOURS[kind]}{line}{RESET}"
     with suppress(OSError):  # Lines that go to a file on a full disk are lost, and nothing else is.
         print(line, flush=True)
+
+
+class Progress:
+    """Lines that stay, and on a terminal a last line that says what is going on until the next one."""
+
+    def __init__(self) -> None:
+        self._terminal = sys.stdout.isatty()
+
+    def show(self, text: str) -> None:
+        """Say what is going on, in place of what was said before."""
+        if self._terminal:
+            width = shutil.get_terminal_size().columns - 1
+            print(f"\r\x1b[2K{text[:width]}", end="", flush=True)
+
+    def say(self, kind: str, text: str) -> None:
+        """Print a line that stays."""
+        self.clear()
+        say(kind, text)
+
+    def clear(self) -> None:
+        """Nothing goes on any more."""
+        if self._terminal:
+            print("\r\x1b[2K", end="", flush=True)
 
 
 def folded(line: str, columns: int) -> str:

@@ -8,35 +8,39 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
+from chain import terms as asked
+from chain.display import Token
 from chain.primitives.hashing import Hash
 from chain.primitives.keys import Keypair
 from chain.rpc.client import Client, ClientError
 from runtime.modules.training import Training
-from runtime.modules.training_policy import Adam, Descent, Policy, Sgd
+from runtime.modules.training_policy import Descent, Policy
 from runtime.modules.training_types import Terms
 from runtime.types import DispatchError
 
-__all__ = ["POLICY", "Adam", "Descent", "Offer", "Policy", "Quote", "Sgd", "TaskRefused", "create", "quote", "upload"]
-
-# What a task has where its owner says nothing else. Phases end when they are complete: these are for slow workers.
-# Honest gradients need half a step and a hundredth (docs/training-numerics.md).
-POLICY = Policy(
-    slots=4,
-    commit_blocks=120,
-    reveal_blocks=20,
-    audit_blocks=120,
-    auditors_per_slot=2,
-    tolerance_micro_steps=510_000,
-    outliers_ppm=20,
-)
 # How often blobs that the node has lost again meanwhile (others fill its room for uploads, too) are sent anew.
 UPLOAD_TRIES = 3
 
 
 class TaskRefused(ClientError):
     """The chain would not have this task; the message says why. Nothing was paid."""
+
+
+class Made(Protocol):
+    """What `trainer.task` makes of a task: its name, its roots and its blobs."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def program_root(self) -> Hash: ...
+    @property
+    def dataset_root(self) -> Hash: ...
+    @property
+    def params_root(self) -> Hash: ...
+    @property
+    def blobs(self) -> Mapping[Hash, bytes]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,16 @@ class Offer:
     policy: Policy
     rounds: int
     price_per_slot: int
+
+    @classmethod
+    def of(cls, made: Made, terms: asked.Terms, token: Token) -> Offer:
+        """What is offered for a task by what its owner asks for; TermsError where the price is no amount."""
+        try:
+            price = token.parse(terms.price)
+        except ValueError as error:
+            raise asked.TermsError(f"price: {error}") from None
+        roots = made.program_root, made.dataset_root, made.params_root
+        return cls(made.name, *roots, made.blobs, terms.optimizer, terms.policy, terms.rounds, price)
 
     @property
     def escrow(self) -> int:

@@ -18,7 +18,7 @@ from trainer.dataset import DatasetError
 from trainer.export import ExportError
 from trainer.optimizers import OptimizerError
 from trainer.sandbox import Evaluation, Warn, open_engine
-from trainer.task import Saved
+from trainer.task import Built, Saved
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +35,11 @@ class Checked:
     evaluation_seconds: float
 
 
-async def check(saved: Saved, cache_dir: Path, platform: str = "cpu", *, warn: Warn) -> Checked:
+async def check(made: Built | Saved, cache_dir: Path, platform: str = "cpu", *, warn: Warn) -> Checked:
     """Compute a batch and an evaluation; ExportError or EngineError says why workers could not."""
 
     async def fetch(root: Hash, bytes_max: int) -> bytes:
-        data = saved.blobs.get(root)
+        data = made.blobs.get(root)
         if data is None:
             raise ExportError(f"the blob 0x{root.hex()} is not in the folder; export the task again")
         if len(data) > bytes_max:
@@ -47,20 +47,20 @@ async def check(saved: Saved, cache_dir: Path, platform: str = "cpu", *, warn: W
         return data
 
     try:
-        program = artifact.parse(saved.blobs[saved.program_root])
-        data = await dataset.load(saved.dataset_root, program, fetch)
-        theta = optimizers.decode_params(saved.blobs[saved.params_root], program.parameters)
+        program = artifact.parse(made.blobs[made.program_root])
+        data = await dataset.load(made.dataset_root, program, fetch)
+        theta = optimizers.decode_params(made.blobs[made.params_root], program.parameters)
     except (ArtifactError, DatasetError, OptimizerError) as error:
         raise ExportError(str(error)) from None
     x, y = data.batch(np.arange(program.batch, dtype=np.int64) % data.train_count)
     async with open_engine(cache_dir, platform, warn=warn) as engine:
-        await engine.load(saved.program_root, program, saved.blobs[saved.program_root])
+        await engine.load(made.program_root, program, made.blobs[made.program_root])
         # What a first call prepares is not what a batch takes.
-        await engine.gradient(saved.program_root, theta, x, y)
+        await engine.gradient(made.program_root, theta, x, y)
         started = time.perf_counter()
-        gradient = await engine.gradient(saved.program_root, theta, x, y)
+        gradient = await engine.gradient(made.program_root, theta, x, y)
         computed = time.perf_counter()
-        evaluation = await engine.evaluate(saved.program_root, theta, data.held_out_x, data.held_out_y)
+        evaluation = await engine.evaluate(made.program_root, theta, data.held_out_x, data.held_out_y)
         evaluated = time.perf_counter()
     norm = float(np.linalg.norm(gradient.values.astype(np.float64)))
     if not np.isfinite([gradient.loss, norm, evaluation.loss_sum]).all():

@@ -13,27 +13,20 @@ from typing import Any, TypeVar
 
 import trio
 
+from chain.display import token_of
 from chain.primitives.keys import Keypair
 from chain.rpc.client import Client
-from chain.tasks import POLICY, Adam, Descent, Offer, Policy, Sgd, TaskRefused, create, quote, upload
+from chain.tasks import Offer, TaskRefused, create, quote, upload
+from chain.terms import Terms, TermsError, by_name, resolve
 from trainer import artifact, export, optimizers
 from trainer import task as tasks
-from trainer.task import Task
+from trainer.export import ExportError
+from trainer.task import Built, Task, Term
 
-__all__ = ["POLICY", "Adam", "Descent", "Market", "Policy", "Result", "Sgd", "Task", "TaskRefused", "adam", "sgd"]
+__all__ = ["ExportError", "Market", "Result", "Task", "TaskRefused", "TermsError"]
 
 POLL_SECONDS = 1.0
 T = TypeVar("T")
-
-
-def adam(learning_rate: float, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8) -> Descent:
-    """Adam (Kingma and Ba 2015), in the integers of the chain: units of 1e-12."""
-    return Descent(Adam(*(round(value * optimizers.PICO) for value in (learning_rate, beta1, beta2, epsilon))))
-
-
-def sgd(learning_rate: float, momentum: float = 0.0) -> Descent:
-    """Stochastic gradient descent with heavy-ball momentum, in units of 1e-12."""
-    return Descent(Sgd(round(learning_rate * optimizers.PICO), round(momentum * optimizers.PICO)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,37 +46,30 @@ class Market:
         self.rpc = rpc
         self._owner = Keypair.from_uri(key)
 
-    def create(
-        self,
-        task: Task,
-        *,
-        rounds: int,
-        price_per_slot: int = 10**12,
-        optimizer: Descent | None = None,
-        policy: Policy = POLICY,
-    ) -> int:
-        """Export a task, upload its blobs, pay its escrow; returns its number. Adam at 0.001 unless told otherwise.
+    def create(self, task: Task, **terms: Term) -> int:
+        """Export a task, upload its blobs, pay its escrow; returns its number.
 
-        Raises ExportError for a model that cannot be shipped, and TaskRefused for terms that the chain refuses, or
-        that the owner cannot pay; then nothing was sent.
+        `terms` are those of `chain.terms`, such as rounds=60 and learning_rate=0.1; what they leave open is as
+        `task.terms` say, and otherwise the default. Raises TermsError and ExportError for what cannot be, and
+        TaskRefused for what the chain refuses or the owner cannot pay; then nothing was sent.
         """
+        chosen = resolve(by_name(terms), by_name(task.terms, f"terms of {task.name}: "))
         built = tasks.build(task)
-        tasks.check_fit(built, policy.slots, policy.batches)
-        roots = built.program_root, built.dataset_root, built.params_root
-        offer = Offer(built.name, *roots, built.blobs, optimizer or adam(0.001), policy, rounds, price_per_slot)
-        return _run(partial(self._create, offer))
+        tasks.check_fit(built, chosen.policy.slots, chosen.policy.batches)
+        return _run(partial(self._create, built, chosen))
 
-    async def _create(self, offer: Offer) -> int:
+    async def _create(self, built: Built, terms: Terms) -> int:
         async with Client.connect(self.rpc) as client:
-            costs = await quote(client, self._owner, offer)
-            if not costs.affordable:
-                wanted = costs.escrow + costs.fee + costs.kept
-                raise TaskRefused(
-                    f"expected at least {wanted} planck on the account, got {costs.free}: nothing was sent"
-                )
-            await upload(client, offer)
-            task, _ = await create(client, self._owner, offer)
-            return task
+            return await self._pay(client, Offer.of(built, terms, (await token_of(client))[0]))
+
+    async def _pay(self, client: Client, offer: Offer) -> int:
+        costs = await quote(client, self._owner, offer)
+        if not costs.affordable:
+            wanted = costs.escrow + costs.fee + costs.kept
+            raise TaskRefused(f"expected at least {wanted} planck on the account, got {costs.free}: nothing was sent")
+        await upload(client, offer)
+        task, _ = await create(client, self._owner, offer)
+        return task
 
     def watch(self, task: int) -> Iterator[Result]:
         """Each final round from now on, until no more follow."""

@@ -9,8 +9,8 @@ import importlib.util
 import json
 import sys
 import traceback
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,8 @@ from trainer.dataset import ARRAY_BYTES_MAX, Manifest, Split
 from trainer.export import Costs, Evaluation, ExportError, Loss
 
 Array = npt.NDArray[Any]
+# A number, or the name of a choice.
+Term = str | int | float
 
 # Evaluation takes the largest batches that divide the held-out rows, up to this many.
 EVALUATE_BATCH_MAX = 1_024
@@ -44,7 +46,8 @@ class Task:
 
     `loss(params, x, y)` is the mean loss of a batch, `evaluation(params, x, y)` the sum of losses and the number of
     right answers; `params` is any tree of float32 arrays. Data are pairs (inputs, targets) of arrays with a row for
-    each sample, of float32, int32 or uint8; `samples` makes them of an iterator.
+    each sample, of float32, int32 or uint8; `samples` makes them of an iterator. `terms` are those of `chain.terms`
+    that it is to be trained by where nothing else is said, such as dict(rounds=60, learning_rate=0.1).
     """
 
     name: str
@@ -55,6 +58,7 @@ class Task:
     held_out: tuple[Any, Any]
     batch: int
     evaluate_batch: int | None = None
+    terms: Mapping[str, Term] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,7 @@ class Built:
     dataset_root: Hash
     params_root: Hash
     blobs: dict[Hash, bytes]
+    terms: Mapping[str, Term]
     costs: Costs
 
 
@@ -127,6 +132,7 @@ def build(task: Task) -> Built:
         dataset_root=put(dataset.encode(manifest)),
         params_root=put(optimizers.encode_params(theta)),
         blobs=blobs,
+        terms=task.terms,
         costs=costs,
     )
 
@@ -164,6 +170,7 @@ def save(built: Built, folder: Path) -> None:
         "programRoot": "0x" + built.program_root.hex(),
         "datasetRoot": "0x" + built.dataset_root.hex(),
         "paramsRoot": "0x" + built.params_root.hex(),
+        "terms": dict(built.terms),
         "blobs": sorted(root.hex() for root in built.blobs),
     }
     replace_file(folder / TASK_FILE, (json.dumps(summary, indent=2) + "\n").encode())
@@ -178,6 +185,7 @@ class Saved:
     dataset_root: Hash
     params_root: Hash
     blobs: dict[Hash, bytes]
+    terms: Mapping[str, Term]
 
 
 def load(folder: Path) -> Saved:
@@ -186,7 +194,7 @@ def load(folder: Path) -> Saved:
         summary = json.loads((folder / TASK_FILE).read_text())
         blobs = {bytes.fromhex(name): (folder / name).read_bytes() for name in summary["blobs"]}
         roots = {key: bytes.fromhex(summary[key][2:]) for key in ("programRoot", "datasetRoot", "paramsRoot")}
-        name = str(summary["name"])
+        name, terms = str(summary["name"]), dict(summary["terms"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ExportError(f"{folder}: expected a folder that `potchain task export` wrote: {error!r}") from None
     for root, data in blobs.items():
@@ -195,7 +203,7 @@ def load(folder: Path) -> Saved:
     missing = sorted(key for key, root in roots.items() if root not in blobs)
     if missing:
         raise ExportError(f"{folder}: the blob of {missing[0]} is not there; export the task again")
-    return Saved(name, roots["programRoot"], roots["datasetRoot"], roots["paramsRoot"], blobs)
+    return Saved(name, roots["programRoot"], roots["datasetRoot"], roots["paramsRoot"], blobs, terms)
 
 
 def check_fit(made: Built | Saved, slots: int, batches: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,8 +27,9 @@ from tests.trainer.network import (
 from trainer import aggregate, batches, dataset, optimizers
 from trainer.arrays import Float32s
 from trainer.codecs import INT8
-from trainer.market import POLICY, Market, Task, sgd
+from trainer.market import Market, Task
 from trainer.sandbox import open_engine
+from trainer.task import Term
 from trainer.worker import run_worker
 
 PATIENCE_SECONDS = 60
@@ -112,8 +112,14 @@ async def test_a_model_in_plain_jax_is_trained_by_others_and_comes_back(tmp_path
             run = partial(run_worker, [chain.url], EVE, tmp_path / "eve", report=reporter(lines, "eve"))
             nursery.start_soon(run)
             market = Market(chain.url, "//Ferdie")
-            policy = replace(POLICY, slots=2, auditors_per_slot=1)
-            create = partial(market.create, model, rounds=4, optimizer=sgd(0.1), policy=policy)
+            terms: dict[str, Term] = {
+                "optimizer": "sgd",
+                "learning_rate": 0.1,
+                "momentum": 0,
+                "slots": 2,
+                "auditors": 1,
+            }
+            create = partial(market.create, model, rounds=4, **terms)
             task = await trio.to_thread.run_sync(create)
             results = await trio.to_thread.run_sync(lambda: list(market.watch(task)))
             params = await trio.to_thread.run_sync(market.fetch, task, model.params)
