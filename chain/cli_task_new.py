@@ -69,7 +69,7 @@ async def _new(
         for line in _costs(offer, costs, address, token):
             print(line)
         if not costs.affordable:
-            free, wanted, kept = map(token.format, (costs.free, costs.escrow + costs.fee, costs.kept))
+            free, wanted, kept = map(token.format, (costs.free, costs.wanted, costs.kept))
             raise UserError(
                 f"{address} has {free}, too little for {wanted} and the {kept} that an account keeps; nothing was sent"
             )
@@ -92,6 +92,8 @@ def _costs(offer: Offer, costs: Quote, address: str, token: Token) -> list[str]:
         f"owner      {address}, who has {token.format(costs.free)}",
         f"escrow     {token.format(costs.escrow)}: {offer.rounds} rounds of {slots} slots at "
         f"{token.format(offer.price_per_slot)}; what is not spent comes back",
+        f"storage    {token.format(costs.deposit)} are kept ready for {costs.storage_bytes / 2**20:,.1f} MiB; the time "
+        "that the task takes is paid from it, and a week for its model, the rest comes back",
         f"fee        {token.format(costs.fee)}",
         f"upload     {offer.size:,} bytes",
     ]

@@ -15,8 +15,10 @@ from chain.display import Token
 from chain.primitives.hashing import Hash
 from chain.primitives.keys import Keypair
 from chain.rpc.client import Client, ClientError
+from runtime.modules import training_storage
 from runtime.modules.training import Training
 from runtime.modules.training_policy import Descent, Policy
+from runtime.modules.training_sizes import Claim, running_bytes
 from runtime.modules.training_types import Terms
 from runtime.types import DispatchError
 
@@ -77,6 +79,12 @@ class Offer:
         """Bytes of all blobs."""
         return sum(map(len, self.blobs.values()))
 
+    @property
+    def storage(self) -> Claim:
+        """How long the blobs are: whatever is neither program nor parameters belongs to the data set."""
+        program, params = len(self.blobs[self.program_root]), len(self.blobs[self.params_root])
+        return Claim(program_bytes=program, dataset_bytes=self.size - program - params, parameters=params // 4)
+
     def terms(self, owner: bytes) -> Terms:
         """The same as the runtime takes it."""
         return Terms(owner=owner, **self.arguments())
@@ -92,6 +100,7 @@ class Offer:
             "policy": self.policy,
             "rounds": self.rounds,
             "price_per_slot": self.price_per_slot,
+            "storage": self.storage,
         }
 
 
@@ -100,14 +109,21 @@ class Quote:
     """What a task costs its owner at most, and what the owner has; all in planck."""
 
     escrow: int
+    deposit: int  # for the blobs; what the time that they are kept does not cost comes back
+    storage_bytes: int  # what is kept of it at most
     fee: int
     free: int
     kept: int  # what an account keeps
     seats: int  # how many slots the workers of this moment could train at once
 
     @property
+    def wanted(self) -> int:
+        """What leaves the free balance."""
+        return self.escrow + self.deposit + self.fee
+
+    @property
     def affordable(self) -> bool:
-        return self.free >= self.escrow + self.fee + self.kept
+        return self.free >= self.wanted + self.kept
 
 
 async def quote(client: Client, owner: Keypair, offer: Offer) -> Quote:
@@ -120,13 +136,16 @@ async def quote(client: Client, owner: Keypair, offer: Offer) -> Quote:
     except DispatchError as error:
         raise TaskRefused(f"the chain would refuse this task: {error}") from None
     fee = await client.fee(owner, "training.create_task", **offer.arguments())
-    kept, seats = await client.read(
+    deposit, kept, seats = await client.read(
         lambda chain: (
+            training_storage.deposit(chain.training, terms),
             chain.balances.existential_deposit,
             sum(each.capacity for each in chain.training.active_workers.get()),
         )
     )
-    return Quote(offer.escrow, fee, (await client.account(owner.public)).free, kept, seats)
+    size = running_bytes(terms.storage, terms.optimizer, terms.policy)
+    free = (await client.account(owner.public)).free
+    return Quote(offer.escrow, deposit, size, fee, free, kept, seats)
 
 
 async def upload(client: Client, offer: Offer, progress: Callable[[int], None] | None = None) -> None:

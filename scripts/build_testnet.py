@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from chain.development import ACCOUNTS, address, authority, endowed, processes
 from runtime.modules.balances import POT
@@ -18,6 +19,13 @@ PICO = 10**12
 VALIDATORS = ACCOUNTS[:4]
 WORKERS = ACCOUNTS[4:]
 AGGREGATORS = ("Aggregator",)
+
+
+def storage(digits: dict[str, Any]) -> dict[str, int]:
+    """How long the task's blobs are."""
+    sizes = {root: (GENESIS / "blobs" / root).stat().st_size for root in digits["blobs"]}
+    program, params = (sizes.pop(digits[field].removeprefix("0x")) for field in ("programRoot", "paramsRoot"))
+    return {"programBytes": program, "datasetBytes": sum(sizes.values()), "parameters": params // 4}
 
 
 def testnet() -> dict[str, object]:
@@ -73,6 +81,7 @@ def testnet() -> dict[str, object]:
                         },
                         "rounds": 200,
                         "pricePerSlot": POT,
+                        "storage": storage(digits),
                     }
                 ]
             },

@@ -65,7 +65,7 @@ class Market:
     async def _pay(self, client: Client, offer: Offer) -> int:
         costs = await quote(client, self._owner, offer)
         if not costs.affordable:
-            wanted = costs.escrow + costs.fee + costs.kept
+            wanted = costs.wanted + costs.kept
             raise TaskRefused(f"expected at least {wanted} planck on the account, got {costs.free}: nothing was sent")
         await upload(client, offer)
         task, _ = await create(client, self._owner, offer)

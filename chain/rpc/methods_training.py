@@ -16,6 +16,7 @@ from chain.rpc.params import Index32
 from chain.rpc.registry import Registry
 from runtime.modules.training import Training
 from runtime.modules.training_policy import is_variant, json_name
+from runtime.modules.training_sizes import Storage
 from runtime.modules.training_types import RoundRecord, RoundState, Task
 from runtime.storage import camel_case
 
@@ -72,6 +73,7 @@ def training_task(context: Context, task: Index32) -> dict[str, Any]:
         found = _task(training, task)
         genesis = context.backend.ledger.genesis_hash
         is_active = task in training.active_tasks.get()
+        kept = _storage(training.storage[task], state.header.height)
         points = [(number, *_figures.of(genesis, training, task, number)) for number in _chosen(found.round)]
         silos = training.silos[task]
     latest = points[-1][1:] if points else (None, None)
@@ -90,6 +92,7 @@ def training_task(context: Context, task: Index32) -> dict[str, Any]:
             {"account": ss58.encode(silo.account), "samplesMax": silo.samples_max, "samples": silo.samples}
             for silo in silos
         ],
+        "storage": kept,
     }
 
 
@@ -139,6 +142,19 @@ def _task(training: Any, task: int) -> Task:
         reason = f"no task {task}: {training.next_task_id.get()} were created, numbered from 0"
         raise RpcError(Code.TRAINING_NOT_FOUND, "Unknown task", reason)
     return found
+
+
+def _storage(kept: Storage, height: int) -> dict[str, Any]:
+    """What is kept of a task: how many bytes at most, until when, and what its owner claimed and reserved."""
+    expired = kept.ended_at is not None and height >= kept.until
+    return {
+        **plain(kept.claim),
+        "paramsRoot": hexed(kept.params_root),
+        "bytes": 0 if expired else kept.bytes,
+        "deposit": kept.deposit,
+        "endedAt": kept.ended_at,
+        "until": kept.until,
+    }
 
 
 def _chosen(count: int) -> list[int]:

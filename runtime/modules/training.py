@@ -24,6 +24,7 @@ from runtime.modules import (
     training_invariants,
     training_rounds,
     training_silos,
+    training_storage,
     training_transitions,
     training_workers,
 )
@@ -38,6 +39,7 @@ from runtime.modules.training_policy import (
     verification_is_valid,
 )
 from runtime.modules.training_schema import TrainingSchema
+from runtime.modules.training_sizes import Claim
 from runtime.modules.training_types import (
     ACCURACY_PPM_MAX,
     ACTIVE_TASKS_MAX,
@@ -78,6 +80,8 @@ ROUND_HOOKS: Final = Weight(4 * MILLISECOND)
 SLOT_SETTLED: Final = Weight(400 * MICROSECOND)
 # Paying one validator its share of a round.
 SHARE_PAID: Final = Weight(100 * MICROSECOND)
+# Looking at a finished task, and counting its bytes anew.
+STORAGE_LOOK: Final = Weight(200 * MICROSECOND)
 
 
 class Training(TrainingSchema):
@@ -95,8 +99,12 @@ class Training(TrainingSchema):
         policy: Policy,
         rounds: Round,
         price_per_slot: Balance,
+        storage: Claim,
     ) -> None:
-        """Have a model trained: `rounds` rounds from `params_root`. Reserves price, times slots, times rounds."""
+        """Have a model trained: `rounds` rounds from `params_root`. Reserves price, times slots, times rounds.
+
+        Reserves as well what its blobs cost, whose lengths `storage` claims, for as long as the task may take.
+        """
         self.create(
             Terms(
                 owner=origin.ensure_signed(),
@@ -108,6 +116,7 @@ class Training(TrainingSchema):
                 policy=policy,
                 rounds=rounds,
                 price_per_slot=price_per_slot,
+                storage=storage,
             )
         )
 
@@ -317,10 +326,7 @@ class Training(TrainingSchema):
             raise self.NotOwner
         if found.status is TaskStatus.CANCELLED:
             raise self.AlreadyCancelled
-        self.tasks[task] = replace(found, status=TaskStatus.CANCELLED)
-        self.emit(self.TaskCancelled(task, found.round))
-        if self.rounds[task].phase is Phase.IDLE:
-            training_transitions.end_task(self, task)
+        self._cancel(task)
 
     @call(index=12, weight=SILOS_ACCESS)
     def admit_silo(self, origin: Origin, task: TaskId, silo: AccountId, samples_max: u32) -> None:
@@ -343,13 +349,25 @@ class Training(TrainingSchema):
         """
         training_silos.declare(self, task, origin.ensure_signed(), samples)
 
+    @call(index=15, weight=Weight(300 * MICROSECOND))
+    def extend_storage(self, origin: Origin, task: TaskId, blocks: u32) -> None:
+        """Have a finished task's model kept for so many blocks more; anybody may pay, and it is burned.
+
+        The owner of a running task reserves for as much more time that it may take.
+        """
+        training_storage.extend(self, origin.ensure_signed(), task, blocks)
+
     def on_initialize(self) -> Weight:
         """Open what waited for this block's beacon; the weight is that of both hooks."""
+        for task in training_storage.unpaid(self):
+            self._cancel(task)
+        training_storage.forget_expired(self)
         settled = training_transitions.begin_block(self)
         active = self.active_tasks.get()
         audited = [len(state.slots) for task in active if (state := self.rounds[task]).phase is Phase.AUDIT]
         return Weight(
             ROUND_HOOKS.ref_time * len(active)
+            + STORAGE_LOOK.ref_time * training_storage.LOOKED_AT_MAX
             + SLOT_SETTLED.ref_time * (settled + min(sum(audited), SETTLED_SLOTS_MAX))
             + SHARE_PAID.ref_time * len(audited) * len(self.validator_accounts())
         )
@@ -392,6 +410,7 @@ class Training(TrainingSchema):
         worth = terms.price_per_slot + min(terms.price_per_slot, self.rewards.slot_emission)
         if worth > self.worth_max(terms.policy):
             raise self.PriceTooHigh
+        training_storage.ensure_room(self, terms)
 
     def create(self, terms: Terms) -> TaskId:
         """Guard a task's terms, reserve its escrow and let it wait for its first round."""
@@ -422,9 +441,17 @@ class Training(TrainingSchema):
             escrow=escrow,
             minted=0,
         )
+        training_storage.open_account(self, task, terms)
         training_transitions.wait(self, task, 0, 0)
         self.emit(self.TaskCreated(task, terms.owner, escrow))
         return task
+
+    def _cancel(self, task: int) -> None:
+        found = self.tasks[task]
+        self.tasks[task] = replace(found, status=TaskStatus.CANCELLED)
+        self.emit(self.TaskCancelled(task, found.round))
+        if self.rounds[task].phase is Phase.IDLE:
+            training_transitions.end_task(self, task)
 
     def _ensure_authority(self, account: bytes) -> None:
         if account not in self.validator_accounts():

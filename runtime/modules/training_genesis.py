@@ -24,6 +24,7 @@ from runtime.modules.training_policy import (
     Schedule,
     json_name,
 )
+from runtime.modules.training_sizes import DATASET_BYTES_MAX, PARAMETERS_MAX, PROGRAM_BYTES_MAX, Claim
 from runtime.modules.training_types import ACTIVE_TASKS_MAX, NAME_BYTES_MAX, ROUNDS_MAX, Terms
 from runtime.storage import camel_case
 from runtime.types import GenesisError
@@ -50,9 +51,20 @@ def _terms(section: Section) -> Terms:
         policy=_policy(section.section("policy")),
         rounds=section.integer("rounds", 1, ROUNDS_MAX),
         price_per_slot=section.integer("pricePerSlot"),
+        storage=_claim(section.section("storage")),
     )
     section.finish()
     return terms
+
+
+def _claim(section: Section) -> Claim:
+    claim = Claim(
+        program_bytes=section.integer("programBytes", 1, PROGRAM_BYTES_MAX),
+        dataset_bytes=section.integer("datasetBytes", 1, DATASET_BYTES_MAX),
+        parameters=section.integer("parameters", 1, PARAMETERS_MAX),
+    )
+    section.finish()
+    return claim
 
 
 def _descent(section: Section) -> Descent:

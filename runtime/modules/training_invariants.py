@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from runtime.modules import training_workers
+from runtime.modules import training_storage, training_workers
 from runtime.modules.training_policy import SAMPLES_MAX, Scored
 from runtime.modules.training_schema import TrainingSchema
 from runtime.modules.training_types import AGGREGATES_MAX, SILOS_MAX, WORKERS_MAX, Phase, Seats, Task, TaskStatus
@@ -19,6 +19,7 @@ def check(training: TrainingSchema) -> None:
     _check_silos(training)
     _check_workers(training)
     _check_money(training)
+    training_storage.check(training)
 
 
 def _check_tasks(training: TrainingSchema) -> None:
@@ -120,8 +121,8 @@ def _check_money(training: TrainingSchema) -> None:
 def bound(training: TrainingSchema) -> dict[bytes, int]:
     """What tasks and bonds have reserved, by account; other modules may have reserved more."""
     reserved: dict[bytes, int] = {}
-    for task in training.tasks.values():
-        reserved[task.owner] = reserved.get(task.owner, 0) + task.escrow
+    for number, task in training.tasks.items():
+        reserved[task.owner] = reserved.get(task.owner, 0) + task.escrow + training.storage[number].deposit
     for account, worker in training.workers.items():
         reserved[account] = reserved.get(account, 0) + worker.bond
     for account, bond in training.aggregators.items():

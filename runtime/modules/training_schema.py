@@ -12,6 +12,7 @@ from runtime.modules.balances import POT, Balances
 from runtime.modules.rewards import Rewards
 from runtime.modules.system import System
 from runtime.modules.training_policy import Policy
+from runtime.modules.training_sizes import Storage
 from runtime.modules.training_types import (
     CAPACITY_MAX,
     CHALLENGES_MAX,
@@ -60,6 +61,12 @@ class TrainingSchema(Module):
     # A record stays in state for every slot and round: a price of nothing would give that space away.
     price_per_slot_min = Constant[Balance](POT // 1000, doc="The least that a task pays for an accepted slot.")
 
+    # A task of 20,000 parameters keeps four mebibytes: 0.4 POT a day, in which each of its slots earns one every few
+    # seconds. To take all that is sold costs 300 POT a day.
+    storage_price = Constant[Balance](POT // 10, doc="What a mebibyte costs for a day, which is 86,400 blocks.")
+    # What nodes keep without being asked for more disk (chain/node.py): three quarters of four gibibytes.
+    storage_bytes_max = Constant[u64](3 << 30, doc="The most bytes that are kept of all tasks.")
+
     next_task_id = StorageValue[TaskId](default=0, doc="The id of the next task.")
     active_tasks = StorageValue[tuple[TaskId, ...]](default=(), doc="The tasks whose rounds run, ascending.")
     tasks = StorageMap[TaskId, Task](hasher=Hasher.TWOX_64_CONCAT, doc="Every task.")
@@ -94,6 +101,15 @@ class TrainingSchema(Module):
     absent_auditors = StorageMap[AccountId, u32](
         default=0, doc="Until which height a validator that did not attest in time is not drawn as an auditor."
     )
+    storage = StorageMap[TaskId, Storage](
+        hasher=Hasher.TWOX_64_CONCAT, doc="What is kept of every task, how long, and what was reserved for it."
+    )
+    stored_bytes = StorageValue[u64](default=0, doc="What is kept of all tasks at most.")
+    stored_tasks = StorageMap[u32, TaskId](
+        hasher=Hasher.TWOX_64_CONCAT, doc="The finished tasks of which something is kept, in no order."
+    )
+    stored_count = StorageValue[u32](default=0, doc="How many finished tasks something is kept of.")
+    stored_cursor = StorageValue[u32](default=0, doc="Which of those the next block looks at first.")
 
     silos = StorageMap[TaskId, tuple[Silo, ...]](
         default=(), hasher=Hasher.TWOX_64_CONCAT, doc="Who may contribute to a running federated task, ascending."
@@ -344,6 +360,26 @@ class TrainingSchema(Module):
 
         index = 47
 
+    class InvalidStorage(DispatchError):
+        """A program has 1 to 16,777,216 bytes, a data set 1 to 2^40, a model 1 to 134,217,728 parameters."""
+
+        index = 48
+
+    class StorageFull(DispatchError):
+        """All tasks together may have StorageBytesMax kept: take a smaller model, fewer slots, or wait for others."""
+
+        index = 49
+
+    class StorageOver(DispatchError):
+        """Nothing is kept of the task any more that could be kept longer."""
+
+        index = 50
+
+    class InvalidExtension(DispatchError):
+        """Storage is sold for 1 block to a year, and not beyond a year from now."""
+
+        index = 51
+
     @event(index=0)
     class TaskCreated:
         """A task was created and its escrow reserved; its first round opens as soon as a worker is active."""
@@ -572,6 +608,38 @@ class TrainingSchema(Module):
         task: TaskId
         silo: AccountId
         samples: u32
+
+    @event(index=27)
+    class StorageReserved:
+        """A task's blobs are kept, `bytes` of them at most; the deposit for them lasts until this block."""
+
+        task: TaskId
+        bytes: u64
+        deposit: Balance
+        until: u32
+
+    @event(index=28)
+    class StoragePaid:
+        """A task is over: what its blobs cost was burned, the rest of its deposit is free. Its model is kept on."""
+
+        task: TaskId
+        burned: Balance
+        until: u32
+
+    @event(index=29)
+    class StorageExtended:
+        """Somebody paid for a task's blobs to be kept longer, or its owner reserved for that."""
+
+        task: TaskId
+        payer: AccountId
+        amount: Balance
+        until: u32
+
+    @event(index=30)
+    class StorageExpired:
+        """Nothing is kept of a task any more."""
+
+        task: TaskId
 
     def worth_max(self, policy: Policy) -> int:
         """What a slot may be worth at most, price and emission, so that each single cheat is a loss.

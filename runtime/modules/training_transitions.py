@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
-from runtime.modules import training_aggregators, training_silos, training_workers
+from runtime.modules import training_aggregators, training_silos, training_storage, training_workers
 from runtime.modules.training_draws import Draws, assign_slots, draw_auditors
 from runtime.modules.training_rounds import (
     Outcome,
@@ -84,6 +84,7 @@ def end_task(training: TrainingSchema, task_id: int) -> None:
     task = training.tasks[task_id]
     missing = training.balances.unreserve(task.owner, task.escrow)
     assert not missing, f"the escrow of task {task_id} lacks {missing}"
+    training_storage.close_account(training, task_id, task)
     status = TaskStatus.COMPLETED if task.status is TaskStatus.ACTIVE else task.status
     training.tasks[task_id] = replace(task, status=status, escrow=0)
     training.active_tasks.put(tuple(other for other in training.active_tasks.get() if other != task_id))

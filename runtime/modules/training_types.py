@@ -22,6 +22,7 @@ from chain.primitives.scale import (
     u64,
 )
 from runtime.modules.training_policy import SLOTS_MAX, Descent, Policy
+from runtime.modules.training_sizes import Claim
 
 TaskId = u32
 Round = u32
@@ -292,6 +293,7 @@ class Terms:
     policy: Policy
     rounds: int
     price_per_slot: int
+    storage: Claim
 
 
 _SEED = codec_of(tuple[H256, AccountId, TaskId, H256])

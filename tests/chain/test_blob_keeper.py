@@ -15,6 +15,7 @@ from chain.primitives.keys import Keypair
 from chain.primitives.types import sign_extrinsic
 from chain.rpc.broadcast import Broadcast
 from genesis.spec import load
+from runtime.modules.training_sizes import Claim
 from runtime.modules.training_types import Phase, commitment_of
 from runtime.potchain import RUNTIME
 from tests.rpc.kit import ALICE, BOB, POT, TASK, MiniNode, open_ledger
@@ -86,6 +87,7 @@ async def test_a_data_set_s_parts_are_kept_once_its_manifest_is_here(tmp_path: P
         policy=chain.look(lambda training: training.tasks[0].policy),
         rounds=1,
         price_per_slot=POT,
+        storage=Claim(7_000, 120_000, 20_000),
     )
     chain.keeper.keep()
     assert chain.blobs.wants(blob_root(manifest))

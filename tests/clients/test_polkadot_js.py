@@ -151,10 +151,12 @@ def test_the_calls_of_this_chain_are_made_from_its_metadata_alone(node: RunningN
     assert told["args"] == [
         *(["name", "Bytes"], ["programRoot", "H256"], ["datasetRoot", "H256"], ["paramsRoot", "H256"]),
         *(["optimizer", "PotchainTrainingDescent"], ["policy", "PotchainTrainingPolicy"]),
-        *(["rounds", "u32"], ["pricePerSlot", "u128"]),
+        *(["rounds", "u32"], ["pricePerSlot", "u128"], ["storage", "PotchainTrainingClaim"]),
     ]
     assert told["docs"] == [
-        "Have a model trained: `rounds` rounds from `params_root`. Reserves price, times slots, times rounds."
+        "Have a model trained: `rounds` rounds from `params_root`. Reserves price, times slots, times rounds.",
+        "",
+        "Reserves as well what its blobs cost, whose lengths `storage` claims, for as long as the task may take.",
     ]
     assert ["training", "WorkerRegistered", [worker, 100 * POT, 1]] in told["registered"]
     assert (told["worker"]["bond"], told["worker"]["active"]) == ("100,000,000,000,000", True)

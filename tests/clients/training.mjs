@@ -14,7 +14,7 @@ await tell(async (api) => {
       schedule: { warmupSteps: 10, decay: { Linear: { steps: 100, final: 0 } } }, clip: null, weightDecay: 0,
     },
     { ...digits.policy.toJSON(), slots: 2 },
-    3, 10n ** 12n,
+    3, 10n ** 12n, { programBytes: 7_000, datasetBytes: 120_000, parameters: 20_000 },
   ), owner);
   const [[registered, again], created] = await Promise.all([bond(), create()]);
   const id = created.events.find(([, method]) => method === 'TaskCreated')[2][0];

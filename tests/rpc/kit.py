@@ -64,6 +64,7 @@ TASK: dict[str, object] = {
     },
     "rounds": 3,
     "pricePerSlot": POT,
+    "storage": {"programBytes": 7_000, "datasetBytes": 120_000, "parameters": 20_000},
 }
 
 

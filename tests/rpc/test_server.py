@@ -223,6 +223,10 @@ async def test_a_running_round_shows_its_phase_and_slots(tmp_path: Path) -> None
         assert worker["active"] is True
         task = await ask(it, "training_task", 0)
         assert (task["loss"], task["accuracy"], task["status"]) == ([], [], "active")
+        kept = task["storage"]
+        assert (kept["programBytes"], kept["datasetBytes"], kept["parameters"]) == (7_000, 120_000, 20_000)
+        assert (kept["paramsRoot"], kept["endedAt"]) == (task["paramsRoot"], None)
+        assert kept["until"] == 3 * (3 + 10 + 10) + 86_400
         assert [short["id"] for short in await ask(it, "training_tasks")] == [0]
 
 

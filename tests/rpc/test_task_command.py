@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -71,15 +73,22 @@ async def test_a_task_is_priced_uploaded_and_created(
         printed, _ = await run(it, capsys, *words)
         assert printed[0] == f"owner      {ss58.encode(BOB.public)}, who has 10,000 POT"
         assert printed[1] == "escrow     10 POT: 5 rounds of 2 slots at 1 POT; what is not spent comes back"
-        assert printed[4] == "workers    offer 0 slots at this moment: rounds have no more, until others come"
+        held = await client.read(lambda chain: chain.training.storage[1])
+        assert re.fullmatch(
+            r"storage    0\.\d+ POT are kept ready for 1\.9 MiB; the time that the task takes is paid from it, "
+            "and a week for its model, the rest comes back",
+            printed[2],
+        )
+        assert held.deposit == Decimal(printed[2].split()[1]) * POT
+        assert printed[5] == "workers    offer 0 slots at this moment: rounds have no more, until others come"
         assert "small is task 1, created in block " in printed[-2]
         assert printed[-1] == "watch it: potchain task watch 1"
         task = await client.read(lambda chain: chain.training.tasks[1])
         assert (task.name, task.owner, task.escrow) == (b"small", BOB.public, 10 * POT)
         assert (task.program_root, task.rounds, task.policy) == (small_task().program_root, 5, POLICY)
         assert all(it.node.blobs.get(root) == data for root, data in small_task().blobs.items())
-        fee = 10_000 * POT - (await client.account(BOB.public)).free - task.escrow
-        assert printed[2] == f"fee        0.{fee:012d}".rstrip("0") + " POT"
+        fee = 10_000 * POT - (await client.account(BOB.public)).free - task.escrow - held.deposit
+        assert printed[3] == f"fee        0.{fee:012d}".rstrip("0") + " POT"
 
         printed, _ = await run(it, capsys, "cancel", "1", "--key", "//Bob")
         assert printed[-1].endswith("task 1 ends with its running round")
@@ -97,7 +106,7 @@ async def test_a_task_is_priced_uploaded_and_created(
         (("--price", "much"), "price: expected an amount such as 1.5, got 'much'", 2),
         (("--learning-rate", "fast"), "--learning-rate: expected 1e-12 to 1,000, got 'fast'", 2),
         (("--slots", "300"), "expected 1 to 64, got '300'", 2),
-        (("--rounds", "1000000"), "has 10,000 POT, too little for 4,000,000.", 2),
+        (("--rounds", "1000000"), "has 10,000 POT, too little for 4,000,098.", 2),
     ],
 )
 async def test_what_cannot_be_is_refused_before_it_costs_anything(
@@ -150,11 +159,13 @@ async def test_who_cannot_pay_is_told_what_it_takes(tmp_path: Path) -> None:
     async with served(tmp_path) as it, Client.connect(it.url) as client:
         costs = await quote(client, BOB, offer())
         assert (costs.escrow, costs.free, costs.affordable) == (6 * POT, 10_000 * POT, True)
+        assert costs.wanted == 6 * POT + costs.deposit + costs.fee
         assert not (await quote(client, CHARLIE, offer())).affordable
         with pytest.raises(TaskRefused, match=r"expected at least \d+ planck on the account, got 0"):
             await Market(it.url, "//Charlie")._pay(client, offer())
         task, height = await create(client, ALICE, offer())
         assert (task, height) == (1, it.node.ledger.head.height)
+        assert (await client.read(lambda chain: chain.training.storage[1])).deposit == costs.deposit
 
 
 def test_a_watch_says_how_long_a_task_still_takes() -> None:

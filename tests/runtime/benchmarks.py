@@ -474,6 +474,13 @@ def task_that_is_cancelled_before_a_round() -> Prepared:
     return _full(Phase.IDLE).prepare(ALICE, "training.cancel_task", task=0)
 
 
+@benchmark
+def model_that_is_kept_longer() -> Prepared:
+    chain = _full(Phase.IDLE)
+    chain.call(ALICE, "training.cancel_task", task=0)
+    return chain.prepare(BOB, "training.extend_storage", task=0, blocks=1)
+
+
 # --- states -----------------------------------------------------------------------------------------------------------
 
 ATTEMPT = {"task": 0, "round": 0, "attempt": 0}

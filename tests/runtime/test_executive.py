@@ -23,6 +23,7 @@ from runtime.limits import BLOCK_WEIGHT_MAX, BYTES_MAX, EXTRINSIC_WEIGHT, WEIGHT
 from runtime.modules.balances import Balances
 from runtime.modules.system import System
 from runtime.modules.training_policy import Descent, Policy, Sgd
+from runtime.modules.training_sizes import Claim
 from runtime.modules.transaction_payment import TransactionPayment
 from runtime.potchain import RUNTIME, Potchain
 from runtime.state import Overlay
@@ -116,6 +117,7 @@ def test_a_call_that_pays_no_has_its_fee_returned_but_not_its_tip(chain: TestCha
         policy=Policy(1, 5, 10, 10, 1, 510_000, 20),
         rounds=1,
         price_per_slot=POT,
+        storage=Claim(7_000, 120_000, 20_000),
     )
     chain.close()
     before = chain.free(EVE)

@@ -101,7 +101,8 @@ def test_the_last_round_completes_the_task_and_releases_what_the_escrow_still_ho
     assert (task.status, task.round, task.escrow, task.minted) == (TaskStatus.COMPLETED, 2, 0, 5 * WORTH)
     assert story.training.active_tasks.get() == ()
     assert story.training.rounds.get(0) is None
-    assert story.chain.free(ALICE) == ENDOWMENT - 5 * PRICE + 5 * WORTH // 40  # it is one of four auditors, too
+    # It is one of four auditors, too.
+    assert story.chain.free(ALICE) == ENDOWMENT - 5 * PRICE + 5 * WORTH // 40 - story.storage()
     (completed,) = story.chain.events_of(Training.TaskCompleted)
     assert completed == Training.TaskCompleted(0, task.params_root, 3 * PRICE)
     with story.chain.unchanged(Training.UnknownTask):
@@ -207,7 +208,7 @@ def test_a_cancelled_task_ends_with_its_running_round_and_releases_the_rest() ->
     task = story.task()
     assert (task.status, task.round, task.escrow, task.minted) == (TaskStatus.CANCELLED, 1, 0, 4 * WORTH)
     assert story.chain.events_of(Training.TaskCompleted) == [Training.TaskCompleted(0, task.params_root, 36 * PRICE)]
-    assert story.chain.free(ALICE) == ENDOWMENT - 4 * PRICE + 4 * WORTH // 40
+    assert story.chain.free(ALICE) == ENDOWMENT - 4 * PRICE + 4 * WORTH // 40 - story.storage()
     assert story.training.active_tasks.get() == ()
     story.next(3)
 
@@ -217,7 +218,7 @@ def test_a_task_without_workers_is_cancelled_at_once() -> None:
     story.next(5)
     story.chain.call(ALICE, "training.cancel_task", task=0)
     assert (story.task().status, story.task().round) == (TaskStatus.CANCELLED, 0)
-    assert story.chain.free(ALICE) == ENDOWMENT
+    assert story.chain.free(ALICE) == ENDOWMENT - story.storage()
     story.next(2)
 
 
@@ -229,7 +230,7 @@ def test_a_cancelled_task_is_not_opened_again_when_its_round_fails() -> None:
         story.next()
     assert story.chain.events_of(Training.RoundReopened) == [Training.RoundReopened(0, 0, 1, ReopenReason.NO_REVEAL)]
     assert (story.task().status, story.task().escrow) == (TaskStatus.CANCELLED, 0)
-    assert story.chain.free(ALICE) == ENDOWMENT
+    assert story.chain.free(ALICE) == ENDOWMENT - story.storage()
     assert story.worker(EVE).bond == BOND - 10 * POT
 
 
@@ -247,7 +248,8 @@ def test_when_every_place_is_taken_a_task_that_nobody_trains_makes_room(monkeypa
     story.chain.call(BOB, "training.create_task", **terms())
     assert (story.task(3).status, story.task(3).escrow) == (TaskStatus.CANCELLED, 0)
     assert story.training.active_tasks.get() == (*range(3), *range(4, 17))
-    assert story.chain.modules.balances.reserved(ALICE.public) == STAKE + 15 * 2 * PRICE
+    kept = sum(story.storage(task) for task in range(16) if task != 3)
+    assert story.chain.modules.balances.reserved(ALICE.public) == STAKE + 15 * 2 * PRICE + kept
     story.next()
 
 

@@ -168,8 +168,9 @@ def test_whatever_participants_do_money_and_rounds_add_up(seed: int) -> None:
         event.amount for events in (paid, audits, aggregates) for event in events
     )
     burned = sum(event.amount for event in slashed) + sum(event.amount for event in liars)
+    stored = sum(event.burned for event in chain.events_of(Training.StoragePaid))
     emitted = story.training.rewards.emitted.get()
-    assert chain.modules.balances.total_issuance.get() == 6 * ENDOWMENT + 4 * STAKE + emitted - burned
+    assert chain.modules.balances.total_issuance.get() == 6 * ENDOWMENT + 4 * STAKE + emitted - burned - stored
     for task in (0, 1):
         value = story.task(task)
         assert value.status is (TaskStatus.COMPLETED if value.round == value.rounds else TaskStatus.ACTIVE)
@@ -178,4 +179,4 @@ def test_whatever_participants_do_money_and_rounds_add_up(seed: int) -> None:
         value = story.task(task)
         spent = sum(value.price_per_slot for event in paid if event.task == task)
         checked = story.training.rewards.earned_by_checking[owner.public]
-        assert chain.free(owner) == ENDOWMENT - spent - value.escrow + checked
+        assert chain.free(owner) == ENDOWMENT - spent - value.escrow + checked - story.storage(task)

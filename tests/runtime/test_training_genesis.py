@@ -55,6 +55,7 @@ TASK: dict[str, Any] = {
     },
     "rounds": 200,
     "pricePerSlot": POT,
+    "storage": {"programBytes": 7_000, "datasetBytes": 120_000, "parameters": 20_000},
 }
 
 
@@ -68,7 +69,9 @@ def test_a_task_in_genesis_runs_from_the_first_block() -> None:
     assert first.policy == Policy(4, 20, 10, 30, 2, 510_000, 20)
     assert (first.round, first.rounds, first.escrow) == (0, 200, 800 * POT)
     assert second.optimizer == Descent(Sgd(1, 0))
-    assert chain.free(ALICE) == ENDOWMENT - 1_600 * POT
+    kept = [chain.modules.training.storage[index].deposit for index in (0, 1)]
+    assert 0 < kept[1] < kept[0]  # without momentum there are no moments to keep
+    assert chain.free(ALICE) == ENDOWMENT - 1_600 * POT - sum(kept)
     chain.call(EVE, "training.register_worker", capacity=1)
     chain.run_blocks(1)
     assert chain.modules.training.rounds[0].phase is Phase.COMMIT

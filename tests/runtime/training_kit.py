@@ -11,6 +11,7 @@ from chain.primitives.seal import bitmap
 from runtime.modules import training_invariants, validators_invariants
 from runtime.modules.training import Training
 from runtime.modules.training_policy import Adam, Descent, Policy
+from runtime.modules.training_sizes import AFTER_BLOCKS, MODEL_BLOCKS, Claim, cost, model_bytes, running_bytes
 from runtime.modules.training_types import CAPACITY_MAX, Phase, RoundState, Task, Worker, commitment_of
 from runtime.testing import ALICE, BOB, CHARLIE, DAVE, EVE, FERDIE, POT, TestChain
 
@@ -27,6 +28,7 @@ POLICY = Policy(
     tolerance_micro_steps=510_000,
     outliers_ppm=20,
 )
+CLAIM = Claim(program_bytes=7_000, dataset_bytes=120_000, parameters=20_000)
 LOSS_MICRO = 1_234_567
 ACCURACY_PPM = 912_000
 
@@ -50,6 +52,7 @@ def terms(**changes: object) -> dict[str, object]:
         "policy": POLICY,
         "rounds": 2,
         "price_per_slot": PRICE,
+        "storage": CLAIM,
         **changes,
     }
 
@@ -95,6 +98,15 @@ class Story:
 
     def worker(self, keypair: Keypair) -> Worker:
         return self.training.workers[keypair.public]
+
+    def storage(self, task: int = 0) -> int:
+        """What a task's blobs have taken from its owner: the deposit while it runs, then what they cost."""
+        held = self.training.storage[task]
+        if held.ended_at is None:
+            return held.deposit
+        size, price = running_bytes(CLAIM, self.task(task).optimizer, self.task(task).policy), POT // 10
+        running = cost(size, held.ended_at - held.since + AFTER_BLOCKS, price)
+        return running + cost(model_bytes(CLAIM), MODEL_BLOCKS if self.task(task).round else 0, price)
 
     def next(self, count: int = 1) -> None:
         """Close this many blocks. Nothing else reserves here: every reserve is a task's, a bond or a stake."""

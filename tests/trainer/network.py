@@ -50,6 +50,9 @@ PLAIN: Choice = ({}, None)
 def genesis_config(rounds: int, audit_blocks: int, choices: Sequence[Choice]) -> dict[str, Mapping[str, object]]:
     """Two validators, tasks of two slots owned by Charlie, and money for everybody."""
     task = small_task()
+    sizes = {root: len(data) for root, data in task.blobs.items()}
+    program, params = sizes.pop(task.program_root), sizes.pop(task.params_root)
+    storage = {"programBytes": program, "datasetBytes": sum(sizes.values()), "parameters": params // 4}
     authorities = [
         {
             "account": ss58.encode(keys.account.public),
@@ -84,6 +87,7 @@ def genesis_config(rounds: int, audit_blocks: int, choices: Sequence[Choice]) ->
                     "policy": {**policy, **changes},
                     "rounds": rounds,
                     "pricePerSlot": POT,
+                    "storage": storage,
                 }
                 for changes, optimizer in choices
             ]
