@@ -38,6 +38,7 @@ from runtime.modules.training_policy import (
     Sgd,
     Staircase,
     TopK,
+    TopKFeedback,
     TrimmedMean,
 )
 from runtime.modules.training_types import ROUNDS_MAX
@@ -187,6 +188,8 @@ def _inner(row: Number | Choice) -> Number | Choice:
     return replace(row, name=INNER + row.name, help=f"As {option(row.name)}, of a worker's own steps")
 
 
+_SPARSE: Final = (TopK, TopKFeedback)
+
 ROWS: Final[tuple[Row, ...]] = (
     Number("rounds", (Deal,), "rounds", 1, "100", "How many rounds to train"),
     Amount("price", "1", "What an accepted slot earns, in tokens"),
@@ -201,9 +204,16 @@ ROWS: Final[tuple[Row, ...]] = (
         "Steps that a worker takes before it speaks, by the options above with --inner- before them; 0: its gradient",
     ),
     *map(_inner, _LEARNING),
-    Choice("codec", {"int8": Int8, "int16": Int16, "top-k": TopK}, "int8", "How workers say what they found"),
-    Number("share", (TopK,), "share_ppm", PPM, "0.01", "Of the values, the largest of which top-k sends"),
-    Number("share_warmup", (TopK,), "warmup_rounds", 1, "0", "Rounds in which the share falls to that"),
+    Choice(
+        "codec",
+        {"int8": Int8, "int16": Int16, "top-k": TopK, "top-k-feedback": TopKFeedback},
+        "int8",
+        "How workers say what they found; with feedback a slot remembers what it has not said",
+    ),
+    Number("share", _SPARSE, "share_ppm", PPM, "0.01", "Of the values, the largest of which top-k sends"),
+    Number("share_warmup", _SPARSE, "warmup_rounds", 1, "0", "Rounds in which the share falls to that"),
+    Number("tenure", (TopKFeedback,), "tenure", 1, "16", "Rounds for which a slot has its worker, and remembers"),
+    Number("correction", (TopKFeedback,), "momentum", PICO, "0", "Momentum of a slot, taken before it chooses"),
     Choice(
         "aggregation",
         {

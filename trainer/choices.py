@@ -44,6 +44,10 @@ _CODECS: _Kinds = {
     "int8": (lambda: INT8, ()),
     "int16": (lambda: INT16, ()),
     "topK": (lambda share, warmup: TopK(share, warmup_rounds=warmup), ("sharePpm", "warmupRounds")),
+    "topKFeedback": (
+        lambda share, warmup, momentum, tenure: TopK(share, momentum, warmup, tenure),
+        ("sharePpm", "warmupRounds", "momentum", "tenure"),
+    ),
 }
 _AGGREGATIONS: _Kinds = {
     "mean": (Mean, ()),
@@ -67,7 +71,7 @@ def descent_of(value: Any) -> Descent:
 
 
 def codec_of(value: Any) -> Codec:
-    """The codec in `{"int8": {}}`, `{"int16": {}}` or `{"topK": {…}}`."""
+    """The codec in `{"int8": {}}`, `{"int16": {}}`, `{"topK": {…}}` or `{"topKFeedback": {…}}`."""
     return _read("codec", value, lambda found: codecs.checked(_choice(_CODECS, found)))
 
 

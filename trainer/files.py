@@ -8,12 +8,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from chain.primitives.blob import blob_root
 from chain.primitives.durable import PARTIAL, make_folder, replace_file
-from chain.primitives.hashing import Hash
+from chain.primitives.hashing import Hash, blake2_256
+from trainer.codecs.memory import Memory
 from trainer.packing import PackingError, fields, pack, unpack
 
 Place = tuple[int, int, int, int]  # task, round, attempt, slot
+DIGEST_BYTES = 32
 
 
 class BlobFiles:
@@ -78,6 +82,49 @@ class PendingFiles:
 
     def _path(self, place: Place, source: Hash) -> Path:
         return self._folder / f"{'-'.join(map(str, place))}-{source.hex()}.pending"
+
+
+class MemoryFiles:
+    """What a slot remembers after a round, by its place and by the update that it follows from.
+
+    A file that is gone or damaged costs the time to compute it again, and nothing else.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        _open(folder)
+
+    def get(self, place: Place, update_root: Hash, length: int) -> Memory | None:
+        """What was put for a model of `length` parameters; None if nothing whole is there."""
+        try:
+            data = self._path(place, update_root).read_bytes()
+        except FileNotFoundError:
+            return None
+        digest, values = data[:DIGEST_BYTES], data[DIGEST_BYTES:]
+        if len(values) not in (4 * length, 8 * length) or blake2_256(values) != digest:
+            return None
+        vectors = np.frombuffer(values, "<f4").astype(np.float32).reshape(-1, length)
+        return Memory(*vectors)
+
+    def put(self, place: Place, update_root: Hash, memory: Memory) -> None:
+        """Keep a memory in place of those that the task's slot had after earlier rounds and attempts."""
+        kept = self._path(place, update_root)
+        vectors = [vector for vector in (memory.unsent, memory.velocity) if vector is not None]
+        values = b"".join(vector.astype("<f4").tobytes() for vector in vectors)
+        replace_file(kept, blake2_256(values) + values)
+        task, _, _, slot = place
+        for path in self._folder.glob(f"{task}-*-*-{slot}-*.memory"):
+            # The round before may still be audited, and what follows it thrown away.
+            if int(path.stem.split("-")[1]) < place[1] - 1:
+                path.unlink(missing_ok=True)
+
+    def forget(self, task: int) -> None:
+        """Remove all memories of a task that is over."""
+        for path in self._folder.glob(f"{task}-*.memory"):
+            path.unlink(missing_ok=True)
+
+    def _path(self, place: Place, update_root: Hash) -> Path:
+        return self._folder / f"{'-'.join(map(str, place))}-{update_root.hex()}.memory"
 
 
 def _open(folder: Path) -> None:

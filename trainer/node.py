@@ -16,7 +16,7 @@ from chain.primitives.hashing import Hash
 from chain.primitives.keys import Keypair
 from chain.rpc.client import BlobNotFound, BlobTooLarge, Client, ClientError, RpcError
 from trainer import views
-from trainer.views import RoundView, TaskView
+from trainer.views import PastRound, RoundView, TaskView
 
 # What a node answers when asked for a round that there is not.
 TRAINING_NOT_FOUND = 9001
@@ -57,6 +57,9 @@ class Node(Protocol):
 
     async def round(self, task: int) -> RoundView:
         """A task's running round, or its last one; TaskOver when there is neither."""
+
+    async def past_round(self, task: int, number: int) -> PastRound:
+        """A round of a task that is final."""
 
     async def worker_capacity(self) -> int:
         """How many slots of a round this account can be drawn for at once; 0 when it is no active worker."""
@@ -110,6 +113,9 @@ class RpcNode:
             raise NodeError(f"training_round: {error}") from None
         except ClientError as error:
             raise NodeError(f"training_round: {error}") from None
+
+    async def past_round(self, task: int, number: int) -> PastRound:
+        return views.past_round_of(await self._request("training_round", task, number))
 
     async def worker_capacity(self) -> int:
         worker = await self._read(lambda chain: chain.training.workers[self.account])

@@ -104,6 +104,21 @@ class RoundView:
         return tuple(index for index, slot in enumerate(self.slots) if slot.worker == worker)
 
 
+@dataclass(frozen=True, slots=True)
+class PastRound:
+    """A final round: what recomputing it takes. `start_root` names the parameters that it started from."""
+
+    round: int
+    attempt: int
+    start_root: Hash
+    accepted: Mapping[int, tuple[bytes, Hash]]  # by slot: worker and update
+
+    def accepted_of(self, slot: int, worker: bytes) -> Hash | None:
+        """The update of a slot, if it was this worker's and accepted."""
+        found = self.accepted.get(slot)
+        return found[1] if found is not None and found[0] == worker else None
+
+
 def task_of(value: Any) -> TaskView:
     """The task in an answer of `training_task`; ChoiceError when its owner chose what this program does not know."""
     try:
@@ -154,6 +169,23 @@ def round_of(value: Any) -> RoundView:
             slots=tuple(_slot(slot) for slot in value["slots"]),
             attestations=tuple(_attestation(attestation) for attestation in value["attestations"]),
             aggregates=tuple(AggregateView(_accepted(each), *_roots(each)) for each in value["aggregates"]),
+        )
+    except WRONG_SHAPE as error:
+        raise _unknown("training_round", error) from None
+
+
+def past_round_of(value: Any) -> PastRound:
+    """The final round in an answer of `training_round`."""
+    try:
+        return PastRound(
+            round=int(value["round"]),
+            attempt=int(value["attempt"]),
+            start_root=_hash(value["startParamsRoot"]),
+            accepted={
+                int(slot["slot"]): (ss58.decode(slot["worker"], None), _hash(slot["updateRoot"]))
+                for slot in value["slots"]
+                if slot["accepted"]
+            },
         )
     except WRONG_SHAPE as error:
         raise _unknown("training_round", error) from None

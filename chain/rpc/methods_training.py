@@ -110,7 +110,8 @@ def training_round(context: Context, task: Index32, round: Index32 | None = None
         if record is None:
             reason = f"task {task} has no round {number}: {found.round} of {found.rounds} rounds are final"
             raise RpcError(Code.TRAINING_NOT_FOUND, "Unknown round", reason)
-        return _final_round(task, number, record, training.weights[task, number])
+        start = training.history[task, number - 1].params_root if number else training.storage[task].params_root
+        return _final_round(task, number, record, training.weights[task, number], start)
 
 
 @registry.thread("training_workers")
@@ -242,8 +243,11 @@ def _running_round(task_id: int, task: Task, state: RoundState, weights: Sequenc
     }
 
 
-def _final_round(task_id: int, number: int, record: RoundRecord, weights: Sequence[int]) -> dict[str, Any]:
-    """A final round: the chain keeps its outcome, and in `attesters` the validators whose agreement made it final."""
+def _final_round(task_id: int, number: int, record: RoundRecord, weights: Sequence[int], start: Hash) -> dict[str, Any]:
+    """A final round: the chain keeps its outcome, and in `attesters` the validators whose agreement made it final.
+
+    It began with the parameters `startParamsRoot`, and made those of `paramsRoot` of them.
+    """
     return {
         "task": task_id,
         "round": number,
@@ -252,6 +256,7 @@ def _final_round(task_id: int, number: int, record: RoundRecord, weights: Sequen
         "openedAt": None,
         "deadline": None,
         "finalisedAt": record.finalised_at,
+        "startParamsRoot": hexed(start),
         "paramsRoot": hexed(record.params_root),
         "optimizerRoot": hexed(record.optimizer_root),
         "loss": record.loss_micro / 1e6,

@@ -56,19 +56,30 @@ class Draws:
         return pool[:count]
 
 
-def assign_slots(draws: Draws, free: Sequence[tuple[bytes, int]], slots: int) -> list[bytes]:
+def assign_slots(
+    draws: Draws, free: Sequence[tuple[bytes, int]], slots: int, kept: Sequence[bytes | None] = ()
+) -> list[bytes]:
     """The worker of each slot: the free seats of each worker in random order, none twice, `slots` of them at most.
 
     Whoever has half of a round's slots has no more, as long as there is a seat of anybody else: a single worker
-    neither decides what a model becomes nor leaves most of a round undone when it dies.
+    neither decides what a model becomes nor leaves most of a round undone when it dies. A slot that is `kept` for a
+    worker stays with it while it has a free seat.
     """
     most = (slots + 1) // 2
-    seats = [worker for worker, count in free for _ in range(count)]
+    left = dict(free)
+    places: list[bytes | None] = [None] * slots
     taken: dict[bytes, int] = {}
+    for index, worker in enumerate(kept[:slots]):
+        if worker is not None and left.get(worker, 0) > 0:
+            left[worker] -= 1
+            taken[worker] = taken.get(worker, 0) + 1
+            places[index] = worker
+    wanted = places.count(None)
+    seats = [worker for worker, count in left.items() for _ in range(count)]
     order: list[bytes] = []
     put_off: list[bytes] = []
     for index in range(len(seats)):
-        if len(order) == slots:
+        if len(order) == wanted:
             break
         other = index + draws.below(len(seats) - index)
         seats[index], seats[other] = seats[other], seats[index]
@@ -78,7 +89,9 @@ def assign_slots(draws: Draws, free: Sequence[tuple[bytes, int]], slots: int) ->
             order.append(worker)
         else:
             put_off.append(worker)
-    return [*order, *put_off][:slots]
+    drawn = iter([*order, *put_off])
+    filled = (next(drawn, None) if place is None else place for place in places)
+    return [worker for worker in filled if worker is not None]
 
 
 def draw_auditors(

@@ -41,6 +41,8 @@ STEPS_MAX: Final = (1 << 32) - 1
 LOCAL_STEPS_MAX: Final = 4096
 # A share falls to what it stays at within a task's rounds.
 WARMUP_ROUNDS_MAX: Final = 1_000_000
+# Within a tenure an audit recomputes every round of a slot: half as many on average.
+TENURE_MAX: Final = 64
 # A radius of a thousand times the median distance clips nothing.
 RADIUS_PPM_MAX: Final = 1000 * PPM
 # Honest machines measure a loss alike to a millionth: a sixteenth of the least harm that counts is sixty times that.
@@ -189,8 +191,23 @@ class TopK:
     warmup_rounds: u32
 
 
-CODECS: Final = (Int8, Int16, TopK)
-Codec = Annotated[Int8 | Int16 | TopK, Enum("potchain_training::Codec", *CODECS)]
+@variant(3)
+@dataclass(frozen=True, slots=True)
+class TopKFeedback:
+    """The largest values alone; what is not sent is remembered, and added to what the slot says next.
+
+    A slot stays with its worker for `tenure` rounds, and so long the memory lasts. `momentum` (1e-12) is taken before
+    the largest are chosen (Deep Gradient Compression, Lin et al. 2018).
+    """
+
+    share_ppm: u32
+    warmup_rounds: u32
+    momentum: u64
+    tenure: u16
+
+
+CODECS: Final = (Int8, Int16, TopK, TopKFeedback)
+Codec = Annotated[Int8 | Int16 | TopK | TopKFeedback, Enum("potchain_training::Codec", *CODECS)]
 
 
 @scale_path("potchain_training::LocalSteps")
@@ -302,6 +319,11 @@ class Policy:
         """How many batches a slot takes."""
         return 1 if self.local_steps is None else self.local_steps.count
 
+    @property
+    def tenure(self) -> int:
+        """For how many rounds a slot stays with its worker, if nothing goes wrong."""
+        return self.codec.tenure if isinstance(self.codec, TopKFeedback) else 1
+
 
 # The least and the most that each number may be.
 BOUNDS: Final[Mapping[type, Mapping[str, tuple[int, int]]]] = {
@@ -325,6 +347,13 @@ BOUNDS: Final[Mapping[type, Mapping[str, tuple[int, int]]]] = {
     Int8: {},
     Int16: {},
     TopK: {"share_ppm": (1, PPM), "warmup_rounds": (0, WARMUP_ROUNDS_MAX)},
+    TopKFeedback: {
+        "share_ppm": (1, PPM),
+        "warmup_rounds": (0, WARMUP_ROUNDS_MAX),
+        "momentum": (0, PICO - 1),
+        # A tenure of one round remembers nothing: that is TopK.
+        "tenure": (2, TENURE_MAX),
+    },
     LocalSteps: {"count": (1, LOCAL_STEPS_MAX)},
     Mean: {},
     Median: {},
@@ -367,7 +396,7 @@ def descent_is_valid(descent: Descent) -> bool:
     return _in_bounds(descent, descent.rule, descent.schedule, descent.schedule.decay, *clips)
 
 
-def codec_is_valid(codec: Int8 | Int16 | TopK) -> bool:
+def codec_is_valid(codec: Int8 | Int16 | TopK | TopKFeedback) -> bool:
     """Whether a codec sends something, and its warm-up ends."""
     return _in_bounds(codec)
 
@@ -382,7 +411,7 @@ def aggregation_is_valid(policy: Policy) -> bool:
 
     Of a coordinate that most workers leave out there is no middle: robust aggregations take dense codecs.
     """
-    takes_codec = isinstance(policy.aggregation, Mean) or not isinstance(policy.codec, TopK)
+    takes_codec = isinstance(policy.aggregation, Mean) or not isinstance(policy.codec, TopK | TopKFeedback)
     return takes_codec and _in_bounds(policy.aggregation)
 
 

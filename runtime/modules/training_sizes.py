@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final, assert_never
 
 from chain.primitives.scale import H256, Balance, scale_path, u32, u64
-from runtime.modules.training_policy import PPM, Adam, Descent, Int8, Int16, Nesterov, Policy, Sgd, TopK
+from runtime.modules.training_policy import PPM, Adam, Descent, Int8, Int16, Nesterov, Policy, Sgd, TopK, TopKFeedback
 
 MIB: Final = 1 << 20
 DAY_BLOCKS: Final = 86_400
@@ -105,7 +105,7 @@ def update_bytes_max(claim: Claim, policy: Policy) -> int:
             return length + _blocks(length) + OVERHEAD_BYTES
         case Int16():
             return 2 * length + _blocks(length) + OVERHEAD_BYTES
-        case TopK(share_ppm, warmup_rounds):
+        case TopK(share_ppm, warmup_rounds) | TopKFeedback(share_ppm, warmup_rounds):
             share = max(share_ppm, WARMUP_PPM_MAX) if warmup_rounds else share_ppm
             count = max(1, -(-length * share // PPM))
             # Rice's code of an index takes a remainder of the gap's bits, a one, and hardly more than two zeros; it
@@ -125,6 +125,11 @@ def round_bytes(claim: Claim, descent: Descent, policy: Policy) -> int:
     )
 
 
+def retained_rounds(policy: Policy) -> int:
+    """How many final rounds' blobs are kept: within a tenure an auditor looks back to where it began."""
+    return max(RETAINED_ROUNDS, policy.tenure)
+
+
 def running_bytes(claim: Claim, descent: Descent, policy: Policy) -> int:
     """What is kept of a running task at most."""
     return (
@@ -132,7 +137,7 @@ def running_bytes(claim: Claim, descent: Descent, policy: Policy) -> int:
         + charged(claim.dataset_bytes)
         + (DATASET_BLOBS - 1) * CHUNK_BYTES
         + charged(params_bytes(claim))
-        + (RETAINED_ROUNDS + RUNNING_ROUNDS) * round_bytes(claim, descent, policy)
+        + (retained_rounds(policy) + RUNNING_ROUNDS) * round_bytes(claim, descent, policy)
     )
 
 

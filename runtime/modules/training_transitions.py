@@ -130,7 +130,9 @@ def _wait_no_more(training: TrainingSchema, task: int) -> None:
 def _open_round(training: TrainingSchema, task: int, height: int) -> bool:
     """Open a round that has waited for a beacon; True where it goes on waiting since all seats are taken."""
     state = training.rounds[task]
-    workers, anybody = _draw_workers(training, task, state.round, state.attempt, ())
+    before = training.history.get((task, state.round - 1)) if state.round else None
+    kept = _tenured(training, task, state.round, before)
+    workers, anybody = _draw_workers(training, task, state.round, state.attempt, (), kept)
     if workers:
         _wait_no_more(training, task)
         training_workers.take(training, workers)
@@ -148,15 +150,32 @@ def _begin_commit(
 
 
 def _draw_workers(
-    training: TrainingSchema, task: int, round_: int, attempt: int, given_back: Sequence[bytes]
+    training: TrainingSchema,
+    task: int,
+    round_: int,
+    attempt: int,
+    given_back: Sequence[bytes],
+    kept: Sequence[bytes | None],
 ) -> tuple[list[bytes], bool]:
-    """The worker of each slot, drawn with this block's beacon among those that were there when the block began; and
-    whether anybody would have been drawn whose seats are all taken.
+    """The worker of each slot that is not kept for one, drawn with this block's beacon among those that were there when
+    the block began; and whether anybody would have been drawn whose seats are all taken.
     """
     slots_max = training_silos.slots_max(training, task)
     free, anybody = training_workers.free_seats(training, task, given_back, slots_max)
     draws = Draws(training.validators.randomness(), task, round_, attempt, _SLOTS)
-    return assign_slots(draws, free, training.tasks[task].policy.slots), anybody
+    return assign_slots(draws, free, training.tasks[task].policy.slots, kept), anybody
+
+
+def _tenured(
+    training: TrainingSchema, task: int, round_: int, before: RoundState | RoundRecord | None
+) -> list[bytes | None]:
+    """Within a tenure, who goes on with each slot of the round `before`: None where a slot came to nothing."""
+    if before is None or round_ % training.tasks[task].policy.tenure == 0:
+        return []
+    return [
+        slot.worker if (slot.accepted if isinstance(slot, SlotRecord) else slot.update_root is not None) else None
+        for slot in before.slots
+    ]
 
 
 def _forget_drawn(training: TrainingSchema, task: int) -> None:
@@ -202,7 +221,8 @@ def _close_reveal(training: TrainingSchema, task_id: int, state: RoundState, hei
     training.emit(training.AuditOpened(task_id, state.round, deadline))
     if ahead and _has_next_round(training, task_id):
         mine = training_workers.workers_of(state)
-        workers, _ = _draw_workers(training, task_id, state.round + 1, 0, mine)
+        kept = _tenured(training, task_id, state.round + 1, state)
+        workers, _ = _draw_workers(training, task_id, state.round + 1, 0, mine, kept)
         training_workers.take(training, workers)
         training.next_workers[task_id] = tuple(workers)
 

@@ -129,7 +129,7 @@ def test_an_option_counts_before_the_file_and_makes_what_belonged_to_its_choice_
         ({"tolerance": 0.5}, "tolerance: expected 0.51 to 4, got '0.5'"),
         ({"optimizer": "lion"}, "optimizer: expected adam, sgd, nesterov, got 'lion'"),
         ({"momentum": 0.5}, "momentum is for optimizer sgd or nesterov, got adam: leave it out, or choose that"),
-        ({"share": 0.1}, "share is for codec top-k, got int8"),
+        ({"share": 0.1}, "share is for codec top-k or top-k-feedback, got int8"),
         ({"clip_limit": 1}, "clip_limit is for clip norm or value, got none"),
         ({"inner_momentum": 0.5}, "inner_momentum is for local_steps of 1 or more, got none"),
         ({"local_steps": 2, "inner_momentum": 0.5}, "inner_momentum is for inner_optimizer sgd or nesterov, got adam"),

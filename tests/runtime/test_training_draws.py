@@ -116,3 +116,33 @@ def test_who_was_absent_audits_only_when_there_are_too_few_others() -> None:
     for seed in range(50):
         assert set(draw_auditors(draws(seed), present, everybody, worker, 2)) == set(others)
         assert set(draw_auditors(draws(seed), present, everybody, worker, 3)) == {absent, *others}
+
+
+@given(seed=st.integers(0, 1000), slots=st.integers(1, 16), data=st.data())
+@settings(max_examples=50, deadline=None)
+def test_a_slot_that_is_kept_stays_with_its_worker_while_that_has_a_seat(
+    seed: int, slots: int, data: st.DataObject
+) -> None:
+    seats = [(account, data.draw(st.integers(1, 3))) for account in ACCOUNTS[:8]]
+    kept = data.draw(st.lists(st.sampled_from([None, *ACCOUNTS[:10]]), max_size=slots))
+    left, stays = Counter(dict(seats)), {}
+    for index, worker in enumerate(kept):
+        if worker is not None and left[worker] > 0:
+            left[worker] -= 1
+            stays[index] = worker
+    assigned = assign_slots(draws(seed), seats, slots, kept)
+    assert len(assigned) == min(slots, sum(count for _, count in seats))
+    if len(assigned) == slots:
+        assert {index: assigned[index] for index in stays} == stays
+    assert not Counter(assigned) - Counter(dict(seats))
+
+
+def test_the_other_slots_of_a_round_are_drawn_beside_those_that_are_kept() -> None:
+    kept = [ACCOUNTS[0], None, ACCOUNTS[2], None]
+    found = Counter(tuple(assign_slots(draws(seed), one_seat_each(4), 4, kept)) for seed in range(1200))
+    others = {
+        (ACCOUNTS[0], ACCOUNTS[1], ACCOUNTS[2], ACCOUNTS[3]),
+        (ACCOUNTS[0], ACCOUNTS[3], ACCOUNTS[2], ACCOUNTS[1]),
+    }
+    assert set(found) == others
+    assert all(520 < count < 680 for count in found.values())  # expected 600, standard deviation 17

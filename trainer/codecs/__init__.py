@@ -13,7 +13,7 @@ from typing import assert_never
 
 from trainer.codecs.blocks import CodecError
 from trainer.codecs.dense import Dense
-from trainer.codecs.topk import PICO, PPM, WARMUP_ROUNDS_MAX, TopK
+from trainer.codecs.topk import PICO, PPM, TENURE_MAX, WARMUP_ROUNDS_MAX, TopK
 
 INT8 = Dense(8)
 INT16 = Dense(16)
@@ -27,10 +27,11 @@ def checked(codec: Codec) -> Codec:
         case Dense(bits):
             if bits not in (8, 16):
                 raise CodecError(f"bits of an integer: expected 8 or 16, got {bits}")
-        case TopK(share_ppm, momentum, warmup_rounds):
+        case TopK(share_ppm, momentum, warmup_rounds, tenure):
             _within("share (ppm)", share_ppm, 1, PPM)
             _within("momentum (1e-12)", momentum, 0, PICO - 1)
             _within("warm-up rounds", warmup_rounds, 0, WARMUP_ROUNDS_MAX)
+            _within("tenure (rounds)", tenure, 1, TENURE_MAX)
         case _:
             assert_never(codec)
     return codec

@@ -24,6 +24,11 @@ class Dense:
 
     bits: int
 
+    @property
+    def tenure(self) -> int:
+        """Nothing is remembered from one round to the next."""
+        return 1
+
     def take(self, memory: Memory, gradient: Float32s) -> Memory:  # noqa: ARG002
         """What is to be sent: the gradient itself."""
         return Memory(bounded(gradient).ravel())

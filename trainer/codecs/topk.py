@@ -34,6 +34,8 @@ PICO = 10**12
 WARMUP_PPM_MAX = 250_000
 # As many as a task has rounds.
 WARMUP_ROUNDS_MAX = 1_000_000
+# An audit recomputes every round of a slot since its tenure began.
+TENURE_MAX = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +44,13 @@ class TopK:
 
     `momentum` (1e-12) is taken by the worker before it selects, and reset where it sent: the momentum correction and
     factor masking of Deep Gradient Compression (Lin et al. 2018, section 3). For the first `warmup_rounds` the share
-    falls by halves to what it stays at.
+    falls by halves to what it stays at. A slot's memory lasts for a `tenure` of rounds; one round remembers nothing.
     """
 
     share_ppm: int
     momentum: int = 0
     warmup_rounds: int = 0
+    tenure: int = 1
 
     def take(self, memory: Memory, gradient: Float32s) -> Memory:
         """What is to be sent now: the gradient, with its momentum, on top of what was not sent before."""
