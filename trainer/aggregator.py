@@ -16,7 +16,7 @@ from chain.primitives.keys import Keypair
 from chain.primitives.seal import bitmap
 from trainer.codecs.blocks import CodecError
 from trainer.codecs.updates import Update
-from trainer.files import BlobFiles
+from trainer.files import BlobFiles, MemoryFiles
 from trainer.follow import Heights, Report, follow
 from trainer.job import Job
 from trainer.node import Node, NodeError, open_node
@@ -33,12 +33,17 @@ async def run_aggregator(urls: Sequence[str], keypair: Keypair, cache_dir: Path,
 
 async def aggregate(node: Node, cache_dir: Path, *, report: Report) -> None:
     """An aggregator's life on a chain."""
-    blobs = BlobFiles(cache_dir / "blobs")
+    blobs, memories = BlobFiles(cache_dir / "blobs"), MemoryFiles(cache_dir / "memories")
 
     async def register(heights: Heights) -> None:
         await _register(node, heights, report)
 
-    await follow(node, lambda task: TaskAggregator(task, node, Job(task, node, blobs), report), report, always=register)
+    await follow(
+        node,
+        lambda task: TaskAggregator(task, node, Job(task, node, blobs, memories), report),
+        report,
+        always=register,
+    )
 
 
 class TaskAggregator:

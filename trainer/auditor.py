@@ -18,11 +18,12 @@ from trainer import audit
 from trainer.audit import MICRO
 from trainer.codecs.blocks import CodecError
 from trainer.codecs.updates import Update
-from trainer.files import BlobFiles
+from trainer.files import BlobFiles, MemoryFiles
 from trainer.follow import Report, follow
 from trainer.job import Job, NextModel
 from trainer.node import BlobMissing, Node, NodeError, open_node
 from trainer.sandbox import Engine, Engines, Evaluation, open_engines
+from trainer.tenure import Tenures
 from trainer.views import RoundView, TaskView
 
 # u64 in the call; a loss beyond 10^12 says no more than that the task diverged.
@@ -41,10 +42,10 @@ async def run_auditor(
 
 async def attend(node: Node, engines: Engines, cache_dir: Path, *, report: Report) -> None:
     """An auditor's life on a chain."""
-    blobs = BlobFiles(cache_dir / "blobs")
+    blobs, memories = BlobFiles(cache_dir / "blobs"), MemoryFiles(cache_dir / "memories")
     await follow(
         node,
-        lambda task: TaskAuditor(task, node, engines.of(task.id), Job(task, node, blobs), report),
+        lambda task: TaskAuditor(task, node, engines.of(task.id), Job(task, node, blobs, memories), report),
         report,
         release=engines.release,
     )
@@ -58,6 +59,7 @@ class TaskAuditor:
         self.node = node
         self.engine = engine
         self.job = job
+        self.tenures = Tenures(task, node, job)
         self.report = report
         # What was found out in this round; slots are judged by the root that was revealed for them.
         self._round = (-1, -1)
@@ -128,8 +130,10 @@ class TaskAuditor:
             drawn = self.node.account in state.auditors or state.challenged
             if not drawn or update is None or key in self._verdicts:
                 continue
-            own = await self.job.contribution(self.engine, view, slot)
-            verdict = await trio.to_thread.run_sync(audit.compare, update, own, self.task.tolerance)
+            own = await self.tenures.meant(self.engine, view, slot)
+            verdict = await trio.to_thread.run_sync(audit.compare, update, own.meant, self.task.tolerance)
+            if verdict.right:
+                await self.tenures.keep(view, slot, own, key[1], update)
             self._verdicts[key] = verdict.right
             if not verdict.right:
                 self.report(f"task {self.task.id} round {view.round}: slot {slot} is wrong: {verdict}")

@@ -20,7 +20,7 @@ from trainer.artifact import Program
 from trainer.codecs.blocks import CodecError
 from trainer.codecs.updates import Update
 from trainer.dataset import Dataset
-from trainer.files import BlobFiles
+from trainer.files import BlobFiles, MemoryFiles
 from trainer.node import BlobOversized, Node
 from trainer.optimizers import FRESH, OptimizerState
 from trainer.sandbox import Engine, Evaluation
@@ -47,8 +47,9 @@ class NextModel:
 class Job:
     """A task's data, loaded when first needed."""
 
-    def __init__(self, task: TaskView, node: Node, files: BlobFiles) -> None:
+    def __init__(self, task: TaskView, node: Node, files: BlobFiles, memories: MemoryFiles) -> None:
         self.task = task
+        self.memories = memories
         self.codec = task.codec
         self._node = node
         self._files = files

@@ -13,7 +13,7 @@ import trio
 from chain.primitives.hashing import Hash
 from trainer.codecs.memory import EMPTY, Memory
 from trainer.codecs.updates import Update
-from trainer.files import MemoryFiles, Place
+from trainer.files import Place
 from trainer.job import Job
 from trainer.node import Node
 from trainer.sandbox import Engine
@@ -26,11 +26,11 @@ PAST_ROUNDS_MAX = 64
 class Tenures:
     """The memories of one task's slots in a process."""
 
-    def __init__(self, task: TaskView, node: Node, job: Job, files: MemoryFiles) -> None:
+    def __init__(self, task: TaskView, node: Node, job: Job) -> None:
         self._task = task
         self._node = node
         self._job = job
-        self._files = files
+        self._files = job.memories
         self._past: dict[int, PastRound] = {}
 
     async def meant(self, engine: Engine, view: RoundView, slot: int) -> Memory:

@@ -15,11 +15,13 @@ import trio
 from chain.primitives.blob import blob_root
 from chain.primitives.hashing import Hash, blake2_256
 from chain.primitives.keys import Keypair
-from trainer.files import BlobFiles, Pending, PendingFiles, Place
+from trainer.codecs.updates import Update
+from trainer.files import BlobFiles, MemoryFiles, Pending, PendingFiles, Place
 from trainer.follow import Heights, Report, follow
 from trainer.job import Job
 from trainer.node import Node, NodeError, open_node
 from trainer.sandbox import Engine, Engines, open_engines
+from trainer.tenure import Tenures
 from trainer.views import RoundView, TaskView
 
 # After a registration that failed (no money for the bond, say), this many blocks pass before the next.
@@ -61,6 +63,7 @@ async def work(
 ) -> None:
     """A worker's life on a chain; `servant` makes what serves a task, a `TaskWorker` unless told."""
     blobs, pending = BlobFiles(cache_dir / "blobs"), PendingFiles(cache_dir / "pending")
+    memories = MemoryFiles(cache_dir / "memories")
     make = servant or TaskWorker
 
     async def register(heights: Heights) -> None:
@@ -68,7 +71,7 @@ async def work(
 
     await follow(
         node,
-        lambda task: make(task, node, engines.of(task.id), Job(task, node, blobs), pending, report),
+        lambda task: make(task, node, engines.of(task.id), Job(task, node, blobs, memories), pending, report),
         report,
         release=engines.release,
         always=register,
@@ -91,6 +94,7 @@ class TaskWorker:
         self.node = node
         self.engine = engine
         self.job = job
+        self.tenures = Tenures(task, node, job)
         self.pending = pending
         self.report = report
         # How many blocks the next pause lasts, and when this one ends.
@@ -155,8 +159,15 @@ class TaskWorker:
 
     async def contribution(self, view: RoundView, slot: int) -> bytes:
         """The slot's update blob."""
-        said = await self.job.contribution(self.engine, view, slot)
-        return await trio.to_thread.run_sync(lambda: self.job.codec.quantise(said, view.round).encode())
+        meant = await self.tenures.meant(self.engine, view, slot)
+
+        def said() -> tuple[Update, bytes]:
+            update = self.job.codec.quantise(meant.meant, view.round)
+            return update, update.encode()
+
+        update, blob = await trio.to_thread.run_sync(said)
+        await self.tenures.keep(view, slot, meant, blob_root(blob), update)
+        return blob
 
     async def upload(self, pending: Pending, view: RoundView) -> None:  # noqa: ARG002
         """Store an update where auditors find it."""

@@ -70,7 +70,7 @@ class Cheat(TaskWorker):
             return await super().contribution(view, slot)
         self.tried[kind] = now
         self.report(f"round {view.round}: slot {slot} is going to be {kind}")
-        return await {**KINDS, **CHOSEN}[kind](self, view, slot)
+        return await {**KINDS, **CHOSEN, "forgetful": forgetful}[kind](self, view, slot)
 
     async def upload(self, pending: Pending, view: RoundView) -> None:
         if self.tried.get("withheld") != (view.round, view.attempt):
@@ -84,6 +84,8 @@ class Cheat(TaskWorker):
             return self.task.local_steps is not None
         if kind == "smaller":
             return isinstance(self.task.codec, TopK)
+        if kind == "forgetful":
+            return view.round % self.task.codec.tenure > 1
         return kind != "copied" or bool(self.revealed)
 
     async def honest(self, view: RoundView, slot: int) -> Float32s:
@@ -198,6 +200,13 @@ KINDS: dict[str, Contribution] = {
     "swollen": swollen,
     "withheld": withheld,
 }
+
+
+async def forgetful(cheat: Cheat, view: RoundView, slot: int) -> bytes:
+    """Its gradient alone, without what the slot has not said before."""
+    return cheat.encoded(await cheat.honest(view, slot), view)
+
+
 # What takes local steps, or a codec that leaves something out.
 CHOSEN: dict[str, Contribution] = {"hasty": hasty, "smaller": smaller}
 

@@ -14,7 +14,7 @@ from trainer.audit import Tolerance
 from trainer.auditor import TaskAuditor
 from trainer.codecs import INT8
 from trainer.descent import Descent
-from trainer.files import BlobFiles
+from trainer.files import BlobFiles, MemoryFiles
 from trainer.follow import follow
 from trainer.job import Job
 from trainer.node import BlobMissing, Node, NodeError, TaskOver
@@ -226,7 +226,8 @@ async def test_an_auditor_outside_the_validator_set_waits_until_it_is_elected(tm
     node, lines = NoBlobs(), list[str]()
     node.elected = False
     async with open_engine(tmp_path) as engine:
-        auditor = TaskAuditor(TASK, node, engine, Job(TASK, node, BlobFiles(tmp_path / "blobs")), lines.append)
+        job = Job(TASK, node, BlobFiles(tmp_path / "blobs"), MemoryFiles(tmp_path / "memories"))
+        auditor = TaskAuditor(TASK, node, engine, job, lines.append)
         for height in (1, 2):
             with suppress(BlobMissing):  # It prepares itself meanwhile, and asks for the program.
                 await auditor.step(round_view("audit"), height)
