@@ -239,10 +239,24 @@ class Platform(StrEnum):
 
 
 PlatformOption = Annotated[Platform, typer.Option(help="Where to compute.")]
-Capacity = Annotated[
-    int,
+DevicesOption = Annotated[
+    int | None,
     typer.Option(
-        metavar="SLOTS", min=1, max=CAPACITY_MAX, help="How many slots of a round to train at once; each has a bond."
+        metavar="NUMBER",
+        min=1,
+        help="How many accelerators to use, or how many cores of a CPU; each computes a slot at a time. "
+        "[default: all; an auditor takes one core, since a validator runs beside it]",
+        show_default=False,
+    ),
+]
+Capacity = Annotated[
+    int | None,
+    typer.Option(
+        metavar="SLOTS",
+        min=1,
+        max=CAPACITY_MAX,
+        help="How many slots of a round to train at once; each has a bond. [default: as many as there are devices]",
+        show_default=False,
     ),
 ]
 
@@ -254,13 +268,17 @@ def worker(
     base_path: RoleBasePath = None,
     name: RoleName = "worker",
     platform: PlatformOption = Platform.CPU,
-    capacity: Capacity = 4,
+    devices: DevicesOption = None,
+    capacity: Capacity = None,
     supervised: Supervised = False,
 ) -> None:
     """Compute gradients for the tasks of the chain, and earn tokens."""
+    from trainer.devices import chosen
     from trainer.worker import run_worker
 
-    _run_role(partial(run_worker, platform=platform.value, capacity=capacity), key, node, base_path, name, supervised)
+    count = chosen(platform.value, devices)
+    role = partial(run_worker, platform=platform.value, devices=count, capacity=capacity, capacity_max=CAPACITY_MAX)
+    _run_role(role, key, node, base_path, name, supervised)
 
 
 @app.command()
@@ -270,6 +288,7 @@ def auditor(
     base_path: RoleBasePath = None,
     name: RoleName = "auditor",
     platform: PlatformOption = Platform.CPU,
+    devices: DevicesOption = None,
     supervised: Supervised = False,
 ) -> None:
     """Recompute sampled slots beside a validator, and attest.
@@ -277,8 +296,11 @@ def auditor(
     KEY is the validator's.
     """
     from trainer.auditor import run_auditor
+    from trainer.devices import chosen
 
-    _run_role(partial(run_auditor, platform=platform.value), key, node, base_path, name, supervised)
+    count = chosen(platform.value, 1 if devices is None and platform is Platform.CPU else devices)
+    role = partial(run_auditor, platform=platform.value, devices=count)
+    _run_role(role, key, node, base_path, name, supervised)
 
 
 @app.command()

@@ -23,6 +23,9 @@ READY_SECONDS_MAX = 60.0
 # The lines of a node that belong on the launcher's terminal; everything else stays in its log.
 SHOWN = ("block", "bug", "round", "runtime", "stall", "sync", "task", "vote", "wait")
 
+# All processes share this machine's cores; between them the workers are to fill a round all the same.
+WORKER_FLAGS = ("--devices=1", "--capacity=4")
+
 
 class CannotLaunch(Exception):
     """The network cannot be started; the message says why and what to do."""
@@ -128,7 +131,8 @@ def _children(plan: Launch) -> Iterator[Child]:
         yield _child(plan, f"{key.name}-auditor", "auditor", f"--key={key.uri}", f"--node={rpc_urls[i]}")
     for role, keys in (("aggregator", development.aggregators), ("worker", development.workers)):
         for i, key in enumerate(keys):
-            yield _child(plan, key.name, role, f"--key={key.uri}", *_rpc_from(rpc_urls, i))
+            flags = WORKER_FLAGS if role == "worker" else ()
+            yield _child(plan, key.name, role, f"--key={key.uri}", *_rpc_from(rpc_urls, i), *flags)
 
 
 def _rpc_from(urls: list[str], first: int) -> list[str]:

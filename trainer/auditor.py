@@ -31,11 +31,17 @@ LOSS_MICRO_MAX = 10**18
 
 
 async def run_auditor(
-    urls: Sequence[str], keypair: Keypair, cache_dir: Path, *, report: Report, platform: str = "cpu"
+    urls: Sequence[str],
+    keypair: Keypair,
+    cache_dir: Path,
+    *,
+    report: Report,
+    platform: str = "cpu",
+    devices: int | None = 1,
 ) -> None:
     """Audit every task of the chain behind `urls` with a validator's account until cancelled."""
-    async with open_engines(cache_dir, platform, warn=report) as engines:
-        await engines.require_device()
+    async with open_engines(cache_dir, platform, warn=report, devices=devices) as engines:
+        await engines.require_devices()
         async with open_node(urls, keypair) as node:
             await attend(node, engines, cache_dir, report=report)
 
@@ -124,19 +130,22 @@ class TaskAuditor:
 
     async def _recompute(self, view: RoundView) -> None:
         """Judge the slots drawn for this auditor, and those that anybody challenged."""
-        for slot in view.revealed:
-            state, update = view.slots[slot], self._update(view, slot)
-            key = (slot, state.update_root or b"")
-            drawn = self.node.account in state.auditors or state.challenged
-            if not drawn or update is None or key in self._verdicts:
-                continue
-            own = await self.tenures.meant(self.engine, view, slot)
-            verdict = await trio.to_thread.run_sync(audit.compare, update, own.meant, self.task.tolerance)
-            if verdict.right:
-                await self.tenures.keep(view, slot, own, key[1], update)
-            self._verdicts[key] = verdict.right
-            if not verdict.right:
-                self.report(f"task {self.task.id} round {view.round}: slot {slot} is wrong: {verdict}")
+        async with trio.open_nursery() as nursery:
+            for slot in view.revealed:
+                state, update = view.slots[slot], self._update(view, slot)
+                key = (slot, state.update_root or b"")
+                drawn = self.node.account in state.auditors or state.challenged
+                if drawn and update is not None and key not in self._verdicts:
+                    nursery.start_soon(self._judge, view, slot, key, update)
+
+    async def _judge(self, view: RoundView, slot: int, key: tuple[int, Hash], update: Update) -> None:
+        own = await self.tenures.meant(self.engine, view, slot)
+        verdict = await trio.to_thread.run_sync(audit.compare, update, own.meant, self.task.tolerance)
+        if verdict.right:
+            await self.tenures.keep(view, slot, own, key[1], update)
+        self._verdicts[key] = verdict.right
+        if not verdict.right:
+            self.report(f"task {self.task.id} round {view.round}: slot {slot} is wrong: {verdict}")
 
     def _update(self, view: RoundView, slot: int) -> Update | None:
         return self._updates.get(view.slots[slot].update_root or b"")

@@ -21,6 +21,8 @@ from trainer import landlock, seccomp
 
 # JAX, its compiler and a batch's activations; the address space, since that is what the kernel can bound.
 ADDRESS_BYTES_MAX = 16 << 30
+# For each further device that computes at the same time: 4 GiB that a program may have alive, and what goes in and out.
+DEVICE_ADDRESS_BYTES = 8 << 30
 # The compiler writes its cache and nothing else; one entry is a few MB.
 FILE_BYTES_MAX = 256 << 20
 OPEN_FILES_MAX = 256
@@ -54,7 +56,7 @@ ACCELERATED = (
 )
 
 
-def confine(platform: str, writable: Path) -> list[str]:
+def confine(platform: str, writable: Path, devices: int = 1) -> list[str]:
     """Give up all that computing on `platform` does not need; what could not be given up, one line each.
 
     Files can be made beneath `writable` alone. On an accelerator limits on memory, core dumps and TCP are all there is.
@@ -64,7 +66,7 @@ def confine(platform: str, writable: Path) -> list[str]:
     _lower(resource.RLIMIT_FSIZE, FILE_BYTES_MAX)
     _lower(resource.RLIMIT_NOFILE, OPEN_FILES_MAX if on_cpu else 4_096)
     if on_cpu:
-        _lower(resource.RLIMIT_AS, ADDRESS_BYTES_MAX)
+        _lower(resource.RLIMIT_AS, ADDRESS_BYTES_MAX + (devices - 1) * DEVICE_ADDRESS_BYTES)
     with suppress(OSError):
         os.nice(NICE)
     with suppress(OSError):

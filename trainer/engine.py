@@ -1,53 +1,117 @@
 """The engine: the child process that parses, compiles and runs programs, and does nothing else.
 
 Rule: it is confined before it imports JAX or reads a byte; it answers each request with one frame or dies, and its
-parent survives both. `python -m trainer.engine PLATFORM CACHE_DIR`; requests on stdin, answers on what was stdout,
-before them one frame that says which protections this system does not offer.
+parent survives both. `python -m trainer.engine PLATFORM CACHE_DIR DEVICES LANE…`: each lane is an inherited socket on
+which requests for one device come and their answers go; DEVICES is how many to use, 0 for all. Unasked, the first lane
+says which protections this system does not offer, and which devices there are.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import threading
+import time
+import traceback
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING
 
 from trainer import confinement, wire
 
-
-def main() -> None:
-    """Serve requests until stdin ends."""
-    platform, cache_dir = sys.argv[1:]
-    parent = os.getppid()
-    missing = confinement.confine(platform, Path(cache_dir))
-    confinement.watch_parent(parent)
-    requests = os.fdopen(0, "rb", buffering=1 << 20)
-    answers = os.fdopen(os.dup(1), "wb", buffering=1 << 20)
-    # Whatever a library prints must not end up between two frames.
-    os.dup2(2, 1)
-    _answer(answers, {"missing": missing})
-
+if TYPE_CHECKING:
     from trainer.runner import Runner
 
-    runner = Runner(platform, cache_dir)
-    while (body := _read(requests)) is not None:
+
+class Lane:
+    """The way to the parent for one device."""
+
+    def __init__(self, number: int) -> None:
+        self._requests = os.fdopen(number, "rb", buffering=1 << 20)
+        self._answers = os.fdopen(os.dup(number), "wb", buffering=1 << 20)
+
+    def answer(self, message: dict[str, object]) -> None:
+        """Send one frame."""
+        self._answers.write(wire.frame(message))
+        self._answers.flush()
+
+    def read(self) -> bytes | None:
+        """The next request; None when no more come."""
+        header = self._requests.read(wire.LENGTH.size)
+        if len(header) < wire.LENGTH.size:
+            return None
+        length = wire.body_length(header)
+        body = self._requests.read(length)
+        return body if len(body) == length else None
+
+    def close(self) -> None:
+        """End it on this side."""
+        self._requests.close()
+        self._answers.close()
+
+
+class Backstop:
+    """Lets the process compute for as long as the longest of its requests may take, and no longer."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._ends: dict[Lane, float] = {}
+
+    def begin(self, lane: Lane, seconds: float) -> None:
+        """A request begins that may take so long."""
+        with self._lock:
+            now = time.monotonic()
+            self._ends[lane] = now + seconds
+            confinement.allow_seconds(max(self._ends.values()) - now)
+
+    def end(self, lane: Lane) -> None:
+        """Its answer is on its way."""
+        with self._lock:
+            del self._ends[lane]
+
+
+def main() -> None:
+    """Serve requests until the first lane ends."""
+    platform, cache_dir, devices, *numbers = sys.argv[1:]
+    parent = os.getppid()
+    missing = confinement.confine(platform, Path(cache_dir), len(numbers))
+    confinement.watch_parent(parent)
+    lanes = [Lane(int(number)) for number in numbers]
+    lanes[0].answer({"missing": missing})
+
+    from trainer import runner
+    from trainer.operations import Refused
+
+    try:
+        found = runner.find_devices(platform, cache_dir, int(devices))[: len(lanes)]
+    except Refused as error:
+        lanes[0].answer({"ok": False, "message": str(error)})
+        return
+    lanes[0].answer({"ok": True, "devices": [device.device_kind for device in found]})
+    for lane in lanes[len(found) :]:
+        lane.close()
+    backstop = Backstop()
+    for lane, device in zip(lanes[1:], found[1:], strict=False):
+        serving = (lane, runner.Runner(platform, device), backstop)
+        threading.Thread(target=_serve_or_end, args=serving, daemon=True).start()
+    _serve(lanes[0], runner.Runner(platform, found[0]), backstop)
+
+
+def _serve(lane: Lane, runner: Runner, backstop: Backstop) -> None:
+    while (body := lane.read()) is not None:
         request = wire.parse(body)
-        confinement.allow_seconds(float(request["seconds"]))
-        _answer(answers, runner.answer(request))
+        backstop.begin(lane, float(request["seconds"]))
+        answer = runner.answer(request)
+        backstop.end(lane)
+        lane.answer(answer)
 
 
-def _answer(stream: BinaryIO, message: dict[str, object]) -> None:
-    stream.write(wire.frame(message))
-    stream.flush()
-
-
-def _read(stream: BinaryIO) -> bytes | None:
-    header = stream.read(wire.LENGTH.size)
-    if len(header) < wire.LENGTH.size:
-        return None
-    length = wire.body_length(header)
-    body = stream.read(length)
-    return body if len(body) == length else None
+def _serve_or_end(lane: Lane, runner: Runner, backstop: Backstop) -> None:
+    """Serve in a thread whose failure is the process's, as that of the first one is."""
+    try:
+        _serve(lane, runner, backstop)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
 
 
 if __name__ == "__main__":

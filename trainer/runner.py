@@ -1,7 +1,7 @@
-"""Compiled programs and the requests that use them: find_device, load, gradient, local_steps, evaluate.
+"""Compiled programs and the requests that use them: load, gradient, local_steps, evaluate; on one device each.
 
 Rule: this runs in the engine alone. A program is compiled only after its parsed form was admitted, and only with the
-shapes that its artifact states.
+shapes that its artifact states. Devices share nothing but the process: what one computes depends on no other.
 """
 
 from __future__ import annotations
@@ -47,19 +47,38 @@ class Loaded:
     evaluate_cost: Cost
 
 
-class Runner:
-    """Answers requests; keeps the programs used last."""
+def find_devices(platform: str, cache_dir: str, count: int) -> list[jax.Device]:
+    """The first `count` devices of this platform, 0 for all; Refused where there are fewer, or JAX finds none.
 
-    def __init__(self, platform: str, cache_dir: str) -> None:
-        options = {
-            "jax_platforms": platform,
-            "jax_compilation_cache_dir": cache_dir,
-            # The digits program compiles in half a second, which is most of a restart.
-            "jax_persistent_cache_min_compile_time_secs": 0.1,
-        }
-        for name, value in options.items():
-            jax.config.update(name, value)  # type: ignore[no-untyped-call]
+    A CPU is as many devices as were asked for, each of which computes in a thread of its own.
+    """
+    options = {
+        "jax_platforms": platform,
+        "jax_compilation_cache_dir": cache_dir,
+        # The digits program compiles in half a second, which is most of a restart.
+        "jax_persistent_cache_min_compile_time_secs": 0.1,
+        "jax_num_cpu_devices": max(1, count),
+    }
+    for name, value in options.items():
+        jax.config.update(name, value)  # type: ignore[no-untyped-call]
+    try:
+        found: list[jax.Device] = jax.local_devices(backend=platform)
+    except (RuntimeError, AssertionError) as error:
+        raise Refused(
+            f"JAX finds no {platform} device here ({str(error)[:200] or 'no driver or plugin'}): install "
+            f"potchain[{platform}] where there is one, or choose another with --platform"
+        ) from None
+    if len(found) < count:
+        raise Refused(f"expected {count} {platform} devices, found {len(found)}: give that or less with --devices")
+    return found[: count or len(found)]
+
+
+class Runner:
+    """Answers the requests for one device; keeps the programs used last."""
+
+    def __init__(self, platform: str, device: jax.Device) -> None:
         self._platform = platform
+        self._device = device
         self._programs: OrderedDict[bytes, Loaded] = OrderedDict()
 
     def answer(self, request: dict[str, Any]) -> dict[str, object]:
@@ -68,9 +87,6 @@ class Runner:
         try:
             if request["op"] == "load":
                 self._load(key, request["program"])
-                return {"ok": True}
-            if request["op"] == "find_device":
-                self._ensure_device()
                 return {"ok": True}
             if key not in self._programs:
                 return {"ok": False, "message": "the program is not loaded"}
@@ -82,29 +98,28 @@ class Runner:
 
     def _load(self, key: bytes, blob: bytes) -> None:
         if key not in self._programs:
-            self._ensure_device()
             program = artifact.parse(blob)
             parameters = (program.parameters,)
             gradient, gradient_cost = _compiled(
-                self._platform, program.gradient, program, program.batch, [((), "float32"), (parameters, "float32")]
+                self._platform,
+                self._device,
+                program.gradient,
+                program,
+                program.batch,
+                [((), "float32"), (parameters, "float32")],
             )
             evaluate, evaluate_cost = _compiled(
-                self._platform, program.evaluate, program, program.evaluate_batch, [((), "float32"), ((), "int32")]
+                self._platform,
+                self._device,
+                program.evaluate,
+                program,
+                program.evaluate_batch,
+                [((), "float32"), ((), "int32")],
             )
             self._programs[key] = Loaded(program, gradient, evaluate, gradient_cost, evaluate_cost)
             while len(self._programs) > wire.PROGRAMS_MAX:
                 self._programs.popitem(last=False)
         self._programs.move_to_end(key)
-
-    def _ensure_device(self) -> None:
-        """Refuse where JAX cannot compute on this platform: compiling would fail with less of a reason."""
-        try:
-            jax.devices(self._platform)
-        except (RuntimeError, AssertionError) as error:
-            raise Refused(
-                f"JAX finds no {self._platform} device here ({str(error)[:200] or 'no driver or plugin'}): install "
-                f"potchain[{self._platform}] where there is one, or choose another with --platform"
-            ) from None
 
 
 def _gradient(loaded: Loaded, request: dict[str, Any]) -> dict[str, object]:
@@ -156,8 +171,13 @@ def _evaluate(loaded: Loaded, request: dict[str, Any]) -> dict[str, object]:
     return {"ok": True, "loss_sum": total, "correct": right}
 
 
-def _compiled(platform: str, data: bytes, program: Program, batch: int, outputs: Shapes) -> tuple[Compiled, Cost]:
-    """The executable and cost of an exported function, admitted and with exactly these shapes; Refused otherwise."""
+def _compiled(
+    platform: str, device: jax.Device, data: bytes, program: Program, batch: int, outputs: Shapes
+) -> tuple[Compiled, Cost]:
+    """The executable on a device of an exported function, admitted and with exactly these shapes, and its cost.
+
+    Refused otherwise.
+    """
     inputs = [
         ((program.parameters,), "float32"),
         ((batch, *program.inputs.shape), program.inputs.dtype),
@@ -178,7 +198,11 @@ def _compiled(platform: str, data: bytes, program: Program, batch: int, outputs:
     try:
         with mlir.make_ir_context():
             cost = admission.inspect(ir.Module.parse(text), LIMITS)
-        arguments = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in inputs]  # type: ignore[no-untyped-call]
+        here = jax.sharding.SingleDeviceSharding(device)
+        arguments = [
+            jax.ShapeDtypeStruct(shape, dtype, sharding=here)  # type: ignore[no-untyped-call]
+            for shape, dtype in inputs
+        ]
         return jax.jit(exported.call).lower(*arguments).compile(), cost
     except Refused:
         raise

@@ -1,44 +1,39 @@
-"""The parent's handle on its engine child: started when first needed, one request at a time, killed when late.
+"""The parent's handle on its engine child: started when first needed, a request a device at a time, killed when late.
 
 Rule: whatever the child does (crash, hang, lie, grow), the parent gets an exception within the deadline and the next
-request gets a fresh child. The child's environment is written here, word by word, so that it holds no secret.
+request gets a fresh child.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
-import subprocess
 import sys
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import trio
 
 from chain.primitives.hashing import Hash
-from trainer import choices, wire
+from trainer import child, choices, wire
 from trainer.arrays import Float32s
 from trainer.artifact import Program
+from trainer.child import Child, Lane
 from trainer.local import LocalSteps
 from trainer.node import CannotServe
 from trainer.packing import PackingError
+from trainer.places import Places
 
 # After that many deaths in a row with one program, the program is taken to be the reason, and rests for ten minutes
 # before each further try: what killed the engines may also have been this machine running out of memory.
 CRASHES_MAX = 3
 NO_PROGRAM = bytes(32)  # in place of a program's root where none is meant
 SUSPENDED_SECONDS = 600.0
-PLATFORMS = ("cpu", "cuda", "tpu")
-# What JAX needs to find an accelerator, and nothing else, comes from the parent's environment.
-PASSED_ON = ("PATH", "LANG", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_HOME", "TPU_VISIBLE_CHIPS", "TPU_NAME")
-ONE_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 
 # Gets each protection that this system does not offer, as the child says it when it starts.
 Warn = Callable[[str], None]
@@ -100,105 +95,162 @@ class Evaluation:
 class Engine:
     """One engine child, present or not. Use `open_engine`."""
 
-    def __init__(self, cache_dir: Path, platform: str, deadlines: Deadlines, warn: Warn) -> None:
-        if platform not in PLATFORMS:
-            raise ValueError(f"platform: expected one of {', '.join(PLATFORMS)}, got {platform!r}")
+    def __init__(
+        self,
+        cache_dir: Path,
+        platform: str,
+        deadlines: Deadlines,
+        warn: Warn,
+        devices: int | None = 1,
+        places: Places | None = None,
+    ) -> None:
+        if platform not in child.PLATFORMS:
+            raise ValueError(f"platform: expected one of {', '.join(child.PLATFORMS)}, got {platform!r}")
+        if devices is not None and not 1 <= devices <= child.DEVICES_MAX:
+            raise ValueError(f"devices: expected 1 to {child.DEVICES_MAX}, got {devices}")
         self._cache_dir = cache_dir.absolute()
         self._platform = platform
         self._deadlines = deadlines
         self._warn = warn
-        self._process: trio.Process | None = None
-        self._loaded: OrderedDict[Hash, None] = OrderedDict()
+        self._wanted = devices
+        self._places = places or Places()
+        self._child: Child | None = None
+        self._starting = trio.Lock()
+        # What the devices are called; how many there are is known when a child has found them.
+        self.devices: tuple[str, ...] = ()
+        self._idle: list[int] = []
+        self._turns: trio.Semaphore | None = None
+        self._requests = 0
+        self.starts = 0
         self._programs: OrderedDict[Hash, tuple[Program, bytes]] = OrderedDict()
         self._crashes: dict[Hash, int] = {}
         self._suspended: dict[Hash, float] = {}
-        self._lock = trio.Lock()
 
     @property
     def pid(self) -> int | None:
         """The child's process id, when there is a child."""
-        return self._process.pid if self._process is not None else None
+        return self._child.process.pid if self._child is not None else None
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a request is under way, or waits for a device."""
+        return self._requests > 0
+
+    @property
+    def waiting(self) -> tuple[int, int]:
+        """How many devices are at work, and how many requests wait for one."""
+        at_work = len(self.devices) - len(self._idle)
+        return at_work, self._requests - at_work
 
     async def load(self, root: Hash, program: Program, blob: bytes) -> None:
-        """Compile a program; ProgramRefused when it may not run."""
-        async with self._lock:
-            self._programs[root] = (program, blob)
-            self._programs.move_to_end(root)
-            while len(self._programs) > wire.PROGRAMS_MAX:
-                self._programs.popitem(last=False)
-            await self._ensure(root)
+        """Compile a program for every device; ProgramRefused when it may not run.
 
-    async def find_device(self) -> None:
-        """See that JAX computes on this platform; ProgramRefused says what is missing."""
-        async with self._lock:
-            if self._process is None:
-                await self._start(NO_PROGRAM)
-            await self._request(NO_PROGRAM, {"op": "find_device"}, self._deadlines.load)
+        Where no further child may be started it is compiled when it is needed.
+        """
+        self._programs[root] = (program, blob)
+        self._programs.move_to_end(root)
+        while len(self._programs) > wire.PROGRAMS_MAX:
+            self._programs.popitem(last=False)
+        if self._child is None and self._places.is_full:
+            return
+        if self._child is not None and all(root in lane.loaded for lane in self._child.lanes):
+            return
+
+        async def one() -> None:
+            async with self._lane(root, unloaded=True) as lane:
+                await self._ensure(lane, root)
+
+        # The first says how many devices there are, and leaves what it compiled where the others look for it.
+        await one()
+        async with trio.open_nursery() as nursery:
+            for _ in self.devices[1:]:
+                nursery.start_soon(one)
+
+    async def find_devices(self) -> tuple[str, ...]:
+        """What JAX computes on here; ProgramRefused says what is missing."""
+        await self._alive(NO_PROGRAM)
+        return self.devices
 
     async def gradient(self, root: Hash, theta: Float32s, x: bytes, y: bytes) -> Gradient:
         """The gradient of one batch under a loaded program."""
-        async with self._lock:
-            program = await self._ensure(root)
-            answer = await self._run(root, "gradient", theta, x, y)
+        async with self._lane(root) as lane:
+            program = await self._ensure(lane, root)
+            answer = await self._run(lane, root, "gradient", theta, x, y)
             loss, raw = answer.get("loss"), answer.get("gradient")
             if type(loss) is not float or type(raw) is not bytes or len(raw) != 4 * program.parameters:
-                raise await self._broken(root, "an answer that is no gradient")
+                raise await self._broken(lane, "an answer that is no gradient")
             return Gradient(loss, np.frombuffer(raw, dtype="<f4").astype(np.float32))
 
     async def local_steps(
         self, root: Hash, theta: Float32s, x: bytes, y: bytes, steps: LocalSteps, round_index: int
     ) -> Float32s:
         """What local steps come to, f32[P], under a loaded program; `x` and `y` are their batches one after another."""
-        async with self._lock:
-            program = await self._ensure(root)
+        async with self._lane(root) as lane:
+            program = await self._ensure(lane, root)
             seconds = min(self._deadlines.run * steps.count, self._deadlines.slot)
             more = {"steps": choices.local_steps_json(steps), "round": round_index}
-            answer = await self._run(root, "local_steps", theta, x, y, seconds, more)
+            answer = await self._run(lane, root, "local_steps", theta, x, y, seconds, more)
             raw = answer.get("contribution")
             if type(raw) is not bytes or len(raw) != 4 * program.parameters:
-                raise await self._broken(root, "an answer that is no contribution")
+                raise await self._broken(lane, "an answer that is no contribution")
             return np.frombuffer(raw, dtype="<f4").astype(np.float32)
 
     async def evaluate(self, root: Hash, theta: Float32s, x: bytes, y: bytes) -> Evaluation:
         """Loss and right answers over whole evaluation batches under a loaded program."""
-        async with self._lock:
-            await self._ensure(root)
-            answer = await self._run(root, "evaluate", theta, x, y)
+        async with self._lane(root) as lane:
+            await self._ensure(lane, root)
+            answer = await self._run(lane, root, "evaluate", theta, x, y)
             loss_sum, correct = answer.get("loss_sum"), answer.get("correct")
             if type(loss_sum) is not float or type(correct) is not int:
-                raise await self._broken(root, "an answer that is no evaluation")
+                raise await self._broken(lane, "an answer that is no evaluation")
             return Evaluation(loss_sum, correct)
 
     async def close(self) -> None:
         """End the child, if there is one."""
-        process, self._process = self._process, None
-        self._loaded.clear()
-        if process is not None:
-            with trio.CancelScope(shield=True):
-                with suppress(ProcessLookupError):
-                    process.send_signal(signal.SIGKILL)
-                await process.wait()
-                for stream in (process.stdin, process.stdout):
-                    if stream is not None:
-                        await stream.aclose()
+        ended, self._child = self._child, None
+        self._places.give(self)
+        if ended is not None:
+            await ended.end("it was closed")
 
-    async def _ensure(self, root: Hash) -> Program:
+    @asynccontextmanager
+    async def _lane(self, root: Hash, *, unloaded: bool = False) -> AsyncIterator[Lane]:
+        """The way to a device that is free, in a child that lives; `unloaded`: one that lacks the program, if any."""
+        self._requests += 1
+        try:
+            self._program(root)
+            await self._alive(root)
+            assert self._turns is not None
+            async with self._turns:
+                lanes = (await self._alive(root)).lanes
+                index = next((i for i in self._idle if unloaded and root not in lanes[i].loaded), self._idle[0])
+                self._idle.remove(index)
+                try:
+                    yield lanes[index]
+                finally:
+                    self._idle.append(index)
+        finally:
+            self._requests -= 1
+            self._places.touch(self)
+
+    def _program(self, root: Hash) -> tuple[Program, bytes]:
         if root not in self._programs:
             raise EngineError(f"program 0x{root.hex()} was not loaded")
-        program, blob = self._programs[root]
         if trio.current_time() < self._suspended.get(root, 0.0):
             raise ProgramSuspended(f"program 0x{root.hex()} ended {CRASHES_MAX} engines in a row and is left to rest")
-        if self._process is None:
-            await self._start(root)
-        if root not in self._loaded:
-            await self._request(root, {"op": "load", "program": blob}, self._deadlines.load)
-            self._loaded[root] = None
-            while len(self._loaded) > wire.PROGRAMS_MAX:
-                self._loaded.popitem(last=False)
+        return self._programs[root]
+
+    async def _ensure(self, lane: Lane, root: Hash) -> Program:
+        program, blob = self._program(root)
+        if root not in lane.loaded:
+            await self._request(lane, root, {"op": "load", "program": blob}, self._deadlines.load)
+            lane.loaded[root] = None
+            while len(lane.loaded) > wire.PROGRAMS_MAX:
+                lane.loaded.popitem(last=False)
         return program
 
     async def _run(
         self,
+        lane: Lane,
         root: Hash,
         op: str,
         theta: Float32s,
@@ -208,108 +260,109 @@ class Engine:
         more: Mapping[str, object] | None = None,
     ) -> dict[str, Any]:
         message = {"op": op, "theta": theta.astype("<f4").tobytes(), "x": x, "y": y, **(more or {})}
-        self._loaded.move_to_end(root)  # As the child does, which sees only what is computed.
-        answer = await self._request(root, message, self._deadlines.run if seconds is None else seconds)
+        lane.loaded.move_to_end(root)  # As the child does, which sees only what is computed.
+        answer = await self._request(lane, root, message, self._deadlines.run if seconds is None else seconds)
         self._crashes.pop(root, None)
         return answer
 
-    async def _request(self, root: Hash, message: dict[str, object], seconds: float) -> dict[str, Any]:
-        answer = await self._conversation(root, seconds, wire.frame({**message, "key": root, "seconds": seconds}))
-        if answer.get("ok") is True:
-            return answer
-        raise ProgramRefused(str(answer.get("message"))[:1_000])
+    async def _request(self, lane: Lane, root: Hash, message: dict[str, object], seconds: float) -> dict[str, Any]:
+        said = wire.frame({**message, "key": root, "seconds": seconds})
+        return _granted(await self._conversation(lane, root, seconds, said))
 
-    async def _conversation(self, root: Hash, seconds: float, said: bytes | None) -> dict[str, Any]:
-        """The next frame from the child, after telling it something; whatever comes instead ends the child."""
-        assert self._process is not None
-        process = self._process
-        completed = False
+    async def _conversation(self, lane: Lane, root: Hash, seconds: float, said: bytes | None) -> dict[str, Any]:
+        """The next frame on a lane, after telling the child something; whatever comes instead ends the child."""
+        held = lane.child
+        lane.root = root
         try:
             with trio.fail_after(seconds):
-                answer = await self._exchange(process, said)
-            completed = True
+                answer = await lane.exchange(said)
         except trio.TooSlowError:
-            self._count(root)
-            raise EngineTimeout(f"the engine did not answer in {seconds:.0f} s") from None
+            late = f"the engine did not answer in {seconds:.0f} s"
+            await self._end(held, late, counts=True)
+            raise EngineTimeout(late) from None
         except (trio.BrokenResourceError, trio.ClosedResourceError, wire.WireError, PackingError, EOFError) as error:
-            self._count(root)
-            with trio.move_on_after(1.0):
-                await process.wait()
-            ending = f"exit status {process.returncode}" if process.returncode is not None else repr(error)
+            ending = held.ended or f"{await held.ending()}; {error}"
+            await self._end(held, ending, counts=True)
             raise EngineCrashed(f"the engine died ({ending})") from None
+        except BaseException:
+            # Half an exchange leaves a lane that nobody can make sense of.
+            await self._end(held, "a request to it was given up", counts=False)
+            raise
         finally:
-            # Half an exchange, by failure or by cancellation, leaves a pipe that nobody can make sense of.
-            if not completed:
-                await self.close()
+            lane.root = None
         return answer
 
-    async def _exchange(self, process: trio.Process, said: bytes | None) -> dict[str, Any]:
-        assert process.stdin is not None
-        if said is not None:
-            await process.stdin.send_all(said)
-        length = wire.body_length(await self._receive(process, wire.LENGTH.size))
-        return wire.parse(await self._receive(process, length))
-
-    async def _receive(self, process: trio.Process, count: int) -> bytes:
-        assert process.stdout is not None
-        data = bytearray()
-        while len(data) < count:
-            piece = await process.stdout.receive_some(min(count - len(data), 1 << 20))
-            if not piece:
-                raise EOFError("the pipe ended")
-            data += piece
-        return bytes(data)
-
-    async def _broken(self, root: Hash, what: str) -> EngineCrashed:
-        self._count(root)
-        await self.close()
+    async def _broken(self, lane: Lane, what: str) -> EngineCrashed:
+        await self._end(lane.child, f"it gave {what}", counts=True)
         return EngineCrashed(f"the engine gave {what}")
 
-    def _count(self, root: Hash) -> None:
-        self._crashes[root] = self._crashes.get(root, 0) + 1
-        if self._crashes[root] >= CRASHES_MAX:
-            self._suspended[root] = trio.current_time() + SUSPENDED_SECONDS
+    async def _end(self, held: Child, reason: str, *, counts: bool) -> None:
+        """End a child, once; each program that it had to do with then has one death more to its name, if it `counts`.
 
-    async def _start(self, root: Hash) -> None:
-        home = self._cache_dir / "engine"
-        with _log(home) as log:
-            self._process = await trio.lowlevel.open_process(
-                [sys.executable, "-m", "trainer.engine", self._platform, str(home / "compiled")],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                env=_environment(home, self._platform),
-                cwd=home,
-                start_new_session=True,
-            )
+        Which of several killed a child that all tasks share, nobody can tell.
+        """
+        if held.ended:
+            return
+        held.ended = reason
+        if self._child is held:
+            self._child = None
+            self._places.give(self)
+        for root in {lane.root for lane in held.lanes if lane.root is not None} if counts else ():
+            self._crashes[root] = self._crashes.get(root, 0) + 1
+            if self._crashes[root] >= CRASHES_MAX:
+                self._suspended[root] = trio.current_time() + SUSPENDED_SECONDS
+        await held.end(reason)
+
+    async def _alive(self, root: Hash) -> Child:
+        """The child; a new one where there is none, or none any more."""
+        async with self._starting:
+            if self._child is None:
+                await self._places.take(self)
+                try:
+                    self._child = await child.start(self._cache_dir / "engine", self._platform, self._wanted)
+                finally:
+                    if self._child is None:
+                        self._places.give(self)
+                await self._greet(self._child, root)
+            return self._child
+
+    async def _greet(self, held: Child, root: Hash) -> None:
+        """What a new child says by itself: what this system does not offer, and the devices that it found."""
+        self.starts += 1
+        first = held.lanes[0]
         # Said before it has seen a byte of anybody's program.
-        for line in (await self._conversation(root, self._deadlines.load, None))["missing"]:
+        for line in (await self._conversation(first, root, self._deadlines.load, None))["missing"]:
             self._warn(line)
+        answer = await self._conversation(first, root, self._deadlines.load, None)
+        if answer.get("ok") is not True:
+            await self._end(held, "there is no device for it", counts=False)
+        found = tuple(map(str, _granted(answer)["devices"]))
+        if self._turns is None:
+            self.devices, self._idle, self._turns = found, list(range(len(found))), trio.Semaphore(len(found))
+        elif len(found) < len(self.devices):
+            gone = f"{len(self.devices)} devices were here, {len(found)} are left: see what became of the others"
+            await self._end(held, gone, counts=False)
+            raise EngineCrashed(gone)
+        await held.keep(len(self.devices))
 
 
-def _log(home: Path) -> BinaryIO:
-    (home / "compiled").mkdir(parents=True, exist_ok=True)
-    return open(home / "engine.log", "wb")
-
-
-def _environment(home: Path, platform: str) -> dict[str, str]:
-    return {name: os.environ[name] for name in PASSED_ON if name in os.environ} | {
-        "HOME": str(home),
-        "PYTHONPATH": str(Path(__file__).resolve().parent.parent),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "XLA_FLAGS": ONE_THREAD if platform == "cpu" else "",
-        # One thread computes; the libraries under numpy need none of their own.
-        "OPENBLAS_NUM_THREADS": "1",
-        "OMP_NUM_THREADS": "1",
-    }
+def _granted(answer: dict[str, Any]) -> dict[str, Any]:
+    if answer.get("ok") is True:
+        return answer
+    raise ProgramRefused(str(answer.get("message"))[:1_000])
 
 
 @asynccontextmanager
 async def open_engine(
-    cache_dir: Path, platform: str = "cpu", deadlines: Deadlines | None = None, *, warn: Warn = to_stderr
+    cache_dir: Path,
+    platform: str = "cpu",
+    deadlines: Deadlines | None = None,
+    *,
+    warn: Warn = to_stderr,
+    devices: int | None = 1,
 ) -> AsyncIterator[Engine]:
     """An engine that keeps its compiled programs and its log under `cache_dir`, and ends with the block."""
-    engine = Engine(cache_dir, platform, deadlines or Deadlines(), warn)
+    engine = Engine(cache_dir, platform, deadlines or Deadlines(), warn, devices)
     try:
         yield engine
     finally:
@@ -322,37 +375,54 @@ class Engines:
     An accelerator belongs to one process: there all tasks share an engine. Use `open_engines`.
     """
 
-    def __init__(self, cache_dir: Path, platform: str, deadlines: Deadlines, warn: Warn) -> None:
+    def __init__(
+        self, cache_dir: Path, platform: str, deadlines: Deadlines, warn: Warn, devices: int | None = 1
+    ) -> None:
         self._cache_dir = cache_dir
         self._platform = platform
         self._deadlines = deadlines
         self._warn = warn
+        self._devices = devices
         self._warned: set[str] = set()
         self._engines: dict[str, Engine] = {}
+        self._places = Places()
+        self._ended_starts = 0
 
     def of(self, task: int) -> Engine:
         """The engine of a task; its child starts when it is first needed."""
         name = self._name(task)
         if name not in self._engines:
-            folder = self._cache_dir / "engines" / name
-            self._engines[name] = Engine(folder, self._platform, self._deadlines, self._warn_once)
+            self._engines[name] = Engine(
+                self._cache_dir / "engines" / name,
+                self._platform,
+                self._deadlines,
+                self._warn_once,
+                self._devices,
+                self._places,
+            )
         return self._engines[name]
 
-    async def require_device(self) -> None:
-        """See that there is the accelerator that was asked for, before its owner bonds for it; CannotServe if not.
+    async def require_devices(self) -> tuple[str, ...]:
+        """What this computes on; CannotServe where what was asked for is not here, before its owner bonds for it.
 
-        There is a CPU wherever this runs.
+        There is a CPU wherever this runs, of which as much is used as was asked for.
         """
         if self._platform == "cpu":
-            return
+            return ("cpu",) * (self._devices or 1)
         try:
-            await self.of(0).find_device()
+            return await self.of(0).find_devices()
         except EngineError as error:
             raise CannotServe(str(error)) from None
+
+    @property
+    def starts(self) -> int:
+        """How many children were ever started."""
+        return self._ended_starts + sum(engine.starts for engine in self._engines.values())
 
     async def release(self, task: int) -> None:
         """End what is a task's alone, now that it needs it no more."""
         if self._platform == "cpu" and (engine := self._engines.pop(self._name(task), None)) is not None:
+            self._ended_starts += engine.starts
             await engine.close()
             folder = self._cache_dir / "engines" / self._name(task)
             await trio.to_thread.run_sync(partial(shutil.rmtree, folder, ignore_errors=True))
@@ -373,10 +443,18 @@ class Engines:
 
 @asynccontextmanager
 async def open_engines(
-    cache_dir: Path, platform: str = "cpu", deadlines: Deadlines | None = None, *, warn: Warn = to_stderr
+    cache_dir: Path,
+    platform: str = "cpu",
+    deadlines: Deadlines | None = None,
+    *,
+    warn: Warn = to_stderr,
+    devices: int | None = 1,
 ) -> AsyncIterator[Engines]:
-    """Engines that keep their compiled programs and logs under `cache_dir`, and end with the block."""
-    engines = Engines(cache_dir, platform, deadlines or Deadlines(), warn)
+    """Engines that keep their compiled programs and logs under `cache_dir`, and end with the block.
+
+    `devices` is how many of the platform's to use, None for all; of a CPU, how many slots it computes at a time.
+    """
+    engines = Engines(cache_dir, platform, deadlines or Deadlines(), warn, devices)
     try:
         yield engines
     finally:

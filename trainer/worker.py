@@ -16,6 +16,7 @@ from chain.primitives.blob import blob_root
 from chain.primitives.hashing import Hash, blake2_256
 from chain.primitives.keys import Keypair
 from trainer.codecs.updates import Update
+from trainer.devices import named
 from trainer.files import BlobFiles, MemoryFiles, Pending, PendingFiles, Place
 from trainer.follow import Heights, Report, follow
 from trainer.job import Job
@@ -40,14 +41,18 @@ async def run_worker(
     *,
     report: Report,
     platform: str = "cpu",
-    capacity: int = 4,
+    devices: int | None = 1,
+    capacity: int | None = 4,
+    capacity_max: int = 16,
 ) -> None:
     """Train for every task of the chain behind `urls` until cancelled, up to `capacity` slots of a round at once.
 
-    `report` gets one line at a time.
+    None is one for each device, as far as the chain lets a worker have so many. `report` gets one line at a time.
     """
-    async with open_engines(cache_dir, platform, warn=report) as engines:
-        await engines.require_device()
+    async with open_engines(cache_dir, platform, warn=report, devices=devices) as engines:
+        found = await engines.require_devices()
+        capacity = capacity or min(len(found), capacity_max)
+        report(f"computes on {named(found)}, up to {capacity} slot{'s'[: capacity - 1]} of a round at once")
         async with open_node(urls, keypair) as node:
             await work(node, engines, cache_dir, report=report, capacity=capacity)
 
@@ -215,11 +220,14 @@ class TaskWorker:
     ) -> None:
         """Act on all slots at once; one line for those that succeeded, one for each that failed.
 
-        What comes `first` uses the engine and is done one slot at a time; a slot that is ready waits for no other.
+        What comes `first` uses the engine, which has as many at work as it has devices; a slot that is ready waits for
+        no other.
         """
         succeeded: list[int] = []
 
         async def one(slot: int) -> None:
+            if first is not None:
+                await first(view, slot)
             try:
                 error = await act(view, slot)
             except NodeError as failure:
@@ -231,8 +239,6 @@ class TaskWorker:
 
         async with trio.open_nursery() as nursery:
             for slot in slots:
-                if first is not None:
-                    await first(view, slot)
                 nursery.start_soon(one, slot)
         if succeeded:
             named = ", ".join(str(slot) for slot in sorted(succeeded))

@@ -223,15 +223,17 @@ def test_a_node_that_is_not_there_is_named() -> None:
 
 def test_a_worker_without_a_node_says_who_it_is_and_that_it_waits(tmp_path: Path) -> None:
     url = f"ws://127.0.0.1:{free_port()}"
-    command = [sys.executable, "-m", "chain", "worker", "--key=//Eve", f"--node={url}", f"--base-path={tmp_path}"]
+    options = ("--key=//Eve", f"--node={url}", f"--base-path={tmp_path}", "--devices=3")
+    command = [sys.executable, "-m", "chain", "worker", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as worker:
         assert worker.stdout is not None
-        said = [worker.stdout.readline() for _ in range(3)]
+        said = [worker.stdout.readline() for _ in range(4)]
         worker.send_signal(signal.SIGINT)
         assert worker.wait(SECONDS_MAX) == 0
     assert "works as 5Ck2miBfCe1JQ4cY3NDsXyBaD6EcsgiVmEFTWwqNSs25XDEq; Ctrl-C stops" in said[0]
-    assert f"cannot reach {url}: connection refused: is the node running?" in said[1]
-    assert "no node answers; trying again until one does" in said[2]
+    assert "computes on 3 × cpu, up to 3 slots of a round at once" in said[1]
+    assert f"cannot reach {url}: connection refused: is the node running?" in said[2]
+    assert "no node answers; trying again until one does" in said[3]
 
 
 def test_a_node_never_imports_jax() -> None:

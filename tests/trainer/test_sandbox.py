@@ -18,7 +18,7 @@ from jax import export
 from chain.primitives.hashing import blake2_256
 from tests.trainer import corpus
 from tests.trainer.kit import BATCH, batch, evaluation, loss, small_task
-from trainer import admission, artifact, audit, choices, confinement, runner, sandbox, wire
+from trainer import admission, artifact, audit, child, choices, confinement, runner, sandbox, wire
 from trainer.arrays import Float32s
 from trainer.audit import Tolerance
 from trainer.codecs import INT8
@@ -68,9 +68,9 @@ async def test_a_platform_that_is_not_here_is_named_with_what_to_install(tmp_pat
 async def test_an_accelerator_that_is_not_here_is_missed_before_anything_is_bonded(tmp_path: Path) -> None:
     async with open_engines(tmp_path, "tpu", Deadlines(load=60, run=3)) as engines:
         with pytest.raises(CannotServe, match=r"JAX finds no tpu device here .*: install potchain\[tpu\]"):
-            await engines.require_device()
+            await engines.require_devices()
     async with open_engines(tmp_path) as engines:
-        await engines.require_device()  # There is a CPU, and no child is started to see it.
+        await engines.require_devices()  # There is a CPU, and no child is started to see it.
         assert engines.of(0).pid is None
 
 
@@ -120,7 +120,7 @@ async def test_the_child_that_computes_is_confined_and_sees_no_secret(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("POTCHAIN_PASSWORD", "hunter2")
-    assert "POTCHAIN_PASSWORD" not in sandbox._environment(tmp_path, "cpu")
+    assert "POTCHAIN_PASSWORD" not in child.environment(tmp_path, "cpu")
     warnings: list[str] = []
     async with open_engine(tmp_path, warn=warnings.append) as engine:
         await loaded(engine)
@@ -225,7 +225,9 @@ async def test_evaluation_adds_up_whole_batches(tmp_path: Path) -> None:
 def test_a_data_set_is_held_to_the_same_limits_as_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
     program = TASK.program
     outputs: runner.Shapes = [((), "float32"), ((), "int32")]
-    compiled, cost = runner._compiled("cpu", program.evaluate, program, program.evaluate_batch, outputs)
+    compiled, cost = runner._compiled(
+        "cpu", jax.devices("cpu")[0], program.evaluate, program, program.evaluate_batch, outputs
+    )
     loaded = runner.Loaded(program, compiled, compiled, cost, cost)
     monkeypatch.setattr(runner, "LIMITS", admission.Limits(flops=2 * cost.flops))
     theta = TASK.theta.astype("<f4").tobytes()
@@ -243,7 +245,7 @@ def test_a_data_set_is_held_to_the_same_limits_as_the_program(monkeypatch: pytes
 def test_local_steps_are_refused_where_their_number_makes_them_dear(monkeypatch: pytest.MonkeyPatch) -> None:
     program = TASK.program
     outputs: runner.Shapes = [((), "float32"), ((program.parameters,), "float32")]
-    compiled, cost = runner._compiled("cpu", program.gradient, program, program.batch, outputs)
+    compiled, cost = runner._compiled("cpu", jax.devices("cpu")[0], program.gradient, program, program.batch, outputs)
     loaded = runner.Loaded(program, compiled, compiled, cost, cost)
     monkeypatch.setattr(runner, "LIMITS", admission.Limits(flops=cost.flops))
     monkeypatch.setattr(runner, "SLOT_COST_MAX", 2)

@@ -1,0 +1,144 @@
+"""An engine child as its parent holds it: a process with one lane for each device, and an end that is the same for all.
+
+Rule: the child's environment is written here, word by word, so that it holds no secret; a lane carries one request at a
+time, and one that is left in the middle of an exchange is of no more use to anybody, nor is its child.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections import OrderedDict
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import trio
+
+from chain.primitives.hashing import Hash
+from trainer import wire
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+# What JAX needs to find an accelerator, and nothing else, comes from the parent's environment.
+PASSED_ON = ("PATH", "LANG", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_HOME", "TPU_VISIBLE_CHIPS", "TPU_NAME")
+ONE_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+# Each is a thread and a file in the child, which may have 256 files open.
+DEVICES_MAX = 64
+# Where all that there are were asked for: no machine that we know of has more accelerators.
+ACCELERATORS_MAX = 16
+PIECE_BYTES = 1 << 20
+
+
+class Lane:
+    """The way to one device of a child, and the programs that are compiled for it."""
+
+    def __init__(self, child: Child, ours: socket.socket) -> None:
+        self.child = child
+        self.loaded: OrderedDict[Hash, None] = OrderedDict()
+        # What is under way on it, for when the child ends of something.
+        self.root: Hash | None = None
+        self._stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
+
+    async def exchange(self, said: bytes | None) -> dict[str, Any]:
+        """The next frame from the child, after telling it something.
+
+        Raises trio's errors, EOFError, WireError or PackingError where no frame comes.
+        """
+        if said is not None:
+            await self._stream.send_all(said)
+        length = wire.body_length(await self._receive(wire.LENGTH.size))
+        return wire.parse(await self._receive(length))
+
+    async def _receive(self, count: int) -> bytes:
+        data = bytearray()
+        while len(data) < count:
+            piece = await self._stream.receive_some(min(count - len(data), PIECE_BYTES))
+            if not piece:
+                raise EOFError("the child closed its end")
+            data += piece
+        return bytes(data)
+
+    async def close(self) -> None:
+        """Whoever waits on it gets trio's ClosedResourceError."""
+        await self._stream.aclose()
+
+
+class Child:
+    """A process that computes, on as many devices as it has lanes."""
+
+    def __init__(self, process: trio.Process, ours: list[socket.socket]) -> None:
+        self.process = process
+        self.lanes = [Lane(self, each) for each in ours]
+        # Why it was ended, in words; "" while it lives.
+        self.ended = ""
+
+    async def keep(self, count: int) -> None:
+        """Close the lanes beyond the devices that there are."""
+        for lane in self.lanes[count:]:
+            await lane.close()
+        del self.lanes[count:]
+
+    async def ending(self) -> str:
+        """What the system says of its end, once it has come to one."""
+        with trio.move_on_after(1.0):
+            await self.process.wait()
+        code = self.process.returncode
+        return "it still runs" if code is None else f"exit status {code}"
+
+    async def end(self, reason: str) -> None:
+        """End it, whatever it does; the first reason stands."""
+        self.ended = self.ended or reason
+        with trio.CancelScope(shield=True):
+            with suppress(ProcessLookupError):
+                self.process.send_signal(signal.SIGKILL)
+            await self.process.wait()
+            for lane in self.lanes:
+                await lane.close()
+
+
+async def start(home: Path, platform: str, devices: int | None) -> Child:
+    """A child that has yet to say its first word, with as many lanes as it may have devices."""
+    pairs = [socket.socketpair() for _ in range(devices or ACCELERATORS_MAX)]
+    try:
+        theirs = [their.fileno() for _, their in pairs]
+        with _log(home) as log:
+            process = await trio.lowlevel.open_process(
+                [sys.executable, "-m", "trainer.engine", platform, str(home / "compiled"), str(devices or 0)]
+                + [str(number) for number in theirs],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment(home, platform),
+                cwd=home,
+                start_new_session=True,
+                pass_fds=theirs,
+            )
+    except BaseException:
+        for our, _ in pairs:
+            our.close()
+        raise
+    finally:
+        for _, their in pairs:
+            their.close()
+    return Child(process, [our for our, _ in pairs])
+
+
+def environment(home: Path, platform: str) -> dict[str, str]:
+    """The child's, word by word."""
+    return {name: os.environ[name] for name in PASSED_ON if name in os.environ} | {
+        "HOME": str(home),
+        "PYTHONPATH": str(Path(__file__).resolve().parent.parent),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "XLA_FLAGS": ONE_THREAD if platform == "cpu" else "",
+        # One thread computes for a device; the libraries under numpy need none of their own.
+        "OPENBLAS_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+def _log(home: Path) -> BinaryIO:
+    (home / "compiled").mkdir(parents=True, exist_ok=True)
+    return open(home / "engine.log", "wb")
