@@ -18,6 +18,7 @@ from chain.cli_terms import with_terms
 from chain.display import Progress, Token, token_of
 from chain.primitives import ss58
 from chain.rpc.client import Client
+from runtime.modules.training_policy import PPM
 
 if TYPE_CHECKING:
     from chain.primitives.keys import Keypair
@@ -55,7 +56,7 @@ async def _new(
     yes: bool,
     dry_run: bool,
 ) -> None:
-    from chain.tasks import Offer, create, quote, upload
+    from chain.tasks import Offer, create, protected, quote, upload
     from chain.terms import TermsError
 
     async with Client.connect(rpc) as client:
@@ -64,6 +65,8 @@ async def _new(
             offer = Offer.of(made, terms, token)
         except TermsError as error:
             raise UserError(str(error)) from None
+        if not terms.audited_said:
+            offer = await protected(client, offer)
         costs = await quote(client, owner, offer)
         address = ss58.encode(owner.public, prefix)
         for line in _costs(offer, costs, address, token):
@@ -87,17 +90,18 @@ async def _new(
 
 
 def _costs(offer: Offer, costs: Quote, address: str, token: Token) -> list[str]:
-    slots = offer.policy.slots
+    policy = offer.policy
     lines = [
         f"owner      {address}, who has {token.format(costs.free)}",
-        f"escrow     {token.format(costs.escrow)}: {offer.rounds} rounds of {slots} slots at "
+        f"escrow     {token.format(costs.escrow)}: {offer.rounds} rounds of {policy.slots} slots at "
         f"{token.format(offer.price_per_slot)}; what is not spent comes back",
         f"storage    {token.format(costs.deposit)} are kept ready for {costs.storage_bytes / 2**20:,.1f} MiB; the time "
         "that the task takes is paid from it, and a week for its model, the rest comes back",
         f"fee        {token.format(costs.fee)}",
+        f"audits     {policy.audited_ppm / PPM:.0%} of all slots, recomputed by {policy.auditors_per_slot} each",
         f"upload     {offer.size:,} bytes",
     ]
-    if costs.seats < slots:
+    if costs.seats < policy.slots:
         lines.append(f"workers    offer {costs.seats} slots at this moment: rounds have no more, until others come")
     return lines
 

@@ -7,7 +7,7 @@ the node has every blob.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from chain import terms as asked
@@ -17,7 +17,7 @@ from chain.primitives.keys import Keypair
 from chain.rpc.client import Client, ClientError
 from runtime.modules import training_storage
 from runtime.modules.training import Training
-from runtime.modules.training_policy import Descent, Policy
+from runtime.modules.training_policy import PPM, Descent, Policy
 from runtime.modules.training_sizes import Claim, running_bytes
 from runtime.modules.training_types import Terms
 from runtime.types import DispatchError
@@ -124,6 +124,19 @@ class Quote:
     @property
     def affordable(self) -> bool:
         return self.free >= self.wanted + self.kept
+
+
+async def protected(client: Client, offer: Offer) -> Offer:
+    """The offer with so many more of its slots audited, in per cent, as its price needs; all where none is enough."""
+
+    def least(chain: Any) -> Policy:
+        worth = offer.price_per_slot + min(offer.price_per_slot, chain.rewards.slot_emission)
+        policy = offer.policy
+        while policy.audited_ppm < PPM and chain.training.worth_max(policy) < worth:
+            policy = replace(policy, audited_ppm=min(PPM, policy.audited_ppm + PPM // 100))
+        return policy
+
+    return replace(offer, policy=await client.read(least))
 
 
 async def quote(client: Client, owner: Keypair, offer: Offer) -> Quote:

@@ -44,6 +44,9 @@ from runtime.modules.training_policy import (
 from runtime.modules.training_types import ROUNDS_MAX
 
 INNER: Final = "inner_"
+# What a slot earns and how many are audited, so that checking costs an eighth of training: a tenth protects this price.
+PRICE: Final = "0.4"
+AUDITED_PPM: Final = PPM // 10
 # No number of a policy needs more; an exponent of a thousand digits would be computed with before it is refused.
 NUMBER_CHARACTERS_MAX = 40
 
@@ -192,7 +195,7 @@ _SPARSE: Final = (TopK, TopKFeedback)
 
 ROWS: Final[tuple[Row, ...]] = (
     Number("rounds", (Deal,), "rounds", 1, "100", "How many rounds to train"),
-    Amount("price", "1", "What an accepted slot earns, in tokens"),
+    Amount("price", PRICE, "What an accepted slot earns, in tokens"),
     Number("slots", (Policy,), "slots", 1, "4", "Contributions a round, each by one worker"),
     *_LEARNING,
     Number(
@@ -230,7 +233,15 @@ ROWS: Final[tuple[Row, ...]] = (
     Number("byzantine", (TrimmedMean, Krum, MultiKrum), "byzantine_ppm", PPM, "0.25", "The share that may be wrong"),
     Number("radius", (CenteredClip,), "radius_ppm", PPM, "1", "Of the clip, in median distances"),
     Number("iterations", (CenteredClip,), "iterations", 1, "3", "Of the clip"),
-    Number("auditors", (Policy,), "auditors_per_slot", 1, "2", "Validators that recompute each slot"),
+    Number("auditors", (Policy,), "auditors_per_slot", 1, "1", "Validators that recompute each slot that is audited"),
+    Number(
+        "audited",
+        (Policy,),
+        "audited_ppm",
+        PPM,
+        None,
+        "The share of slots that are audited; a tenth by default, or what the price needs",
+    ),
     Number(
         "tolerance",
         (Policy,),
@@ -267,6 +278,8 @@ class Terms:
     policy: Policy
     # Whether the owner said how far an honest integer may be off; otherwise it is measured.
     tolerance_said: bool
+    # Whether the owner said how many slots are audited; otherwise as many as the price needs.
+    audited_said: bool
 
 
 def by_flag(values: Mapping[str, object]) -> Said:
@@ -313,8 +326,10 @@ class _Resolution:
             self._defaults["optimizer"] = "sgd"
             self._defaults.update(_OUTER.get(self._name("optimizer"), {}))
         policy = self._policy(LocalSteps(steps, self._descent(INNER, rounds * steps)) if steps else None)
-        price = str(self._said.get("price", ("1", ""))[0])
-        terms = Terms(rounds, price, self._descent("", rounds), policy, "tolerance" in self._said)
+        price = str(self._said.get("price", (PRICE, ""))[0])
+        terms = Terms(
+            rounds, price, self._descent("", rounds), policy, "tolerance" in self._said, "audited" in self._said
+        )
         self._refuse_the_useless(bool(steps))
         if not training_policy.aggregation_is_valid(policy):
             raise TermsError(
@@ -333,7 +348,8 @@ class _Resolution:
 
     def _policy(self, local_steps: LocalSteps | None) -> Policy:
         chosen = {"codec": self._chosen("codec"), "aggregation": self._chosen("aggregation")}
-        numbers = self._numbers(Policy, "", {"tolerance_micro_steps": training_policy.TOLERANCE_MICRO_STEPS_MIN})
+        derived = {"tolerance_micro_steps": training_policy.TOLERANCE_MICRO_STEPS_MIN, "audited_ppm": AUDITED_PPM}
+        numbers = self._numbers(Policy, "", derived)
         return Policy(local_steps=local_steps, **chosen, **numbers)
 
     def _chosen(self, name: str, prefix: str = "", **derived: int) -> Any:

@@ -118,6 +118,8 @@ async def test_a_network_of_real_processes_finds_a_cheating_worker(tmp_path: Pat
     genesis = json.loads(TESTNET.read_text())
     genesis["blobs"] = str(TESTNET.parent / genesis["blobs"])
     genesis["development"]["workers"] = [{"name": "eve", "key": "//Eve"}]
+    # Of every slot, so that each cheat is found at once.
+    genesis["genesis"]["training"]["tasks"][0]["policy"]["auditedPpm"] = 1_000_000
     file = tmp_path / "genesis.json"
     file.write_text(json.dumps(genesis))
     base = tmp_path / "data"

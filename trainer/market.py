@@ -16,7 +16,7 @@ import trio
 from chain.display import token_of
 from chain.primitives.keys import Keypair
 from chain.rpc.client import Client
-from chain.tasks import Offer, TaskRefused, create, quote, upload
+from chain.tasks import Offer, TaskRefused, create, protected, quote, upload
 from chain.terms import Terms, TermsError, by_name, resolve
 from trainer import artifact, export, optimizers
 from trainer import task as tasks
@@ -60,7 +60,8 @@ class Market:
 
     async def _create(self, built: Built, terms: Terms) -> int:
         async with Client.connect(self.rpc) as client:
-            return await self._pay(client, Offer.of(built, terms, (await token_of(client))[0]))
+            offer = Offer.of(built, terms, (await token_of(client))[0])
+            return await self._pay(client, offer if terms.audited_said else await protected(client, offer))
 
     async def _pay(self, client: Client, offer: Offer) -> int:
         costs = await quote(client, self._owner, offer)

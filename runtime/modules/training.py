@@ -178,6 +178,8 @@ class Training(TrainingSchema):
         """Show what a commitment was made of: salt and the root of the update's blob. Free when it fits."""
         worker = origin.ensure_signed()
         state = self._running(task, round, attempt, Phase.REVEAL)
+        if task in self.first_beacons:
+            raise self.RevealsClosed
         mine = self._assigned(state, slot, worker)
         if mine.commitment is None:
             raise self.NotCommitted

@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 
 from chain.primitives.hashing import blake2_256
 from chain.primitives.scale import H256, codec_of, u32
+from runtime.modules.training_policy import PPM
 
 T = TypeVar("T")
 
@@ -92,6 +93,18 @@ def assign_slots(
     drawn = iter([*order, *put_off])
     filled = (next(drawn, None) if place is None else place for place in places)
     return [worker for worker in filled if worker is not None]
+
+
+def chosen_half(halves: Sequence[Draws], audited_ppm: int) -> Draws | None:
+    """The one of two streams, from the beacons of two blocks, that has a slot audited; None: it is not audited.
+
+    Each decides on half of the share of slots that are audited, so that who lets one block's turn pass has half of
+    the draw once more, and never all of it.
+    """
+    first, second = halves
+    if first.below(2 * PPM) < audited_ppm:
+        return first
+    return second if second.below(2 * PPM - audited_ppm) < audited_ppm else None
 
 
 def draw_auditors(

@@ -54,6 +54,7 @@ def _check_tasks(training: TrainingSchema) -> None:
         assert len(paused) <= WORKERS_MAX
         assert list(paused) == sorted(set(paused))
         assert len(state.aggregates) <= AGGREGATES_MAX
+        assert state.phase is Phase.REVEAL or task not in training.first_beacons
         for slot in state.slots:
             assert slot.commitment is not None or slot.update_root is None
             assert slot.update_root is not None or (slot.challenger is None and not slot.auditors)

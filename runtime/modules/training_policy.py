@@ -306,7 +306,8 @@ class Policy:
     commit_blocks: u32
     reveal_blocks: u32
     audit_blocks: u32
-    auditors_per_slot: u8
+    auditors_per_slot: u8  # of each slot that is audited
+    audited_ppm: u32  # the share of slots that are audited at all
     tolerance_micro_steps: u32
     outliers_ppm: u32
     codec: Codec = Int8()
@@ -373,6 +374,7 @@ BOUNDS: Final[Mapping[type, Mapping[str, tuple[int, int]]]] = {
         "reveal_blocks": (REVEAL_BLOCKS_MIN, PHASE_BLOCKS_MAX),
         "audit_blocks": (AUDIT_BLOCKS_MIN, PHASE_BLOCKS_MAX),
         "auditors_per_slot": (1, AUDITORS_PER_SLOT_MAX),
+        "audited_ppm": (1, PPM),
         "tolerance_micro_steps": (TOLERANCE_MICRO_STEPS_MIN, TOLERANCE_MICRO_STEPS_MAX),
         "outliers_ppm": (OUTLIERS_PPM_MIN, OUTLIERS_PPM_MAX),
     },

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from chain.primitives.scale import H256, AccountId, Balance, u16, u32, u64
 from runtime.framework import Constant, Module, event
+from runtime.modules import training_prices
 from runtime.modules.balances import POT, Balances
 from runtime.modules.rewards import Rewards
 from runtime.modules.system import System
@@ -52,7 +53,7 @@ class TrainingSchema(Module):
     leave_blocks = Constant[u32](LEAVE_BLOCKS, doc="How long a bond stays when its worker is drawn no more.")
     aggregator_bond = Constant[Balance](100 * POT, doc="What an aggregator reserves while it is registered.")
     aggregator_bond_min = Constant[Balance](50 * POT, doc="An aggregator with less bond than this is removed.")
-    # Every slot is audited, so that any slash above zero makes cheating lose; this one also ends the worker.
+    # What a price needs to be safe follows from the bond that is left (training_prices); this also ends the worker.
     slash_rejected = Constant[Balance](60 * POT, doc="What a rejected slot costs its worker.")
     # A worker that dies loses its reward as well; the eleventh such death ends it.
     slash_not_revealed = Constant[Balance](5 * POT, doc="What a commitment without a reveal costs its worker.")
@@ -78,6 +79,10 @@ class TrainingSchema(Module):
         default=(),
         hasher=Hasher.TWOX_64_CONCAT,
         doc="Who trains each slot of a task's next round: drawn while this one is audited, so that it opens at once.",
+    )
+    first_beacons = StorageMap[TaskId, H256](
+        hasher=Hasher.TWOX_64_CONCAT,
+        doc="The beacon of the block after a task's reveals: with the next one it says which slots are audited.",
     )
     workers = StorageMap[AccountId, Worker](
         default=Worker(bond=0, capacity=0, active=False, free_at=0, accepted=0, rejected=0, earned=0),
@@ -131,7 +136,7 @@ class TrainingSchema(Module):
         index = 1
 
     class InvalidPolicy(DispatchError):
-        """Slots 1-64, phases 10 (commit: 1) to 14,400 blocks, auditors 1-8, tolerance 0.51-4, outliers 20-10^5 ppm."""
+        """Slots 1-64, phases 10 (commit 1) to 14,400 blocks, auditors 1-8; ppm audited 1-10^6, outlying 20-10^5."""
 
         index = 2
 
@@ -311,7 +316,7 @@ class TrainingSchema(Module):
         index = 37
 
     class PriceTooHigh(DispatchError):
-        """A slot that is worth so much needs more auditors: less than a bond protects would be worth a cheat."""
+        """A slot that is worth so much needs more audits: less than a bond protects would be worth a cheat."""
 
         index = 38
 
@@ -379,6 +384,11 @@ class TrainingSchema(Module):
         """Storage is sold for 1 block to a year, and not beyond a year from now."""
 
         index = 51
+
+    class RevealsClosed(DispatchError):
+        """The first of the two draws of this round's audits was made: nothing more is revealed."""
+
+        index = 52
 
     @event(index=0)
     class TaskCreated:
@@ -644,15 +654,10 @@ class TrainingSchema(Module):
     def worth_max(self, policy: Policy) -> int:
         """What a slot may be worth at most, price and emission, so that each single cheat is a loss.
 
-        With a auditors, and less than a third of the validators on a cheat's side, it passes with less than 3^-a, and
-        gains the slot's worth at most. Else it loses half of the least bond of a seat at least: no seat has more than
-        two slots at once, one of a running round and one of the next.
+        A cheat that is found loses half of the least bond of a seat at least: no seat has more than two slots at once,
+        one of a running round and one of the next.
         """
-        least_odds = 1
-        for _ in range(policy.auditors_per_slot):
-            least_odds *= 3
-        most: int = self.worker_bond_min // 2 * (least_odds - 1)
-        return most
+        return training_prices.worth_max(policy.auditors_per_slot, policy.audited_ppm, self.worker_bond_min // 2)
 
     def validator_accounts(self) -> tuple[bytes, ...]:
         """The validators of the current set, in its order."""

@@ -1,7 +1,8 @@
 """How rounds move on: what a block opens when it begins and closes when it ends.
 
 Rule: a draw uses the beacon of a block that begins after what the draw is about was fixed, so that no proposer knows it
-when it chooses what to include. Work is bounded by the active tasks, and by SETTLED_SLOTS_MAX in each hook.
+when it chooses what to include; audits are drawn from those of two blocks, so that no turn decides about all of them.
+Work is bounded by the active tasks, and by SETTLED_SLOTS_MAX in each hook.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import replace
 from typing import Final
 
 from runtime.modules import training_aggregators, training_silos, training_storage, training_workers
-from runtime.modules.training_draws import Draws, assign_slots, draw_auditors
+from runtime.modules.training_draws import Draws, assign_slots, chosen_half, draw_auditors
 from runtime.modules.training_rounds import (
     Outcome,
     agreement_is_impossible,
@@ -36,6 +37,7 @@ from runtime.modules.training_types import (
     RoundState,
     SlashReason,
     SlotRecord,
+    SlotState,
     TaskStatus,
 )
 
@@ -60,6 +62,9 @@ def begin_block(training: TrainingSchema) -> int:
     for task in _in_turn(training, height):
         state = training.rounds[task]
         if state.phase is Phase.REVEAL and (height > state.deadline or all_revealed(state)):
+            if task not in training.first_beacons:
+                training.first_beacons[task] = training.validators.randomness()
+                continue
             unrevealed = sum(slot.commitment is not None and slot.update_root is None for slot in state.slots)
             if settled + unrevealed <= SETTLED_SLOTS_MAX:
                 settled += unrevealed
@@ -197,6 +202,8 @@ def _close_commit(training: TrainingSchema, task: int, state: RoundState, height
 
 def _close_reveal(training: TrainingSchema, task_id: int, state: RoundState, height: int, *, ahead: bool) -> None:
     """Begin the audit of a round and, `ahead` of its end, draw who trains the next."""
+    first = training.first_beacons[task_id]
+    training.first_beacons.remove(task_id)
     late = [slot.worker for slot in state.slots if slot.commitment is not None and slot.update_root is None]
     training_workers.pause(training, late, task_id, state.round)
     for worker in late:
@@ -206,16 +213,21 @@ def _close_reveal(training: TrainingSchema, task_id: int, state: RoundState, hei
             _open_round(training, task_id, height)
         return
     task = training.tasks[task_id]
-    draws = Draws(training.validators.randomness(), task_id, state.round, state.attempt, _AUDITORS)
-    wanted = task.policy.auditors_per_slot
+    halves = [
+        Draws(beacon, task_id, state.round, state.attempt, _AUDITORS)
+        for beacon in (first, training.validators.randomness())
+    ]
     validators = training.validator_accounts()
     present = tuple(account for account in validators if training.absent_auditors[account] < height)
-    slots = tuple(
-        slot
-        if slot.update_root is None
-        else replace(slot, auditors=tuple(draw_auditors(draws, present, validators, slot.worker, wanted)))
-        for slot in state.slots
-    )
+
+    def audited(slot: SlotState) -> SlotState:
+        draws = chosen_half(halves, task.policy.audited_ppm)
+        if draws is None:
+            return slot
+        wanted = task.policy.auditors_per_slot
+        return replace(slot, auditors=tuple(draw_auditors(draws, present, validators, slot.worker, wanted)))
+
+    slots = tuple(slot if slot.update_root is None else audited(slot) for slot in state.slots)
     deadline = height + task.policy.audit_blocks
     training.rounds[task_id] = replace(state, phase=Phase.AUDIT, deadline=deadline, slots=slots)
     training.emit(training.AuditOpened(task_id, state.round, deadline))

@@ -36,8 +36,8 @@ def terms(**values: Any) -> Terms:
 
 
 def test_what_nobody_says_is_adam_int8_and_the_least_tolerance() -> None:
-    policy = Policy(4, 120, 20, 120, 2, 510_000, 20)
-    assert terms() == Terms(100, "1", Descent(ADAM), policy, tolerance_said=False)
+    policy = Policy(4, 120, 20, 120, 1, 100_000, 510_000, 20)
+    assert terms() == Terms(100, "0.4", Descent(ADAM), policy, tolerance_said=False, audited_said=False)
 
 
 def test_every_number_of_the_chain_has_a_row_and_every_row_one_of_the_chain() -> None:
@@ -80,6 +80,7 @@ def test_everything_may_be_chosen() -> None:
         tolerance=0.6,
         outliers=0.001,
         auditors=3,
+        audited=0.25,
         commit_blocks=1,
         reveal_blocks=10,
         audit_blocks=11,
@@ -91,8 +92,9 @@ def test_everything_may_be_chosen() -> None:
         60,
         "2.5",
         Descent(Nesterov(7 * TENTH, 9 * TENTH)),
-        Policy(8, 1, 10, 11, 3, 600_000, 1_000, TopK(100_000, 5), LocalSteps(32, inner)),
+        Policy(8, 1, 10, 11, 3, 250_000, 600_000, 1_000, TopK(100_000, 5), LocalSteps(32, inner)),
         tolerance_said=True,
+        audited_said=True,
     )
 
 

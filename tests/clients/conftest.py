@@ -23,7 +23,6 @@ def genesis() -> dict[str, Any]:
     spec["blobs"] = str(ROOT / "genesis" / "blobs")
     spec["development"].update(validators=spec["development"]["validators"][:1], workers=[], aggregators=[])
     spec["genesis"]["validators"]["authorities"] = spec["genesis"]["validators"]["authorities"][:1]
-    spec["genesis"]["training"]["tasks"][0]["policy"]["auditorsPerSlot"] = 1
     crowd = [ss58.encode(blake2_256(index.to_bytes(2))) for index in range(CROWD)]
     spec["genesis"]["balances"]["balances"] += [[address, POT] for address in crowd]
     return spec

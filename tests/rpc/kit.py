@@ -59,6 +59,7 @@ TASK: dict[str, object] = {
         "revealBlocks": 10,
         "auditBlocks": 10,
         "auditorsPerSlot": 1,
+        "auditedPpm": 1_000_000,
         "toleranceMicroSteps": 510_000,
         "outliersPpm": 20,
     },

@@ -23,7 +23,7 @@ from trainer.dataset import parse
 from trainer.market import Market
 from trainer.task import Built
 
-POLICY = Policy(2, 120, 20, 120, 1, 510_000, 20)
+POLICY = Policy(2, 120, 20, 120, 1, 210_000, 510_000, 20)
 ADAM = Descent(Adam(10**9, 9 * 10**11, 999 * 10**9, 10**4))
 
 
@@ -69,7 +69,7 @@ async def test_a_task_is_priced_uploaded_and_created(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], folder: Path
 ) -> None:
     async with served(tmp_path) as it, Client.connect(it.url) as client:
-        words = ("new", folder, "--key", "//Bob", "--rounds", "5", "--slots", "2", "--auditors", "1", "-y")
+        words = ("new", folder, "--key", "//Bob", "--rounds", "5", "--slots", "2", "--price", "1", "-y")
         printed, _ = await run(it, capsys, *words)
         assert printed[0] == f"owner      {ss58.encode(BOB.public)}, who has 10,000 POT"
         assert printed[1] == "escrow     10 POT: 5 rounds of 2 slots at 1 POT; what is not spent comes back"
@@ -80,7 +80,8 @@ async def test_a_task_is_priced_uploaded_and_created(
             printed[2],
         )
         assert held.deposit == Decimal(printed[2].split()[1]) * POT
-        assert printed[5] == "workers    offer 0 slots at this moment: rounds have no more, until others come"
+        assert printed[4] == "audits     21% of all slots, recomputed by 1 each"
+        assert printed[6] == "workers    offer 0 slots at this moment: rounds have no more, until others come"
         assert "small is task 1, created in block " in printed[-2]
         assert printed[-1] == "watch it: potchain task watch 1"
         task = await client.read(lambda chain: chain.training.tasks[1])
@@ -101,12 +102,13 @@ async def test_a_task_is_priced_uploaded_and_created(
     ("words", "message", "exit_code"),
     [
         (("--price", "0.0001"), "the chain would refuse this task: A task pays at least PricePerSlotMin", 1),
-        (("--price", "60"), "A slot that is worth so much needs more auditors", 1),
+        (("--price", "60"), "A slot that is worth so much needs more audits", 1),
+        (("--price", "1", "--audited", "0.2"), "A slot that is worth so much needs more audits", 1),
         (("--auditors", "2"), "the chain would refuse this task: Slots 1-64", 1),  # there is one validator
         (("--price", "much"), "price: expected an amount such as 1.5, got 'much'", 2),
         (("--learning-rate", "fast"), "--learning-rate: expected 1e-12 to 1,000, got 'fast'", 2),
         (("--slots", "300"), "expected 1 to 64, got '300'", 2),
-        (("--rounds", "1000000"), "has 10,000 POT, too little for 4,000,098.", 2),
+        (("--rounds", "1000000"), "has 10,000 POT, too little for 1,600,098.", 2),
     ],
 )
 async def test_what_cannot_be_is_refused_before_it_costs_anything(
@@ -118,8 +120,7 @@ async def test_what_cannot_be_is_refused_before_it_costs_anything(
     exit_code: int,
 ) -> None:
     async with served(tmp_path) as it:
-        auditors = () if "--auditors" in words else ("--auditors", "1")
-        _, error = await run(it, capsys, "new", folder, "--key", "//Bob", "-y", *auditors, *words, exit_code=exit_code)
+        _, error = await run(it, capsys, "new", folder, "--key", "//Bob", "-y", *words, exit_code=exit_code)
         assert message in error
         assert error.count("\n") == 1
         assert it.node.ledger.head.height == 0
@@ -130,7 +131,7 @@ async def test_nothing_is_sent_without_consent(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with served(tmp_path) as it:
-        words = ("new", folder, "--key", "//Bob", "--auditors", "1")
+        words = ("new", folder, "--key", "//Bob")
         printed, _ = await run(it, capsys, *words, "--dry-run")
         assert printed[-1] == "nothing was sent: --dry-run"
         monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)

@@ -289,11 +289,11 @@ def test_issuance_grows_by_at_most_a_reward_a_block() -> None:
 
 
 def story_of_a_change() -> Story:
-    """A round in its audit at height 4, with EVE about to become the fifth validator at height 9."""
+    """A round in its audit at height 5, with EVE about to become the fifth validator at height 9."""
     story = Story(workers=[FERDIE], sessions={"sessionBlocks": 4, "unbondingSessions": 2}, policy=PATIENT, rounds=2)
     join(story.chain, EVE)
     story.to_audit()
-    assert (story.chain.height, len(accounts(story.chain))) == (4, 4)
+    assert (story.chain.height, len(accounts(story.chain))) == (5, 4)
     return story
 
 

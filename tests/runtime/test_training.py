@@ -42,7 +42,7 @@ EARNED = WORTH * 9 // 10  # without the auditors' share
 # --- the whole protocol ---
 
 
-def test_a_round_in_which_all_are_honest_takes_three_blocks_and_pays_every_slot() -> None:
+def test_a_round_in_which_all_are_honest_takes_four_blocks_and_pays_every_slot() -> None:
     story = Story()
     opened = story.state()
     assert (opened.phase, opened.round, opened.attempt) == (Phase.COMMIT, 0, 0)
@@ -58,9 +58,9 @@ def test_a_round_in_which_all_are_honest_takes_three_blocks_and_pays_every_slot(
     story.attest()
     story.next()
 
-    assert story.chain.height == height + 3
+    assert story.chain.height == height + 4
     # The next round has begun for those who were drawn while this one was audited.
-    assert (story.state().phase, story.state().round, story.state().opened_at) == (Phase.COMMIT, 1, height + 2)
+    assert (story.state().phase, story.state().round, story.state().opened_at) == (Phase.COMMIT, 1, height + 3)
     new_params, new_optimizer = root("params", 0, 0, [0, 1, 2, 3], ""), root("optimizer", 0, 0, [0, 1, 2, 3])
     assert story.training.history[0, 0] == RoundRecord(
         attempt=0,
@@ -70,7 +70,7 @@ def test_a_round_in_which_all_are_honest_takes_three_blocks_and_pays_every_slot(
         accuracy_ppm=ACCURACY_PPM,
         minted=4 * WORTH,
         emission=POT,
-        finalised_at=height + 2,
+        finalised_at=height + 3,
         slots=tuple(
             SlotRecord(slot.worker, root("update", 0, 0, index), True) for index, slot in enumerate(opened.slots)
         ),

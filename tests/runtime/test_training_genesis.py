@@ -50,6 +50,7 @@ TASK: dict[str, Any] = {
         "revealBlocks": 10,
         "auditBlocks": 30,
         "auditorsPerSlot": 2,
+        "auditedPpm": 1_000_000,
         "toleranceMicroSteps": 510_000,
         "outliersPpm": 20,
     },
@@ -66,7 +67,7 @@ def test_a_task_in_genesis_runs_from_the_first_block() -> None:
     assert (first.owner, first.name, first.status) == (ALICE.public, b"digits", TaskStatus.ACTIVE)
     assert (first.program_root, first.dataset_root, first.params_root) == (b"\x11" * 32, b"\x22" * 32, b"\x33" * 32)
     assert first.optimizer == Descent(Adam(20_000_000_000, 900_000_000_000, 999_000_000_000, 10_000))
-    assert first.policy == Policy(4, 20, 10, 30, 2, 510_000, 20)
+    assert first.policy == Policy(4, 20, 10, 30, 2, 1_000_000, 510_000, 20)
     assert (first.round, first.rounds, first.escrow) == (0, 200, 800 * POT)
     assert second.optimizer == Descent(Sgd(1, 0))
     kept = [chain.modules.training.storage[index].deposit for index in (0, 1)]
@@ -102,7 +103,7 @@ def test_a_task_in_genesis_may_choose_all_that_others_may() -> None:
     assert task.optimizer == Descent(rule, Schedule(3, Cosine(200, 10)), ClipNorm(4), 9)
     local = LocalSteps(8, Descent(rule, Schedule(0, Staircase(2, 6))))
     clip, scored = CenteredClip(500_000, 10), Scored(10_000, 5, 1)
-    assert task.policy == Policy(4, 20, 10, 30, 2, 510_000, 20, Int16(), local, clip, scored)
+    assert task.policy == Policy(4, 20, 10, 30, 2, 1_000_000, 510_000, 20, Int16(), local, clip, scored)
 
 
 def test_what_a_node_says_of_a_task_is_what_a_genesis_file_takes() -> None:
@@ -138,11 +139,12 @@ def test_what_a_node_says_of_a_task_is_what_a_genesis_file_takes() -> None:
         (("policy", "aggregation"), {"mean": {"of": 1}}, "training.tasks[0].policy.aggregation.mean.of: unknown field"),
         (("policy", "slots"), 65, "training.tasks[0].policy.slots: expected 1 to 64, got 65"),
         (("policy", "slots"), 1.5, "training.tasks[0].policy.slots: expected a whole number, got 1.5"),
+        (("policy", "auditedPpm"), 0, "training.tasks[0].policy.auditedPpm: expected 1 to 1000000, got 0"),
         (("policy", "auditorsPerSlot"), 5, "training.tasks[0]: Slots 1-64"),
         (("policy", "speed"), 1, "training.tasks[0].policy.speed: unknown field"),
         (("rounds",), 0, "training.tasks[0].rounds: expected 1 to 1000000, got 0"),
         (("pricePerSlot",), 1, "training.tasks[0]: A task pays at least"),
-        (("pricePerSlot",), ENDOWMENT, "training.tasks[0]: A slot that is worth so much needs more auditors"),
+        (("pricePerSlot",), ENDOWMENT, "training.tasks[0]: A slot that is worth so much needs more audits"),
         (("rounds",), 1_000_000, "training.tasks[0]: balance"),
     ],
 )

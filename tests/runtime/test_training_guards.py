@@ -162,13 +162,37 @@ def test_a_task_reserves_its_whole_escrow_or_is_refused() -> None:
     assert (task.round, task.optimizer_root, task.status) == (0, ZERO_HASH, TaskStatus.ACTIVE)
 
 
-@pytest.mark.parametrize(("auditors", "price_max"), [(1, 49 * POT), (2, 199 * POT), (3, 649 * POT)])
-def test_a_slot_is_worth_no_more_than_its_auditors_protect(auditors: int, price_max: int) -> None:
+@pytest.mark.parametrize(
+    ("auditors", "audited_ppm", "price_max"),
+    [
+        (1, 1_000_000, 24 * POT),
+        (2, 1_000_000, 109 * POT),
+        (1, 500_000, 5_395_348_837_209),
+        # Below one POT the emission is as much again.
+        (1, 100_000, 446_698_970_321),
+    ],
+)
+def test_a_slot_is_worth_no_more_than_its_audits_protect(auditors: int, audited_ppm: int, price_max: int) -> None:
     chain = TestChain()
-    policy = replace(POLICY, auditors_per_slot=auditors)
+    policy = replace(POLICY, auditors_per_slot=auditors, audited_ppm=audited_ppm)
     with chain.unchanged(Training.PriceTooHigh):
         chain.call(ALICE, "training.create_task", **terms(policy=policy, price_per_slot=price_max + 1))
     chain.call(ALICE, "training.create_task", **terms(policy=policy, price_per_slot=price_max))
+
+
+def test_nothing_is_revealed_once_the_first_draw_of_the_audits_was_made() -> None:
+    story = Story()
+    late = story.slots_of(EVE)[0]
+    story.commit()
+    story.reveal(without=[late])
+    while 0 not in story.training.first_beacons:
+        assert story.state().phase is Phase.REVEAL
+        story.next()
+    with story.chain.unchanged(Training.RevealsClosed):
+        story.reveal_one(late)
+    story.next()
+    assert story.state().phase is Phase.AUDIT
+    assert 0 not in story.training.first_beacons
 
 
 def test_only_so_many_tasks_run_at_once() -> None:

@@ -167,7 +167,7 @@ def test_in_other_tasks_two_workers_may_reveal_the_same_which_an_audit_judges() 
     story.next()
     for slot in (0, 1):
         story.reveal_one(slot, update_root=root("the same"))
-    story.next()
+    story.next(2)
     assert story.state().phase is Phase.AUDIT
 
 

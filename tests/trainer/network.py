@@ -68,6 +68,7 @@ def genesis_config(rounds: int, audit_blocks: int, choices: Sequence[Choice]) ->
         "revealBlocks": PATIENT_BLOCKS,
         "auditBlocks": audit_blocks,
         "auditorsPerSlot": 1,
+        "auditedPpm": 1_000_000,
         "toleranceMicroSteps": 510_000,
         "outliersPpm": 20,
     }
