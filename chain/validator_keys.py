@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import secrets
 import stat
 from dataclasses import dataclass
 from pathlib import Path
 
 from chain.primitives import bls
-from chain.primitives.durable import sync_folder
+from chain.primitives.durable import PARTIAL, sync_folder
 from chain.primitives.hashing import blake2_256
 from chain.primitives.keys import Keypair, Scheme
 
@@ -59,18 +60,20 @@ def read_secret(path: Path) -> str:
 
 def write_secret(path: Path, secret: str) -> None:
     """Write a new key file that only its owner can read, durably; never over an existing one. Raises KeyFileError."""
+    partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}{PARTIAL}")
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(descriptor, "w") as file:
+                file.write(secret + "\n")
+                file.flush()
+                os.fsync(descriptor)
+            # The name comes last, so that a kill leaves no file with half a secret; a link never replaces one.
+            path.hardlink_to(partial)
+        finally:
+            partial.unlink(missing_ok=True)
+        sync_folder(path.parent)
     except FileExistsError:
         raise KeyFileError(f"{path} exists already and is left as it is; choose another name") from None
     except OSError as error:
-        raise KeyFileError(f"cannot write {path}: {error.strerror}") from error
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secret + "\n")
-            file.flush()
-            os.fsync(descriptor)
-        sync_folder(path.parent)
-    except OSError as error:
-        path.unlink(missing_ok=True)  # Half a secret is none, and would be in the way of the next try.
         raise KeyFileError(f"cannot write {path}: {error.strerror}; nothing of it is left") from error

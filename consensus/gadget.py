@@ -173,7 +173,7 @@ class Gadget:
         self._nursery: trio.Nursery  # Set first thing by `run`, with the log.
 
     @property
-    def remembers(self) -> bool:
+    def has_log(self) -> bool:
         """Whether its log says what its key has signed, or from which height on it has signed nothing."""
         return self._wal is not None and bool(self._wal.records)
 

@@ -198,7 +198,7 @@ class Sender:
                     if isinstance(update, dict) and "usurped" in update:
                         raise TransactionDropped(f"{call}: replaced by {update['usurped']} with the same nonce")
                     if update in ("invalid", "dropped"):
-                        reason = "check nonce and balance, and send again"
+                        reason = "check nonce and balance, or ask whose node it is for its log, and send again"
                         raise TransactionDropped(f"{call}: left the pool as {update}: {reason}")
         except trio.TooSlowError:
             pass

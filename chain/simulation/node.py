@@ -220,7 +220,7 @@ class Node:
 
     def _down(self, *, power_cut: bool) -> None:
         self.up = False
-        self._logged |= self.gadget is not None and self.gadget.remembers
+        self._logged |= self.gadget is not None and self.gadget.has_log
         self.gadget = self.sync = None
         self.heard.clear()
         self._unread.clear()

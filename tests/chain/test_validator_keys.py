@@ -23,7 +23,7 @@ def test_a_new_key_is_flushed_with_its_name(tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(os, "fsync", fsync)
     write_secret(tmp_path / "key", "//Alice")
-    assert flushed == [tmp_path / "key", tmp_path]
+    assert [path.name.split(".")[0] for path in flushed] == ["key", tmp_path.name]
     assert read_secret(tmp_path / "key") == "//Alice"
     with pytest.raises(KeyFileError, match="exists already and is left as it is"):
         write_secret(tmp_path / "key", "//Bob")
@@ -43,3 +43,20 @@ def test_a_disk_without_room_keeps_no_half_of_a_key(tmp_path: Path, monkeypatch:
     assert fault.exit_code == EXIT_FAILED
     write_secret(tmp_path / "key", "//Alice")
     assert read_secret(tmp_path / "key") == "//Alice"
+
+
+def test_a_key_file_has_its_name_when_it_is_whole_and_not_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever ends the process leaves no file with half a secret."""
+    path, real = tmp_path / "key", Path.hardlink_to
+    seen = []
+
+    def link(name: Path, target: Path) -> None:
+        seen.append((path.exists(), target.read_text(), target.stat().st_mode & 0o777))
+        real(name, target)
+
+    monkeypatch.setattr(Path, "hardlink_to", link)
+    write_secret(path, "//Alice")
+    assert seen == [(False, "//Alice\n", 0o600)]
+    assert list(tmp_path.iterdir()) == [path]
