@@ -26,6 +26,8 @@ from trainer.sandbox import Engine, Engines, Evaluation, open_engines
 from trainer.tenure import Tenures
 from trainer.views import RoundView, TaskView
 
+# Why the chain takes no challenge of an auditor: no money for its bond, or too many that were refuted.
+NO_MORE_CHALLENGES = ("InsufficientBalance", "Expendability", "LiquidityRestrictions", "TooManyChallenges")
 # u64 in the call; a loss beyond 10^12 says no more than that the task diverged.
 LOSS_MICRO_MAX = 10**18
 
@@ -72,6 +74,8 @@ class TaskAuditor:
         self._heard = True
         self._updates: dict[Hash, Update | None] = {}
         self._verdicts: dict[tuple[int, Hash], bool] = {}
+        # Slots whose challenge the chain refused: a bond that cannot be paid now must not cost a fee in every block.
+        self._refused: set[int] = set()
         self._models: dict[tuple[int, ...], tuple[NextModel, Evaluation, int]] = {}
 
     async def step(self, view: RoundView, height: int) -> None:
@@ -79,6 +83,7 @@ class TaskAuditor:
         if self._round != (view.round, view.attempt):
             self._round = (view.round, view.attempt)
             self._updates, self._verdicts, self._models = {}, {}, {}
+            self._refused = set()
         if view.phase != "audit" or not await self._is_heard(view):
             await self.job.prepare(self.engine)
             return
@@ -89,7 +94,7 @@ class TaskAuditor:
         news = [slot for slot in wrong if not view.slots[slot].challenged]
         if news:
             async with trio.open_nursery() as nursery:
-                for slot in news:
+                for slot in (each for each in news if each not in self._refused):
                     nursery.start_soon(self._challenge, view, slot)
             return
         await self._attest(view, tuple(slot for slot in view.revealed if slot not in wrong))
@@ -162,9 +167,12 @@ class TaskAuditor:
             )
         except NodeError as failure:
             error = str(failure)
-        # Somebody else's challenge, or a round that is over, is as good.
         if error is None:
             self.report(f"task {self.task.id} round {view.round}: challenged slot {slot}")
+        elif any(name in error for name in NO_MORE_CHALLENGES):
+            self._refused.add(slot)
+            self.report(f"task {self.task.id} round {view.round}: slot {slot} is wrong and not challenged: {error}")
+        # Somebody else's challenge, or a round that is over, is as good.
 
     async def _attest(self, view: RoundView, accepted: tuple[int, ...]) -> None:
         if accepted not in self._models:

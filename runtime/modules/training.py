@@ -20,6 +20,7 @@ from runtime.framework import call
 from runtime.limits import MICROSECOND, MILLISECOND
 from runtime.modules import (
     training_aggregators,
+    training_challenges,
     training_genesis,
     training_invariants,
     training_rounds,
@@ -278,7 +279,8 @@ class Training(TrainingSchema):
     def challenge(self, origin: Origin, task: TaskId, round: Round, attempt: u32, slot: Slot) -> Pays:
         """Say that a slot's update is wrong or cannot be fetched: every validator recomputes it and attests anew.
 
-        This has no deadline, so that no round waits for a blob that is gone; each slot is challenged once. A
+        Reserves ChallengeBond until the round is settled: burned if the slot is accepted, given back with a reward if
+        not. There is no deadline, so that no round waits for a blob that is gone; each slot is challenged once. A
         validator that is refuted too often has to wait.
         """
         validator = origin.ensure_signed()
@@ -289,10 +291,7 @@ class Training(TrainingSchema):
             raise self.NotRevealed
         if suspect.challenger is not None:
             raise self.AlreadyChallenged
-        count = training_rounds.refilled(self.challenges[validator], self.system.height)
-        if not count.left:
-            raise self.TooManyChallenges
-        self.challenges[validator] = replace(count, left=count.left - 1)
+        training_challenges.stake(self, validator)
         self._put_slot(task, replace(state, attestations=()), slot, replace(suspect, challenger=validator))
         self.emit(self.Challenged(task, round, slot, validator))
         return Pays.NO

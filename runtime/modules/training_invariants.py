@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from runtime.modules import training_storage, training_workers
+from runtime.modules import training_challenges, training_storage, training_workers
 from runtime.modules.training_policy import SAMPLES_MAX, Scored
 from runtime.modules.training_schema import TrainingSchema
 from runtime.modules.training_types import AGGREGATES_MAX, SILOS_MAX, WORKERS_MAX, Phase, Seats, Task, TaskStatus
@@ -128,4 +128,7 @@ def bound(training: TrainingSchema) -> dict[bytes, int]:
         reserved[account] = reserved.get(account, 0) + worker.bond
     for account, bond in training.aggregators.items():
         reserved[account] = reserved.get(account, 0) + bond
+    for state in training.rounds.values():
+        for account in training_challenges.challengers(state):
+            reserved[account] = reserved.get(account, 0) + training.challenge_bond
     return reserved

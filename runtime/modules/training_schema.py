@@ -12,7 +12,7 @@ from runtime.modules import training_prices
 from runtime.modules.balances import POT, Balances
 from runtime.modules.rewards import Rewards
 from runtime.modules.system import System
-from runtime.modules.training_policy import Policy
+from runtime.modules.training_policy import PPM, Policy
 from runtime.modules.training_sizes import Storage
 from runtime.modules.training_types import (
     CAPACITY_MAX,
@@ -57,6 +57,12 @@ class TrainingSchema(Module):
     slash_rejected = Constant[Balance](60 * POT, doc="What a rejected slot costs its worker.")
     # A worker that dies loses its reward as well; the eleventh such death ends it.
     slash_not_revealed = Constant[Balance](5 * POT, doc="What a commitment without a reveal costs its worker.")
+    # A false alarm makes every validator recompute a slot, some of which are worth a POT.
+    challenge_bond = Constant[Balance](5 * POT, doc="What a challenge reserves, and costs if it is refuted.")
+    # Whoever looks finds the wrong slot, in league with its worker or not: what it earns is no longer a cheat's loss.
+    challenge_reward_ppm = Constant[u32](
+        100_000, doc="The share of what a rejected slot cost its worker that its challenger is paid."
+    )
     # Sums are exact: who says another one made it up, or runs on broken memory.
     slash_false_aggregate = Constant[Balance](60 * POT, doc="What a false aggregate costs its aggregator.")
     # A record stays in state for every slot and round: a price of nothing would give that space away.
@@ -464,16 +470,17 @@ class TrainingSchema(Module):
 
     @event(index=8)
     class ChallengeUpheld:
-        """A challenged slot was rejected: its worker is slashed and not paid."""
+        """A challenged slot was rejected: its worker is slashed and not paid, and its challenger has a part of that."""
 
         task: TaskId
         round: Round
         slot: Slot
         challenger: AccountId
+        reward: Balance
 
     @event(index=9)
     class ChallengeRefuted:
-        """A challenged slot was accepted: its worker is paid, and the challenge counts against its challenger."""
+        """A challenged slot was accepted: its worker is paid, and its challenger's bond is burned."""
 
         task: TaskId
         round: Round
@@ -655,9 +662,11 @@ class TrainingSchema(Module):
         """What a slot may be worth at most, price and emission, so that each single cheat is a loss.
 
         A cheat that is found loses half of the least bond of a seat at least: no seat has more than two slots at once,
-        one of a running round and one of the next.
+        one of a running round and one of the next. What its challenger earns of that may be a friend's.
         """
-        return training_prices.worth_max(policy.auditors_per_slot, policy.audited_ppm, self.worker_bond_min // 2)
+        least = self.worker_bond_min // 2
+        least -= least * self.challenge_reward_ppm // PPM
+        return training_prices.worth_max(policy.auditors_per_slot, policy.audited_ppm, least)
 
     def validator_accounts(self) -> tuple[bytes, ...]:
         """The validators of the current set, in its order."""

@@ -100,16 +100,17 @@ def ensure_own(training: TrainingSchema, task: int, state: RoundState, update_ro
         raise training.RepeatedUpdate
 
 
-def forfeit(training: TrainingSchema, account: bytes, task: int, round_: int) -> None:
-    """What a rejected contribution costs: what the policy says, and a pause, which an honest silo can end.
+def forfeit(training: TrainingSchema, account: bytes, task: int, round_: int) -> int:
+    """What a rejected contribution costs: what the policy says, and a pause, which an honest silo can end; how much.
 
     A silo whose data are odd, and not wrong, decides after each rejection whether it goes on; as every worker it is
     drawn no more once it has lost half of its bond.
     """
     verification = training.tasks[task].policy.verification
     assert isinstance(verification, Scored)
-    training_workers.burn(training, account, task, round_, verification.forfeit, SlashReason.HARMFUL)
+    burned = training_workers.burn(training, account, task, round_, verification.forfeit, SlashReason.HARMFUL)
     training_workers.pause(training, [account], task, round_)
+    return burned
 
 
 def pause_disputed(training: TrainingSchema, task: int, state: RoundState) -> None:

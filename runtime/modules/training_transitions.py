@@ -11,7 +11,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
-from runtime.modules import training_aggregators, training_silos, training_storage, training_workers
+from runtime.modules import (
+    training_aggregators,
+    training_challenges,
+    training_silos,
+    training_storage,
+    training_workers,
+)
 from runtime.modules.training_draws import Draws, assign_slots, chosen_half, draw_auditors
 from runtime.modules.training_rounds import (
     Outcome,
@@ -24,7 +30,6 @@ from runtime.modules.training_rounds import (
     opened,
     outcome,
     silent_auditors,
-    upheld,
 )
 from runtime.modules.training_schema import TrainingSchema
 from runtime.modules.training_types import (
@@ -253,6 +258,7 @@ def _close_audit(training: TrainingSchema, task: int, state: RoundState, height:
             or times_late >= PATIENCE_MAX
         ):
             training_silos.pause_disputed(training, task, state)
+            training_challenges.drop(training, state)
             _reopen(training, task, state, ReopenReason.NO_AGREEMENT)
             return True
         return False
@@ -263,7 +269,7 @@ def _close_audit(training: TrainingSchema, task: int, state: RoundState, height:
     if not any(slot.challenged for slot in state.slots):
         for account in silent:
             training.absent_auditors[account] = height + ABSENCE_BLOCKS
-    _settle_challenges(training, task, state, agreed, height)
+    _settle_challenges(training, task, state, agreed)
     if agreed.accepted:
         _finalise(training, task, state, agreed, height)
     else:
@@ -271,24 +277,23 @@ def _close_audit(training: TrainingSchema, task: int, state: RoundState, height:
     return True
 
 
-def _settle_challenges(training: TrainingSchema, task: int, state: RoundState, agreed: Outcome, height: int) -> None:
-    """Count each challenge for or against its challenger, and slash the workers of rejected slots."""
+def _settle_challenges(training: TrainingSchema, task: int, state: RoundState, agreed: Outcome) -> None:
+    """Settle each challenge for or against its challenger, and slash the workers of rejected slots."""
     for index, slot in enumerate(state.slots):
         if slot.challenger is None:
             continue
-        count = training.challenges[slot.challenger]
         if index in agreed.accepted:
-            training.challenges[slot.challenger] = replace(count, refuted=count.refuted + 1)
+            training_challenges.refute(training, slot.challenger)
             training.emit(training.ChallengeRefuted(task, state.round, index, slot.challenger))
             continue
-        training.challenges[slot.challenger] = upheld(count, height)
-        training.emit(training.ChallengeUpheld(task, state.round, index, slot.challenger))
         worker = training.workers[slot.worker]
         training.workers[slot.worker] = replace(worker, rejected=worker.rejected + 1)
         if training_silos.is_federated(training, task):
-            training_silos.forfeit(training, slot.worker, task, state.round)
+            slashed = training_silos.forfeit(training, slot.worker, task, state.round)
         else:
-            training_workers.slash(training, slot.worker, task, state.round, SlashReason.REJECTED)
+            slashed = training_workers.slash(training, slot.worker, task, state.round, SlashReason.REJECTED)
+        reward = training_challenges.uphold(training, slot.challenger, slashed)
+        training.emit(training.ChallengeUpheld(task, state.round, index, slot.challenger, reward))
 
 
 def _finalise(training: TrainingSchema, task_id: int, state: RoundState, agreed: Outcome, height: int) -> None:

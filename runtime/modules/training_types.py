@@ -51,6 +51,9 @@ AGGREGATES_MAX: Final = 8
 # with each that is upheld and with time. A false alarm costs a round up to three blocks: 3 % of them in the long run.
 CHALLENGES_MAX: Final = ACTIVE_TASKS_MAX * SLOTS_MAX
 CHALLENGE_REFILL_BLOCKS: Final = 100
+# A refuted one counts as so many: a machine that computes what no other does is out of challenges after sixteen, and
+# has one more every other hour. Its operator loses a few bonds by it and never a stake.
+CHALLENGE_REFUTED: Final = 64
 # A drawn auditor that is silent costs a round its whole audit time. For ten minutes it is not drawn again, so that
 # one dead validator slows one round in hundreds.
 ABSENCE_BLOCKS: Final = 600

@@ -137,21 +137,22 @@ def _put_paused(training: TrainingSchema, task: int, accounts: Iterable[bytes]) 
         training.paused_workers.remove(task)
 
 
-def slash(training: TrainingSchema, account: bytes, task: int, round_: int, reason: SlashReason) -> None:
-    """Burn what a proven cheat, or a missing reveal, costs."""
+def slash(training: TrainingSchema, account: bytes, task: int, round_: int, reason: SlashReason) -> int:
+    """Burn what a proven cheat, or a missing reveal, costs; how much that was."""
     wanted = training.slash_rejected if reason is SlashReason.REJECTED else training.slash_not_revealed
-    burn(training, account, task, round_, wanted, reason)
+    return burn(training, account, task, round_, wanted, reason)
 
 
-def burn(training: TrainingSchema, account: bytes, task: int, round_: int, wanted: int, reason: SlashReason) -> None:
-    """Burn a part of a worker's bond; a worker that is left with too little of it is drawn no more."""
+def burn(training: TrainingSchema, account: bytes, task: int, round_: int, wanted: int, reason: SlashReason) -> int:
+    """Burn a part of a worker's bond, and say how much; one that is left with too little of it is drawn no more."""
     worker = training.workers[account]
     amount = min(wanted, worker.bond)
     if not amount:
-        return
+        return 0
     slashed = training.balances.slash_reserved(account, amount)
     assert slashed == amount, f"0x{account.hex()} lacks {amount - slashed} of its bond"
     training.workers[account] = replace(worker, bond=worker.bond - amount)
     training.emit(training.WorkerSlashed(account, task, round_, amount, reason))
     if worker.active and not is_sound(training, account):
         retire(training, account)
+    return amount

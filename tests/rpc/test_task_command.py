@@ -23,7 +23,7 @@ from trainer.dataset import parse
 from trainer.market import Market
 from trainer.task import Built
 
-POLICY = Policy(2, 120, 20, 120, 1, 210_000, 510_000, 20)
+POLICY = Policy(2, 120, 20, 120, 1, 230_000, 510_000, 20)
 ADAM = Descent(Adam(10**9, 9 * 10**11, 999 * 10**9, 10**4))
 
 
@@ -80,7 +80,7 @@ async def test_a_task_is_priced_uploaded_and_created(
             printed[2],
         )
         assert held.deposit == Decimal(printed[2].split()[1]) * POT
-        assert printed[4] == "audits     21% of all slots, recomputed by 1 each"
+        assert printed[4] == "audits     23% of all slots, recomputed by 1 each"
         assert printed[6] == "workers    offer 0 slots at this moment: rounds have no more, until others come"
         assert "small is task 1, created in block " in printed[-2]
         assert printed[-1] == "watch it: potchain task watch 1"
@@ -103,7 +103,7 @@ async def test_a_task_is_priced_uploaded_and_created(
     [
         (("--price", "0.0001"), "the chain would refuse this task: A task pays at least PricePerSlotMin", 1),
         (("--price", "60"), "A slot that is worth so much needs more audits", 1),
-        (("--price", "1", "--audited", "0.2"), "A slot that is worth so much needs more audits", 1),
+        (("--price", "1", "--audited", "0.22"), "A slot that is worth so much needs more audits", 1),
         (("--auditors", "2"), "the chain would refuse this task: Slots 1-64", 1),  # there is one validator
         (("--price", "much"), "price: expected an amount such as 1.5, got 'much'", 2),
         (("--learning-rate", "fast"), "--learning-rate: expected 1e-12 to 1,000, got 'fast'", 2),

@@ -85,7 +85,7 @@ def test_every_single_cheat_is_a_loss_at_the_highest_price_and_any_number_of_val
     auditors: int, percent: int
 ) -> None:
     training = TestChain().modules.training
-    share, least_loss = Fraction(percent, 100), training.worker_bond_min // 2
+    share, least_loss = Fraction(percent, 100), training.worker_bond_min // 2 * 9 // 10
     worth = training.worth_max(replace(POLICY, auditors_per_slot=auditors, audited_ppm=percent * 10_000))
     for n in range(4, 400):
         if n > auditors:

@@ -382,7 +382,9 @@ def test_a_wrong_gradient_is_challenged_recomputed_by_all_and_slashed() -> None:
     assert [slot.accepted for slot in record.slots] == [index != wrong for index in range(2)]
     assert record.minted == WORTH
     assert story.training.challenges[DAVE.public] == ChallengeCount(upheld=1, refuted=0, left=1024, height=0)
-    assert story.chain.events_of(Training.ChallengeUpheld) == [Training.ChallengeUpheld(0, 0, wrong, DAVE.public)]
+    assert story.chain.events_of(Training.ChallengeUpheld) == [
+        Training.ChallengeUpheld(0, 0, wrong, DAVE.public, 6 * POT)
+    ]
     assert story.chain.events_of(Training.WorkerSlashed) == [
         Training.WorkerSlashed(FERDIE.public, 0, 0, 60 * POT, SlashReason.REJECTED)
     ]
@@ -415,7 +417,7 @@ def test_a_refuted_challenge_counts_against_its_challenger_and_the_slot_is_paid(
     story.challenge(DAVE, 0)
     story.attest()
     story.next()
-    assert story.training.challenges[DAVE.public] == ChallengeCount(upheld=0, refuted=1, left=1023, height=0)
+    assert story.training.challenges[DAVE.public] == ChallengeCount(upheld=0, refuted=1, left=960, height=0)
     assert story.chain.events_of(Training.ChallengeRefuted) == [Training.ChallengeRefuted(0, 0, 0, DAVE.public)]
     assert all(slot.accepted for slot in story.training.history[0, 0].slots)
     assert story.worker(EVE).bond == story.worker(FERDIE).bond == BOND

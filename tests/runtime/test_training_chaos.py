@@ -11,6 +11,7 @@ import pytest
 
 from chain.primitives.keys import Keypair
 from chain.primitives.seal import bitmap
+from runtime.modules import training_challenges
 from runtime.modules.rewards import Rewards
 from runtime.modules.training import Training
 from runtime.modules.training_types import Phase, TaskStatus, commitment_of
@@ -169,6 +170,11 @@ def test_whatever_participants_do_money_and_rounds_add_up(seed: int) -> None:
     )
     burned = sum(event.amount for event in slashed) + sum(event.amount for event in liars)
     stored = sum(event.burned for event in chain.events_of(Training.StoragePaid))
+    upheld, refuted = chain.events_of(Training.ChallengeUpheld), chain.events_of(Training.ChallengeRefuted)
+    assert upheld
+    assert refuted
+    bond = story.training.challenge_bond
+    burned += bond * len(refuted) - sum(event.reward for event in upheld)
     emitted = story.training.rewards.emitted.get()
     assert chain.modules.balances.total_issuance.get() == 6 * ENDOWMENT + 4 * STAKE + emitted - burned - stored
     for task in (0, 1):
@@ -179,4 +185,8 @@ def test_whatever_participants_do_money_and_rounds_add_up(seed: int) -> None:
         value = story.task(task)
         spent = sum(value.price_per_slot for event in paid if event.task == task)
         checked = story.training.rewards.earned_by_checking[owner.public]
-        assert chain.free(owner) == ENDOWMENT - spent - value.escrow + checked - story.storage(task)
+        rewarded = sum(event.reward for event in upheld if event.challenger == owner.public)
+        standing = [who for state in story.training.rounds.values() for who in training_challenges.challengers(state)]
+        bonds = bond * ([event.challenger for event in refuted] + standing).count(owner.public)
+        expected = ENDOWMENT - spent - value.escrow + checked - story.storage(task) + rewarded - bonds
+        assert chain.free(owner) == expected

@@ -152,7 +152,7 @@ def test_top_k_is_for_the_mean_alone() -> None:
 def test_a_task_reserves_its_whole_escrow_or_is_refused() -> None:
     chain = TestChain()
     with chain.unchanged(type(chain.modules.balances).InsufficientBalance):
-        chain.call(ALICE, "training.create_task", **terms(price_per_slot=100 * POT, rounds=1_000_000))
+        chain.call(ALICE, "training.create_task", **terms(price_per_slot=90 * POT, rounds=1_000_000))
     with chain.unchanged(Training.PriceTooHigh):
         chain.call(ALICE, "training.create_task", **terms(price_per_slot=(1 << 128) - 1, rounds=1_000_000))
     chain.call(ALICE, "training.create_task", **terms(optimizer=Descent(Sgd(10**9, 0)), rounds=1_000))
@@ -165,11 +165,11 @@ def test_a_task_reserves_its_whole_escrow_or_is_refused() -> None:
 @pytest.mark.parametrize(
     ("auditors", "audited_ppm", "price_max"),
     [
-        (1, 1_000_000, 24 * POT),
-        (2, 1_000_000, 109 * POT),
-        (1, 500_000, 5_395_348_837_209),
+        (1, 1_000_000, 21_500_000_000_000),
+        (2, 1_000_000, 98 * POT),
+        (1, 500_000, 4_755_813_953_488),
         # Below one POT the emission is as much again.
-        (1, 100_000, 446_698_970_321),
+        (1, 100_000, 402_029_073_288),
     ],
 )
 def test_a_slot_is_worth_no_more_than_its_audits_protect(auditors: int, audited_ppm: int, price_max: int) -> None:
@@ -297,15 +297,21 @@ def test_only_its_owner_cancels_a_task_and_once() -> None:
         story.chain.call(ALICE, "training.cancel_task", task=0)
 
 
-def test_a_validator_that_cries_wolf_runs_out_of_challenges() -> None:
+def test_a_validator_that_cries_wolf_loses_its_bonds_and_runs_out_of_challenges() -> None:
     story = Story(workers=[EVE], rounds=9)
-    story.to_audit()
-    story.training.challenges[DAVE.public] = ChallengeCount(upheld=0, refuted=1022, left=2, height=story.chain.height)
-    for slot in range(2):
-        story.challenge(DAVE, slot)
-    story.attest()
-    story.next()
-    assert story.training.challenges[DAVE.public].refuted == 1024
+    free, issued = story.chain.free(DAVE), story.chain.modules.balances.total_issuance.get()
+    bond = story.training.challenge_bond
+    for _ in range(4):
+        story.to_audit()
+        for slot in range(4):
+            story.challenge(DAVE, slot)
+        assert story.chain.modules.balances.reserved(DAVE.public) == STAKE + 4 * bond
+        story.attest()
+        story.next()
+    rewards = story.training.rewards
+    assert story.training.challenges[DAVE.public] == ChallengeCount(upheld=0, refuted=16, left=0, height=0)
+    assert story.chain.free(DAVE) == free - 16 * bond + rewards.earned_by_checking[DAVE.public]
+    assert story.chain.modules.balances.total_issuance.get() == issued + rewards.emitted.get() - 16 * bond
     story.to_audit()
     with story.chain.unchanged(Training.TooManyChallenges):
         story.challenge(DAVE, 0)
@@ -314,6 +320,33 @@ def test_a_validator_that_cries_wolf_runs_out_of_challenges() -> None:
     story.attest(without=[0])
     story.next()
     assert story.training.challenges[BOB.public].left == 1024
+
+
+def test_a_validator_without_money_challenges_nothing_and_keeps_its_stake() -> None:
+    story = Story()
+    story.to_audit()
+    rest = story.training.challenge_bond - 1
+    story.chain.call(DAVE, "balances.transfer_keep_alive", dest=EVE.public, value=story.chain.free(DAVE) - rest)
+    with story.chain.unchanged(type(story.chain.modules.balances).InsufficientBalance):
+        story.challenge(DAVE, 0)
+    assert story.chain.modules.balances.reserved(DAVE.public) == STAKE
+    story.attest()
+    story.next()
+    assert story.task().round == 1
+
+
+def test_bonds_come_back_where_validators_do_not_agree() -> None:
+    story = Story()
+    story.to_audit()
+    free = story.chain.free(ALICE)
+    story.challenge(ALICE, 0)
+    assert story.chain.free(ALICE) == free - story.training.challenge_bond
+    story.attest(ALICE, BOB, without=[0])
+    story.attest(CHARLIE, DAVE)
+    while story.state().attempt == 0:
+        story.next()
+    assert story.chain.free(ALICE) == free
+    assert story.chain.modules.balances.reserved(ALICE.public) == STAKE + story.task().escrow + story.storage()
 
 
 def test_a_commitment_is_taken_once_from_the_worker_that_was_drawn_in_the_phase_that_runs() -> None:
