@@ -82,7 +82,8 @@ def made_of(task: Task | Saved, terms: Terms) -> Built | Saved:
 
     made = task if isinstance(task, tasks.Saved) else _built(task)
     try:
-        tasks.check_fit(made, terms.policy.slots, terms.policy.batches)
+        policy = terms.policy
+        tasks.check_fit(made, policy.slots, policy.batches, federated=policy.is_federated)
     except ExportError as error:
         raise UserError(str(error)) from None
     return made

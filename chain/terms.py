@@ -17,6 +17,7 @@ from runtime.modules.training_policy import (
     BOUNDS,
     PICO,
     PPM,
+    SAMPLES_MAX,
     Adam,
     CenteredClip,
     ClipNorm,
@@ -34,7 +35,9 @@ from runtime.modules.training_policy import (
     MultiKrum,
     Nesterov,
     Policy,
+    Recompute,
     Schedule,
+    Scored,
     Sgd,
     Staircase,
     TopK,
@@ -233,6 +236,15 @@ ROWS: Final[tuple[Row, ...]] = (
     Number("byzantine", (TrimmedMean, Krum, MultiKrum), "byzantine_ppm", PPM, "0.25", "The share that may be wrong"),
     Number("radius", (CenteredClip,), "radius_ppm", PPM, "1", "Of the clip, in median distances"),
     Number("iterations", (CenteredClip,), "iterations", 1, "3", "Of the clip"),
+    Choice(
+        "verification",
+        {"recompute": Recompute, "scored": Scored},
+        "recompute",
+        "How contributions are verified; scored ones are of silos, whose data stay with them (docs/federated.md)",
+    ),
+    Number("harm", (Scored,), "harm_ppm", PPM, "0.01", "Of the held-out loss, that a contribution may add to it"),
+    Number("forfeit", (Scored,), "forfeit", PICO, "1", "Tokens that a silo loses when it adds more"),
+    Number("weight_max", (Scored,), "weight_max", 1, str(SAMPLES_MAX), "Samples that a silo weighs at most"),
     Number("auditors", (Policy,), "auditors_per_slot", 1, "1", "Validators that recompute each slot that is audited"),
     Number(
         "audited",
@@ -336,6 +348,12 @@ class _Resolution:
                 f"{self._called('aggregation')}: of values that most leave out there is no "
                 f"{self._name('aggregation')}; expected codec int8 or int16 beside it, got top-k"
             )
+        if not training_policy.verification_is_valid(policy):
+            raise TermsError(
+                f"{self._called('verification')}: expected audited 1, a codec that remembers nothing, and weight_max 1 "
+                f"where the aggregation is not the mean; got {policy.audited_ppm / PPM:g}, {self._name('codec')} and "
+                f"{self._name('aggregation')}"
+            )
         return terms
 
     def _descent(self, prefix: str, steps: int) -> Descent:
@@ -347,8 +365,10 @@ class _Resolution:
         return Descent(rule, replace(schedule, decay=decay), clip, **self._numbers(Descent, prefix))
 
     def _policy(self, local_steps: LocalSteps | None) -> Policy:
-        chosen = {"codec": self._chosen("codec"), "aggregation": self._chosen("aggregation")}
-        derived = {"tolerance_micro_steps": training_policy.TOLERANCE_MICRO_STEPS_MIN, "audited_ppm": AUDITED_PPM}
+        chosen = {name: self._chosen(name) for name in ("codec", "aggregation", "verification")}
+        # What a contribution does to a model is only known of those that are scored.
+        audited_ppm = PPM if isinstance(chosen["verification"], Scored) else AUDITED_PPM
+        derived = {"tolerance_micro_steps": training_policy.TOLERANCE_MICRO_STEPS_MIN, "audited_ppm": audited_ppm}
         numbers = self._numbers(Policy, "", derived)
         return Policy(local_steps=local_steps, **chosen, **numbers)
 

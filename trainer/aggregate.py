@@ -1,4 +1,4 @@
-"""The exact mean of a round's updates.
+"""The exact mean of a round's updates, each with its weight.
 
 Rule: the sum is taken over integers, in units of the smallest step that matters in a block, so that neither the order
 of the updates nor the size of a chunk nor the machine changes a bit of the result.
@@ -11,32 +11,41 @@ from typing import assert_never
 
 import numpy as np
 
-from trainer.arrays import Float32s, Float64s, Int32s
+from trainer.arrays import Float32s, Float64s, Int32s, Int64s
 from trainer.codecs.blocks import BLOCK, blocks_of
 from trainer.codecs.updates import DenseUpdate, SparseUpdate, Update
 
 UPDATES_MAX = 1 << 16
-# What float64 holds exactly, less the 16 bits of the count.
-BITS_MAX = 53 - 16
+# 64 silos of 2^24 samples.
+WEIGHT_MAX = 1 << 30
+# What float64 holds exactly, and how many bits of it are at least kept for the weights of all updates.
+BITS_MAX = 53
+WEIGHT_BITS_MIN = 16
 # 256 blocks of float64 are 512 KiB: two such buffers stay in a core's second-level cache.
 CHUNK_BLOCKS = 256
 # The exponent of a block of which an update says nothing: below every other.
 NOTHING = -1000
 
 
-def mean(updates: Sequence[Update], *, chunk_blocks: int = CHUNK_BLOCKS) -> Float32s:
-    """The mean of the updates as f32[P]: integer sum, then one division in float64, then one rounding to float32."""
+def mean(
+    updates: Sequence[Update], weights: Sequence[int] | None = None, *, chunk_blocks: int = CHUNK_BLOCKS
+) -> Float32s:
+    """The mean of the updates as f32[P]: integer sum, then one division in float64, then one rounding to float32.
+
+    With weights, positive integers that come to 2^30 at most, each update counts so many times; all alike without.
+    """
     length = checked_length(updates)
     result = np.empty(length, dtype=np.float32)
-    units = _units(updates, blocks_of(length))
+    counts = [1] * len(updates) if weights is None else _checked_weights(weights, len(updates))
+    units = _units(updates, blocks_of(length), sum(counts))
     for first in range(0, blocks_of(length), chunk_blocks):
         last = min(first + chunk_blocks, blocks_of(length))
         begin, end = first * BLOCK, min(last * BLOCK, length)
         total = np.zeros(end - begin, dtype=np.float64)
-        for update in updates:
-            _add(total, update, units, begin, end)
+        for update, count in zip(updates, counts, strict=True):
+            _add(total, update, count, units, begin, end)
         scale = np.repeat(np.ldexp(1.0, units[first:last]), BLOCK)[: end - begin]
-        result[begin:end] = (total * scale) / np.float64(len(updates))
+        result[begin:end] = (total * scale) / np.float64(sum(counts))
     return result
 
 
@@ -50,16 +59,24 @@ def checked_length(updates: Sequence[Update]) -> int:
     return length
 
 
-def spread_max(updates: Sequence[Update]) -> int:
+def spread_max(updates: Sequence[Update], weight: int) -> int:
     """How far below a block's coarsest step its integers still count, in powers of two: what is below is floored away.
 
-    Spread, the bits of a value and 16 of count make 53: every partial sum is an integer that float64 holds exactly,
-    which is far faster than int64 in numpy. 30 for int8 and top-k, 22 for int16.
+    Spread, the bits of a value and those of all weights together (16 at least) make 53: every partial sum is an integer
+    that float64 holds exactly, which is far faster than int64 in numpy. 30 for int8 and top-k, 22 for int16, as long as
+    there are fewer than 65,536 updates, or samples; 15 and 7 where there are 2^30.
     """
-    return BITS_MAX - (max(8 * update.values.itemsize for update in updates) - 1)
+    value_bits = max(8 * update.values.itemsize for update in updates) - 1
+    return BITS_MAX - max(WEIGHT_BITS_MIN, weight.bit_length()) - value_bits
 
 
-def _units(updates: Sequence[Update], blocks: int) -> Int32s:
+def _checked_weights(weights: Sequence[int], count: int) -> list[int]:
+    if len(weights) != count or min(weights) < 1 or sum(weights) > WEIGHT_MAX:
+        raise ValueError(f"expected {count} weights of 1 or more that come to at most {WEIGHT_MAX:,}, got {weights}")
+    return list(weights)
+
+
+def _units(updates: Sequence[Update], blocks: int, weight: int) -> Int32s:
     """The exponent of each block's unit: its finest step, but no finer than the spread below the coarsest."""
     finest, coarsest = np.full(blocks, -NOTHING, np.int32), np.full(blocks, NOTHING, np.int32)
     for update in updates:
@@ -74,23 +91,27 @@ def _units(updates: Sequence[Update], blocks: int) -> Int32s:
                 coarsest[places] = np.maximum(coarsest[places], np.maximum.reduceat(steps, starts))
             case _:
                 assert_never(update)
-    units = np.maximum(finest, coarsest - spread_max(updates))
+    units = np.maximum(finest, coarsest - spread_max(updates, weight))
     units[coarsest == NOTHING] = 0
     return units
 
 
-def _add(total: Float64s, update: Update, units: Int32s, begin: int, end: int) -> None:
-    """Add the parameters from `begin` to `end`, in units of their blocks."""
-    # An exact product of an integer and a power of two; floor only bites where the spread is cut.
+def _add(total: Float64s, update: Update, count: int, units: Int32s, begin: int, end: int) -> None:
+    """Add the parameters from `begin` to `end` so many times, in units of their blocks."""
+    # Exact products of integers and powers of two; floor only bites where the spread is cut.
+    places: slice | Int64s
     match update:
         case DenseUpdate(values, exponents):
             blocks = slice(begin // BLOCK, blocks_of(end))
             shifts = np.ldexp(1.0, exponents[blocks].astype(np.int32) - units[blocks])
-            total += np.floor(values[begin:end] * np.repeat(shifts, BLOCK)[: end - begin])
+            said, places = values[begin:end] * np.repeat(shifts, BLOCK)[: end - begin], slice(None)
         case SparseUpdate(_, indices, values, _):
             first, last = np.searchsorted(indices, (begin, end))
-            places = indices[first:last]
-            shifts = np.ldexp(1.0, update.exponents_from(first, last) - units[places // BLOCK])
-            total[places - begin] += np.floor(values[first:last] * shifts)
+            shifts = np.ldexp(1.0, update.exponents_from(first, last) - units[indices[first:last] // BLOCK])
+            said, places = values[first:last] * shifts, indices[first:last] - begin
         case _:
             assert_never(update)
+    np.floor(said, out=said)
+    if count > 1:
+        said *= count
+    total[places] += said

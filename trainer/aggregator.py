@@ -65,7 +65,7 @@ class TaskAggregator:
         accepted = _accepted(view)
         if view.phase != "audit" or accepted in self._said:
             return
-        updates = [update for slot in accepted if (update := await self._update(view, slot)) is not None]
+        updates = {slot: update for slot in accepted if (update := await self._update(view, slot)) is not None}
         # A malformed update is about to be challenged; which slots count is then known from the attestations.
         if not updates or len(updates) != len(accepted):
             return

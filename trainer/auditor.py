@@ -14,7 +14,7 @@ import trio
 from chain.primitives.hashing import Hash
 from chain.primitives.keys import Keypair
 from chain.primitives.seal import bitmap
-from trainer import audit
+from trainer import audit, scoring
 from trainer.audit import MICRO
 from trainer.codecs.blocks import CodecError
 from trainer.codecs.updates import Update
@@ -23,13 +23,12 @@ from trainer.follow import Report, follow
 from trainer.job import Job, NextModel
 from trainer.node import BlobMissing, Node, NodeError, open_node
 from trainer.sandbox import Engine, Engines, Evaluation, open_engines
+from trainer.scorer import Scorer
 from trainer.tenure import Tenures
 from trainer.views import RoundView, TaskView
 
 # Why the chain takes no challenge of an auditor: no money for its bond, or too many that were refuted.
 NO_MORE_CHALLENGES = ("InsufficientBalance", "Expendability", "LiquidityRestrictions", "TooManyChallenges")
-# u64 in the call; a loss beyond 10^12 says no more than that the task diverged.
-LOSS_MICRO_MAX = 10**18
 
 
 async def run_auditor(
@@ -69,6 +68,7 @@ class TaskAuditor:
         self.job = job
         self.tenures = Tenures(task, node, job)
         self.report = report
+        self.scorer = None if task.scored is None else Scorer(task.scored, engine, job)
         # What was found out in this round; slots are judged by the root that was revealed for them.
         self._round = (-1, -1)
         self._heard = True
@@ -135,6 +135,9 @@ class TaskAuditor:
 
     async def _recompute(self, view: RoundView) -> None:
         """Judge the slots drawn for this auditor, and those that anybody challenged."""
+        if self.scorer is not None:
+            await self._score(view, self.scorer)
+            return
         async with trio.open_nursery() as nursery:
             for slot in view.revealed:
                 state, update = view.slots[slot], self._update(view, slot)
@@ -151,6 +154,15 @@ class TaskAuditor:
         self._verdicts[key] = verdict.right
         if not verdict.right:
             self.report(f"task {self.task.id} round {view.round}: slot {slot} is wrong: {verdict}")
+
+    async def _score(self, view: RoundView, scorer: Scorer) -> None:
+        """Judge slots whose data nobody else has by what the model is without them."""
+        updates = {slot: update for slot in view.revealed if (update := self._update(view, slot)) is not None}
+        for slot, score in (await scorer.judge(view, updates, self.node.account)).items():
+            key = (slot, view.slots[slot].update_root or b"")
+            if self._verdicts.get(key, True) and not score.right:
+                self.report(f"task {self.task.id} round {view.round}: slot {slot} is harmful: {score}")
+            self._verdicts[key] = score.right
 
     def _update(self, view: RoundView, slot: int) -> Update | None:
         return self._updates.get(view.slots[slot].update_root or b"")
@@ -176,7 +188,7 @@ class TaskAuditor:
 
     async def _attest(self, view: RoundView, accepted: tuple[int, ...]) -> None:
         if accepted not in self._models:
-            updates = [update for slot in accepted if (update := self._update(view, slot)) is not None]
+            updates = {slot: update for slot in accepted if (update := self._update(view, slot)) is not None}
             model = await self.job.next_model(view, updates)
             await self.job.publish(model)
             self._models[accepted] = (model, *await self.job.evaluate(self.engine, model.theta))
@@ -196,8 +208,7 @@ class TaskAuditor:
             accepted=bitmap(accepted, len(view.slots)),
             params_root=model.params_root,
             optimizer_root=model.optimizer_root,
-            # A loss that is no number has diverged as far as one that is too large.
-            loss_micro=min(max(round(loss * MICRO), 0), LOSS_MICRO_MAX) if loss < LOSS_MICRO_MAX else LOSS_MICRO_MAX,
+            loss_micro=scoring.in_micro(loss),
             accuracy_ppm=min(max(round(accuracy * MICRO), 0), MICRO),
         )
         if error is None:

@@ -20,6 +20,7 @@ from trainer.local import LocalSteps
 from trainer.optimizers import Adam, Nesterov, Optimizer, OptimizerError, Sgd
 from trainer.robust import Aggregation, AggregationError, CenteredClip, Krum, Mean, Median, TrimmedMean
 from trainer.schedules import Constant, Cosine, Decay, Linear, Schedule, ScheduleError, Staircase
+from trainer.scoring import Scored
 
 # What reading JSON of another shape raises.
 _WRONG_SHAPE = (LookupError, TypeError, ValueError, AttributeError, OverflowError)
@@ -48,6 +49,10 @@ _CODECS: _Kinds = {
         lambda share, warmup, momentum, tenure: TopK(share, momentum, warmup, tenure),
         ("sharePpm", "warmupRounds", "momentum", "tenure"),
     ),
+}
+_VERIFICATIONS: _Kinds = {
+    "recompute": (lambda: None, ()),
+    "scored": (Scored, ("harmPpm", "forfeit", "weightMax")),
 }
 _AGGREGATIONS: _Kinds = {
     "mean": (Mean, ()),
@@ -91,6 +96,12 @@ def aggregation_of(value: Any) -> Aggregation:
     return _read("aggregation", value, lambda found: robust.checked(_choice(_AGGREGATIONS, found)))
 
 
+def scored_of(value: Any) -> Scored | None:
+    """How slots are scored in `{"scored": {…}}`; none in `{"recompute": {}}`: they are computed again."""
+    scored: Scored | None = _read("verification", value, lambda found: _choice(_VERIFICATIONS, found))
+    return scored
+
+
 def local_steps_json(steps: LocalSteps) -> dict[str, Any]:
     """What `local_steps_of` reads."""
     inner = steps.inner
@@ -113,13 +124,18 @@ def check_fit(program: Program, train_rows: int, slots: int, batches: int) -> No
 
     Where rows run out, slots share batches: whoever has two of them would be paid twice for one computation.
     """
+    check_request(program, batches)
     slot_rows = program.batch * batches
     if slots * slot_rows > train_rows:
         raise ChoiceError(
             f"{slots} slots of {batches:,} batches with {program.batch:,} rows take {slots * slot_rows:,} rows a "
             f"round, and there are {train_rows:,} to train on: take fewer slots, fewer local steps or smaller batches"
         )
-    size = slot_rows * (program.inputs.row_bytes + program.targets.row_bytes) + 4 * program.parameters
+
+
+def check_request(program: Program, batches: int) -> None:
+    """ChoiceError unless a slot of so many batches fits into one request to an engine."""
+    size = program.batch * batches * (program.inputs.row_bytes + program.targets.row_bytes) + 4 * program.parameters
     if size > wire.REQUEST_BYTES_MAX:
         raise ChoiceError(
             f"parameters and batches of a slot have {size:,} bytes, at most {wire.REQUEST_BYTES_MAX:,} are computed "

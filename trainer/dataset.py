@@ -33,16 +33,19 @@ class DatasetError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """The blobs of a split's inputs and targets, and how many rows both have."""
+    """The blobs of a split's inputs and targets, and how many rows both have. Without rows there are no blobs."""
 
     x: Hash
     y: Hash
     count: int
 
 
+NO_ROWS = Split(bytes(32), bytes(32), 0)
+
+
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """A data set: what is trained on, and what accuracy is measured on."""
+    """A data set: what is trained on, and what accuracy is measured on; of a federated task the latter alone."""
 
     train: Split
     held_out: Split
@@ -75,7 +78,10 @@ def parse(data: bytes) -> Manifest:
         shape = {"version": int, "train": dict, "held_out": dict}
         value = fields(unpack(data, bytes_max=MANIFEST_BYTES_MAX), shape, "dataset")
         integer(value["version"], VERSION, VERSION, "dataset.version")
-        return Manifest(_split(value["train"], "dataset.train"), _split(value["held_out"], "dataset.held_out"))
+        train = _split(value["train"], "dataset.train", 0)
+        if train.count == 0 and train != NO_ROWS:
+            raise PackingError("dataset.train: expected zeros in place of the blobs of no rows")
+        return Manifest(train, _split(value["held_out"], "dataset.held_out", 1))
     except PackingError as error:
         raise DatasetError(str(error)) from None
 
@@ -91,8 +97,8 @@ async def load(root: Hash, program: Program, fetch: Fetch) -> Dataset:
     train_x = await _array(manifest.train.x, manifest.train.count, program.inputs, fetch)
     train_y = await _array(manifest.train.y, manifest.train.count, program.targets, fetch)
     return Dataset(
-        train_x=np.frombuffer(train_x, dtype=np.uint8).reshape(manifest.train.count, -1),
-        train_y=np.frombuffer(train_y, dtype=np.uint8).reshape(manifest.train.count, -1),
+        train_x=rows_of(train_x, program.inputs),
+        train_y=rows_of(train_y, program.targets),
         held_out_x=await _array(manifest.held_out.x, manifest.held_out.count, program.inputs, fetch),
         held_out_y=await _array(manifest.held_out.y, manifest.held_out.count, program.targets, fetch),
         train_count=manifest.train.count,
@@ -100,7 +106,14 @@ async def load(root: Hash, program: Program, fetch: Fetch) -> Dataset:
     )
 
 
+def rows_of(data: bytes, shape: RowShape) -> npt.NDArray[np.uint8]:
+    """The rows of an array's bytes, u8[count, row bytes]."""
+    return np.frombuffer(data, dtype=np.uint8).reshape(-1, shape.row_bytes)
+
+
 async def _array(root: Hash, count: int, shape: RowShape, fetch: Fetch) -> bytes:
+    if not count:
+        return b""
     size = count * shape.row_bytes
     if size > ARRAY_BYTES_MAX:
         raise DatasetError(f"expected arrays of at most {ARRAY_BYTES_MAX:,} bytes, got one of {size:,}")
@@ -114,9 +127,9 @@ def _packed(split: Split) -> dict[str, object]:
     return {"x": split.x, "y": split.y, "count": split.count}
 
 
-def _split(value: Any, what: str) -> Split:
+def _split(value: Any, what: str, count_min: int) -> Split:
     parsed = fields(value, {"x": bytes, "y": bytes, "count": int}, what)
     for name in ("x", "y"):
         if len(parsed[name]) != 32:
             raise PackingError(f"{what}.{name}: expected 32 bytes, got {len(parsed[name])}")
-    return Split(parsed["x"], parsed["y"], integer(parsed["count"], 1, ROWS_MAX, f"{what}.count"))
+    return Split(parsed["x"], parsed["y"], integer(parsed["count"], count_min, ROWS_MAX, f"{what}.count"))

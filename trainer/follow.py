@@ -6,7 +6,7 @@ lost by a missed head, a lost connection or a restart.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Protocol
 
 import trio
@@ -68,8 +68,9 @@ async def follow(
     *,
     release: Callable[[int], Awaitable[None]] | None = None,
     always: Callable[[Heights], Awaitable[None]] | None = None,
+    only: Collection[int] | None = None,
 ) -> None:
-    """Serve every running task until cancelled.
+    """Serve every running task until cancelled, or those of a collection alone.
 
     `release` is called when a task is served no more; `always` runs beside, for what is due without any task.
     """
@@ -93,9 +94,10 @@ async def follow(
             except (NodeError, ViewError) as error:
                 report(f"cannot list the tasks, trying again: {error}")
                 continue
-            for task in sorted(set(found) - served):
+            news = sorted(task for task in set(found) - served if only is None or task in only)
+            for task in news:
                 nursery.start_soon(begin, task)
-            served.update(found)
+            served.update(news)
 
 
 async def _advance(node: Node, heights: Heights, report: Report) -> None:

@@ -7,6 +7,7 @@ strictly after.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -72,7 +73,10 @@ class Job:
         """Load program and data set and compile: what takes long, done before a round's clock runs."""
         program = await self.program()
         data = await self._data(program)
-        choices.check_fit(program, data.train_count, self.task.slots, self.task.batches)
+        if self.task.scored is None:
+            choices.check_fit(program, data.train_count, self.task.slots, self.task.batches)
+        else:
+            choices.check_request(program, self.task.batches)
         await engine.load(self.task.program_root, program, self._program_blob)
 
     async def theta(self, view: RoundView) -> Float32s:
@@ -119,13 +123,18 @@ class Job:
             raise CodecError(str(error)) from None
         return await trio.to_thread.run_sync(self.codec.decode, data, length, view.round)
 
-    async def next_model(self, view: RoundView, updates: list[Update]) -> NextModel:
-        """What the model becomes when exactly these updates are accepted."""
+    async def next_model(self, view: RoundView, updates: Mapping[int, Update]) -> NextModel:
+        """What the model becomes when exactly these updates, each by its slot, are accepted."""
         theta, state = await self.theta(view), await self._state(view)
-        model = await trio.to_thread.run_sync(self._step, view, theta, state, updates)
+        model = await trio.to_thread.run_sync(self._next, view, theta, state, updates)
         self._keep(self._thetas, model.params_root, model.theta)
         self._keep(self._states, model.optimizer_root, model.state)
         return model
+
+    async def theta_with(self, view: RoundView, updates: Mapping[int, Update]) -> Float32s:
+        """The parameters of that model alone, for who only wants to know how good it is."""
+        theta, state = await self.theta(view), await self._state(view)
+        return (await trio.to_thread.run_sync(self._stepped, view, theta, state, updates))[0] if updates else theta
 
     async def publish(self, model: NextModel) -> None:
         """Store a model at the node, for whoever starts the next round."""
@@ -133,15 +142,24 @@ class Job:
         if model.optimizer:
             await self._node.put_blob(model.optimizer)
 
-    def _step(self, view: RoundView, theta: Float32s, state: OptimizerState, updates: list[Update]) -> NextModel:
+    def _next(
+        self, view: RoundView, theta: Float32s, state: OptimizerState, updates: Mapping[int, Update]
+    ) -> NextModel:
         # No accepted update leaves everything as it is.
         if not updates:
             return NextModel(theta, state, b"", b"", view.params_root, view.optimizer_root)
-        # The schedule's place is the state's step: one for each round that is final.
-        theta, state = descent.step(self.task.descent, state, theta, robust.combine(self.task.aggregation, updates))
+        theta, state = self._stepped(view, theta, state, updates)
         params = optimizers.encode_params(theta)
         packed = optimizers.encode_state(self.task.descent.rule, state)
         return NextModel(theta, state, params, packed, blob_root(params), blob_root(packed))
+
+    def _stepped(
+        self, view: RoundView, theta: Float32s, state: OptimizerState, updates: Mapping[int, Update]
+    ) -> tuple[Float32s, OptimizerState]:
+        weights = [view.slots[slot].weight for slot in updates]
+        combined = robust.combine(self.task.aggregation, list(updates.values()), weights)
+        # The schedule's place is the state's step: one for each round that is final.
+        return descent.step(self.task.descent, state, theta, combined)
 
     async def _state(self, view: RoundView) -> OptimizerState:
         root = view.optimizer_root

@@ -55,7 +55,8 @@ class Market:
         """
         chosen = resolve(by_name(terms), by_name(task.terms, f"terms of {task.name}: "))
         built = tasks.build(task)
-        tasks.check_fit(built, chosen.policy.slots, chosen.policy.batches)
+        policy = chosen.policy
+        tasks.check_fit(built, policy.slots, policy.batches, federated=policy.is_federated)
         return _run(partial(self._create, built, chosen))
 
     async def _create(self, built: Built, terms: Terms) -> int:

@@ -64,6 +64,9 @@ class Node(Protocol):
     async def worker_capacity(self) -> int:
         """How many slots of a round this account can be drawn for at once; 0 when it is no active worker."""
 
+    async def silo(self, task: int) -> tuple[int, int] | None:
+        """How many samples this account may declare for a federated task, and has declared; None if it is no silo."""
+
     async def is_paused(self, task: int) -> bool:
         """Whether this account missed a slot of a running task, and is not drawn for it until it resumes."""
 
@@ -120,6 +123,11 @@ class RpcNode:
     async def worker_capacity(self) -> int:
         worker = await self._read(lambda chain: chain.training.workers[self.account])
         return int(worker.capacity) if worker.active else 0
+
+    async def silo(self, task: int) -> tuple[int, int] | None:
+        silos = await self._read(lambda chain: chain.training.silos[task])
+        mine = [silo for silo in silos if silo.account == self.account]
+        return (int(mine[0].samples_max), int(mine[0].samples)) if mine else None
 
     async def is_paused(self, task: int) -> bool:
         return bool(await self._read(lambda chain: self.account in chain.training.paused_workers[task]))

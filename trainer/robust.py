@@ -90,11 +90,20 @@ def checked(aggregation: Aggregation) -> Aggregation:
     return aggregation
 
 
-def combine(aggregation: Aggregation, updates: Sequence[Update], *, chunk_blocks: int = CHUNK_BLOCKS) -> Float32s:
-    """What a round's updates come to, f32[P]; robust aggregations take dense updates."""
+def combine(
+    aggregation: Aggregation,
+    updates: Sequence[Update],
+    weights: Sequence[int] | None = None,
+    *,
+    chunk_blocks: int = CHUNK_BLOCKS,
+) -> Float32s:
+    """What a round's updates come to, f32[P]; robust aggregations take dense updates, which all weigh alike."""
+    if not isinstance(aggregation, Mean) and weights is not None and len(set(weights)) > 1:
+        # There are several weighted medians, and no weighted Krum: who outweighs the others would be the middle.
+        raise AggregationError("expected updates that weigh alike: only the mean takes weights")
     match aggregation:
         case Mean():
-            return aggregate.mean(updates)
+            return aggregate.mean(updates, weights)
         case Median():
             middle = len(updates) // 2
             return _ranked(_ordered(updates), range((len(updates) - 1) // 2, middle + 1), chunk_blocks)
@@ -108,8 +117,8 @@ def combine(aggregation: Aggregation, updates: Sequence[Update], *, chunk_blocks
             return aggregate.mean([ordered[index] for index in best[: len(updates) - wrong if multi else 1]])
         case CenteredClip():
             ordered = _ordered(updates)
-            weights = _pulls(products(ordered, chunk_blocks=chunk_blocks), aggregation)
-            return _weighted(ordered, weights, chunk_blocks)
+            pulls = _pulls(products(ordered, chunk_blocks=chunk_blocks), aggregation)
+            return _weighted(ordered, pulls, chunk_blocks)
         case _:
             assert_never(aggregation)
 

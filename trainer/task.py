@@ -23,10 +23,10 @@ from chain.primitives.durable import replace_file
 from chain.primitives.hashing import Hash
 from trainer import artifact, choices, dataset, export, optimizers
 from trainer.arrays import Float32s
-from trainer.artifact import DTYPES, PROGRAM_BYTES_MAX, Program, Rows
+from trainer.artifact import BATCH_MAX, DTYPES, PROGRAM_BYTES_MAX, Program, Rows
 from trainer.batches import ROWS_MAX
 from trainer.choices import ChoiceError
-from trainer.dataset import ARRAY_BYTES_MAX, Manifest, Split
+from trainer.dataset import ARRAY_BYTES_MAX, NO_ROWS, Manifest, Split
 from trainer.export import Costs, Evaluation, ExportError, Loss
 
 Array = npt.NDArray[Any]
@@ -46,7 +46,8 @@ class Task:
 
     `loss(params, x, y)` is the mean loss of a batch, `evaluation(params, x, y)` the sum of losses and the number of
     right answers; `params` is any tree of float32 arrays. Data are pairs (inputs, targets) of arrays with a row for
-    each sample, of float32, int32 or uint8; `samples` makes them of an iterator. `terms` are those of `chain.terms`
+    each sample, of float32, int32 or uint8; `samples` makes them of an iterator. Of a federated task, whose data stay
+    with silos, `train` is None. `terms` are those of `chain.terms`
     that it is to be trained by where nothing else is said, such as dict(rounds=60, learning_rate=0.1).
     """
 
@@ -54,7 +55,7 @@ class Task:
     loss: Loss
     evaluation: Evaluation
     params: Any
-    train: tuple[Any, Any]
+    train: tuple[Any, Any] | None
     held_out: tuple[Any, Any]
     batch: int
     evaluate_batch: int | None = None
@@ -88,22 +89,23 @@ def samples(pairs: Iterable[tuple[Any, Any]], count: int) -> tuple[Array, Array]
 
 def build(task: Task) -> Built:
     """Export a task; ExportError says what of it cannot be, where, and what to do."""
-    train_x, train_y = _pair(task.train, "train")
     held_out_x, held_out_y = _pair(task.held_out, "held_out")
-    for which, train, held_out in (("inputs", train_x, held_out_x), ("targets", train_y, held_out_y)):
-        if (train.shape[1:], train.dtype) != (held_out.shape[1:], held_out.dtype):
+    train = None if task.train is None else _pair(task.train, "train")
+    rows = BATCH_MAX if train is None else len(train[0])
+    for which, part, held_out in zip(("inputs", "targets"), train or (), (held_out_x, held_out_y), strict=False):
+        if (part.shape[1:], part.dtype) != (held_out.shape[1:], held_out.dtype):
             raise ExportError(
-                f"{which}: expected rows of one kind, got {train.dtype}{list(train.shape[1:])} to train and "
+                f"{which}: expected rows of one kind, got {part.dtype}{list(part.shape[1:])} to train and "
                 f"{held_out.dtype}{list(held_out.shape[1:])} held out"
             )
-    if not 0 < task.batch <= len(train_x):
-        raise ExportError(f"batch: expected 1 to {len(train_x):,} (all rows to train on), got {task.batch:,}")
+    if not 0 < task.batch <= rows:
+        raise ExportError(f"batch: expected 1 to {rows:,} (all rows to train on), got {task.batch:,}")
     program, theta, costs = export.build(
         task.loss,
         task.evaluation,
         task.params,
-        inputs=Rows(train_x.shape[1:], str(train_x.dtype)),
-        targets=Rows(train_y.shape[1:], str(train_y.dtype)),
+        inputs=Rows(held_out_x.shape[1:], str(held_out_x.dtype)),
+        targets=Rows(held_out_y.shape[1:], str(held_out_y.dtype)),
         batch=task.batch,
         evaluate_batch=_evaluate_batch(task.evaluate_batch, len(held_out_x)),
     )
@@ -114,10 +116,10 @@ def build(task: Task) -> Built:
         blobs[root] = data
         return root
 
-    manifest = Manifest(
-        train=Split(put(train_x.tobytes()), put(train_y.tobytes()), len(train_x)),
-        held_out=Split(put(held_out_x.tobytes()), put(held_out_y.tobytes()), len(held_out_x)),
-    )
+    def split(x: Array, y: Array) -> Split:
+        return Split(put(x.tobytes()), put(y.tobytes()), len(x))
+
+    manifest = Manifest(NO_ROWS if train is None else split(*train), split(held_out_x, held_out_y))
     encoded = artifact.encode(program)
     if len(encoded) > PROGRAM_BYTES_MAX:
         raise ExportError(f"the program has {len(encoded):,} bytes, at most {PROGRAM_BYTES_MAX:,} may be shipped")
@@ -206,12 +208,25 @@ def load(folder: Path) -> Saved:
     return Saved(name, roots["programRoot"], roots["datasetRoot"], roots["paramsRoot"], blobs, terms)
 
 
-def check_fit(made: Built | Saved, slots: int, batches: int) -> None:
-    """ExportError unless each of so many slots has so many batches of its own; workers refuse the task otherwise."""
+def check_fit(made: Built | Saved, slots: int, batches: int, *, federated: bool) -> None:
+    """ExportError unless each of so many slots has so many batches of its own; workers refuse the task otherwise.
+
+    The rows of a federated task are its silos' affair, and none are shipped.
+    """
     program = artifact.parse(made.blobs[made.program_root])
     rows = dataset.parse(made.blobs[made.dataset_root]).train.count
+    if federated != (rows == 0):
+        raise ExportError(
+            f"{made.name}: there are {rows:,} rows to train on, which would be public, and contributions are scored: "
+            "expected a task whose `train` is None"
+            if federated
+            else f"{made.name}: there are no rows to train on: expected `train`, or contributions that are scored"
+        )
     try:
-        choices.check_fit(program, rows, slots, batches)
+        if federated:
+            choices.check_request(program, batches)
+        else:
+            choices.check_fit(program, rows, slots, batches)
     except ChoiceError as error:
         raise ExportError(str(error)) from None
 

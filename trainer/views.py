@@ -18,6 +18,7 @@ from trainer.codecs import Codec
 from trainer.descent import Descent
 from trainer.local import LocalSteps
 from trainer.robust import Aggregation
+from trainer.scoring import Scored
 
 ZERO_HASH = bytes(32)
 # What reading JSON of another shape raises: no such field, no container, no text, no number, a number without end.
@@ -40,6 +41,7 @@ class TaskView:
     codec: Codec
     local_steps: LocalSteps | None
     aggregation: Aggregation
+    scored: Scored | None  # none: auditors compute slots again
     slots: int
     tolerance: Tolerance
     audit_blocks: int
@@ -59,6 +61,7 @@ class SlotView:
     update_root: Hash | None
     auditors: tuple[bytes, ...]
     challenged: bool
+    weight: int  # in the mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +135,7 @@ def task_of(value: Any) -> TaskView:
             codec=choices.codec_of(policy["codec"]),
             local_steps=choices.local_steps_of(policy["localSteps"]),
             aggregation=choices.aggregation_of(policy["aggregation"]),
+            scored=choices.scored_of(policy["verification"]),
             slots=int(policy["slots"]),
             tolerance=Tolerance(
                 micro_steps=int(policy["toleranceMicroSteps"]), outliers_ppm=int(policy["outliersPpm"])
@@ -198,6 +202,7 @@ def _slot(value: Mapping[str, Any]) -> SlotView:
         update_root=_hash_or_none(value["updateRoot"]),
         auditors=tuple(ss58.decode(auditor, None) for auditor in value["auditors"]),
         challenged=bool(value["challenged"]),
+        weight=int(value["weight"]),
     )
 
 

@@ -18,7 +18,7 @@ from chain.primitives.keys import Keypair
 from trainer.codecs.updates import Update
 from trainer.devices import named
 from trainer.files import BlobFiles, MemoryFiles, Pending, PendingFiles, Place
-from trainer.follow import Heights, Report, follow
+from trainer.follow import Heights, Report, Servant, follow
 from trainer.job import Job
 from trainer.node import Node, NodeError, open_node
 from trainer.sandbox import Engine, Engines, open_engines
@@ -71,12 +71,18 @@ async def work(
     memories = MemoryFiles(cache_dir / "memories")
     make = servant or TaskWorker
 
+    def serve(task: TaskView) -> Servant:
+        # Only silos are drawn for a task whose data they have.
+        if task.scored is not None:
+            return Bystander()
+        return make(task, node, engines.of(task.id), Job(task, node, blobs, memories), pending, report)
+
     async def register(heights: Heights) -> None:
-        await _register(node, capacity, heights, report)
+        await register_worker(node, capacity, heights, report)
 
     await follow(
         node,
-        lambda task: make(task, node, engines.of(task.id), Job(task, node, blobs, memories), pending, report),
+        serve,
         report,
         release=engines.release,
         always=register,
@@ -87,6 +93,13 @@ def commitment_of(worker: bytes, task: int, round_: int, attempt: int, slot: int
     """BLAKE2b-256 of SCALE (account, u32 task, round and attempt, u16 slot, salt, root), as Training checks it."""
     numbers = b"".join(number.to_bytes(4, "little") for number in (task, round_, attempt)) + slot.to_bytes(2, "little")
     return blake2_256(worker + numbers + pending.salt + pending.update_root)
+
+
+class Bystander:
+    """What a worker does for a task that it cannot be drawn for."""
+
+    async def step(self, view: RoundView, height: int) -> None:
+        """Nothing."""
 
 
 class TaskWorker:
@@ -248,7 +261,7 @@ class TaskWorker:
 MakeServant = Callable[[TaskView, Node, Engine, Job, PendingFiles, Report], TaskWorker]
 
 
-async def _register(node: Node, capacity: int, heights: Heights, report: Report) -> None:
+async def register_worker(node: Node, capacity: int, heights: Heights, report: Report) -> None:
     """Register, once, for so many slots of a round.
 
     Who loses the registration was slashed or took it back, and must not pay for either twice.

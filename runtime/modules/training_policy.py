@@ -321,6 +321,11 @@ class Policy:
         return 1 if self.local_steps is None else self.local_steps.count
 
     @property
+    def is_federated(self) -> bool:
+        """Whether the data to train on stay with silos."""
+        return isinstance(self.verification, Scored)
+
+    @property
     def tenure(self) -> int:
         """For how many rounds a slot stays with its worker, if nothing goes wrong."""
         return self.codec.tenure if isinstance(self.codec, TopKFeedback) else 1
@@ -418,10 +423,17 @@ def aggregation_is_valid(policy: Policy) -> bool:
 
 
 def verification_is_valid(policy: Policy) -> bool:
-    """Whether scores keep their bounds, and the aggregation can weigh, which is defined for the mean alone."""
+    """Whether scores keep their bounds, and fit what is chosen beside them.
+
+    Weights are defined for the mean alone. A slot's memory lasts while it keeps its worker, which silos' slots do not.
+    And every slot is looked at: what its harm costs is too little to rely on a draw.
+    """
     verification = policy.verification
-    weighs = isinstance(verification, Scored) and verification.weight_max > 1
-    return _in_bounds(verification) and not (weighs and not isinstance(policy.aggregation, Mean))
+    if isinstance(verification, Scored):
+        weighs = verification.weight_max > 1 and not isinstance(policy.aggregation, Mean)
+        if weighs or isinstance(policy.codec, TopKFeedback) or policy.audited_ppm < PPM:
+            return False
+    return _in_bounds(verification)
 
 
 def policy_is_valid(policy: Policy, validators: int) -> bool:

@@ -342,7 +342,7 @@ class TrainingSchema(Module):
         index = 41
 
     class InvalidVerification(DispatchError):
-        """Harm is 1,000 to 10^9 ppm, a forfeit up to 5 POT, a weight 1 to 2^24; only the mean weighs more than 1."""
+        """Scores: harm 10^3 to 10^9 ppm, forfeit to 5 POT, weight to 2^24 (mean) or 1; audit all, no feedback codec."""
 
         index = 42
 

@@ -17,7 +17,7 @@ from runtime.modules.training_types import CAPACITY_MAX, SILOS_MAX, RoundState, 
 
 def is_federated(training: TrainingSchema, task: int) -> bool:
     """Whether a task's data stay with silos."""
-    return isinstance(training.tasks[task].policy.verification, Scored)
+    return training.tasks[task].policy.is_federated
 
 
 def ensure_owner(training: TrainingSchema, account: bytes, task: int) -> None:

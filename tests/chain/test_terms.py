@@ -12,15 +12,18 @@ from runtime.modules import training_policy as chain
 from runtime.modules.training_policy import (
     BOUNDS,
     PICO,
+    SAMPLES_MAX,
     Adam,
     ClipNorm,
     Cosine,
     Descent,
     Int8,
     LocalSteps,
+    Median,
     Nesterov,
     Policy,
     Schedule,
+    Scored,
     Sgd,
     Staircase,
     TopK,
@@ -42,17 +45,19 @@ def test_what_nobody_says_is_adam_int8_and_the_least_tolerance() -> None:
 
 def test_every_number_of_the_chain_has_a_row_and_every_row_one_of_the_chain() -> None:
     """What is added to a policy is added to the table, or this says so."""
-    kinds = (*chain.OPTIMIZERS, *chain.DECAYS, *chain.CLIPS, *chain.CODECS, *chain.AGGREGATIONS)
+    slots = (*chain.CODECS, *chain.AGGREGATIONS, *chain.VERIFICATIONS)
+    kinds = (*chain.OPTIMIZERS, *chain.DECAYS, *chain.CLIPS, *slots)
     for prefix in ("", "inner_"):
         rows = [row for row in ROWS if row.name.startswith("inner_") == bool(prefix)]
         found = {(kind, row.field) for row in rows if isinstance(row, Number) for kind in row.records}
         found |= {(kind, "") for row in rows if isinstance(row, Choice) for kind in row.kinds.values() if kind}
         records = (Descent, Schedule, *chain.OPTIMIZERS, *chain.DECAYS, *chain.CLIPS)
-        outer = (Policy, LocalSteps, *chain.CODECS, *chain.AGGREGATIONS)
+        outer = (Policy, LocalSteps, *slots)
         expected = {(kind, name) for kind in records + outer * (not prefix) for name in BOUNDS[kind]}
         expected |= {(kind, "") for kind in kinds if not prefix or kind in records}
         assert {pair for pair in found if pair[1] != "rounds"} == expected
-    assert {field.name for field in fields(Policy)} == {*BOUNDS[Policy], "codec", "local_steps", "aggregation"}
+    records_of_a_policy = {"codec", "local_steps", "aggregation", "verification"}
+    assert {field.name for field in fields(Policy)} == {*BOUNDS[Policy]} | records_of_a_policy
     assert set(get_args(chain.Optimizer)[0].__args__) == set(chain.OPTIMIZERS)
 
 
@@ -107,6 +112,12 @@ def test_a_schedule_takes_what_is_left_of_the_rounds_and_local_steps_are_average
     assert terms(aggregation="trimmed-mean").policy.aggregation == TrimmedMean(250_000)
 
 
+def test_contributions_that_are_scored_forgive_a_hundredth_and_weigh_as_many_samples_as_there_are() -> None:
+    assert terms(verification="scored").policy.verification == Scored(10_000, PICO, SAMPLES_MAX)
+    found = terms(verification="scored", harm=0.2, forfeit=2.5, weight_max=1, aggregation="median").policy
+    assert (found.verification, found.aggregation) == (Scored(200_000, 5 * PICO // 2, 1), Median())
+
+
 def test_an_option_counts_before_the_file_and_makes_what_belonged_to_its_choice_mean_nothing() -> None:
     file = by_name({"codec": "top-k", "share": 0.1, "rounds": 7, "slots": 2}, "mine: ")
     assert resolve(by_flag({"codec": "int8", "rounds": "9", "slots": None}), file) == terms(rounds=9, slots=2)
@@ -136,6 +147,13 @@ def test_an_option_counts_before_the_file_and_makes_what_belonged_to_its_choice_
         ({"inner_momentum": 0.5}, "inner_momentum is for local_steps of 1 or more, got none"),
         ({"local_steps": 2, "inner_momentum": 0.5}, "inner_momentum is for inner_optimizer sgd or nesterov, got adam"),
         ({"codec": "top-k", "aggregation": "median"}, "there is no median; expected codec int8 or int16 beside it"),
+        ({"harm": 0.1}, "harm is for verification scored, got recompute"),
+        (
+            {"verification": "scored", "aggregation": "krum"},
+            "expected audited 1, a codec that remembers nothing, and we",
+        ),
+        ({"verification": "scored", "codec": "top-k-feedback"}, "got 1, top-k-feedback and mean"),
+        ({"verification": "scored", "audited": 0.5}, "got 0.5, int8 and mean"),
         ({"lerning_rate": 1}, "'lerning_rate' is no term of a task; did you mean 'learning_rate'?"),
         ({"zzz": 1}, f"'zzz' is no term of a task; there are {', '.join(NAMES)}"),
     ],

@@ -8,7 +8,7 @@ import pytest
 
 from chain.primitives.keys import Keypair
 from runtime.modules.training import Training
-from runtime.modules.training_policy import SAMPLES_MAX, CenteredClip, Mean, Median, Policy, Scored
+from runtime.modules.training_policy import SAMPLES_MAX, CenteredClip, Mean, Median, Policy, Scored, TopKFeedback
 from runtime.modules.training_types import SILOS_MAX, Phase, SlashReason, commitment_of
 from runtime.testing import ALICE, BOB, CHARLIE, DAVE, ENDOWMENT, EVE, FERDIE, POT, STAKE, TestChain
 from tests.runtime.training_kit import POLICY, PRICE, SALT, VALIDATORS, Story, root, terms
@@ -180,6 +180,20 @@ def test_only_a_mean_weighs(aggregation: Median | CenteredClip) -> None:
     alike = replace(policy, verification=replace(SCORED, weight_max=1))
     chain.call(ALICE, "training.create_task", **terms(policy=alike))
     chain.call(ALICE, "training.create_task", **terms(policy=replace(FEDERATED, aggregation=Mean())))
+
+
+def test_every_slot_of_a_silo_is_scored() -> None:
+    chain = TestChain()
+    with chain.unchanged(Training.InvalidVerification):
+        policy = replace(FEDERATED, audited_ppm=999_999)
+        chain.call(ALICE, "training.create_task", **terms(policy=policy))
+
+
+def test_a_silo_has_no_slot_for_long_enough_to_remember_anything() -> None:
+    chain = TestChain()
+    with chain.unchanged(Training.InvalidVerification):
+        policy = replace(FEDERATED, codec=TopKFeedback(10_000, 0, 0, 2))
+        chain.call(ALICE, "training.create_task", **terms(policy=policy))
 
 
 def test_who_may_contribute_is_the_owners_word_within_bounds() -> None:

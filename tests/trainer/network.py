@@ -47,7 +47,9 @@ Choice = tuple[Mapping[str, object], Mapping[str, object] | None]
 PLAIN: Choice = ({}, None)
 
 
-def genesis_config(rounds: int, audit_blocks: int, choices: Sequence[Choice]) -> dict[str, Mapping[str, object]]:
+def genesis_config(
+    rounds: int, audit_blocks: int, choices: Sequence[Choice], others: Sequence[Keypair] = ()
+) -> dict[str, Mapping[str, object]]:
     """Two validators, tasks of two slots owned by Charlie, and money for everybody."""
     task = small_task()
     sizes = {root: len(data) for root, data in task.blobs.items()}
@@ -61,7 +63,7 @@ def genesis_config(rounds: int, audit_blocks: int, choices: Sequence[Choice]) ->
         }
         for keys in VALIDATORS
     ]
-    people = [CHARLIE, EVE, FERDIE, AGGREGATOR, *(keys.account for keys in VALIDATORS)]
+    people = [CHARLIE, EVE, FERDIE, AGGREGATOR, *(keys.account for keys in VALIDATORS), *others]
     policy = {
         "slots": 2,
         "commitBlocks": PATIENT_BLOCKS,
@@ -139,11 +141,16 @@ class Network:
 
 @asynccontextmanager
 async def network(
-    folder: Path, *, rounds: int, audit_blocks: int = PATIENT_BLOCKS, choices: Sequence[Choice] = (PLAIN,)
+    folder: Path,
+    *,
+    rounds: int,
+    audit_blocks: int = PATIENT_BLOCKS,
+    choices: Sequence[Choice] = (PLAIN,),
+    others: Sequence[Keypair] = (),
 ) -> AsyncIterator[Network]:
-    """A chain with a small task for each choice, for as long as the scope lasts."""
+    """A chain with a small task for each choice, and money for others, too, for as long as the scope lasts."""
     executive = Executive(RUNTIME)
-    state = executive.genesis(genesis_config(rounds, audit_blocks, choices))
+    state = executive.genesis(genesis_config(rounds, audit_blocks, choices, others))
     ledger = Ledger.open(folder / "db", executive=executive, genesis_state=state, genesis_name="rounds")
     blobs = BlobStore(folder / "blobs", 1 << 28)
     for data in small_task().blobs.values():

@@ -48,24 +48,53 @@ def plain(update: Update) -> dict[int, tuple[int, int]]:
     }
 
 
-def plain_mean(given_updates: list[Update]) -> list[np.float32]:
+def plain_mean(given_updates: list[Update], weights: list[int]) -> list[np.float32]:
     """The same mean in Python's own integers and fractions, a value at a time."""
     result, said = [], [plain(update) for update in given_updates]
     for index in range(LENGTH):
         block = range(index // BLOCK * BLOCK, (index // BLOCK + 1) * BLOCK)
         steps = [update[other][1] for update in said for other in block if other in update]
-        unit = max(min(steps), max(steps) - aggregate.spread_max(given_updates))
+        unit = max(min(steps), max(steps) - aggregate.spread_max(given_updates, sum(weights)))
         total = 0
-        for value, step in (update[index] for update in said if index in update):
-            total += value << (step - unit) if step >= unit else value >> (unit - step)
-        result.append(np.float32(float(Fraction(total) * Fraction(2) ** unit / len(given_updates))))
+        for update, weight in zip(said, weights, strict=True):
+            if index in update:
+                value, step = update[index]
+                total += weight * (value << (step - unit) if step >= unit else value >> (unit - step))
+        # The exact sum is rounded to float64 in no step: it has 53 bits. The quotient is rounded twice.
+        result.append(np.float32(float(Fraction(total) * Fraction(2) ** unit / sum(weights))))
     return result
 
 
 @given(updates())
 @settings(max_examples=25, deadline=None)
 def test_the_mean_agrees_with_pythons_integers(given_updates: list[Update]) -> None:
-    assert aggregate.mean(given_updates).tolist() == [float(value) for value in plain_mean(given_updates)]
+    alike = [1] * len(given_updates)
+    assert aggregate.mean(given_updates).tolist() == [float(value) for value in plain_mean(given_updates, alike)]
+
+
+@given(updates(), st.data(), st.sampled_from([1, 3, 64]))
+@settings(max_examples=25, deadline=None)
+def test_a_weighted_mean_agrees_with_pythons_integers(
+    given_updates: list[Update], data: st.DataObject, chunk: int
+) -> None:
+    weight = st.one_of(st.integers(1, 2_000), st.integers(1, aggregate.WEIGHT_MAX // 6))
+    weights = [data.draw(weight) for _ in given_updates]
+    expected = [float(value) for value in plain_mean(given_updates, weights)]
+    assert aggregate.mean(given_updates, weights, chunk_blocks=chunk).tolist() == expected
+
+
+@given(updates(), st.integers(1, 5_000))
+@settings(max_examples=10, deadline=None)
+def test_weights_that_are_all_alike_change_no_bit(given_updates: list[Update], weight: int) -> None:
+    weighted = aggregate.mean(given_updates, [weight] * len(given_updates))
+    assert weighted.tobytes() == aggregate.mean(given_updates).tobytes()
+
+
+@pytest.mark.parametrize("weights", [[1], [1, 0], [1, -1], [1, aggregate.WEIGHT_MAX]])
+def test_weights_without_sense_are_refused(weights: list[int]) -> None:
+    update = INT8.quantise(np.ones(LENGTH, np.float32), 0)
+    with pytest.raises(ValueError, match="expected 2 weights"):
+        aggregate.mean([update, update], weights)
 
 
 @given(updates(), st.randoms(use_true_random=False), st.sampled_from([1, 2, 3, 64]))
@@ -79,9 +108,9 @@ def test_order_and_chunks_change_nothing(given_updates: list[Update], random: ob
 @pytest.mark.parametrize(("dtype", "peak"), [(np.int8, 127), (np.int16, 32767)])
 def test_as_many_updates_as_there_may_be_are_summed_exactly(dtype: type, peak: int) -> None:
     least = DenseUpdate(np.full(1, peak, dtype), np.array([0], np.int8))
-    spread = aggregate.spread_max([least])
-    most = DenseUpdate(np.full(1, peak, dtype), np.array([spread], np.int8))
     count = 20_000
+    spread = aggregate.spread_max([least], count)
+    most = DenseUpdate(np.full(1, peak, dtype), np.array([spread], np.int8))
     total = peak * (2**spread * (count - 1) + 1)
     mean = aggregate.mean([most] * (count - 1) + [least])
     assert mean.tolist() == [float(np.float32(float(Fraction(total, count))))]

@@ -33,6 +33,7 @@ TASK = TaskView(
     codec=INT8,
     local_steps=None,
     aggregation=Mean(),
+    scored=None,
     slots=2,
     tolerance=Tolerance(510_000, 20),
     audit_blocks=20,
@@ -90,6 +91,9 @@ class Heads:
 
     async def worker_capacity(self) -> int:
         raise AssertionError("nobody asks")
+
+    async def silo(self, task: int) -> tuple[int, int] | None:
+        raise AssertionError(f"nobody asks about task {task}")
 
     async def is_paused(self, task: int) -> bool:
         raise AssertionError(f"nobody asks about task {task}")

@@ -11,7 +11,15 @@ import pytest
 from chain.primitives import ss58
 from chain.rpc.methods_training import plain
 from runtime.modules import training_policy as on_chain
-from trainer.choices import ChoiceError, aggregation_of, codec_of, descent_of, local_steps_json, local_steps_of
+from trainer.choices import (
+    ChoiceError,
+    aggregation_of,
+    codec_of,
+    descent_of,
+    local_steps_json,
+    local_steps_of,
+    scored_of,
+)
 from trainer.codecs import INT8, INT16
 from trainer.codecs.topk import TopK
 from trainer.descent import ClipNorm, ClipValue, Descent
@@ -19,6 +27,7 @@ from trainer.local import LocalSteps
 from trainer.optimizers import Adam, Nesterov, Sgd
 from trainer.robust import CenteredClip, Krum, Mean, Median, TrimmedMean
 from trainer.schedules import Constant, Cosine, Linear, Schedule, Staircase
+from trainer.scoring import Scored
 from trainer.views import ViewError, round_of, task_of
 
 ACCOUNT, ROOT = ss58.encode(bytes(32)), "0x" + "11" * 32
@@ -41,9 +50,17 @@ TASK: dict[str, Any] = {
         "codec": {"int8": {}},
         "localSteps": None,
         "aggregation": {"mean": {}},
+        "verification": {"recompute": {}},
     },
 }
-SLOT = {"worker": ACCOUNT, "commitment": ROOT, "updateRoot": None, "auditors": [ACCOUNT], "challenged": False}
+SLOT = {
+    "worker": ACCOUNT,
+    "commitment": ROOT,
+    "updateRoot": None,
+    "auditors": [ACCOUNT],
+    "challenged": False,
+    "weight": 1,
+}
 ROUND: dict[str, Any] = {
     "round": 1,
     "attempt": 0,
@@ -92,7 +109,7 @@ def test_a_choice_of_another_shape_is_refused(wrong: Any) -> None:
     for optimizer in (wrong, {**TASK["optimizer"], "rule": wrong}, {**TASK["optimizer"], "schedule": wrong}):
         with pytest.raises(ChoiceError):
             task_of({**TASK, "optimizer": optimizer})
-    for name in ("codec", "aggregation", *(["localSteps"] if wrong is not None else [])):
+    for name in ("codec", "aggregation", "verification", *(["localSteps"] if wrong is not None else [])):
         with pytest.raises(ChoiceError):
             task_of({**TASK, "policy": {**TASK["policy"], name: wrong}})
 
@@ -158,6 +175,8 @@ def test_programs_read_every_choice_that_the_chain_takes_as_the_chain_says_it() 
     for choice, expected in read.items():
         of = codec_of if type(choice) in on_chain.CODECS else aggregation_of
         assert of(plain(choice)) == expected
+    assert scored_of(plain(on_chain.Recompute())) is None
+    assert scored_of(plain(on_chain.Scored(10_000, 7, 2_000))) == Scored(10_000, 7, 2_000)
     rules: list[tuple[Any, Any]] = [
         (on_chain.Sgd(1, 2), Sgd(1, 2)),
         (on_chain.Adam(1, 2, 3, 4), Adam(1, 2, 3, 4)),
