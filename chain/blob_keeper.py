@@ -1,16 +1,18 @@
-"""Keeps the blobs that the running tasks need: whoever fills the store pushes out none that a round waits for.
+"""Keeps the blobs that the chain names for as long as it is paid for that, and removes what it names no more.
 
-Read anew from the state after every block, so that it holds after a restart as before.
+Read anew from the state after every block, so that it holds after a restart as before. Every look is bounded: finished
+tasks, of which there may be thousands, are read in turn, and files are removed a few at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgpack
 import trio
 
+from chain.blob_terms import Kept, Named, kept_of
 from chain.blobs import BlobStore
 from chain.ledger import Ledger
 from chain.primitives.hashing import Hash
@@ -22,6 +24,10 @@ from runtime.modules.training_types import ZERO_HASH
 # A data set's manifest names four blobs; other blobs name none.
 MANIFEST_BYTES_MAX = 4096
 MANIFEST_ROOTS_MAX = 16
+# Finished tasks that are read after a block: some ten milliseconds of a thread. Of ten thousand each within minutes.
+FINISHED_MAX = 32
+# Files that are removed after a block: a few milliseconds, and more than the largest round leaves.
+DROPPED_MAX = 128
 
 
 class BlobKeeper:
@@ -31,6 +37,11 @@ class BlobKeeper:
         self._ledger = ledger
         self._blobs = blobs
         self._manifests: dict[Hash, frozenset[Hash]] = {}
+        self._active: frozenset[int] = frozenset()
+        self._finished: dict[int, Kept] = {}
+        # Which of the finished tasks is read next, and whether every one was read: nothing is removed before.
+        self._place = 0
+        self._has_seen_all = False
 
     async def run(self, heads: Broadcast[Header]) -> None:
         """Keep what the newest state names, until cancelled."""
@@ -40,13 +51,60 @@ class BlobKeeper:
                 await trio.to_thread.run_sync(self.keep)
 
     def keep(self) -> None:
-        """Keep what the newest state names; called in a thread."""
+        """Keep what the newest state names, and remove some of what it names no more; called in a thread."""
         with self._ledger.state() as state:
             training = self._ledger.runtime.at(state).module(Training)
-            manifests = {training.tasks[task].dataset_root for task in training.active_tasks.get()}
-            named = set(_named(training))
-        self._manifests = {root: self._manifests.get(root) or self._read(root) for root in manifests}
-        self._blobs.keep("chain", named.union(*self._manifests.values()) - {ZERO_HASH})
+            height = state.header.height
+            active = frozenset(training.active_tasks.get())
+            running = [kept_of(training, task, height) for task in sorted(active)]
+            due = self._due(training, active, height)
+            finished = {task: kept_of(training, task, height) for task in sorted(due)}
+        self._active = active
+        self._finished |= finished
+        for task, kept in finished.items():
+            if kept.until is None:
+                del self._finished[task]
+        self._manifests = {
+            kept.dataset.root: self._manifests.get(kept.dataset.root) or self._read(kept.dataset.root)
+            for kept in (*running, *self._finished.values())
+            if kept.dataset is not None
+        }
+        if finished:
+            self._blobs.keep("finished tasks", self._named(self._finished.values()))
+        self._blobs.keep("running tasks", self._named(running))
+        if self._has_seen_all:
+            self._blobs.drop(DROPPED_MAX)
+
+    def _due(self, training: Any, active: frozenset[int], height: int) -> set[int]:
+        """The finished tasks to be read: who has just ended, who is about to lose something, and a few in turn."""
+        due = set(self._active - active)
+        due.update(task for task, kept in self._finished.items() if kept.until is not None and height >= kept.until)
+        count = training.stored_count.get()
+        for _ in range(min(count, FINISHED_MAX)):
+            self._place = self._place if self._place < count else 0
+            due.add(training.stored_tasks[self._place])
+            self._place += 1
+        self._has_seen_all |= self._place >= count
+        return due
+
+    def _named(self, tasks: Iterable[Kept]) -> dict[Hash, int]:
+        """The most bytes of each blob. Who claims less of one than another task does takes nothing from that."""
+        named: dict[Hash, int] = {}
+        for kept in tasks:
+            for root, bytes_max in self._blobs_of(kept):
+                named[root] = max(bytes_max, named.get(root, 0))
+        return named
+
+    def _blobs_of(self, kept: Kept) -> Iterator[Named]:
+        """All that is kept of a task: of its data set no more than the manifest while the parts exceed the claim."""
+        yield from kept.others
+        if kept.dataset is None:
+            return
+        manifest, most = kept.dataset
+        yield Named(manifest, min(most, MANIFEST_BYTES_MAX))
+        parts = self._manifests[manifest]
+        if sum(self._blobs.length(root) or 0 for root in {manifest, *parts}) <= most:
+            yield from (Named(root, most) for root in parts)
 
     def _read(self, manifest: Hash) -> frozenset[Hash]:
         """The blobs that a data set is made of; none while its manifest is not here."""
@@ -54,22 +112,9 @@ class BlobKeeper:
         if blob is None:
             return frozenset()
         try:
-            return manifest_roots(blob.read(0, MANIFEST_BYTES_MAX + 1))
+            return manifest_roots(blob.read(0, MANIFEST_BYTES_MAX + 1)) - {ZERO_HASH}
         finally:
             blob.close()
-
-
-def _named(training: Any) -> Iterator[Hash]:
-    """Every root in the state of the running tasks: what rounds start from, what workers revealed, what is attested."""
-    for number in training.active_tasks.get():
-        task = training.tasks[number]
-        yield from (task.program_root, task.dataset_root, task.params_root, task.optimizer_root)
-        running = training.rounds.get(number)
-        if running is None:
-            continue
-        yield from (slot.update_root for slot in running.slots if slot.update_root is not None)
-        for model in (*running.attestations, *running.aggregates):
-            yield from (model.params_root, model.optimizer_root)
 
 
 def manifest_roots(data: bytes) -> frozenset[Hash]:

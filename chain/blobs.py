@@ -1,16 +1,18 @@
 """The blob store: content-addressed files on disk, written whole or not at all, bounded by evicting the longest unused.
 
 The rule: a root names the bytes that hash to it, or nothing. What anybody may send has a share of its own and pushes
-out only its like; what the chain names stays. No lock is held while bytes flow or the disk is flushed.
+out only its like; what the chain names stays for as long as it does, and is no longer than it says. No lock is held
+while bytes flow or the disk is flushed.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +32,10 @@ _INCOMING = "incoming"
 
 class BlobStoreFull(Exception):
     """There is no room for the blob; the message says why."""
+
+
+class BlobTooLong(Exception):
+    """The chain says that the blob of this root is shorter: whoever claimed its length did not tell the truth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +131,10 @@ class BlobStore:
         self._lock = threading.Lock()
         self._kept = _Area(bytes_max - bytes_max // INCOMING_SHARE)
         self._incoming = _Area(bytes_max // INCOMING_SHARE)
-        self._wanted_by: dict[str, frozenset[Hash]] = {}
-        self._wanted: frozenset[Hash] = frozenset()
+        # By who wants them, the most bytes that each may have.
+        self._wanted_by: dict[str, Mapping[Hash, int]] = {}
+        # What was wanted, or may have been before a restart: of these `drop` removes what nobody wants any more.
+        self._fallow: dict[Hash, None] = {}
         self._uploads = 0
         # Whose bytes this process has hashed, and some of the trees that came of it.
         self._checked: set[Hash] = set()
@@ -140,7 +148,7 @@ class BlobStore:
         return self._kept.bytes + self._incoming.bytes
 
     def put(self, data: bytes) -> Hash:
-        """Store a blob durably and return its root; `BlobStoreFull` when there is no room for it."""
+        """Store a blob durably and return its root; `BlobStoreFull` or `BlobTooLong` when it cannot be."""
         with self.receive() as upload:
             upload.write(data)
             return upload.keep()
@@ -186,23 +194,54 @@ class BlobStore:
         with self._lock:
             return root in self._kept.sizes or root in self._incoming.sizes
 
-    def keep(self, owner: str, roots: Iterable[Hash]) -> None:
-        """Never evict these blobs, whether they are here yet or not, until `owner` names others."""
+    def keep(self, owner: str, roots: Mapping[Hash, int]) -> None:
+        """Never evict these blobs, whether they are here yet or not, until `owner` names others.
+
+        Of each it says how many bytes it has at most: one that is longer is refused, and not kept if it is here. Where
+        several name a blob, the largest of their numbers counts.
+        """
         with self._lock:
-            self._wanted_by[owner] = frozenset(roots)
-            self._wanted = frozenset().union(*self._wanted_by.values())
-            for root in self._wanted & self._incoming.sizes.keys():
-                size = self._incoming.sizes[root]
-                with contextlib.suppress(BlobStoreFull, FileNotFoundError):
-                    self._make_room(self._kept, size)
-                    self._file(root, self._kept).parent.mkdir(exist_ok=True)
-                    os.replace(self._file(root, self._incoming), self._file(root, self._kept))
-                    self._incoming.remove(root)
-                    self._kept.grow(root, size)
+            before = self._wanted_by.get(owner, {})
+            self._wanted_by[owner] = dict(roots)
+            self._fallow.update(dict.fromkeys(before.keys() - roots.keys()))
+            for root in roots:
+                if root not in before and self._is_too_long(root):
+                    self._fallow[root] = None
+                elif root in self._incoming.sizes:
+                    size = self._incoming.sizes[root]
+                    with contextlib.suppress(BlobStoreFull, FileNotFoundError):
+                        self._make_room(self._kept, size)
+                        self._file(root, self._kept).parent.mkdir(exist_ok=True)
+                        os.replace(self._file(root, self._incoming), self._file(root, self._kept))
+                        self._incoming.remove(root)
+                        self._kept.grow(root, size)
 
     def wants(self, root: Hash) -> bool:
         """Whether the blob is one of those that are never evicted."""
-        return root in self._wanted
+        return any(root in roots for roots in self._wanted_by.values())
+
+    def length_max(self, root: Hash) -> int | None:
+        """The most bytes that a wanted blob may have."""
+        return max((roots[root] for roots in self._wanted_by.values() if root in roots), default=None)
+
+    def length(self, root: Hash) -> int | None:
+        """How many bytes the blob has, if it is here."""
+        with self._lock:
+            return self._length(root)
+
+    def drop(self, most: int) -> int:
+        """Remove what was wanted and is no more, or is too long: look at up to `most` blobs, and say how many wait.
+
+        After a start everything that was kept waits: say first what is wanted now.
+        """
+        with self._lock:
+            for root in list(itertools.islice(self._fallow, most)):
+                del self._fallow[root]
+                if self._is_too_long(root):
+                    self._remove(root)
+                elif root in self._kept.sizes and not self.wants(root):
+                    self._evict(root, self._kept)
+            return len(self._fallow)
 
     def chunks(self, root: Hash, index: int, count: int) -> BlobChunks | None:
         """Up to `count` chunks from `index` on with their proofs; None when the blob is not here."""
@@ -235,6 +274,9 @@ class BlobStore:
     def _take(self, upload: Upload, tree: BlobTree) -> None:
         """A whole blob, flushed to its part file, gets its name."""
         root, size = tree.root, _charged(tree.length)
+        most = self.length_max(root)
+        if most is not None and tree.length > most:
+            raise BlobTooLong(f"the blob has {tree.length:,} bytes, and the chain says that it has at most {most:,}")
         with self._lock:
             self._check(upload)
             self._incoming.remove(upload)
@@ -251,7 +293,7 @@ class BlobStore:
         sync_folder(self._path)
 
     def _area_for(self, root: Hash, size: int) -> _Area:
-        if root in self._wanted:
+        if self.wants(root):
             with contextlib.suppress(BlobStoreFull):
                 self._make_room(self._kept, size)
                 return self._kept
@@ -276,7 +318,7 @@ class BlobStore:
         for key, held in area.sizes.items():
             if room >= size:
                 break
-            if key is not but and key not in self._wanted:
+            if key is not but and not (isinstance(key, bytes) and self.wants(key)):
                 victims.append(key)
                 room += held
         if room < size:
@@ -302,9 +344,23 @@ class BlobStore:
     def _forget(self, root: Hash) -> None:
         """The blob's file is gone or damaged."""
         with self._lock:
-            for area in (self._kept, self._incoming):
-                if root in area.sizes:
-                    self._evict(root, area)
+            self._remove(root)
+
+    def _remove(self, root: Hash) -> None:
+        for area in (self._kept, self._incoming):
+            if root in area.sizes:
+                self._evict(root, area)
+
+    def _length(self, root: Hash) -> int | None:
+        for area in (self._kept, self._incoming):
+            if root in area.sizes:
+                with contextlib.suppress(FileNotFoundError):
+                    return self._file(root, area).stat().st_size
+        return None
+
+    def _is_too_long(self, root: Hash) -> bool:
+        most, length = self.length_max(root), self._length(root)
+        return most is not None and length is not None and length > most
 
     # --- files ---
 
@@ -365,6 +421,7 @@ class BlobStore:
                         found.append((stat.st_mtime, root, stat.st_size, area))
         for _, root, size, area in sorted(found, key=lambda entry: entry[:2]):
             area.grow(root, _charged(size))
+        self._fallow = dict.fromkeys(root for root in self._kept.sizes if isinstance(root, bytes))
 
 
 def _charged(length: int) -> int:

@@ -80,7 +80,7 @@ async def _new(
             print("nothing was sent: --dry-run")
             return
         if not yes:
-            _ask()
+            ask("create it?")
         progress = Progress()
         await upload(client, offer, lambda done: progress.show(f"uploading: {done:,} of {offer.size:,} bytes"))
         progress.say("task", f"uploaded {offer.size:,} bytes in {len(offer.blobs)} blobs")
@@ -106,10 +106,11 @@ def _costs(offer: Offer, costs: Quote, address: str, token: Token) -> list[str]:
     return lines
 
 
-def _ask() -> None:
+def ask(question: str) -> None:
+    """Ask before something is paid; who answers no has sent nothing."""
     if not sys.stdin.isatty():
         raise UserError("add --yes to pay without being asked; nothing was sent")
-    if not typer.confirm("create it?"):
+    if not typer.confirm(question):
         print("nothing was sent")
         raise typer.Exit
 

@@ -12,6 +12,7 @@ import typer
 
 from chain.cli_common import DEFAULT_RPC, NodeOption, UserError
 from chain.cli_task_files import check_task, export_task
+from chain.cli_task_keep import keep_task
 from chain.cli_task_new import cancel_task, new_task
 from chain.display import Progress, Token, round_line, token_of
 from chain.rpc.client import Client, ConnectionLost, Heads, RequestTimeout
@@ -19,6 +20,7 @@ from chain.rpc.client import Client, ConnectionLost, Heads, RequestTimeout
 app = typer.Typer(help="Make training tasks, look at them, fetch models.", no_args_is_help=True)
 app.command("new")(new_task)
 app.command("cancel")(cancel_task)
+app.command("keep")(keep_task)
 app.command("export")(export_task)
 app.command("check")(check_task)
 
@@ -93,6 +95,7 @@ async def _watch(rpc: str, task_id: int) -> None:
                     if task["status"] == "active":
                         left = pace.left(task["round"], task["rounds"], trio.current_time())
                         spent = f"{token.format(task['minted'])} paid, {token.format(task['escrow'])} of escrow left"
+                        spent += f", {token.format(task['storage']['deposit'])} for storage"
                         phase = _phase_line(await client.request("training_round", task_id))
                         progress.show(f"{phase}; {left}{spent}")
                 except (ConnectionLost, RequestTimeout) as error:
@@ -100,6 +103,7 @@ async def _watch(rpc: str, task_id: int) -> None:
     finally:
         progress.clear()
     progress.say("task", f"{task['name']} is {task['status']}: potchain task fetch {task_id} -o model.safetensors")
+    progress.say("task", f"it is kept until block {task['storage']['until']:,}; longer: potchain task keep {task_id}")
 
 
 async def _next_block(client: Client, heads: Heads, progress: Progress) -> None:

@@ -462,7 +462,8 @@ class Node:
 
     async def fetch_blob(self, root: Hash) -> None:
         """Keep a blob that a peer has."""
-        data = await self._network.fetch_blob(root, BLOB_BYTES_MAX)
+        named = self.blobs.length_max(root)
+        data = await self._network.fetch_blob(root, BLOB_BYTES_MAX if named is None else min(named, BLOB_BYTES_MAX))
         if data is not None:
             await trio.to_thread.run_sync(self.blobs.put, data)
 
@@ -483,7 +484,7 @@ class Node:
             return
         # A folder may hold what an operating system leaves in folders; blobs are named by their roots.
         files = {bytes.fromhex(file.name): file for file in folder.iterdir() if BLOB_NAME.fullmatch(file.name)}
-        self.blobs.keep("genesis", files)
+        self.blobs.keep("genesis", {root: file.stat().st_size for root, file in files.items()})
         for root, file in sorted(files.items()):
             if not self.blobs.has(root):
                 data = file.read_bytes()

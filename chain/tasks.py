@@ -18,7 +18,7 @@ from chain.rpc.client import Client, ClientError
 from runtime.modules import training_storage
 from runtime.modules.training import Training
 from runtime.modules.training_policy import PPM, Descent, Policy
-from runtime.modules.training_sizes import Claim, running_bytes
+from runtime.modules.training_sizes import DAY_BLOCKS, Claim, running_bytes
 from runtime.modules.training_types import Terms
 from runtime.types import DispatchError
 
@@ -184,3 +184,26 @@ async def create(client: Client, owner: Keypair, offer: Offer) -> tuple[int, int
         raise TaskRefused(f"create_task failed in block {receipt.height}: {receipt.error}; only its fee was paid")
     (task,) = [event.task for event in receipt.events if isinstance(event, Training.TaskCreated)]
     return task, receipt.height
+
+
+async def price_of_keeping(client: Client, task: int, days: int) -> tuple[int, int]:
+    """What it costs to keep a task's blobs for so many days more, and until which block; TaskRefused if they are not.
+
+    Of a finished task it is paid, whoever pays; of a running one it is reserved for as much more time.
+    """
+    try:
+        found: tuple[int, int] = await client.read(
+            lambda chain: training_storage.extension(chain.training, task, days * DAY_BLOCKS)
+        )
+    except DispatchError as error:
+        raise TaskRefused(f"task {task} cannot be kept for {days} days more: {error}") from None
+    return found
+
+
+async def keep(client: Client, payer: Keypair, task: int, days: int) -> tuple[int, int]:
+    """Have a task's blobs kept for so many days more; what was paid or reserved, and until which block."""
+    receipt = await client.transact(payer, "training.extend_storage", task=task, blocks=days * DAY_BLOCKS)
+    if not receipt.ok:
+        raise TaskRefused(f"extend_storage failed in block {receipt.height}: {receipt.error}; only its fee was paid")
+    (extended,) = [event for event in receipt.events if isinstance(event, Training.StorageExtended)]
+    return extended.amount, extended.until

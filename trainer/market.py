@@ -16,7 +16,7 @@ import trio
 from chain.display import token_of
 from chain.primitives.keys import Keypair
 from chain.rpc.client import Client
-from chain.tasks import Offer, TaskRefused, create, protected, quote, upload
+from chain.tasks import Offer, TaskRefused, create, keep, protected, quote, upload
 from chain.terms import Terms, TermsError, by_name, resolve
 from trainer import artifact, export, optimizers
 from trainer import task as tasks
@@ -117,6 +117,15 @@ class Market:
             receipt = await client.transact(self._owner, "training.cancel_task", task=task)
             if not receipt.ok:
                 raise TaskRefused(f"cancel_task failed in block {receipt.height}: {receipt.error}")
+
+    def keep(self, task: int, days: int) -> int:
+        """Have a finished task's model kept longer, or let a running task of yours take longer; until which block."""
+        return _run(partial(self._keep, task, days))
+
+    async def _keep(self, task: int, days: int) -> int:
+        async with Client.connect(self.rpc) as client:
+            _, until = await keep(client, self._owner, task, days)
+            return until
 
 
 def _run(work: Callable[[], Awaitable[T]]) -> T:

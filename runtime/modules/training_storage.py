@@ -84,8 +84,8 @@ def close_account(training: TrainingSchema, task_id: int, task: Task) -> None:
     training.emit(training.StoragePaid(task_id, used, until))
 
 
-def extend(training: TrainingSchema, payer: bytes, task_id: int, blocks: int) -> None:
-    """Keep a finished task's model longer, whoever pays; or let a running one's deposit last longer."""
+def extension(training: TrainingSchema, task_id: int, blocks: int) -> tuple[int, int]:
+    """What it costs to keep for so many blocks more what is kept of a task, and until when it is kept then."""
     held, height = training.storage.get(task_id), training.system.height
     if held is None:
         raise training.UnknownTask
@@ -93,10 +93,15 @@ def extend(training: TrainingSchema, payer: bytes, task_id: int, blocks: int) ->
         raise training.StorageOver
     if not 1 <= blocks <= STORAGE_BLOCKS_MAX or held.until + blocks > height + STORAGE_BLOCKS_MAX:
         raise training.InvalidExtension
-    running = held.ended_at is None
-    size = held.bytes if running else model_bytes(held.claim)
-    amount = cost(size, blocks, training.storage_price)
-    if running:
+    size = held.bytes if held.ended_at is None else model_bytes(held.claim)
+    return cost(size, blocks, training.storage_price), held.until + blocks
+
+
+def extend(training: TrainingSchema, payer: bytes, task_id: int, blocks: int) -> None:
+    """Keep a finished task's model longer, whoever pays; or let a running one's deposit last longer."""
+    amount, until = extension(training, task_id, blocks)
+    held = training.storage[task_id]
+    if held.ended_at is None:
         if training.tasks[task_id].owner != payer:
             raise training.NotOwner
         training.balances.reserve(payer, amount)
@@ -104,8 +109,8 @@ def extend(training: TrainingSchema, payer: bytes, task_id: int, blocks: int) ->
     else:
         training.balances.withdraw(payer, amount)
         training.balances.rescind(amount)
-    training.storage[task_id] = replace(held, until=held.until + blocks)
-    training.emit(training.StorageExtended(task_id, payer, amount, held.until + blocks))
+    training.storage[task_id] = replace(held, until=until)
+    training.emit(training.StorageExtended(task_id, payer, amount, until))
 
 
 def unpaid(training: TrainingSchema) -> list[int]:

@@ -11,7 +11,7 @@ from random import Random
 
 import pytest
 
-from chain.blobs import BLOCK_BYTES, INCOMING_SHARE, BlobStore, BlobStoreFull
+from chain.blobs import BLOCK_BYTES, INCOMING_SHARE, BlobStore, BlobStoreFull, BlobTooLong
 from chain.primitives.blob import CHUNK_BYTES, blob_root, verify_chunk
 
 KIB = 1024
@@ -60,8 +60,8 @@ def test_strangers_push_out_each_other_and_never_what_the_chain_names(tmp_path: 
     store = BlobStore(tmp_path, ROOM)
     genesis, early = blob_root(blob(1)), store.put(blob(2))
     late = blob_root(blob(3))
-    store.keep("genesis", [genesis])
-    store.keep("chain", [early, late])
+    store.keep("genesis", {genesis: SIZE})
+    store.keep("chain", {early: SIZE, late: SIZE})
     for data in (blob(1), blob(3), *(blob(seed) for seed in range(10, 30))):
         store.put(data)
     assert [store.get(root) for root in (genesis, early, late)] == [blob(1), blob(2), blob(3)]
@@ -76,7 +76,7 @@ def test_what_the_chain_named_once_goes_when_newer_ones_need_its_room(tmp_path: 
     store = BlobStore(tmp_path, ROOM)
     roots = [blob_root(blob(seed)) for seed in range(12)]
     for seed, root in enumerate(roots):
-        store.keep("chain", [roots[0], root])
+        store.keep("chain", {roots[0]: SIZE, root: SIZE})
         store.put(blob(seed))
     assert [store.has(root) for root in roots] == [True, False, False, False, *[True] * 8]
 
@@ -84,12 +84,65 @@ def test_what_the_chain_named_once_goes_when_newer_ones_need_its_room(tmp_path: 
 def test_more_than_the_chain_s_room_is_kept_in_the_strangers_room_and_then_refused(tmp_path: Path) -> None:
     store = BlobStore(tmp_path, ROOM)
     blobs = [blob(seed) for seed in range(13)]
-    store.keep("chain", [blob_root(data) for data in blobs])
+    store.keep("chain", {blob_root(data): SIZE for data in blobs})
     for data in blobs[:12]:
         store.put(data)
     with pytest.raises(BlobStoreFull, match="beside what the chain names"):
         store.put(blobs[12])
     assert [store.has(blob_root(data)) for data in blobs] == [*[True] * 12, False]
+
+
+def test_a_blob_that_is_longer_than_the_chain_says_is_refused(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path, ROOM)
+    root = blob_root(blob(1))
+    store.keep("chain", {root: SIZE - 1})
+    with pytest.raises(BlobTooLong, match=r"has 8,192 bytes, and the chain says that it has at most 8,191"):
+        store.put(blob(1))
+    assert (store.has(root), store.bytes_used) == (False, 0)
+    # A claim that is too small takes nothing from another task's.
+    store.keep("genesis", {root: SIZE})
+    assert store.put(blob(1)) == root
+    assert (store.length(root), store.length_max(root)) == (SIZE, SIZE)
+    store.keep("genesis", {})
+    assert store.length_max(root) == SIZE - 1
+
+
+def test_what_was_here_before_the_chain_named_it_shorter_is_dropped(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path, ROOM)
+    root, other = store.put(blob(1)), store.put(blob(2))
+    store.keep("chain", {root: SIZE - 1, other: SIZE})
+    assert store.drop(10) == 0
+    assert (store.has(root), store.has(other)) == (False, True)
+
+
+def test_what_is_wanted_no_more_is_dropped_a_few_at_a_time_also_after_a_restart(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path, ROOM)
+    roots = [blob_root(blob(seed)) for seed in range(8)]
+    store.keep("chain", dict.fromkeys(roots, SIZE))
+    for seed in range(8):
+        store.put(blob(seed))
+    stranger = store.put(blob(20))
+    store.keep("chain", dict.fromkeys(roots[4:], SIZE))
+    assert store.drop(3) == 1
+    assert (store.drop(3), store.drop(3)) == (0, 0)
+    assert [store.has(root) for root in roots] == [*[False] * 4, *[True] * 4]
+    again = BlobStore(tmp_path, ROOM)
+    again.keep("chain", dict.fromkeys(roots[6:], SIZE))
+    assert again.drop(3) == 1
+    assert again.drop(3) == 0
+    assert [again.has(root) for root in (*roots[4:], stranger)] == [False, False, True, True, True]
+
+
+def test_a_blob_that_one_owner_wants_outlives_the_others_wish(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path, ROOM)
+    root = blob_root(blob(1))
+    store.keep("running", {root: SIZE})
+    store.put(blob(1))
+    store.keep("finished", {root: SIZE})
+    store.keep("running", {})
+    assert (store.drop(9), store.has(root)) == (0, True)
+    store.keep("finished", {})
+    assert (store.drop(9), store.has(root)) == (0, False)
 
 
 def test_a_blob_that_cannot_fit_is_refused_and_evicts_nothing(tmp_path: Path) -> None:
@@ -189,7 +242,7 @@ def test_every_name_that_leads_to_a_blob_is_flushed(
     store = BlobStore(folder, 1024 * BLOCK_BYTES)
     assert set(flushed) == {tmp_path, tmp_path / "node", folder}
     data = b"a blob"
-    store.keep("chain", [blob_root(data)] if wanted else [])
+    store.keep("chain", {blob_root(data): len(data)} if wanted else {})
     for _ in range(2):  # The second time another upload was first, and may not have flushed yet.
         flushed.clear()
         root = store.put(data)
@@ -281,7 +334,7 @@ def test_threads_that_put_get_and_keep_at_once_agree_on_what_is_there(tmp_path: 
                     case 1:
                         assert store.get(blob_root(data)) in (None, data)
                     case 2:
-                        store.keep(str(seed), [blob_root(data)])
+                        store.keep(str(seed), {blob_root(data): SIZE})
                     case _:
                         found = store.chunks(blob_root(data), 0, 1)
                         assert found is None or found.chunks[0][0] == data

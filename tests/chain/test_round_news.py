@@ -2,43 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, cast
 
 from chain.display import Names
-from chain.primitives.types import Header
 from chain.round_news import AGAIN_BLOCKS, IDLE, WAITED_BLOCKS, RoundNews
-from runtime.potchain import RUNTIME
 from runtime.testing import ALICE, BOB, CHARLIE, DAVE
+from tests.chain.story import StoryLedger
 from tests.runtime.training_kit import Story
 
 NAMES = Names({CHARLIE.public: "charlie", DAVE.public: "dave"}, 42)
 
 
-class State:
-    """The state after a chain's last block."""
-
-    def __init__(self, story: Story) -> None:
-        self.header: Header = story.chain.header
-        self.get, self.keys = story.chain.tree.get, story.chain.tree.keys
-
-
-class Ledger:
-    """As much of a ledger as is read."""
-
-    runtime = RUNTIME
-
-    def __init__(self, story: Story) -> None:
-        self._story = story
-
-    @contextmanager
-    def state(self) -> Iterator[State]:
-        yield State(self._story)
-
-
 def news_of(story: Story) -> RoundNews:
-    return RoundNews(cast(Any, Ledger(story)), NAMES)
+    return RoundNews(cast(Any, StoryLedger(story)), NAMES)
 
 
 def test_a_round_that_lacks_attestations_names_whose_auditors_are_silent() -> None:

@@ -66,7 +66,7 @@ async def test_a_flood_of_uploads_leaves_what_the_chain_names(tmp_path: Path) ->
     async with served(tmp_path) as it, browser() as http:
         store = it.node.blobs = BlobStore(tmp_path / "small", INCOMING_SHARE * MIB)
         named = blob_root(b"named")
-        store.keep("chain", [named])
+        store.keep("chain", {named: 5})
         assert (await http.put(url(it, named), content=b"named")).status_code == 201
         for number in range(10):
             data = bytes([number]) * (MIB // 3)
@@ -76,6 +76,16 @@ async def test_a_flood_of_uploads_leaves_what_the_chain_names(tmp_path: Path) ->
         too_much = bytes(MIB + 1)
         refused = await http.put(url(it, blob_root(too_much)), content=too_much)
         assert (refused.status_code, "does not fit" in refused.text) == (507, True)
+
+
+async def test_a_blob_that_is_longer_than_was_claimed_is_refused_with_both_lengths(tmp_path: Path) -> None:
+    async with served(tmp_path) as it, browser() as http:
+        named = blob_root(b"longer")
+        it.node.blobs.keep("chain", {named: 5})
+        refused = await http.put(url(it, named), content=b"longer")
+        reason = "the blob has 6 bytes, and the chain says that it has at most 5\n"
+        assert (refused.status_code, refused.text) == (413, reason)
+        assert (await http.get(url(it, named))).status_code == 404
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -105,7 +115,7 @@ async def test_questions_for_what_nobody_has_take_no_turn_of_what_the_chain_name
             await trio.sleep_forever()
 
     named = blob_root(b"named")
-    store.keep("chain", [named])
+    store.keep("chain", {named: 5})
     routes = BlobRoutes(cast(Any, Backend(store, fetch)), Limits())
     async with trio.open_nursery() as nursery:
         for number in range(3 * FETCHES_MAX):

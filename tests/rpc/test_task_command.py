@@ -98,6 +98,29 @@ async def test_a_task_is_priced_uploaded_and_created(
         assert "Training.NotOwner" in error
 
 
+async def test_a_task_is_kept_longer_for_what_was_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async with served(tmp_path) as it, Client.connect(it.url) as client:
+        before = await client.read(lambda chain: chain.training.storage[0])
+        printed, _ = await run(it, capsys, "keep", "0", "--days", "10", "--key", "//Alice", "-y")
+        after = await client.read(lambda chain: chain.training.storage[0])
+        assert after.until == before.until + 10 * 86_400
+        more = f"{(after.deposit - before.deposit) / POT:.12f}".rstrip("0") + " POT"
+        assert printed == [
+            f"it costs {more} to keep what is kept of task 0 until block {after.until:,}",
+            f"kept until block {after.until:,}, for {more}",
+        ]
+        for words, message in (
+            (("0", "--key", "//Bob", "-y"), "extend_storage failed in block"),
+            (("0", "--key", "//Alice", "--days", "365", "-y"), "Storage is sold for 1 block to a year"),
+            (("7", "--key", "//Alice", "-y"), "task 7 cannot be kept for 30 days more: No such task"),
+            (("0", "--key", "//Alice"), "add --yes to pay without being asked; nothing was sent"),
+        ):
+            _, error = await run(it, capsys, "keep", *words, exit_code=2)
+            assert message in error
+        until = await trio.to_thread.run_sync(Market(it.url, "//Alice").keep, 0, 5)
+        assert until == after.until + 5 * 86_400
+
+
 @pytest.mark.parametrize(
     ("words", "message", "exit_code"),
     [

@@ -214,13 +214,13 @@ def test_an_owner_lets_a_running_task_take_longer_and_nobody_else_does() -> None
     assert story.training.active_tasks.get() == ()
 
 
-def test_what_is_kept_of_hundreds_of_rounds_is_what_was_kept_of_the_first() -> None:
+def test_what_is_kept_of_many_rounds_is_what_was_kept_of_the_first() -> None:
     story = Story(policy=replace(POLICY, slots=1, auditors_per_slot=1), rounds=300)
     before = story.training.stored_bytes.get()
-    for _ in range(100):
+    for _ in range(8):
         story.play()
         assert story.training.stored_bytes.get() == before
-    assert story.task().round == 100
+    assert story.task().round == 8
 
 
 @pytest.mark.usefixtures("short")

@@ -1,0 +1,44 @@
+"""`potchain task keep`: have nodes keep a task's model longer than a week, or let a running task take longer."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
+
+import trio
+import typer
+
+from chain.cli_common import DEFAULT_RPC, KeyOption, NodeOption, UserError, key_of
+from chain.cli_task_new import ask
+from chain.display import token_of
+from chain.rpc.client import Client
+
+if TYPE_CHECKING:
+    from chain.primitives.keys import Keypair
+
+
+def keep_task(
+    task: Annotated[int, typer.Argument(metavar="ID", help="The task's number, as `potchain task list` shows it.")],
+    key: KeyOption,
+    days: Annotated[int, typer.Option(min=1, max=365, help="So many days more, of 86,400 blocks.")] = 30,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before paying.")] = False,
+    rpc: NodeOption = DEFAULT_RPC,
+) -> None:
+    """Have a finished task's model kept longer, whoever's it is; or let a running task of yours take longer."""
+    trio.run(partial(_keep, rpc, key_of(key), task, days, yes=yes))
+
+
+async def _keep(rpc: str, payer: Keypair, task: int, days: int, *, yes: bool) -> None:
+    from chain.tasks import TaskRefused, keep, price_of_keeping
+
+    async with Client.connect(rpc) as client:
+        token, _ = await token_of(client)
+        try:
+            price, until = await price_of_keeping(client, task, days)
+            print(f"it costs {token.format(price)} to keep what is kept of task {task} until block {until:,}")
+            if not yes:
+                ask("keep it?")
+            paid, until = await keep(client, payer, task, days)
+        except TaskRefused as error:
+            raise UserError(str(error)) from None
+    print(f"kept until block {until:,}, for {token.format(paid)}")
