@@ -18,6 +18,7 @@ from chain.primitives.hashing import Hash
 from trainer import artifact, batches, choices, dataset, descent, optimizers, robust
 from trainer.arrays import Float32s
 from trainer.artifact import Program
+from trainer.choices import ChoiceError
 from trainer.codecs.blocks import CodecError
 from trainer.codecs.updates import Update
 from trainer.dataset import Dataset
@@ -65,8 +66,12 @@ class Job:
         """The task's program, parsed but not looked into."""
         async with self._lock:
             if self._program is None:
-                self._program_blob = await self._fetch(self.task.program_root, artifact.PROGRAM_BYTES_MAX)
-                self._program = artifact.parse(self._program_blob)
+                blob = await self._fetch(self.task.program_root, artifact.PROGRAM_BYTES_MAX)
+                program, claim = artifact.parse(blob), self.task.claim
+                # Nodes keep no more than the owner claimed and pays for: such a task would not be trained to its end.
+                _check_claim("bytes in the program", claim.program_bytes, len(blob))
+                _check_claim("parameters", claim.parameters, program.parameters)
+                self._program_blob, self._program = blob, program
             return self._program
 
     async def prepare(self, engine: Engine) -> None:
@@ -174,7 +179,15 @@ class Job:
     async def _data(self, program: Program) -> Dataset:
         async with self._lock:
             if self._dataset is None:
-                self._dataset = await dataset.load(self.task.dataset_root, program, self._fetch)
+                lengths: dict[Hash, int] = {}
+
+                async def fetch(root: Hash, bytes_max: int) -> bytes:
+                    data = await self._fetch(root, bytes_max)
+                    lengths[root] = len(data)
+                    _check_claim("bytes in the data set", self.task.claim.dataset_bytes, sum(lengths.values()))
+                    return data
+
+                self._dataset = await dataset.load(self.task.dataset_root, program, fetch)
             return self._dataset
 
     async def _fetch(self, root: Hash, bytes_max: int) -> bytes:
@@ -189,3 +202,8 @@ class Job:
         kept.move_to_end(root)
         while len(kept) > MODELS_MAX:
             kept.popitem(last=False)
+
+
+def _check_claim(what: str, claimed: int, found: int) -> None:
+    if found > claimed:
+        raise ChoiceError(f"{what}: the owner claimed {claimed:,} and pays for no more, got {found:,}")

@@ -30,6 +30,18 @@ class ViewError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class Claim:
+    """How long the owner says the task's blobs are, and has paid for: nobody trains with longer ones.
+
+    The data set is its manifest and its arrays together.
+    """
+
+    program_bytes: int
+    dataset_bytes: int
+    parameters: int
+
+
+@dataclass(frozen=True, slots=True)
 class TaskView:
     """What never changes of a task."""
 
@@ -37,6 +49,7 @@ class TaskView:
     program_root: Hash
     dataset_root: Hash
     seed: Hash
+    claim: Claim
     descent: Descent
     codec: Codec
     local_steps: LocalSteps | None
@@ -131,6 +144,7 @@ def task_of(value: Any) -> TaskView:
             program_root=_hash(value["programRoot"]),
             dataset_root=_hash(value["datasetRoot"]),
             seed=_hash(value["seed"]),
+            claim=_claim(value["storage"]),
             descent=choices.descent_of(value["optimizer"]),
             codec=choices.codec_of(policy["codec"]),
             local_steps=choices.local_steps_of(policy["localSteps"]),
@@ -193,6 +207,10 @@ def past_round_of(value: Any) -> PastRound:
         )
     except WRONG_SHAPE as error:
         raise _unknown("training_round", error) from None
+
+
+def _claim(value: Mapping[str, Any]) -> Claim:
+    return Claim(int(value["programBytes"]), int(value["datasetBytes"]), int(value["parameters"]))
 
 
 def _slot(value: Mapping[str, Any]) -> SlotView:

@@ -14,6 +14,7 @@ from typing import Any
 
 import trio
 
+from chain.blob_keeper import BlobKeeper
 from chain.blobs import BlobStore
 from chain.ledger import ExecutedBlock, Ledger
 from chain.primitives import bls, ss58
@@ -161,6 +162,7 @@ async def network(
         async with trio.open_nursery() as nursery:
             await nursery.start(server.run)
             nursery.start_soon(node.run_author)
+            nursery.start_soon(BlobKeeper(ledger, blobs).run, node.heads)
             yield Network(node, f"ws://127.0.0.1:{server.port}")
             nursery.cancel_scope.cancel()
     finally:

@@ -21,7 +21,7 @@ from trainer.node import BlobMissing, Node, NodeError, TaskOver
 from trainer.optimizers import Sgd
 from trainer.robust import Mean
 from trainer.sandbox import EngineCrashed, ProgramRefused, open_engine
-from trainer.views import PastRound, RoundView, TaskView
+from trainer.views import Claim, PastRound, RoundView, TaskView
 
 SILENT = NodeError("ws://127.0.0.1:9944 was silent for too long while a blob was on its way")
 TASK = TaskView(
@@ -29,6 +29,7 @@ TASK = TaskView(
     program_root=bytes(32),
     dataset_root=bytes(32),
     seed=bytes(32),
+    claim=Claim(1, 1, 1),
     descent=Descent(Sgd(1, 0)),
     codec=INT8,
     local_steps=None,

@@ -36,6 +36,7 @@ TASK: dict[str, Any] = {
     "programRoot": ROOT,
     "datasetRoot": ROOT,
     "seed": ROOT,
+    "storage": {"programBytes": 7_000, "datasetBytes": 120_000, "parameters": 20_000},
     "optimizer": {
         "rule": {"sgd": {"learningRate": 1, "momentum": 0}},
         "schedule": {"warmupSteps": 0, "decay": {"constant": {}}},
