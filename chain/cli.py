@@ -159,7 +159,8 @@ def run(
         raise typer.Exit
     # Imported here: a wallet command needs neither the node nor the runtime's database.
     from chain.launcher import Launch, launch
-    from chain.node import NodeConfig, NodeRole, run_node
+    from chain.node_config import NodeConfig, NodeRole
+    from chain.node_life import run_node
     from consensus.lookback import Past
     from genesis.spec import load, parse_address
 

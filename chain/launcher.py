@@ -155,7 +155,7 @@ def check_folders(plan: Launch) -> None:
 
     Raises DataFolderError, having written nothing.
     """
-    from chain.node import open_ledger  # late: a launcher of another chain's folder is the only one that needs it
+    from chain.node_life import open_ledger  # late: a launcher of another chain's folder is the only one that needs it
     from runtime.executive import Executive
 
     executive = Executive(plan.spec.runtime)

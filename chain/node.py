@@ -6,16 +6,10 @@ of cryptography runs in threads.
 
 from __future__ import annotations
 
-import gc
 import logging
-import os
 import re
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 
 import trio
 
@@ -24,45 +18,36 @@ from chain.author import Author, now_ms, parent_seal_of
 from chain.blob_keeper import BlobKeeper
 from chain.blobs import BlobChunks, BlobStore
 from chain.departures import Departures
-from chain.display import say, short_hash, states_line, waiting_line
-from chain.file_limit import raise_file_limit
-from chain.history import HISTORY
+from chain.display import say, waiting_line
 from chain.importer import Imported, Importer
 from chain.intake import Intake
 from chain.ledger import Ledger
 from chain.net.dialer import Bootnode
 from chain.net.errors import PeerError
 from chain.net.messages import Role
-from chain.net.network import Network, head_of
+from chain.net.network import Network
 from chain.net.peer import PeerInfo
-from chain.pool import Pool, PoolLimits
+from chain.node_config import NodeConfig, is_own, names_of_nodes, node_key
+from chain.pool import Pool
 from chain.pool_keeper import PoolKeeper
 from chain.primitives import bls
 from chain.primitives.blob import blob_root
 from chain.primitives.hashing import Hash
-from chain.primitives.keys import Keypair, Scheme
 from chain.primitives.seal import Seal, ValidatorSet, has_signed
 from chain.primitives.types import Block, Header
 from chain.reporter import Reporter
 from chain.round_news import RoundNews
-from chain.rpc.access import LOOPBACK, Access
 from chain.rpc.backend import KeyType, Sealing
 from chain.rpc.broadcast import Broadcast
-from chain.rpc.protocol import Limits
 from chain.rpc.server import RpcServer
-from chain.runtime_mark import Mark, check_mark
-from chain.supervisor import cancel_when_told
-from chain.sync.mode import SyncMode
 from chain.sync.progress import SyncStatus
 from chain.sync.synchroniser import Synchroniser
 from chain.sync.warp import Warp
-from chain.validator_keys import KeyFileError, ValidatorKeys, read_secret, write_secret
+from chain.validator_keys import ValidatorKeys
 from chain.witness import Witness
 from consensus.gadget import Gadget, run_in_thread
 from consensus.host import GadgetState, Timing
-from consensus.lookback import Past
 from consensus.voice import BlsSigner
-from genesis.spec import Address, GenesisSpec
 from runtime.executive import Executive
 from runtime.modules.training import Training
 from runtime.modules.validators import Validators
@@ -71,7 +56,6 @@ from runtime.types import GenesisError
 BLOB_BYTES_MAX = 64 * 1024 * 1024  # one blob: 16 million parameters
 BLOB_STORE_BYTES_MAX = 4 * 1024 * 1024 * 1024  # what a small disk spares: three quarters for what the chain names
 SERVED_BLOB_CHUNKS_MAX = 64
-SWITCH_SECONDS = 0.001  # a fifth of Python's own: a step of consensus changes threads a dozen times
 FALSE_VOTE_POINTS = 20  # a fifth of what bans: a restarted peer may honestly repeat itself once or twice
 
 VOTES = "this validator is in the validator set, and votes"
@@ -80,131 +64,6 @@ FOLLOWS = "this key is not in the validator set: follows without voting (potchai
 BLOB_NAME = re.compile("[0-9a-f]{64}")
 
 log = logging.getLogger("potchain")
-
-
-@dataclass(frozen=True, slots=True)
-class NodeRole:
-    """Who this node is: `offset` is its place among the development validators, which its default ports follow."""
-
-    name: str
-    offset: int
-    keys: ValidatorKeys | None
-
-    @classmethod
-    def of(cls, spec: GenesisSpec, validator: str | None, name: str | None) -> NodeRole:
-        """The role that --validator and --name ask for; KeyFileError where there is no such key."""
-        if validator is None:
-            return cls(name or "full-node", len(spec.development.validators) if spec.development else 0, None)
-        known = spec.validator_key(validator)
-        if known is not None:
-            offset, key = known
-            return cls(name or key.name, offset, ValidatorKeys.from_uri(key.uri))
-        path = Path(validator)
-        if not path.is_file():
-            names = ", ".join(key.name for key in spec.development.validators) if spec.development else ""
-            secret = " (a secret is given in a file of its own: potchain key new)" if validator.startswith("//") else ""
-            raise KeyFileError(
-                f"--validator {validator}: no such key file{secret}"
-                + (f", and the genesis file's development validators are {names}" if names else "")
-            )
-        return cls(name or path.stem, 0, ValidatorKeys.from_uri(read_secret(path)))
-
-
-@dataclass(frozen=True, slots=True)
-class NodeConfig:
-    """All that a node is told from outside."""
-
-    spec: GenesisSpec
-    role: NodeRole
-    data_path: Path
-    rpc_port: int
-    port: int
-    bootnodes: tuple[Address, ...]
-    access: Access
-    limits: Limits
-    history: int | None  # how many states stay readable, None for all
-    sync: SyncMode  # how an empty data folder begins
-    pool_limits: PoolLimits
-    supervised: bool
-    listen_host: str = LOOPBACK  # where peers reach this node
-    past: Past = Past.UNKNOWN  # What a validator without a vote log takes for its key's past.
-
-
-async def run_node(config: NodeConfig) -> None:
-    """Run a node until it is told to stop."""
-    logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
-    # Request logs of libraries are not for operators.
-    for library in ("httpx", "hypercorn.access", "hypercorn.error"):
-        logging.getLogger(library).setLevel(logging.WARNING)
-    # Votes are threads' work and the loop's: whoever needs the interpreter gets it from who holds it within this time.
-    sys.setswitchinterval(SWITCH_SECONDS)
-    raise_file_limit(config.limits.connections_max)
-    started = trio.current_time()
-    executive = Executive(config.spec.runtime)
-    opening = partial(open_ledger, config.spec, config.data_path, executive, config.history)
-    with ExitStack() as opened:
-        ledger = opened.enter_context(closing(await trio.to_thread.run_sync(opening)))
-        changed = await trio.to_thread.run_sync(
-            lambda: check_mark(ledger, Mark.of(config.spec), is_development=config.spec.chain_type == "Development")
-        )
-        if changed is not None:
-            say("runtime", changed)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(cancel_when_told, nursery.cancel_scope, config.supervised)
-            if config.sync is SyncMode.WARP and await warp(config, executive, ledger):
-                opened.close()
-                ledger = opened.enter_context(closing(await trio.to_thread.run_sync(opening)))
-            say("states", states_line(ledger.history, ledger.oldest_state, ledger.head.height))
-            node = await trio.to_thread.run_sync(partial(Node, config, executive, ledger))
-            # What is here now stays until the end: Python's collector, for which everything waits, shall not walk it.
-            gc.collect()
-            gc.freeze()
-            await node.start(nursery)
-            if config.access.is_external and config.access.serves_unsafe:
-                log.warning(
-                    "whoever reaches RPC port %d can use unsafe methods, which change this node or cost it much: put a "
-                    "proxy that filters methods in front of it, or start it with --rpc-methods safe",
-                    config.rpc_port,
-                )
-            say(
-                "ready",
-                f"{config.role.name} at height {ledger.head.height} after {trio.current_time() - started:.1f} s: "
-                f"RPC {describe_access(config.access, config.rpc_port)}, peers on "
-                f"{'port' if config.listen_host == LOOPBACK else config.listen_host} {config.port}, "
-                f"genesis {short_hash(ledger.genesis_hash)}",
-            )
-
-
-async def warp(config: NodeConfig, executive: Executive, ledger: Ledger) -> bool:
-    """Have the ledger adopt a recent state, while RPC tells how far that is; whether to open the ledger anew."""
-    if ledger.head.height > 0:
-        say("sync", f"the data folder has the chain up to block {ledger.head.height:,}, and follows from there")
-        return False
-    node = await trio.to_thread.run_sync(partial(Node, config, executive, ledger, warps=True))
-    async with trio.open_nursery() as nursery:
-        await node.start(nursery)
-        say("sync", f"looking for a recent state: RPC {describe_access(config.access, config.rpc_port)}")
-        adopted = await node.warp()
-        nursery.cancel_scope.cancel()
-    return adopted
-
-
-def describe_access(access: Access, port: int) -> str:
-    """Where clients find the RPC, and whether all of it."""
-    where = "on every interface of this machine, port" if access.is_external else f"ws://{access.host}"
-    methods = "" if access.serves_unsafe else " (safe methods)"
-    return f"{where}{' ' if access.is_external else ':'}{port}{methods}"
-
-
-def open_ledger(spec: GenesisSpec, path: Path, executive: Executive, history: int | None = HISTORY) -> Ledger:
-    """The chain in the data folder, begun from the genesis file where the folder is new."""
-    try:
-        state = executive.genesis(spec.genesis)
-    except GenesisError as error:
-        raise GenesisError(f"genesis file {spec.path}: genesis.{error}") from None
-    return Ledger.open(
-        path / "chain", executive=executive, genesis_state=state, genesis_name=spec.name, history=history
-    )
 
 
 class Node:
@@ -220,16 +79,16 @@ class Node:
         self.blobs = BlobStore(config.data_path / "blobs", BLOB_STORE_BYTES_MAX)
         self._keep_genesis_blobs()
         self._importer = Importer(ledger, self._validators_after, self._on_imported)
-        identity = config.role.keys.node if config.role.keys else _node_key(config.data_path / "node.key")
+        identity = config.role.keys.node if config.role.keys else node_key(config.data_path / "node.key")
         self._network = Network(
             identity,
             ledger.genesis_hash,
             (config.listen_host, config.port),
-            [(address.host, address.port, None) for address in config.bootnodes if not _is_own(address, config)],
+            [(address.host, address.port, None) for address in config.bootnodes if not is_own(address, config)],
             self,
             self._importer.best,
             role=Role.VALIDATOR if config.role.keys else Role.FULL,
-            name_of=_names_of_nodes(config.spec),
+            name_of=names_of_nodes(config.spec),
             lowest=ledger.lowest_block,
         )
         self._sync: Synchroniser | Warp
@@ -497,29 +356,9 @@ def _warn(notice: str) -> None:
     log.warning("consensus: %s", notice)
 
 
-def _is_own(address: Address, config: NodeConfig) -> bool:
-    """Whether a bootnode is plainly this node; one that turns out to be is not dialled again either."""
-    return address.port == config.port and address.host in (config.listen_host, LOOPBACK, "localhost")
-
-
 class _Transport:
     """The network as consensus sees it."""
 
     def __init__(self, network: Network) -> None:
         self.broadcast = network.broadcast_consensus
         self.send = network.send_consensus
-
-
-def _names_of_nodes(spec: GenesisSpec) -> Callable[[bytes], str]:
-    """What logs call a node: the name of the development validator whose it is, or the head of its id."""
-    known = spec.development.validators if spec.development else ()
-    names = {ValidatorKeys.from_uri(key.uri).node.public: key.name for key in known}
-    return lambda identity: names.get(identity) or head_of(identity)
-
-
-def _node_key(path: Path) -> Keypair:
-    """A full node's own identity: made at the first start, kept in its data folder."""
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_secret(path, "0x" + os.urandom(32).hex())
-    return Keypair.from_uri(read_secret(path), Scheme.ED25519)

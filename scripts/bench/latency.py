@@ -34,7 +34,8 @@ from chain.author import Author
 from chain.development import ENDOWMENT, address, authority
 from chain.importer import Importer
 from chain.ledger import Ledger
-from chain.node import NodeConfig, NodeRole, run_node
+from chain.node_config import NodeConfig, NodeRole
+from chain.node_life import run_node
 from chain.pool import PoolLimits
 from chain.rpc.access import Access
 from chain.rpc.protocol import Limits

@@ -27,7 +27,8 @@ from figures import machine, profiled, verdict
 
 from chain.development import ENDOWMENT, address, authority
 from chain.ledger import Ledger
-from chain.node import NodeConfig, NodeRole, open_ledger, run_node
+from chain.node_config import NodeConfig, NodeRole
+from chain.node_life import open_ledger, run_node
 from chain.pool import PoolLimits
 from chain.primitives import bls
 from chain.primitives import seal as seals

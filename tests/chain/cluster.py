@@ -18,7 +18,9 @@ import trio
 
 from chain.development import ENDOWMENT, address, authority
 from chain.ledger import Ledger
-from chain.node import Node, NodeConfig, NodeRole, open_ledger, warp
+from chain.node import Node
+from chain.node_config import NodeConfig, NodeRole
+from chain.node_life import open_ledger, warp
 from chain.pool import PoolLimits
 from chain.primitives.keys import Keypair
 from chain.primitives.seal import Seal

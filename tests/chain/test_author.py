@@ -11,7 +11,7 @@ import trio
 
 from chain.author import Author, timestamp_of
 from chain.importer import Importer
-from chain.node import open_ledger
+from chain.node_life import open_ledger
 from chain.pool import Pool
 from chain.primitives import bls, ss58
 from chain.primitives.hashing import Hash

@@ -23,7 +23,7 @@ from chain.author import Author
 from chain.importer import CannotFollow, Importer
 from chain.intake import Intake
 from chain.ledger import ExecutedBlock, Ledger
-from chain.node import open_ledger
+from chain.node_life import open_ledger
 from chain.pool import Fate, Pool, PoolLimits, TemporarilyBanned
 from chain.pool_keeper import encode_pool
 from chain.primitives import bls

@@ -1,0 +1,86 @@
+"""What a node is told from outside: who it is, where it listens, what it keeps, and whom it knows by name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from chain.net.network import head_of
+from chain.pool import PoolLimits
+from chain.primitives.keys import Keypair, Scheme
+from chain.rpc.access import LOOPBACK, Access
+from chain.rpc.protocol import Limits
+from chain.sync.mode import SyncMode
+from chain.validator_keys import KeyFileError, ValidatorKeys, read_secret, write_secret
+from consensus.lookback import Past
+from genesis.spec import Address, GenesisSpec
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRole:
+    """Who this node is: `offset` is its place among the development validators, which its default ports follow."""
+
+    name: str
+    offset: int
+    keys: ValidatorKeys | None
+
+    @classmethod
+    def of(cls, spec: GenesisSpec, validator: str | None, name: str | None) -> NodeRole:
+        """The role that --validator and --name ask for; KeyFileError where there is no such key."""
+        if validator is None:
+            return cls(name or "full-node", len(spec.development.validators) if spec.development else 0, None)
+        known = spec.validator_key(validator)
+        if known is not None:
+            offset, key = known
+            return cls(name or key.name, offset, ValidatorKeys.from_uri(key.uri))
+        path = Path(validator)
+        if not path.is_file():
+            names = ", ".join(key.name for key in spec.development.validators) if spec.development else ""
+            secret = " (a secret is given in a file of its own: potchain key new)" if validator.startswith("//") else ""
+            raise KeyFileError(
+                f"--validator {validator}: no such key file{secret}"
+                + (f", and the genesis file's development validators are {names}" if names else "")
+            )
+        return cls(name or path.stem, 0, ValidatorKeys.from_uri(read_secret(path)))
+
+
+@dataclass(frozen=True, slots=True)
+class NodeConfig:
+    """All that a node is told from outside."""
+
+    spec: GenesisSpec
+    role: NodeRole
+    data_path: Path
+    rpc_port: int
+    port: int
+    bootnodes: tuple[Address, ...]
+    access: Access
+    limits: Limits
+    history: int | None  # how many states stay readable, None for all
+    sync: SyncMode  # how an empty data folder begins
+    pool_limits: PoolLimits
+    supervised: bool
+    listen_host: str = LOOPBACK  # where peers reach this node
+    past: Past = Past.UNKNOWN  # What a validator without a vote log takes for its key's past.
+
+
+def is_own(address: Address, config: NodeConfig) -> bool:
+    """Whether a bootnode is plainly this node; one that turns out to be is not dialled again either."""
+    return address.port == config.port and address.host in (config.listen_host, LOOPBACK, "localhost")
+
+
+def names_of_nodes(spec: GenesisSpec) -> Callable[[bytes], str]:
+    """What logs call a node: the name of the development validator whose it is, or the head of its id."""
+    known = spec.development.validators if spec.development else ()
+    names = {ValidatorKeys.from_uri(key.uri).node.public: key.name for key in known}
+    return lambda identity: names.get(identity) or head_of(identity)
+
+
+def node_key(path: Path) -> Keypair:
+    """A full node's own identity: made at the first start, kept in its data folder."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_secret(path, "0x" + os.urandom(32).hex())
+    return Keypair.from_uri(read_secret(path), Scheme.ED25519)
