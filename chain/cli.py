@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,29 +22,23 @@ from chain import (
     cli_modules,
     cli_node,
     cli_rewards,
+    cli_roles,
     cli_simulate,
     cli_tasks,
     cli_transfer,
     cli_validators,
 )
 from chain.cli_common import (
-    DEFAULT_RPC,
     EXIT_INTERRUPTED,
-    KeyOption,
-    NodesOption,
+    Supervised,
     UserError,
     check_name,
     default_base_path,
     fault_of,
-    key_of,
 )
-from chain.display import print_anything, say
-from chain.folder_lock import FolderLocked, lock_folder, sign_lock
-from chain.primitives import ss58
-from chain.rpc.client import Client, ConnectionLost
-from chain.supervisor import EXIT_MISCONFIGURED, cancel_when_told
+from chain.display import print_anything
+from chain.supervisor import EXIT_MISCONFIGURED
 from chain.sync.mode import SyncMode
-from runtime.modules.training_types import CAPACITY_MAX
 
 app = typer.Typer(
     help="A blockchain whose work is training neural networks.\n\nStart with:  potchain --genesis genesis/testnet.json",
@@ -56,6 +49,8 @@ app = typer.Typer(
 app.add_typer(cli_keys.app, name="key")
 app.command("transfer")(cli_transfer.transfer)
 app.command("simulate")(cli_simulate.simulate)
+for role in (cli_roles.worker, cli_roles.auditor, cli_roles.aggregator):
+    app.command()(role)
 app.add_typer(cli_tasks.app, name="task")
 app.add_typer(cli_rewards.app, name="reward")
 app.add_typer(cli_validators.app, name="validator")
@@ -73,8 +68,6 @@ BasePath = Annotated[
 ]
 # What typer raises for a command line that it cannot read; only this kind of it has a public name.
 UsageError: type[Exception] = typer.BadParameter.__bases__[0]
-
-Supervised = Annotated[bool, typer.Option("--supervised", hidden=True, help="Stop when standard input ends.")]
 
 
 def _version(wanted: bool) -> None:
@@ -220,150 +213,6 @@ def run(
         past=Past.KNOWN if unsafe_new_vote_log else Past.UNKNOWN,
     )
     _run(partial(run_node, config))
-
-
-RoleBasePath = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FOLDER", help="Folder for its files. [default: ~/.local/share/potchain/workers]", show_default=False
-    ),
-]
-RoleName = Annotated[str, typer.Option(metavar="NAME", help="Name of its folder in there, and in its messages.")]
-
-
-class Platform(StrEnum):
-    """Where JAX computes."""
-
-    CPU = "cpu"
-    CUDA = "cuda"
-    TPU = "tpu"
-
-
-PlatformOption = Annotated[Platform, typer.Option(help="Where to compute.")]
-DevicesOption = Annotated[
-    int | None,
-    typer.Option(
-        metavar="NUMBER",
-        min=1,
-        help="How many accelerators to use, or how many cores of a CPU; each computes a slot at a time. "
-        "[default: all; an auditor takes one core, since a validator runs beside it]",
-        show_default=False,
-    ),
-]
-Capacity = Annotated[
-    int | None,
-    typer.Option(
-        metavar="SLOTS",
-        min=1,
-        max=CAPACITY_MAX,
-        help="How many slots of a round to train at once; each has a bond. [default: as many as there are devices]",
-        show_default=False,
-    ),
-]
-
-
-@app.command()
-def worker(
-    key: KeyOption,
-    node: NodesOption = None,
-    base_path: RoleBasePath = None,
-    name: RoleName = "worker",
-    platform: PlatformOption = Platform.CPU,
-    devices: DevicesOption = None,
-    capacity: Capacity = None,
-    supervised: Supervised = False,
-) -> None:
-    """Compute gradients for the tasks of the chain, and earn tokens."""
-    from trainer.devices import chosen
-    from trainer.worker import run_worker
-
-    count = chosen(platform.value, devices)
-    role = partial(run_worker, platform=platform.value, devices=count, capacity=capacity, capacity_max=CAPACITY_MAX)
-    _run_role(role, key, node, base_path, name, supervised)
-
-
-@app.command()
-def auditor(
-    key: KeyOption,
-    node: NodesOption = None,
-    base_path: RoleBasePath = None,
-    name: RoleName = "auditor",
-    platform: PlatformOption = Platform.CPU,
-    devices: DevicesOption = None,
-    supervised: Supervised = False,
-) -> None:
-    """Recompute sampled slots beside a validator, and attest.
-
-    KEY is the validator's.
-    """
-    from trainer.auditor import run_auditor
-    from trainer.devices import chosen
-
-    count = chosen(platform.value, 1 if devices is None and platform is Platform.CPU else devices)
-    role = partial(run_auditor, platform=platform.value, devices=count)
-    _run_role(role, key, node, base_path, name, supervised)
-
-
-@app.command()
-def aggregator(
-    key: KeyOption,
-    node: NodesOption = None,
-    base_path: RoleBasePath = None,
-    name: RoleName = "aggregator",
-    supervised: Supervised = False,
-) -> None:
-    """Sum each round's updates, and serve the model that results."""
-    from trainer.aggregator import run_aggregator
-
-    _run_role(run_aggregator, key, node, base_path, name, supervised)
-
-
-def _run_role(
-    role: Callable[..., Awaitable[None]],
-    key: str,
-    nodes: list[str] | None,
-    base_path: Path | None,
-    name: str,
-    supervised: bool,
-) -> None:
-    keypair = key_of(key)
-    cache = (base_path or default_base_path("workers")) / check_name(name)
-    cache.mkdir(parents=True, exist_ok=True)
-    try:
-        lock = lock_folder(cache)
-    except FolderLocked as error:
-        raise UserError(f"the folder {error}: stop that one, or give this one another --name or --base-path") from None
-    sign_lock(lock)  # Held until this process ends.
-    urls = nodes or [DEFAULT_RPC]
-    report = partial(say, name)
-
-    async def main() -> None:
-        async with trio.open_nursery() as nursery:
-            if not supervised:
-                report(f"works as {ss58.encode(keypair.public)}; Ctrl-C stops")
-                nursery.start_soon(_tell_connection, urls, report)
-            await role(urls, keypair, cache, report=report)
-
-    _run(partial(_until_stopped, main, supervised))
-
-
-async def _until_stopped(main: Callable[[], Awaitable[None]], supervised: bool) -> None:
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(cancel_when_told, nursery.cancel_scope, supervised)
-        await main()
-        nursery.cancel_scope.cancel()
-
-
-async def _tell_connection(urls: list[str], report: Callable[[str], None]) -> None:
-    """Say at the start whether there is a node: the roles themselves wait for one without a word."""
-    for url in urls:
-        try:
-            async with Client.connect(url):
-                report(f"the node at {url} answers")
-                return
-        except ConnectionLost as error:
-            report(str(error))
-    report("no node answers; trying again until one does")
 
 
 def _run(main: Callable[[], Awaitable[None]]) -> None:

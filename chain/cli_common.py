@@ -35,6 +35,7 @@ KeyOption = Annotated[
     str, typer.Option(metavar="KEY", help="Key file, or a secret such as //Eve for a development account.")
 ]
 NodeOption = Annotated[str, typer.Option("--node", metavar="URL", help="RPC address of a node, ws:// or wss://.")]
+Supervised = Annotated[bool, typer.Option("--supervised", hidden=True, help="Stop when standard input ends.")]
 DEFAULT_RPC = "ws://127.0.0.1:9944"
 
 

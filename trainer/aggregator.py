@@ -19,40 +19,49 @@ from trainer.codecs.updates import Update
 from trainer.files import BlobFiles, MemoryFiles
 from trainer.follow import Heights, Report, follow
 from trainer.job import Job
+from trainer.measured import MeasuredNode
+from trainer.metrics import SUM, Meter
 from trainer.node import Node, NodeError, open_node
+from trainer.status import tell
 from trainer.views import AggregateView, RoundView, TaskView
 
 RETRY_BLOCKS = 10
 
 
-async def run_aggregator(urls: Sequence[str], keypair: Keypair, cache_dir: Path, *, report: Report) -> None:
+async def run_aggregator(
+    urls: Sequence[str], keypair: Keypair, cache_dir: Path, *, report: Report, meter: Meter | None = None
+) -> None:
     """Aggregate for every task of the chain behind `urls` until cancelled; `report` gets one line at a time."""
+    meter = meter or Meter("aggregator")
     async with open_node(urls, keypair) as node:
-        await aggregate(node, cache_dir, report=report)
+        await aggregate(MeasuredNode(node, meter), cache_dir, meter, report=report)
 
 
-async def aggregate(node: Node, cache_dir: Path, *, report: Report) -> None:
+async def aggregate(node: Node, cache_dir: Path, meter: Meter, *, report: Report) -> None:
     """An aggregator's life on a chain."""
     blobs, memories = BlobFiles(cache_dir / "blobs"), MemoryFiles(cache_dir / "memories")
 
-    async def register(heights: Heights) -> None:
-        await _register(node, heights, report)
+    async def always(heights: Heights) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_register, node, heights, report)
+            nursery.start_soon(tell, node, heights, meter, (), report)
 
     await follow(
         node,
-        lambda task: TaskAggregator(task, node, Job(task, node, blobs, memories), report),
+        lambda task: TaskAggregator(task, node, Job(task, node, blobs, memories), meter, report),
         report,
-        always=register,
+        always=always,
     )
 
 
 class TaskAggregator:
     """An aggregator's part in one task."""
 
-    def __init__(self, task: TaskView, node: Node, job: Job, report: Report) -> None:
+    def __init__(self, task: TaskView, node: Node, job: Job, meter: Meter, report: Report) -> None:
         self.task = task
         self.node = node
         self.job = job
+        self.meter = meter
         self.report = report
         # What was found out in this round: for which slots it is known what they make.
         self._round = (-1, -1)
@@ -69,7 +78,8 @@ class TaskAggregator:
         # A malformed update is about to be challenged; which slots count is then known from the attestations.
         if not updates or len(updates) != len(accepted):
             return
-        model = await self.job.next_model(view, updates)
+        with self.meter.stage(SUM):
+            model = await self.job.next_model(view, updates)
         await self.job.publish(model)
         if AggregateView(accepted, model.params_root, model.optimizer_root) in view.aggregates:
             self._said.add(accepted)

@@ -21,9 +21,12 @@ from trainer.codecs.updates import Update
 from trainer.files import BlobFiles, MemoryFiles
 from trainer.follow import Report, follow
 from trainer.job import Job, NextModel
+from trainer.measured import MeasuredNode
+from trainer.metrics import Meter
 from trainer.node import BlobMissing, Node, NodeError, open_node
 from trainer.sandbox import Engine, Engines, Evaluation, open_engines
 from trainer.scorer import Scorer
+from trainer.status import tell
 from trainer.tenure import Tenures
 from trainer.views import RoundView, TaskView
 
@@ -39,12 +42,15 @@ async def run_auditor(
     report: Report,
     platform: str = "cpu",
     devices: int | None = 1,
+    meter: Meter | None = None,
 ) -> None:
     """Audit every task of the chain behind `urls` with a validator's account until cancelled."""
-    async with open_engines(cache_dir, platform, warn=report, devices=devices) as engines:
+    async with open_engines(
+        cache_dir, platform, warn=report, devices=devices, meter=meter or Meter("auditor")
+    ) as engines:
         await engines.require_devices()
         async with open_node(urls, keypair) as node:
-            await attend(node, engines, cache_dir, report=report)
+            await attend(MeasuredNode(node, engines.meter), engines, cache_dir, report=report)
 
 
 async def attend(node: Node, engines: Engines, cache_dir: Path, *, report: Report) -> None:
@@ -55,6 +61,7 @@ async def attend(node: Node, engines: Engines, cache_dir: Path, *, report: Repor
         lambda task: TaskAuditor(task, node, engines.of(task.id), Job(task, node, blobs, memories), report),
         report,
         release=engines.release,
+        always=lambda heights: tell(node, heights, engines.meter, engines.devices, report),
     )
 
 

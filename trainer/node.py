@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import trio
 
+from chain.display import Token
 from chain.primitives.hashing import Hash
 from chain.primitives.keys import Keypair
 from chain.rpc.client import BlobNotFound, BlobTooLarge, Client, ClientError, RpcError
@@ -42,6 +44,16 @@ class CannotServe(ClientError):
 
 class TaskOver(Exception):
     """A task has no running round and none that is final: it was cancelled before its first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """An account in the chain's books: its bond and all that it ever earned (planck), and how its slots were judged."""
+
+    bond: int
+    accepted: int
+    rejected: int
+    earned: int
 
 
 class Node(Protocol):
@@ -75,6 +87,12 @@ class Node(Protocol):
 
     async def is_validator(self) -> bool:
         """Whether this account is in the validator set, and is heard when it challenges or attests."""
+
+    async def standing(self) -> Standing:
+        """The account's bond, how its slots were judged, and what it earned as worker, auditor and aggregator."""
+
+    async def token(self) -> Token:
+        """How the chain shows amounts."""
 
     async def transact(self, call: str, **arguments: object) -> str | None:
         """Send a call and wait until it is final: None, or the name of the error that it failed with."""
@@ -137,6 +155,20 @@ class RpcNode:
 
     async def is_validator(self) -> bool:
         return bool(await self._read(lambda chain: self.account in chain.training.validator_accounts()))
+
+    async def standing(self) -> Standing:
+        def look(chain: Any) -> Standing:
+            worker = chain.training.workers[self.account]
+            earned = worker.earned + chain.rewards.earned_by_checking[self.account]
+            bond = worker.bond + (chain.training.aggregators.get(self.account) or 0)
+            return Standing(bond, worker.accepted, worker.rejected, earned)
+
+        standing: Standing = await self._read(look)
+        return standing
+
+    async def token(self) -> Token:
+        properties = await self._request("system_properties")
+        return Token(properties["tokenSymbol"], properties["tokenDecimals"])
 
     async def transact(self, call: str, **arguments: object) -> str | None:
         try:

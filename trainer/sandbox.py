@@ -25,6 +25,7 @@ from trainer.arrays import Float32s
 from trainer.artifact import Program
 from trainer.child import Child, Lane
 from trainer.local import LocalSteps
+from trainer.metrics import COMPUTE, EVALUATE, Meter
 from trainer.node import CannotServe
 from trainer.packing import PackingError
 from trainer.places import Places
@@ -103,6 +104,7 @@ class Engine:
         warn: Warn,
         devices: int | None = 1,
         places: Places | None = None,
+        meter: Meter | None = None,
     ) -> None:
         if platform not in child.PLATFORMS:
             raise ValueError(f"platform: expected one of {', '.join(child.PLATFORMS)}, got {platform!r}")
@@ -114,6 +116,7 @@ class Engine:
         self._warn = warn
         self._wanted = devices
         self._places = places or Places()
+        self.meter = meter or Meter()
         self._child: Child | None = None
         self._starting = trio.Lock()
         # What the devices are called; how many there are is known when a child has found them.
@@ -176,6 +179,7 @@ class Engine:
         async with self._lane(root) as lane:
             program = await self._ensure(lane, root)
             answer = await self._run(lane, root, "gradient", theta, x, y)
+            self.meter.computed(program.batch)
             loss, raw = answer.get("loss"), answer.get("gradient")
             if type(loss) is not float or type(raw) is not bytes or len(raw) != 4 * program.parameters:
                 raise await self._broken(lane, "an answer that is no gradient")
@@ -190,6 +194,7 @@ class Engine:
             seconds = min(self._deadlines.run * steps.count, self._deadlines.slot)
             more = {"steps": choices.local_steps_json(steps), "round": round_index}
             answer = await self._run(lane, root, "local_steps", theta, x, y, seconds, more)
+            self.meter.computed(program.batch * steps.count)
             raw = answer.get("contribution")
             if type(raw) is not bytes or len(raw) != 4 * program.parameters:
                 raise await self._broken(lane, "an answer that is no contribution")
@@ -261,7 +266,8 @@ class Engine:
     ) -> dict[str, Any]:
         message = {"op": op, "theta": theta.astype("<f4").tobytes(), "x": x, "y": y, **(more or {})}
         lane.loaded.move_to_end(root)  # As the child does, which sees only what is computed.
-        answer = await self._request(lane, root, message, self._deadlines.run if seconds is None else seconds)
+        with self.meter.stage(EVALUATE if op == "evaluate" else COMPUTE):
+            answer = await self._request(lane, root, message, self._deadlines.run if seconds is None else seconds)
         self._crashes.pop(root, None)
         return answer
 
@@ -376,13 +382,23 @@ class Engines:
     """
 
     def __init__(
-        self, cache_dir: Path, platform: str, deadlines: Deadlines, warn: Warn, devices: int | None = 1
+        self,
+        cache_dir: Path,
+        platform: str,
+        deadlines: Deadlines,
+        warn: Warn,
+        devices: int | None = 1,
+        meter: Meter | None = None,
     ) -> None:
         self._cache_dir = cache_dir
         self._platform = platform
         self._deadlines = deadlines
         self._warn = warn
-        self._devices = devices
+        self._wanted = devices
+        self.meter = meter or Meter()
+        self.meter.computes_with(self.waiting, lambda: self.starts)
+        # What this computes on; empty until it is known.
+        self.devices: tuple[str, ...] = ()
         self._warned: set[str] = set()
         self._engines: dict[str, Engine] = {}
         self._places = Places()
@@ -397,8 +413,9 @@ class Engines:
                 self._platform,
                 self._deadlines,
                 self._warn_once,
-                self._devices,
+                self._wanted,
                 self._places,
+                self.meter,
             )
         return self._engines[name]
 
@@ -408,11 +425,18 @@ class Engines:
         There is a CPU wherever this runs, of which as much is used as was asked for.
         """
         if self._platform == "cpu":
-            return ("cpu",) * (self._devices or 1)
-        try:
-            return await self.of(0).find_devices()
-        except EngineError as error:
-            raise CannotServe(str(error)) from None
+            self.devices = ("cpu",) * (self._wanted or 1)
+        else:
+            try:
+                self.devices = await self.of(0).find_devices()
+            except EngineError as error:
+                raise CannotServe(str(error)) from None
+        return self.devices
+
+    def waiting(self) -> tuple[int, int]:
+        """How many devices are at work, and how many requests wait for one; each task has the devices of a CPU."""
+        found = [engine.waiting for engine in self._engines.values()]
+        return sum(at_work for at_work, _ in found), sum(waits for _, waits in found)
 
     @property
     def starts(self) -> int:
@@ -449,12 +473,13 @@ async def open_engines(
     *,
     warn: Warn = to_stderr,
     devices: int | None = 1,
+    meter: Meter | None = None,
 ) -> AsyncIterator[Engines]:
     """Engines that keep their compiled programs and logs under `cache_dir`, and end with the block.
 
     `devices` is how many of the platform's to use, None for all; of a CPU, how many slots it computes at a time.
     """
-    engines = Engines(cache_dir, platform, deadlines or Deadlines(), warn, devices)
+    engines = Engines(cache_dir, platform, deadlines or Deadlines(), warn, devices, meter)
     try:
         yield engines
     finally:

@@ -26,8 +26,11 @@ from trainer.devices import named
 from trainer.files import BlobFiles, MemoryFiles, PendingFiles
 from trainer.follow import Heights, Report, Servant, follow
 from trainer.job import Job
+from trainer.measured import MeasuredNode
+from trainer.metrics import Meter
 from trainer.node import Node, NodeError, open_node
 from trainer.sandbox import Engine, Engines, open_engines
+from trainer.status import tell
 from trainer.views import RoundView, TaskView
 from trainer.worker import TaskWorker, register_worker
 
@@ -44,12 +47,13 @@ async def run_silo(
     report: Report,
     platform: str = "cpu",
     devices: int | None = 1,
+    meter: Meter | None = None,
 ) -> None:
     """Contribute to federated tasks of the chain behind `urls` until cancelled, to each what is learned of its file."""
-    async with open_engines(cache_dir, platform, warn=report, devices=devices) as engines:
+    async with open_engines(cache_dir, platform, warn=report, devices=devices, meter=meter) as engines:
         report(f"computes on {named(await engines.require_devices())}")
         async with open_node(urls, keypair) as node:
-            await contribute(node, engines, cache_dir, data, report=report)
+            await contribute(MeasuredNode(node, engines.meter), engines, cache_dir, data, report=report)
 
 
 async def contribute(
@@ -72,6 +76,11 @@ async def contribute(
         with registration:
             await register_worker(node, len(data), heights, report)
 
+    async def always(heights: Heights) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(register, heights)
+            nursery.start_soon(tell, node, heights, engines.meter, engines.devices, report)
+
     async def release(task: int) -> None:
         await engines.release(task)
         left.discard(task)
@@ -79,7 +88,7 @@ async def contribute(
             registration.cancel()
             await _retire(node, report)
 
-    await follow(node, serve, report, release=release, always=register, only=data)
+    await follow(node, serve, report, release=release, always=always, only=data)
 
 
 class SiloJob(Job):

@@ -20,8 +20,11 @@ from trainer.devices import named
 from trainer.files import BlobFiles, MemoryFiles, Pending, PendingFiles, Place
 from trainer.follow import Heights, Report, Servant, follow
 from trainer.job import Job
+from trainer.measured import MeasuredNode
+from trainer.metrics import ENCODE, Meter
 from trainer.node import Node, NodeError, open_node
 from trainer.sandbox import Engine, Engines, open_engines
+from trainer.status import tell
 from trainer.tenure import Tenures
 from trainer.views import RoundView, TaskView
 
@@ -44,17 +47,19 @@ async def run_worker(
     devices: int | None = 1,
     capacity: int | None = 4,
     capacity_max: int = 16,
+    meter: Meter | None = None,
 ) -> None:
     """Train for every task of the chain behind `urls` until cancelled, up to `capacity` slots of a round at once.
 
     None is one for each device, as far as the chain lets a worker have so many. `report` gets one line at a time.
     """
-    async with open_engines(cache_dir, platform, warn=report, devices=devices) as engines:
+    async with open_engines(cache_dir, platform, warn=report, devices=devices, meter=meter) as engines:
         found = await engines.require_devices()
         capacity = capacity or min(len(found), capacity_max)
         report(f"computes on {named(found)}, up to {capacity} slot{'s'[: capacity - 1]} of a round at once")
         async with open_node(urls, keypair) as node:
-            await work(node, engines, cache_dir, report=report, capacity=capacity)
+            measured = MeasuredNode(node, engines.meter)
+            await work(measured, engines, cache_dir, report=report, capacity=capacity)
 
 
 async def work(
@@ -77,15 +82,17 @@ async def work(
             return Bystander()
         return make(task, node, engines.of(task.id), Job(task, node, blobs, memories), pending, report)
 
-    async def register(heights: Heights) -> None:
-        await register_worker(node, capacity, heights, report)
+    async def always(heights: Heights) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(register_worker, node, capacity, heights, report)
+            nursery.start_soon(tell, node, heights, engines.meter, engines.devices, report)
 
     await follow(
         node,
         serve,
         report,
         release=engines.release,
-        always=register,
+        always=always,
     )
 
 
@@ -183,7 +190,8 @@ class TaskWorker:
             update = self.job.codec.quantise(meant.meant, view.round)
             return update, update.encode()
 
-        update, blob = await trio.to_thread.run_sync(said)
+        with self.engine.meter.stage(ENCODE):
+            update, blob = await trio.to_thread.run_sync(said)
         await self.tenures.keep(view, slot, meant, blob_root(blob), update)
         return blob
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from chain.display import Token
 from trainer.audit import Tolerance
 from trainer.auditor import TaskAuditor
 from trainer.codecs import INT8
@@ -17,7 +18,7 @@ from trainer.descent import Descent
 from trainer.files import BlobFiles, MemoryFiles
 from trainer.follow import follow
 from trainer.job import Job
-from trainer.node import BlobMissing, Node, NodeError, TaskOver
+from trainer.node import BlobMissing, Node, NodeError, Standing, TaskOver
 from trainer.optimizers import Sgd
 from trainer.robust import Mean
 from trainer.sandbox import EngineCrashed, ProgramRefused, open_engine
@@ -101,6 +102,12 @@ class Heads:
 
     async def is_validator(self) -> bool:
         return self.elected
+
+    async def standing(self) -> Standing:
+        return Standing(0, 0, 0, 0)
+
+    async def token(self) -> Token:
+        return Token("POT", 12)
 
     async def is_aggregator(self) -> bool:
         raise AssertionError("nobody asks")

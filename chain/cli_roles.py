@@ -1,0 +1,206 @@
+"""The commands that work for tasks: worker, auditor and aggregator, each a process that talks to a node over its RPC.
+
+Rule: everything that JAX or numpy takes part in is imported when a command runs, and by no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import trio
+import typer
+
+from chain.cli_common import (
+    DEFAULT_RPC,
+    KeyOption,
+    NodesOption,
+    Supervised,
+    UserError,
+    check_name,
+    default_base_path,
+    key_of,
+)
+from chain.display import say
+from chain.folder_lock import FolderLocked, lock_folder, sign_lock
+from chain.primitives import ss58
+from chain.rpc.client import Client, ConnectionLost
+from chain.supervisor import cancel_when_told
+from runtime.modules.training_types import CAPACITY_MAX
+
+RoleBasePath = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER", help="Folder for its files. [default: ~/.local/share/potchain/workers]", show_default=False
+    ),
+]
+RoleName = Annotated[str, typer.Option(metavar="NAME", help="Name of its folder in there, and in its messages.")]
+
+
+class Platform(StrEnum):
+    """Where JAX computes."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
+    TPU = "tpu"
+
+
+PlatformOption = Annotated[Platform, typer.Option(help="Where to compute.")]
+DevicesOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="NUMBER",
+        min=1,
+        help="How many accelerators to use, or how many cores of a CPU; each computes a slot at a time. "
+        "[default: all; an auditor takes one core, since a validator runs beside it]",
+        show_default=False,
+    ),
+]
+PrometheusPort = Annotated[
+    int | None,
+    typer.Option(
+        metavar="PORT",
+        min=1,
+        max=65535,
+        help="Answer Prometheus at this port of this machine. [default: no]",
+        show_default=False,
+    ),
+]
+PrometheusExternal = Annotated[
+    bool, typer.Option("--prometheus-external", help="Answer other machines' Prometheus too, on every interface.")
+]
+Capacity = Annotated[
+    int | None,
+    typer.Option(
+        metavar="SLOTS",
+        min=1,
+        max=CAPACITY_MAX,
+        help="How many slots of a round to train at once; each has a bond. [default: as many as there are devices]",
+        show_default=False,
+    ),
+]
+
+
+def worker(
+    key: KeyOption,
+    node: NodesOption = None,
+    base_path: RoleBasePath = None,
+    name: RoleName = "worker",
+    platform: PlatformOption = Platform.CPU,
+    devices: DevicesOption = None,
+    capacity: Capacity = None,
+    prometheus_port: PrometheusPort = None,
+    prometheus_external: PrometheusExternal = False,
+    supervised: Supervised = False,
+) -> None:
+    """Compute gradients for the tasks of the chain, and earn tokens."""
+    from trainer.devices import chosen
+    from trainer.worker import run_worker
+
+    count = chosen(platform.value, devices)
+    role = partial(run_worker, platform=platform.value, devices=count, capacity=capacity, capacity_max=CAPACITY_MAX)
+    _run_role(role, Role("worker", key, node, base_path, name, prometheus_port, prometheus_external, supervised))
+
+
+def auditor(
+    key: KeyOption,
+    node: NodesOption = None,
+    base_path: RoleBasePath = None,
+    name: RoleName = "auditor",
+    platform: PlatformOption = Platform.CPU,
+    devices: DevicesOption = None,
+    prometheus_port: PrometheusPort = None,
+    prometheus_external: PrometheusExternal = False,
+    supervised: Supervised = False,
+) -> None:
+    """Recompute sampled slots beside a validator, and attest.
+
+    KEY is the validator's.
+    """
+    from trainer.auditor import run_auditor
+    from trainer.devices import chosen
+
+    count = chosen(platform.value, 1 if devices is None and platform is Platform.CPU else devices)
+    role = partial(run_auditor, platform=platform.value, devices=count)
+    _run_role(role, Role("auditor", key, node, base_path, name, prometheus_port, prometheus_external, supervised))
+
+
+def aggregator(
+    key: KeyOption,
+    node: NodesOption = None,
+    base_path: RoleBasePath = None,
+    name: RoleName = "aggregator",
+    prometheus_port: PrometheusPort = None,
+    prometheus_external: PrometheusExternal = False,
+    supervised: Supervised = False,
+) -> None:
+    """Sum each round's updates, and serve the model that results."""
+    from trainer.aggregator import run_aggregator
+
+    _run_role(
+        run_aggregator, Role("aggregator", key, node, base_path, name, prometheus_port, prometheus_external, supervised)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """What the commands of workers, auditors and aggregators have in common."""
+
+    kind: str
+    key: str
+    nodes: list[str] | None
+    base_path: Path | None
+    name: str
+    prometheus_port: int | None
+    prometheus_external: bool
+    supervised: bool
+
+
+def _run_role(run: Callable[..., Awaitable[None]], role: Role) -> None:
+    from trainer.metrics import Meter, served
+
+    if role.prometheus_external and role.prometheus_port is None:
+        raise UserError("--prometheus-external: give --prometheus-port with it")
+    keypair, name = key_of(role.key), check_name(role.name)
+    cache = (role.base_path or default_base_path("workers")) / name
+    cache.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = lock_folder(cache)
+    except FolderLocked as error:
+        raise UserError(f"the folder {error}: stop that one, or give this one another --name or --base-path") from None
+    sign_lock(lock)  # Held until this process ends.
+    urls = role.nodes or [DEFAULT_RPC]
+    report, meter = partial(say, name), Meter(role.kind, ss58.encode(keypair.public))
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            if not role.supervised:
+                report(f"works as {ss58.encode(keypair.public)}; Ctrl-C stops")
+                nursery.start_soon(_tell_connection, urls, report)
+            await run(urls, keypair, cache, report=report, meter=meter)
+
+    with served(meter, role.prometheus_port, external=role.prometheus_external):
+        trio.run(_until_stopped, main, role.supervised)
+
+
+async def _until_stopped(main: Callable[[], Awaitable[None]], supervised: bool) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(cancel_when_told, nursery.cancel_scope, supervised)
+        await main()
+        nursery.cancel_scope.cancel()
+
+
+async def _tell_connection(urls: list[str], report: Callable[[str], None]) -> None:
+    """Say at the start whether there is a node: the roles themselves wait for one without a word."""
+    for url in urls:
+        try:
+            async with Client.connect(url):
+                report(f"the node at {url} answers")
+                return
+        except ConnectionLost as error:
+            report(str(error))
+    report("no node answers; trying again until one does")
