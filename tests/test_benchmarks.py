@@ -16,16 +16,17 @@ LINES = {
     "finality.py": ["core alone", "simulated validators", "n^"],
     "latency.py": ["commit logged", "sealed at the slowest   p50", "processor time"],
     "light.py": ["header and seal, 100 validators", "3 set changes and the head", "memory of the command"],
-    "frontier.py": ["float32", "10 %, tenure 1, H = 32", "fewest bytes at equal loss"],
+    "frontier.py": ["float32", "H = 32, 10 %, nothing remembered", "fewest bytes at equal loss"],
     "execute.py": ["20 transfers a block, ed25519", "20 transfers a block, sr25519", "decode and execute, first"],
     "metadata.py": ["metadata V14", "metadata V15"],
     "state_root.py": ["100 of 3,000 keys", "state root, accounts changed", "state root, nothing in memory"],
     "tolerance.py": ["1 local steps, inner sgd", "2 local steps, inner adam", "top 10 %"],
+    "training.py": ["plain JAX", "by processor time", "worker engines", "verified training costs"],
     "sync.py": ["100 empty blocks made", "--sync full", "--sync warp"],
     "subscribers.py": ["10 subscribers to heads", "all of them have it after", "a block comes every"],
 }
 # These start nodes that run at their own pace, or JAX.
-SLOW = ("byzantine.py", "frontier.py", "latency.py", "subscribers.py", "sync.py", "tolerance.py")
+SLOW = ("byzantine.py", "frontier.py", "latency.py", "subscribers.py", "sync.py", "tolerance.py", "training.py")
 
 
 @pytest.mark.parametrize(

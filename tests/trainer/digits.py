@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,23 @@ from trainer.local import LocalSteps, contribution
 from trainer.optimizers import FRESH
 
 Bytes = npt.NDArray[np.uint8]
+
+
+class Learnable(Protocol):
+    """A model and its data, for simulations: over flat parameters f32[P]."""
+
+    @property
+    def rows(self) -> int:
+        """How many rows are trained on."""
+
+    def start(self, seed: int) -> Float32s:
+        """Initial parameters f32[P]."""
+
+    def gradient(self, theta: Float32s, rows: batches.Rows) -> Float32s:
+        """The gradient of the mean loss of these training rows."""
+
+    def held_out(self, theta: Float32s) -> tuple[float, float]:
+        """Mean loss and accuracy on the rows that are held out."""
 
 
 class Digits:
@@ -118,16 +135,22 @@ class Trained:
     bytes_per_step: float
 
 
-def train(training: Training, seed: int, steps: int, combine: Callable[[Sequence[Update]], Float32s]) -> Trained:
-    """Train for so many batches a worker as the protocol does, without a chain."""
-    task, count = digits(), training.workers
+def train(
+    training: Training,
+    seed: int,
+    steps: int,
+    combine: Callable[[Sequence[Update]], Float32s],
+    task: Learnable | None = None,
+) -> Trained:
+    """Train for so many batches a worker as the protocol does, without a chain; digits unless told."""
+    task, count = task or digits(), training.workers
     theta, state = task.start(seed), FRESH
     memories, sent = [EMPTY] * count, 0
     rounds = steps // training.steps
     for round_index in range(rounds):
         if training.tenure and round_index % training.tenure == 0:
             memories = [EMPTY] * count
-        said = [_contribution(training, theta, seed, round_index, slot) for slot in range(count)]
+        said = [_contribution(task, training, theta, seed, round_index, slot) for slot in range(count)]
         if training.codec is None:
             sent += 4 * theta.size * count
             gradient = _float32_mean(said)
@@ -144,8 +167,9 @@ def train(training: Training, seed: int, steps: int, combine: Callable[[Sequence
     return Trained(*task.held_out(theta), sent / count / (rounds * training.steps))
 
 
-def _contribution(training: Training, theta: Float32s, seed: int, round_index: int, slot: int) -> Float32s:
-    task = digits()
+def _contribution(
+    task: Learnable, training: Training, theta: Float32s, seed: int, round_index: int, slot: int
+) -> Float32s:
     rows = batches.slot_rows(
         blake2_256(seed.to_bytes(4, "little")), round_index, 0, slot, training.batch * training.steps, task.rows
     ).reshape(training.steps, training.batch)
