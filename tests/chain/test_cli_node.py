@@ -210,8 +210,8 @@ def test_nodes_that_know_nobody_are_brought_together_by_their_operator(tmp_path:
 def test_a_file_where_a_folder_should_be_is_named(tmp_path: Path, command: tuple[str | Path, ...]) -> None:
     file = tmp_path / "file"
     file.touch()
-    port = free_port()
-    ports = () if command[0] == "worker" else ("--rpc-port", str(port), "--port", str(port - 100))
+    rpc_port, port = free_port(), free_port()
+    ports = () if command[0] == "worker" else ("--rpc-port", str(rpc_port), "--port", str(port))
     message = refusal(*command, "--base-path", file, *ports)
     assert str(file) in message
     assert "--base-path" in message
