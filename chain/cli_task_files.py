@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import trio
 import typer
 
+from chain.cli_calibrate import calibrated
 from chain.cli_common import UserError
 from chain.cli_terms import with_terms
 from chain.display import say
@@ -25,6 +26,9 @@ SourceArgument = Annotated[
         help="A Python file that defines `task`, or a folder of `potchain task export`.",
         exists=True,
     ),
+]
+PlatformOption = Annotated[
+    str, typer.Option(metavar="PLATFORM", help="What computes it here beside CPUs: cpu, cuda or tpu.")
 ]
 
 
@@ -118,16 +122,20 @@ def _described(built: Built) -> list[str]:
 @with_terms
 def check_task(
     source: SourceArgument,
-    platform: Annotated[str, typer.Option(metavar="PLATFORM", help="cpu, cuda or tpu.")] = "cpu",
+    platform: PlatformOption = "cpu",
     **flags: str | None,
 ) -> None:
-    """Try a task as a worker would: in the sandbox, one batch and one evaluation."""
+    """Try a task as a worker would, in the sandbox: a batch, an evaluation, and whether audits find who cheats.
+
+    The options are those of `task new`, which does the same before it asks.
+    """
     from trainer.check import check
     from trainer.export import ExportError
     from trainer.sandbox import EngineError
 
     task = read_source(source)
-    made = made_of(task, terms_of(task, flags))
+    terms = terms_of(task, flags)
+    made = made_of(task, terms)
     try:
         with tempfile.TemporaryDirectory() as cache:
             say("task", f"compiling {made.name} in the sandbox")
@@ -144,4 +152,5 @@ def check_task(
         f"{found.evaluation.correct / found.held_out_rows:.2%} right of {found.held_out_rows:,} rows, "
         f"{found.evaluation_seconds:.2f} s"
     )
+    trio.run(calibrated, made, terms, platform)
     print("workers admit this task")

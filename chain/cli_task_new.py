@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Annotated
 import trio
 import typer
 
+from chain.cli_calibrate import calibrated
 from chain.cli_common import DEFAULT_RPC, EXIT_FAILED, KeyOption, NodeOption, UserError, key_of
-from chain.cli_task_files import SourceArgument, made_of, read_source, terms_of
+from chain.cli_task_files import PlatformOption, SourceArgument, made_of, read_source, terms_of
 from chain.cli_terms import with_terms
-from chain.display import Progress, Token, token_of
+from chain.display import Progress, token_of
 from chain.primitives import ss58
 from chain.rpc.client import Client
-from runtime.modules.training_policy import PPM
 
 if TYPE_CHECKING:
     from chain.primitives.keys import Keypair
-    from chain.tasks import Offer, Quote
+    from chain.tasks import Offer
     from chain.terms import Terms
     from trainer.task import Built, Saved
 
@@ -33,49 +33,35 @@ def new_task(
     key: KeyOption,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before paying.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would cost, and send nothing.")] = False,
+    platform: PlatformOption = "cpu",
     rpc: NodeOption = DEFAULT_RPC,
     **flags: str | None,
 ) -> None:
-    """Have a model trained: export it, say what it costs, upload its blobs, create its task.
+    """Have a model trained: export it, measure its audits, say what it costs, upload its blobs, create its task.
 
     An option counts before what the task's file says with `terms`, and that before the defaults below.
     """
+    if not (yes or dry_run or sys.stdin.isatty()):
+        raise UserError("add --yes to pay without being asked; nothing was sent")
     owner = key_of(key)
     task = read_source(source)
     terms = terms_of(task, flags)
     made = made_of(task, terms)
-    trio.run(partial(_new, rpc, owner, made, terms, yes=yes, dry_run=dry_run))
+    trio.run(partial(_new, rpc, owner, made, terms, platform, yes=yes, dry_run=dry_run))
 
 
 async def _new(
-    rpc: str,
-    owner: Keypair,
-    made: Built | Saved,
-    terms: Terms,
-    *,
-    yes: bool,
-    dry_run: bool,
+    rpc: str, owner: Keypair, made: Built | Saved, terms: Terms, platform: str, *, yes: bool, dry_run: bool
 ) -> None:
-    from chain.tasks import Offer, create, protected, quote, upload
-    from chain.terms import TermsError
+    from chain.tasks import create, upload
 
+    async with Client.connect(rpc) as client:  # What the chain refuses, or nobody can pay, is not worth measuring.
+        await _quoted(client, owner, made, terms)
+    terms = await calibrated(made, terms, platform)
     async with Client.connect(rpc) as client:
-        token, prefix = await token_of(client)
-        try:
-            offer = Offer.of(made, terms, token)
-        except TermsError as error:
-            raise UserError(str(error)) from None
-        if not terms.audited_said:
-            offer = await protected(client, offer)
-        costs = await quote(client, owner, offer)
-        address = ss58.encode(owner.public, prefix)
-        for line in _costs(offer, costs, address, token):
+        offer, lines = await _quoted(client, owner, made, terms)
+        for line in lines:
             print(line)
-        if not costs.affordable:
-            free, wanted, kept = map(token.format, (costs.free, costs.wanted, costs.kept))
-            raise UserError(
-                f"{address} has {free}, too little for {wanted} and the {kept} that an account keeps; nothing was sent"
-            )
         if dry_run:
             print("nothing was sent: --dry-run")
             return
@@ -89,21 +75,23 @@ async def _new(
         print(f"watch it: potchain task watch {task}")
 
 
-def _costs(offer: Offer, costs: Quote, address: str, token: Token) -> list[str]:
-    policy = offer.policy
-    lines = [
-        f"owner      {address}, who has {token.format(costs.free)}",
-        f"escrow     {token.format(costs.escrow)}: {offer.rounds} rounds of {policy.slots} slots at "
-        f"{token.format(offer.price_per_slot)}; what is not spent comes back",
-        f"storage    {token.format(costs.deposit)} are kept ready for {costs.storage_bytes / 2**20:,.1f} MiB; the time "
-        "that the task takes is paid from it, and a week for its model, the rest comes back",
-        f"fee        {token.format(costs.fee)}",
-        f"audits     {policy.audited_ppm / PPM:.0%} of all slots, recomputed by {policy.auditors_per_slot} each",
-        f"upload     {offer.size:,} bytes",
-    ]
-    if costs.seats < policy.slots:
-        lines.append(f"workers    offer {costs.seats} slots at this moment: rounds have no more, until others come")
-    return lines
+async def _quoted(client: Client, owner: Keypair, made: Built | Saved, terms: Terms) -> tuple[Offer, list[str]]:
+    """What is offered, and what it costs in words; UserError where the owner cannot pay it."""
+    from chain.tasks import offered
+    from chain.terms import TermsError
+
+    token, prefix = await token_of(client)
+    try:
+        offer, costs = await offered(client, owner, made, terms, token)
+    except TermsError as error:
+        raise UserError(str(error)) from None
+    address = ss58.encode(owner.public, prefix)
+    if not costs.affordable:
+        free, wanted, kept = map(token.format, (costs.free, costs.wanted, costs.kept))
+        raise UserError(
+            f"{address} has {free}, too little for {wanted} and the {kept} that an account keeps; nothing was sent"
+        )
+    return offer, [f"owner      {address}, who has {token.format(costs.free)}", *offer.described(costs, token)]
 
 
 def ask(question: str) -> None:

@@ -14,7 +14,7 @@ from chain.cli_common import DEFAULT_RPC, NodeOption, UserError
 from chain.cli_task_files import check_task, export_task
 from chain.cli_task_keep import keep_task
 from chain.cli_task_new import cancel_task, new_task
-from chain.display import Progress, Token, round_line, token_of
+from chain.display import Progress, Token, phase_line, round_line, time_left, token_of
 from chain.rpc.client import Client, ConnectionLost, Heads, RequestTimeout
 
 app = typer.Typer(help="Make training tasks, look at them, fetch models.", no_args_is_help=True)
@@ -96,7 +96,7 @@ async def _watch(rpc: str, task_id: int) -> None:
                         left = pace.left(task["round"], task["rounds"], trio.current_time())
                         spent = f"{token.format(task['minted'])} paid, {token.format(task['escrow'])} of escrow left"
                         spent += f", {token.format(task['storage']['deposit'])} for storage"
-                        phase = _phase_line(await client.request("training_round", task_id))
+                        phase = phase_line(await client.request("training_round", task_id))
                         progress.show(f"{phase}; {left}{spent}")
                 except (ConnectionLost, RequestTimeout) as error:
                     progress.say("stall", f"{error}; trying again")
@@ -132,28 +132,7 @@ class Pace:
         if not seen:
             return ""
         seconds = (now - self.since) / seen * (rounds - round)
-        for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
-            if seconds >= size:
-                return f"about {seconds / size:.0f} {unit} left, "
-        return f"about {seconds:.0f} s left, "
-
-
-def _phase_line(round: dict[str, Any]) -> str:
-    """How far the running round is."""
-    slots = round["slots"]
-    match round["phase"]:
-        case "commit":
-            done = f"{sum(slot['commitment'] is not None for slot in slots)}/{len(slots)} slots committed"
-        case "reveal":
-            done = f"{sum(slot['updateRoot'] is not None for slot in slots)}/{len(slots)} slots revealed"
-        case "audit":
-            done = f"audited by {len(round['attestations'])} validators so far"
-        case "idle":
-            done = "waiting for workers"
-        case _:
-            done = "final"
-    again = f", attempt {round['attempt'] + 1}" if round["attempt"] else ""
-    return f"round {round['round']}{again}: {done}"
+        return f"{time_left(seconds)}, "
 
 
 async def _round_line(client: Client, task: dict[str, Any], round: int, token: Token) -> str:

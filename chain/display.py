@@ -99,17 +99,34 @@ def say(kind: str, text: str) -> None:
         print(line, flush=True)
 
 
-class Progress:
-    """Lines that stay, and on a terminal a last line that says what is going on until the next one."""
+def time_left(seconds: float) -> str:
+    """How long something still takes, as people say it."""
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= size:
+            return f"about {seconds / size:.0f} {unit} left"
+    return f"about {seconds:.0f} s left"
 
-    def __init__(self) -> None:
+
+class Progress:
+    """Lines that stay, and where somebody watches a last line that says what is going on until the next one.
+
+    A terminal has somebody who watches; `watched` says so of what is none, such as a notebook.
+    """
+
+    def __init__(self, *, watched: bool = False) -> None:
         self._terminal = sys.stdout.isatty()
+        self._watched = watched or self._terminal
+        self._shown = 0
 
     def show(self, text: str) -> None:
         """Say what is going on, in place of what was said before."""
         if self._terminal:
             width = shutil.get_terminal_size().columns - 1
             print(f"\r\x1b[2K{text[:width]}", end="", flush=True)
+        elif self._watched:
+            # A notebook goes back to the beginning of a line, and knows nothing else of what terminals do.
+            print(f"\r{text.ljust(self._shown)}", end="", flush=True)
+        self._shown = len(text)
 
     def say(self, kind: str, text: str) -> None:
         """Print a line that stays."""
@@ -120,6 +137,9 @@ class Progress:
         """Nothing goes on any more."""
         if self._terminal:
             print("\r\x1b[2K", end="", flush=True)
+        elif self._watched and self._shown:
+            print(f"\r{' ' * self._shown}\r", end="", flush=True)
+        self._shown = 0
 
 
 def folded(line: str, columns: int) -> str:
@@ -188,3 +208,21 @@ def round_line(
         f"{round:>4}  {task:<6}  loss {loss_micro / 1e6:.4f}  accuracy {accuracy_ppm / 1e4:>5.2f} %  "
         f"{accepted}/{slots} paid {minted}{missing}"
     )
+
+
+def phase_line(round: dict[str, Any]) -> str:
+    """How far the running round is."""
+    slots = round["slots"]
+    match round["phase"]:
+        case "commit":
+            done = f"{sum(slot['commitment'] is not None for slot in slots)}/{len(slots)} slots committed"
+        case "reveal":
+            done = f"{sum(slot['updateRoot'] is not None for slot in slots)}/{len(slots)} slots revealed"
+        case "audit":
+            done = f"audited by {len(round['attestations'])} validators so far"
+        case "idle":
+            done = "waiting for workers"
+        case _:
+            done = "final"
+    again = f", attempt {round['attempt'] + 1}" if round["attempt"] else ""
+    return f"round {round['round']}{again}: {done}"

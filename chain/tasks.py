@@ -89,6 +89,22 @@ class Offer:
         """The same as the runtime takes it."""
         return Terms(owner=owner, **self.arguments())
 
+    def described(self, costs: Quote, token: Token) -> list[str]:
+        """What it costs, in words."""
+        audited = f"{self.policy.audited_ppm / PPM:.0%} of all slots"
+        lines = [
+            f"escrow     {token.format(costs.escrow)}: {self.rounds} rounds of {self.policy.slots} slots at "
+            f"{token.format(self.price_per_slot)}; what is not spent comes back",
+            f"storage    {token.format(costs.deposit)} are kept ready for {costs.storage_bytes / 2**20:,.1f} MiB; the "
+            "time that the task takes is paid from it, and a week for its model, the rest comes back",
+            f"fee        {token.format(costs.fee)}",
+            f"audits     {audited}, recomputed by {self.policy.auditors_per_slot} each",
+            f"upload     {self.size:,} bytes",
+        ]
+        if costs.seats < self.policy.slots:
+            lines.append(f"workers    offer {costs.seats} slots at this moment: rounds have no more, until others come")
+        return lines
+
     def arguments(self) -> dict[str, Any]:
         """The arguments of `create_task`."""
         return {
@@ -124,6 +140,17 @@ class Quote:
     @property
     def affordable(self) -> bool:
         return self.free >= self.wanted + self.kept
+
+
+async def offered(client: Client, owner: Keypair, made: Made, terms: asked.Terms, token: Token) -> tuple[Offer, Quote]:
+    """What is offered for a task, with as many audits as its price needs, and what it costs.
+
+    TermsError where the price is no amount, TaskRefused where the chain would refuse the terms.
+    """
+    offer = Offer.of(made, terms, token)
+    if not terms.audited_said:
+        offer = await protected(client, offer)
+    return offer, await quote(client, owner, offer)
 
 
 async def protected(client: Client, offer: Offer) -> Offer:

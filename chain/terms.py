@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
+from chain.rpc.plain import plain
 from runtime.modules import training_policy
 from runtime.modules.training_policy import (
     BOUNDS,
@@ -292,6 +293,11 @@ class Terms:
     tolerance_said: bool
     # Whether the owner said how many slots are audited; otherwise as many as the price needs.
     audited_said: bool
+
+    @property
+    def json(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Optimiser and policy as `training_task` will tell them."""
+        return plain(self.optimizer), plain(self.policy)
 
 
 def by_flag(values: Mapping[str, object]) -> Said:

@@ -6,6 +6,10 @@ the day or the machine. `--hypothesis-profile=default` draws new ones; scripts/f
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from tempfile import TemporaryDirectory
+
 import pytest
 from hypothesis import settings
 
@@ -21,3 +25,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Move the slow tests behind all others; otherwise the order stays."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _cache() -> Iterator[None]:
+    """What programs of this user keep from run to run is neither read nor written by tests."""
+    with TemporaryDirectory() as folder:
+        os.environ["XDG_CACHE_HOME"] = folder
+        yield

@@ -11,14 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from chain.primitives.hashing import Hash
 from trainer import artifact, dataset, optimizers
 from trainer.artifact import ArtifactError, Program
 from trainer.dataset import DatasetError
 from trainer.export import ExportError
 from trainer.optimizers import OptimizerError
 from trainer.sandbox import Evaluation, Warn, open_engine
-from trainer.task import Built, Saved
+from trainer.task import Built, Saved, fetch_from
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,17 +37,9 @@ class Checked:
 async def check(made: Built | Saved, cache_dir: Path, platform: str = "cpu", *, warn: Warn) -> Checked:
     """Compute a batch and an evaluation; ExportError or EngineError says why workers could not."""
 
-    async def fetch(root: Hash, bytes_max: int) -> bytes:
-        data = made.blobs.get(root)
-        if data is None:
-            raise ExportError(f"the blob 0x{root.hex()} is not in the folder; export the task again")
-        if len(data) > bytes_max:
-            raise ExportError(f"the blob 0x{root.hex()} has {len(data):,} bytes, expected at most {bytes_max:,}")
-        return data
-
     try:
         program = artifact.parse(made.blobs[made.program_root])
-        data = await dataset.load(made.dataset_root, program, fetch)
+        data = await dataset.load(made.dataset_root, program, fetch_from(made))
         theta = optimizers.decode_params(made.blobs[made.params_root], program.parameters)
     except (ArtifactError, DatasetError, OptimizerError) as error:
         raise ExportError(str(error)) from None

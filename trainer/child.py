@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 from collections import OrderedDict
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -99,8 +100,11 @@ class Child:
                 await lane.close()
 
 
-async def start(home: Path, platform: str, devices: int | None) -> Child:
-    """A child that has yet to say its first word, with as many lanes as it may have devices."""
+async def start(home: Path, platform: str, devices: int | None, variables: Mapping[str, str]) -> Child:
+    """A child that has yet to say its first word, with as many lanes as it may have devices.
+
+    `variables` of its environment stand for those that it has otherwise.
+    """
     pairs = [socket.socketpair() for _ in range(devices or ACCELERATORS_MAX)]
     try:
         theirs = [their.fileno() for _, their in pairs]
@@ -111,7 +115,7 @@ async def start(home: Path, platform: str, devices: int | None) -> Child:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=environment(home, platform),
+                env={**environment(home, platform), **variables},
                 cwd=home,
                 start_new_session=True,
                 pass_fds=theirs,

@@ -1,104 +1,200 @@
 """Have a model trained from Python: in a notebook or a script, ten lines from a JAX model to its trained parameters.
 
-Rule: every function blocks until it is done, in a thread of its own, so that it may be called where an event loop runs.
+Rule: every function blocks until it is done, in a thread of its own, so that it may be called where an event loop runs;
+Ctrl-C, or a notebook's interrupt, ends it and leaves nothing half done but what it says.
 """
 
 from __future__ import annotations
 
+import sys
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
 import trio
 
-from chain.display import token_of
+from chain.display import Progress, phase_line, time_left, token_of
 from chain.primitives.keys import Keypair
-from chain.rpc.client import Client
-from chain.tasks import Offer, TaskRefused, create, keep, protected, quote, upload
+from chain.rpc.client import Client, ConnectionLost, RequestTimeout
+from chain.tasks import Offer, Quote, TaskRefused, create, keep, offered, upload
 from chain.terms import Terms, TermsError, by_name, resolve
 from trainer import artifact, export, optimizers
 from trainer import task as tasks
+from trainer.calibration import Calibration, Uncalibratable
 from trainer.export import ExportError
-from trainer.task import Built, Task, Term
+from trainer.sandbox import EngineError
+from trainer.settling import described, settle
+from trainer.task import Built, Saved, Task, Term
 
-__all__ = ["ExportError", "Market", "Result", "Task", "TaskRefused", "TermsError"]
+__all__ = [
+    "Checked",
+    "EngineError",
+    "ExportError",
+    "Market",
+    "Result",
+    "Task",
+    "TaskRefused",
+    "TermsError",
+    "Uncalibratable",
+]
 
 POLL_SECONDS = 1.0
+# A node that restarts is back sooner; what is asked meanwhile is asked again.
+PATIENCE_SECONDS = 120.0
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
+class Checked:
+    """What `check` found: terms with a measured tolerance, how it was measured, and what the task costs (planck)."""
+
+    terms: Terms
+    calibration: Calibration | None
+    quote: Quote
+    _costs: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "\n".join([*described(self.calibration, self.terms), *self._costs])
+
+    __repr__ = __str__
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
-    """A final round of a task: held-out loss and accuracy (0 to 1) after it, and what it paid (planck)."""
+    """A final round of a task: held-out loss and accuracy (0 to 1) after it, what it paid and all have (planck).
+
+    `seconds_left` is what the rounds still take at the pace that was seen; None before two were.
+    """
 
     round: int
+    rounds: int
     loss: float
     accuracy: float
     paid: int
+    spent: int
+    seconds_left: float | None
+
+    def __str__(self) -> str:
+        left = "" if self.seconds_left is None or self.round + 1 == self.rounds else f"  {time_left(self.seconds_left)}"
+        return f"round {self.round:>4} of {self.rounds}  loss {self.loss:.4f}  accuracy {self.accuracy:.2%}{left}"
 
 
 class Market:
-    """A chain whose workers train, behind a node's RPC address; `key` is the owner's secret: `//Alice`, or a phrase."""
+    """A chain whose workers train, behind a node's RPC address; `key` is the owner's secret: `//Alice`, or a phrase.
 
-    def __init__(self, rpc: str, key: str) -> None:
+    `quiet` says nothing of what is going on; otherwise it is said where somebody watches, on a terminal or in a
+    notebook.
+    """
+
+    def __init__(self, rpc: str, key: str, *, quiet: bool = False) -> None:
         self.rpc = rpc
         self._owner = Keypair.from_uri(key)
+        self._progress = Progress(watched=not quiet and (sys.stdout.isatty() or "ipykernel" in sys.modules))
 
-    def create(self, task: Task, **terms: Term) -> int:
-        """Export a task, upload its blobs, pay its escrow; returns its number.
+    def check(self, task: Task, **terms: Term) -> Checked:
+        """Export a task, measure its audits, ask what it costs; nothing is sent.
 
         `terms` are those of `chain.terms`, such as rounds=60 and learning_rate=0.1; what they leave open is as
-        `task.terms` say, and otherwise the default. Raises TermsError and ExportError for what cannot be, and
-        TaskRefused for what the chain refuses or the owner cannot pay; then nothing was sent.
+        `task.terms` say, and otherwise the default. TermsError, ExportError, EngineError and Uncalibratable say what
+        of it cannot be, TaskRefused what the chain refuses or the owner cannot pay.
         """
-        chosen = resolve(by_name(terms), by_name(task.terms, f"terms of {task.name}: "))
+        return self._run(partial(self._check, task, _resolved(task, terms)))[1]
+
+    def create(self, task: Task, **terms: Term) -> int:
+        """Do all that `check` does, upload the blobs and pay the escrow; the task's number.
+
+        Whatever is raised, nothing was paid, unless TaskRefused says that the chain took the fee.
+        """
+        return self._run(partial(self._create, task, _resolved(task, terms)))
+
+    async def _check(self, task: Task, terms: Terms) -> tuple[Offer, Checked]:
+        self._progress.show(f"exporting {task.name} for cpu, cuda and tpu")
+        # As it is traced, the model's own code runs: in this thread alone, as it would without us.
         built = tasks.build(task)
-        policy = chosen.policy
+        policy = terms.policy
         tasks.check_fit(built, policy.slots, policy.batches, federated=policy.is_federated)
-        return _run(partial(self._create, built, chosen))
+        await self._offered(built, terms)  # What the chain refuses is not worth measuring.
+        started: list[float] = []
 
-    async def _create(self, built: Built, terms: Terms) -> int:
+        def show(done: int, total: int) -> None:
+            started.append(time.monotonic())
+            left = f", {time_left((started[-1] - started[0]) / done * (total - done))}" if done else ""
+            self._progress.show(f"measuring audits: computed {done:,} of {total:,} batches{left}")
+
+        terms, found = await settle(built, terms, warn=self._progress.show, progress=show)
+        offer, costs, lines = await self._offered(built, terms)
+        return offer, Checked(terms, found, costs, lines)
+
+    async def _offered(self, built: Built | Saved, terms: Terms) -> tuple[Offer, Quote, tuple[str, ...]]:
         async with Client.connect(self.rpc) as client:
-            offer = Offer.of(built, terms, (await token_of(client))[0])
-            return await self._pay(client, offer if terms.audited_said else await protected(client, offer))
+            token, _ = await token_of(client)
+            offer, costs = await offered(client, self._owner, built, terms, token)
+            if not costs.affordable:
+                wanted, free = token.format(costs.wanted + costs.kept), token.format(costs.free)
+                raise TaskRefused(f"expected at least {wanted} on the account, got {free}: nothing was sent")
+            return offer, costs, tuple(offer.described(costs, token))
 
-    async def _pay(self, client: Client, offer: Offer) -> int:
-        costs = await quote(client, self._owner, offer)
-        if not costs.affordable:
-            wanted = costs.wanted + costs.kept
-            raise TaskRefused(f"expected at least {wanted} planck on the account, got {costs.free}: nothing was sent")
-        await upload(client, offer)
-        task, _ = await create(client, self._owner, offer)
-        return task
+    async def _create(self, task: Task, terms: Terms) -> int:
+        offer, _ = await self._check(task, terms)
+        async with Client.connect(self.rpc) as client:
+            await upload(
+                client, offer, lambda done: self._progress.show(f"uploading: {done:,} of {offer.size:,} bytes")
+            )
+            self._progress.show("waiting for a block")
+            # Whoever interrupts now shall know whether it was paid.
+            with trio.CancelScope(shield=True):
+                number, _ = await create(client, self._owner, offer)
+            return number
 
     def watch(self, task: int) -> Iterator[Result]:
-        """Each final round from now on, until no more follow."""
-        number = 0
+        """Each round of a task, those that are final at once and others when they are, until no more follow.
+
+        Meanwhile it is said what the running round waits for. Ctrl-C ends the watch, and not the task.
+        """
+        pace: list[tuple[int, float]] = []
+        spent = number = 0
         while True:
-            active, results = _run(partial(self._results, task, number))
-            yield from results
-            number += len(results)
-            if not active and not results:
+            found, records = self._run(partial(self._rounds, task, number))
+            now = time.monotonic()
+            for record in records:
+                number, spent = number + 1, spent + record["minted"]
+                pace.append((number, now))
+                first, since = pace[0]
+                left = (now - since) / (number - first) * (found["rounds"] - number) if now > since else None
+                yield Result(
+                    record["round"], found["rounds"], record["loss"], record["accuracy"], record["minted"], spent, left
+                )
+            if found["status"] != "active" and not records:
                 return
 
-    async def _results(self, task: int, number: int) -> tuple[bool, list[Result]]:
-        """Whether rounds follow, and those from `number` on that are final: at least one, or no more come."""
-        async with Client.connect(self.rpc) as client:
-            while True:
-                found = await client.request("training_task", task)
-                active = found["status"] == "active"
-                if found["round"] > number or not active:
-                    records = [
-                        await client.request("training_round", task, each) for each in range(number, found["round"])
-                    ]
-                    return active, [Result(r["round"], r["loss"], r["accuracy"], r["minted"]) for r in records]
-                await trio.sleep(POLL_SECONDS)
+    async def _rounds(self, task: int, number: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """A task, and its rounds from `number` on that are final: at least one, or no more come."""
+        silent_since = trio.current_time()
+        while True:
+            with suppress(ConnectionLost, RequestTimeout):
+                async with Client.connect(self.rpc) as client:
+                    while True:
+                        found = await client.request("training_task", task)
+                        if found["round"] > number or found["status"] != "active":
+                            return found, [
+                                await client.request("training_round", task, each)
+                                for each in range(number, found["round"])
+                            ]
+                        self._progress.show(phase_line(await client.request("training_round", task)))
+                        silent_since = trio.current_time()
+                        await trio.sleep(POLL_SECONDS)
+            if trio.current_time() - silent_since > PATIENCE_SECONDS:
+                raise ConnectionLost(f"{self.rpc} has not answered for {PATIENCE_SECONDS:.0f} s: is the node running?")
+            self._progress.show(f"no connection to {self.rpc}; trying again")
+            await trio.sleep(POLL_SECONDS)
 
     def fetch(self, task: int, like: Any) -> Any:
         """The model as it is now, checked against its root on chain: a tree as `like`, with numpy arrays."""
-        return _run(partial(self._fetch, task, like))
+        return self._run(partial(self._fetch, task, like))
 
     async def _fetch(self, task: int, like: Any) -> Any:
         async with Client.connect(self.rpc) as client:
@@ -110,7 +206,7 @@ class Market:
 
     def cancel(self, task: int) -> None:
         """End a task with its running round; the rest of the escrow comes back."""
-        _run(partial(self._cancel, task))
+        self._run(partial(self._cancel, task))
 
     async def _cancel(self, task: int) -> None:
         async with Client.connect(self.rpc) as client:
@@ -120,28 +216,55 @@ class Market:
 
     def keep(self, task: int, days: int) -> int:
         """Have a finished task's model kept longer, or let a running task of yours take longer; until which block."""
-        return _run(partial(self._keep, task, days))
+        return self._run(partial(self._keep, task, days))
 
     async def _keep(self, task: int, days: int) -> int:
         async with Client.connect(self.rpc) as client:
             _, until = await keep(client, self._owner, task, days)
             return until
 
+    def _run(self, work: Callable[[], Awaitable[T]]) -> T:
+        try:
+            return _run(work)
+        finally:
+            self._progress.clear()
+
+
+def _resolved(task: Task, terms: dict[str, Term]) -> Terms:
+    return resolve(by_name(terms), by_name(task.terms, f"terms of {task.name}: "))
+
 
 def _run(work: Callable[[], Awaitable[T]]) -> T:
-    """Run a trio program to its end in a thread of its own: notebooks have an event loop in theirs."""
+    """Run a trio program to its end in a thread of its own: notebooks have an event loop in theirs.
+
+    An interrupt cancels it, and is raised once it has ended.
+    """
     found: list[T] = []
     failed: list[BaseException] = []
+    scope = trio.CancelScope()
+    tokens: list[trio.lowlevel.TrioToken] = []
+
+    async def scoped() -> None:
+        tokens.append(trio.lowlevel.current_trio_token())
+        with scope:
+            found.append(await work())
 
     def run() -> None:
         try:
-            found.append(trio.run(work))
+            trio.run(scoped)
         except BaseException as error:  # Raised again where it was asked for.
             failed.append(error)
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    thread.join()
+    try:
+        thread.join()
+    except KeyboardInterrupt:
+        for token in tokens:
+            with suppress(trio.RunFinishedError):
+                token.run_sync_soon(scope.cancel)
+        thread.join()
+        raise
     if failed:
         raise failed[0]
     return found[0]

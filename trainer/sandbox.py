@@ -105,6 +105,7 @@ class Engine:
         devices: int | None = 1,
         places: Places | None = None,
         meter: Meter | None = None,
+        variables: Mapping[str, str] | None = None,
     ) -> None:
         if platform not in child.PLATFORMS:
             raise ValueError(f"platform: expected one of {', '.join(child.PLATFORMS)}, got {platform!r}")
@@ -115,6 +116,7 @@ class Engine:
         self._deadlines = deadlines
         self._warn = warn
         self._wanted = devices
+        self._variables = variables or {}
         self._places = places or Places()
         self.meter = meter or Meter()
         self._child: Child | None = None
@@ -325,7 +327,8 @@ class Engine:
             if self._child is None:
                 await self._places.take(self)
                 try:
-                    self._child = await child.start(self._cache_dir / "engine", self._platform, self._wanted)
+                    home = self._cache_dir / "engine"
+                    self._child = await child.start(home, self._platform, self._wanted, self._variables)
                 finally:
                     if self._child is None:
                         self._places.give(self)
@@ -366,9 +369,13 @@ async def open_engine(
     *,
     warn: Warn = to_stderr,
     devices: int | None = 1,
+    variables: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Engine]:
-    """An engine that keeps its compiled programs and its log under `cache_dir`, and ends with the block."""
-    engine = Engine(cache_dir, platform, deadlines or Deadlines(), warn, devices)
+    """An engine that keeps its compiled programs and its log under `cache_dir`, and ends with the block.
+
+    `variables` of its environment stand for those that an engine of a worker has.
+    """
+    engine = Engine(cache_dir, platform, deadlines or Deadlines(), warn, devices, variables=variables)
     try:
         yield engine
     finally:

@@ -26,7 +26,7 @@ from trainer.arrays import Float32s
 from trainer.artifact import BATCH_MAX, DTYPES, PROGRAM_BYTES_MAX, Program, Rows
 from trainer.batches import ROWS_MAX
 from trainer.choices import ChoiceError
-from trainer.dataset import ARRAY_BYTES_MAX, NO_ROWS, Manifest, Split
+from trainer.dataset import ARRAY_BYTES_MAX, NO_ROWS, Fetch, Manifest, Split
 from trainer.export import Costs, Evaluation, ExportError, Loss
 
 Array = npt.NDArray[Any]
@@ -206,6 +206,20 @@ def load(folder: Path) -> Saved:
     if missing:
         raise ExportError(f"{folder}: the blob of {missing[0]} is not there; export the task again")
     return Saved(name, roots["programRoot"], roots["datasetRoot"], roots["paramsRoot"], blobs, terms)
+
+
+def fetch_from(made: Built | Saved) -> Fetch:
+    """What hands out a task's blobs by their roots; ExportError for one that is not there, or larger than expected."""
+
+    async def fetch(root: Hash, bytes_max: int) -> bytes:
+        data = made.blobs.get(root)
+        if data is None:
+            raise ExportError(f"the blob 0x{root.hex()} is not in the folder; export the task again")
+        if len(data) > bytes_max:
+            raise ExportError(f"the blob 0x{root.hex()} has {len(data):,} bytes, expected at most {bytes_max:,}")
+        return data
+
+    return fetch
 
 
 def check_fit(made: Built | Saved, slots: int, batches: int, *, federated: bool) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields, is_dataclass
 from itertools import repeat
 from typing import Any
 
@@ -13,12 +12,11 @@ from chain.primitives.seal import read_bitmap
 from chain.rpc.context import Context, hexed, hexed_or_none
 from chain.rpc.errors import Code, RpcError
 from chain.rpc.params import Index32
+from chain.rpc.plain import plain
 from chain.rpc.registry import Registry
 from runtime.modules.training import Training
-from runtime.modules.training_policy import is_variant, json_name
 from runtime.modules.training_sizes import Storage
 from runtime.modules.training_types import RoundRecord, RoundState, Task
-from runtime.storage import camel_case
 
 registry = Registry()
 
@@ -186,14 +184,6 @@ def _short_task(
         "escrow": task.escrow,
         "minted": task.minted,
     }
-
-
-def plain(value: Any) -> Any:
-    """What a task's owner chose, in the JSON of genesis files: a variant is an object with its name as its field."""
-    if not is_dataclass(value):
-        return value
-    found = {camel_case(field.name): plain(getattr(value, field.name)) for field in fields(value)}
-    return {json_name(type(value)): found} if is_variant(type(value)) else found
 
 
 def _running_round(task_id: int, task: Task, state: RoundState, weights: Sequence[int]) -> dict[str, Any]:

@@ -23,9 +23,8 @@ sys.path.insert(0, str(ROOT))  # the digits in this process are the tests'
 
 from chain.primitives.hashing import blake2_256  # noqa: E402
 from trainer.arrays import Float32s  # noqa: E402
-from trainer.audit import compare  # noqa: E402
 from trainer.batches import slot_rows  # noqa: E402
-from trainer.calibration import Uncalibratable, calibrate  # noqa: E402
+from trainer.calibration import Trial, Uncalibratable, calibrate  # noqa: E402
 from trainer.codecs import INT8, INT16, Codec  # noqa: E402
 from trainer.codecs.topk import TopK  # noqa: E402
 from trainer.descent import Descent  # noqa: E402
@@ -117,39 +116,31 @@ def key_of(steps: int, inner: str, slot: int, kind: str) -> str:
     return f"{steps} {inner} {slot} {kind}"
 
 
-def report(found: list[dict[str, Float32s]], steps: int, inner: str, slots: int) -> None:
+def report(machines: list[dict[str, Float32s]], steps: int, inner: str, slots: int) -> None:
     """Print one line a codec."""
 
     def of(kind: str, slot: int) -> list[Float32s]:
-        return [vectors[key_of(steps, inner, slot, kind)] for vectors in found]
+        return [vectors[key_of(steps, inner, slot, kind)] for vectors in machines]
 
-    relative = max(
-        float(np.linalg.norm(a - b) / np.linalg.norm(b))
+    trials = [
+        Trial(
+            of("honest", slot),
+            lazy={kind: of(kind, slot)[0] for kind in KINDS[1:3]},
+            wrong={KINDS[3]: of(KINDS[3], slot)[0]},
+        )
         for slot in range(slots)
-        for a in of("honest", slot)
-        for b in of("honest", slot)
-    )
-    print(f"{steps} local steps, inner {inner}: honest results differ by at most {relative:.1e} (relative L2)")
-    for name, codec in CODECS.items():
+    ]
+    for place, (name, codec) in enumerate(CODECS.items()):
         try:
-            calibrations = [
-                calibrate(codec, of("honest", slot), {kind: of(kind, slot)[0] for kind in KINDS[1:]})
-                for slot in range(slots)
-            ]
+            found = calibrate(codec, trials)
         except Uncalibratable as error:
             print(f"  {name:<10} refused: {error}")
             continue
-        worst = max(calibrations, key=lambda calibration: calibration.tolerance.micro_steps)
-        shares = []
-        for kind in KINDS[1:]:
-            verdicts = [
-                compare(codec.quantise(of(kind, slot)[0], 0), of("honest", slot)[-1], worst.tolerance)
-                for slot in range(slots)
-            ]
-            shares.append(f"{kind} {min(verdict.outliers / verdict.length for verdict in verdicts):.1%}")
+        if place == 0:
+            print(f"{steps} local steps, inner {inner}: honest results differ by {found.difference:.1e} (relative L2)")
         print(
-            f"  {name:<10} needed {worst.needed / 1e6:.6f} steps, tolerance {worst.tolerance.micro_steps / 1e6:.6f};"
-            f" out of tolerance at least: {', '.join(shares)}",
+            f"  {name:<10} needed {found.needed / 1e6:.6f} steps, tolerance {found.tolerance.micro_steps / 1e6:.6f}"
+            f"{', refused' if found.missed else ''}; {'; '.join(map(str, found.findings))}",
             flush=True,
         )
 

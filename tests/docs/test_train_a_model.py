@@ -58,7 +58,7 @@ async def test_the_page_leads_from_a_file_to_a_trained_model(
     assert "spirals is task 1" in printed
     assert "4,482 parameters in 6 tensors" in printed
     assert len(load_file(tmp_path / "spirals.safetensors")) == 6
-    assert [line.split(":")[0] for line in trained if line.startswith("round")] == ["round 0", "round 1"]
-    (loss,) = re.findall(r"round 1: loss ([0-9.]+)", "\n".join(trained))
+    assert [line[:15] for line in trained if line.startswith("round")] == ["round    0 of 2", "round    1 of 2"]
+    (loss,) = re.findall(r"round    1 of 2  loss ([0-9.]+)", "\n".join(trained))
     assert float(trained[-1]) == pytest.approx(float(loss), abs=1e-3)
     sys.modules.pop("spirals", None)

@@ -14,6 +14,7 @@ from chain.cli_tasks import Pace
 from chain.primitives import ss58
 from chain.rpc.client import Client
 from chain.tasks import Offer, TaskRefused, create, quote, upload
+from chain.terms import by_flag, resolve
 from runtime.modules.training_policy import Adam, Descent, Policy
 from runtime.modules.training_types import TaskStatus
 from tests.rpc.kit import ALICE, BOB, CHARLIE, POT, Served, served
@@ -65,12 +66,27 @@ async def run(
     return printed.out.splitlines(), printed.err
 
 
-async def test_a_task_is_priced_uploaded_and_created(
+@pytest.mark.slow
+async def test_a_task_is_measured_priced_uploaded_and_created(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], folder: Path
 ) -> None:
     async with served(tmp_path) as it, Client.connect(it.url) as client:
-        words = ("new", folder, "--key", "//Bob", "--rounds", "5", "--slots", "2", "--price", "1", "-y")
-        printed, _ = await run(it, capsys, *words)
+        words = ("new", folder, "--key", "//Bob", "--rounds", "5", "--slots", "2", "--price", "1")
+        dry, _ = await run(it, capsys, *words, "--dry-run")
+        assert dry[-1] == "nothing was sent: --dry-run"
+        assert (it.node.ledger.head.height, it.node.blobs.bytes_used) == (0, 0)
+        assert re.fullmatch(
+            r"machines   one thread, eight threads.*: honest results differ by \S+e-0[78] at most", dry[1]
+        )
+        assert dry[2] == "tolerance  0.51 steps; honest values need 0.5000, and 20 in a million may be off further"
+        assert [line.rpartition(", ")[0] for line in dry[3:6]] == [
+            "cheat      one sample of 32 left out: found in 4 of 4",
+            "cheat      scaled by 5 %: found in 4 of 4",
+            "cheat      one step stale: found in 4 of 4",
+        ]
+        printed, _ = await run(it, capsys, *words, "-y")
+        assert printed[1:13] == dry[1:13]  # The measurement is kept.
+        printed = printed[6:]
         assert printed[0] == f"owner      {ss58.encode(BOB.public)}, who has 10,000 POT"
         assert printed[1] == "escrow     10 POT: 5 rounds of 2 slots at 1 POT; what is not spent comes back"
         held = await client.read(lambda chain: chain.training.storage[1])
@@ -155,8 +171,6 @@ async def test_nothing_is_sent_without_consent(
 ) -> None:
     async with served(tmp_path) as it:
         words = ("new", folder, "--key", "//Bob")
-        printed, _ = await run(it, capsys, *words, "--dry-run")
-        assert printed[-1] == "nothing was sent: --dry-run"
         monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
         _, error = await run(it, capsys, *words, exit_code=2)
         assert error == "error: add --yes to pay without being asked; nothing was sent\n"
@@ -166,7 +180,7 @@ async def test_nothing_is_sent_without_consent(
 async def test_a_folder_that_is_no_task_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "empty").mkdir()
     async with served(tmp_path / "node") as it:
-        _, error = await run(it, capsys, "new", tmp_path / "empty", "--key", "//Bob", exit_code=2)
+        _, error = await run(it, capsys, "new", tmp_path / "empty", "--key", "//Bob", "-y", exit_code=2)
         assert "expected a folder that `potchain task export` wrote" in error
 
 
@@ -179,14 +193,14 @@ async def test_blobs_that_the_node_has_are_not_sent_again(tmp_path: Path, monkey
         assert told[-1] == offer().size == sum(map(len, small_task().blobs.values()))
 
 
-async def test_who_cannot_pay_is_told_what_it_takes(tmp_path: Path) -> None:
+async def test_who_cannot_pay_is_told_what_it_takes(tmp_path: Path, folder: Path) -> None:
     async with served(tmp_path) as it, Client.connect(it.url) as client:
         costs = await quote(client, BOB, offer())
         assert (costs.escrow, costs.free, costs.affordable) == (6 * POT, 10_000 * POT, True)
         assert costs.wanted == 6 * POT + costs.deposit + costs.fee
         assert not (await quote(client, CHARLIE, offer())).affordable
-        with pytest.raises(TaskRefused, match=r"expected at least \d+ planck on the account, got 0"):
-            await Market(it.url, "//Charlie")._pay(client, offer())
+        with pytest.raises(TaskRefused, match=r"expected at least 160\.\S+ POT on the account, got 0 POT: nothing was"):
+            await Market(it.url, "//Charlie")._offered(tasks.load(folder), resolve(by_flag({"auditors": "1"})))
         task, height = await create(client, ALICE, offer())
         assert (task, height) == (1, it.node.ledger.head.height)
         assert (await client.read(lambda chain: chain.training.storage[1])).deposit == costs.deposit

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from chain.primitives import ss58
-from chain.rpc.methods_training import plain
+from chain.rpc.plain import plain
 from runtime.modules.training_policy import (
     Adam,
     CenteredClip,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from chain.primitives import ss58
-from chain.rpc.methods_training import plain
+from chain.rpc.plain import plain
 from runtime.modules import training_policy as on_chain
 from trainer.choices import (
     ChoiceError,
@@ -165,6 +165,7 @@ def test_programs_read_every_choice_that_the_chain_takes_as_the_chain_says_it() 
         on_chain.Int8(): INT8,
         on_chain.Int16(): INT16,
         on_chain.TopK(10_000, 7): TopK(10_000, warmup_rounds=7),
+        on_chain.TopKFeedback(10_000, 7, 5 * 10**11, 16): TopK(10_000, 5 * 10**11, 7, 16),
         on_chain.Mean(): Mean(),
         on_chain.Median(): Median(),
         on_chain.TrimmedMean(200_000): TrimmedMean(200_000),
