@@ -3,9 +3,11 @@
 Rule: a verdict on a gradient is never computed here. State only counts what validators attest, in integers, and every
 draw uses the beacon of the block after the one that fixed what the draw is about.
 
-A round runs COMMIT → REVEAL → AUDIT, then the next one opens. Hooks at the end of a block close what is complete (a
-commit phase; an audit that validators agree on); hooks at the beginning of a block open what needs its fresh beacon
-(slots, auditors). A round that ends without an accepted slot is opened again, with fresh draws, under the next attempt.
+A round runs COMMIT → REVEAL → AUDIT. As soon as a quorum has confirmed what it makes if all its slots are right, the
+next one begins from there and runs COMMIT → REVEAL beside the audit (`training_ahead`); else it opens when that ends.
+Hooks at the end of a block close what is complete (a commit phase; an audit that validators agree on); hooks at the
+beginning of a block open what needs its fresh beacon (slots, auditors). A round that ends without an accepted slot is
+opened again, with fresh draws, under the next attempt; so is one that began ahead of an audit that rejected a slot.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from runtime.framework import call
 from runtime.limits import MICROSECOND, MILLISECOND
 from runtime.modules import (
     training_aggregators,
+    training_ahead,
     training_challenges,
     training_genesis,
     training_invariants,
@@ -52,6 +55,8 @@ from runtime.modules.training_types import (
     ZERO_HASH,
     Aggregate,
     Attestation,
+    Confirmation,
+    Model,
     Phase,
     Round,
     RoundState,
@@ -179,7 +184,7 @@ class Training(TrainingSchema):
         """Show what a commitment was made of: salt and the root of the update's blob. Free when it fits."""
         worker = origin.ensure_signed()
         state = self._running(task, round, attempt, Phase.REVEAL)
-        if task in self.first_beacons:
+        if round == self.tasks[task].round and task in self.first_beacons:
             raise self.RevealsClosed
         mine = self._assigned(state, slot, worker)
         if mine.commitment is None:
@@ -318,7 +323,7 @@ class Training(TrainingSchema):
 
     @call(index=11, weight=ROUND_ACCESS)
     def cancel_task(self, origin: Origin, task: TaskId) -> None:
-        """Have no more rounds trained: a round that runs is finished and paid, then the rest of the escrow is free."""
+        """Have no more rounds trained: what has begun is finished and paid, then the rest of the escrow is free."""
         owner = origin.ensure_signed()
         found = self.tasks.get(task)
         if found is None or task not in self.active_tasks.get():
@@ -358,6 +363,28 @@ class Training(TrainingSchema):
         """
         training_storage.extend(self, origin.ensure_signed(), task, blocks)
 
+    @call(index=16, weight=AUDIT_ACCESS)
+    def confirm(
+        self, origin: Origin, task: TaskId, round: Round, attempt: u32, params_root: H256, optimizer_root: H256
+    ) -> Pays:
+        """Say what the model becomes if every revealed slot is right, before the audit says whether they are. Free.
+
+        When a quorum says the same, the next round begins from there while this one is audited. Whoever cannot
+        fetch or read one of the updates has no sum to say. A validator says one word in each attempt.
+        """
+        validator = origin.ensure_signed()
+        self._ensure_authority(validator)
+        if not training_ahead.is_fixed(self, task, self._found(task, round, attempt)):
+            raise self.WrongPhase(f"round {round} of task {task} still takes commitments or reveals")
+        confirmations = self.confirmations[task]
+        if any(other.validator == validator for other in confirmations):
+            raise self.AlreadyConfirmed
+        current = set(self.validator_accounts())
+        others = tuple(other for other in confirmations if other.validator in current)
+        self.confirmations[task] = (*others, Confirmation(validator, Model(params_root, optimizer_root)))
+        self.emit(self.Confirmed(task, round, validator, params_root, optimizer_root))
+        return Pays.NO
+
     def on_initialize(self) -> Weight:
         """Open what waited for this block's beacon; the weight is that of both hooks."""
         for task in training_storage.unpaid(self):
@@ -369,6 +396,7 @@ class Training(TrainingSchema):
         return Weight(
             ROUND_HOOKS.ref_time * len(active)
             + STORAGE_LOOK.ref_time * training_storage.LOOKED_AT_MAX
+            + ROUND_ACCESS.ref_time * len(audited)  # the rounds ahead of those
             + SLOT_SETTLED.ref_time * (settled + min(sum(audited), SETTLED_SLOTS_MAX))
             + SHARE_PAID.ref_time * len(audited) * len(self.validator_accounts())
         )
@@ -458,8 +486,9 @@ class Training(TrainingSchema):
         if account not in self.validator_accounts():
             raise self.NotAuthority
 
-    def _running(self, task: int, round_: int, attempt: int, phase: Phase) -> RoundState:
-        state = self.rounds.get(task)
+    def _found(self, task: int, round_: int, attempt: int) -> RoundState:
+        """The round that a call is about, running or ahead."""
+        state = training_ahead.find(self, task, round_)
         if state is None:
             raise self.UnknownTask
         if state.round != round_:
@@ -467,6 +496,10 @@ class Training(TrainingSchema):
         # What was said of an attempt that failed must not be taken for something about the one that runs.
         if state.attempt != attempt:
             raise self.WrongAttempt(f"round {round_} of task {task} is at attempt {state.attempt}, got {attempt}")
+        return state
+
+    def _running(self, task: int, round_: int, attempt: int, phase: Phase) -> RoundState:
+        state = self._found(task, round_, attempt)
         if state.phase is not phase:
             raise self.WrongPhase(f"round {round_} of task {task} is in {state.phase.name}, expected {phase.name}")
         return state
@@ -495,4 +528,5 @@ class Training(TrainingSchema):
         return found
 
     def _put_slot(self, task: int, state: RoundState, index: int, slot: SlotState) -> None:
-        self.rounds[task] = replace(state, slots=training_rounds.replace_slot(state.slots, index, slot))
+        slots = training_rounds.replace_slot(state.slots, index, slot)
+        training_ahead.put(self, task, replace(state, slots=slots))

@@ -7,10 +7,19 @@ from __future__ import annotations
 
 from collections import Counter
 
-from runtime.modules import training_challenges, training_storage, training_workers
+from runtime.modules import training_ahead, training_challenges, training_storage, training_workers
 from runtime.modules.training_policy import SAMPLES_MAX, Scored
 from runtime.modules.training_schema import TrainingSchema
-from runtime.modules.training_types import AGGREGATES_MAX, SILOS_MAX, WORKERS_MAX, Phase, Seats, Task, TaskStatus
+from runtime.modules.training_types import (
+    AGGREGATES_MAX,
+    SILOS_MAX,
+    WORKERS_MAX,
+    Phase,
+    RoundState,
+    Seats,
+    Task,
+    TaskStatus,
+)
 
 
 def check(training: TrainingSchema) -> None:
@@ -43,6 +52,8 @@ def _check_tasks(training: TrainingSchema) -> None:
             assert value.status is TaskStatus.CANCELLED or value.round == value.rounds
             assert value.escrow == 0
             assert (training.next_workers[task], training.paused_workers[task]) == ((), ())
+            assert (training.confirmations[task], training.next_attempts[task]) == ((), 0)
+            assert task not in training.rounds_ahead
             continue
         state = training.rounds[task]
         assert state.round == value.round < value.rounds
@@ -50,7 +61,7 @@ def _check_tasks(training: TrainingSchema) -> None:
         assert not state.slots if state.phase is Phase.IDLE else 1 <= len(state.slots) <= value.policy.slots
         assert value.escrow >= value.price_per_slot * value.policy.slots * (value.rounds - value.round)
         drawn, paused = training.next_workers[task], training.paused_workers[task]
-        assert len(drawn) <= (value.policy.slots if state.phase is Phase.AUDIT else 0)
+        assert len(drawn) <= (value.policy.slots if training_ahead.is_fixed(training, task, state) else 0)
         assert len(paused) <= WORKERS_MAX
         assert list(paused) == sorted(set(paused))
         assert len(state.aggregates) <= AGGREGATES_MAX
@@ -58,6 +69,29 @@ def _check_tasks(training: TrainingSchema) -> None:
         for slot in state.slots:
             assert slot.commitment is not None or slot.update_root is None
             assert slot.update_root is not None or (slot.challenger is None and not slot.auditors)
+        _check_ahead(training, task, value, state)
+    assert sorted(training.provisional.keys()) == sorted(training.rounds_ahead.keys())
+
+
+def _check_ahead(training: TrainingSchema, task: int, value: Task, state: RoundState) -> None:
+    """What began ahead, or is going to, belongs to a round whose sum is fixed and whose audit is not over."""
+    is_fixed = training_ahead.is_fixed(training, task, state)
+    said = [confirmation.validator for confirmation in training.confirmations[task]]
+    assert len(set(said)) == len(said)
+    assert not said or is_fixed
+    ahead = training.rounds_ahead.get(task)
+    if ahead is None:
+        return
+    assert is_fixed
+    assert training.next_workers[task] == ()
+    assert ahead.round == value.round + 1 < value.rounds
+    assert ahead.attempt == training.next_attempts[task]
+    assert ahead.phase in (Phase.COMMIT, Phase.REVEAL)
+    assert 1 <= len(ahead.slots) <= value.policy.slots
+    assert (ahead.attestations, ahead.aggregates) == ((), ())
+    for slot in ahead.slots:
+        assert (slot.auditors, slot.challenger) == ((), None)
+        assert slot.update_root is None or (slot.commitment is not None and ahead.phase is Phase.REVEAL)
 
 
 def _check_silos(training: TrainingSchema) -> None:
@@ -94,7 +128,7 @@ def _check_workers(training: TrainingSchema) -> None:
     active = {account: worker for account, worker in sorted(workers.items()) if worker.active}
     slots = Counter[bytes]()
     for task in training.active_tasks.get():
-        slots.update([*training.next_workers[task], *training_workers.workers_of(training.rounds[task])])
+        slots.update(training_workers.slots_of(training, task))
     assert list(training.active_workers.get()) == [
         Seats(account, worker.capacity, slots[account]) for account, worker in active.items()
     ]

@@ -5,6 +5,7 @@ Pure functions of a RoundState: no storage, no events, no balances.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -15,6 +16,8 @@ from runtime.modules.training_types import (
     Aggregate,
     Attestation,
     ChallengeCount,
+    Confirmation,
+    Model,
     Phase,
     RoundState,
     SlotState,
@@ -107,6 +110,12 @@ def outcome(state: RoundState, validators: Sequence[bytes], quorum: int) -> Outc
                 attesters=tuple(sorted(attestation.validator for attestation in group)),
             )
     return None
+
+
+def confirmed(confirmations: Sequence[Confirmation], validators: Sequence[bytes], quorum: int) -> Model | None:
+    """The model that at least `quorum` of the validators confirm alike, or None."""
+    voices = Counter(each.model for each in confirmations if each.validator in validators)
+    return next((model for model, count in voices.items() if count >= quorum), None)
 
 
 def judged_aggregates(state: RoundState, agreed: Outcome) -> tuple[bytes | None, list[bytes]]:

@@ -19,6 +19,8 @@ from runtime.modules.training_types import (
     CHALLENGES_MAX,
     LEAVE_BLOCKS,
     ChallengeCount,
+    Confirmation,
+    Model,
     ReopenReason,
     Round,
     RoundRecord,
@@ -89,6 +91,22 @@ class TrainingSchema(Module):
     first_beacons = StorageMap[TaskId, H256](
         hasher=Hasher.TWOX_64_CONCAT,
         doc="The beacon of the block after a task's reveals: with the next one it says which slots are audited.",
+    )
+    confirmations = StorageMap[TaskId, tuple[Confirmation, ...]](
+        default=(),
+        hasher=Hasher.TWOX_64_CONCAT,
+        doc="What validators say that a round in audit makes if all of its slots are right.",
+    )
+    rounds_ahead = StorageMap[TaskId, RoundState](
+        hasher=Hasher.TWOX_64_CONCAT, doc="The round after one in audit, which commits and reveals meanwhile."
+    )
+    provisional = StorageMap[TaskId, Model](
+        hasher=Hasher.TWOX_64_CONCAT, doc="What the round ahead began from: confirmed by a quorum, not audited yet."
+    )
+    next_attempts = StorageMap[TaskId, u32](
+        default=0,
+        hasher=Hasher.TWOX_64_CONCAT,
+        doc="How often a task's next round began ahead and was thrown away: the attempt that it begins with.",
     )
     workers = StorageMap[AccountId, Worker](
         default=Worker(bond=0, capacity=0, active=False, free_at=0, accepted=0, rejected=0, earned=0),
@@ -396,6 +414,11 @@ class TrainingSchema(Module):
 
         index = 52
 
+    class AlreadyConfirmed(DispatchError):
+        """The validator has confirmed this attempt already; the sum is exact, so that there is nothing to correct."""
+
+        index = 53
+
     @event(index=0)
     class TaskCreated:
         """A task was created and its escrow reserved; its first round opens as soon as a worker is active."""
@@ -406,7 +429,10 @@ class TrainingSchema(Module):
 
     @event(index=1)
     class RoundOpened:
-        """A round began: a worker was drawn for each slot; commitments count up to block `deadline`."""
+        """A round began: a worker was drawn for each slot; commitments count up to block `deadline`.
+
+        While the round before is in audit that is the earliest deadline: the whole time begins when that is final.
+        """
 
         task: TaskId
         round: Round
@@ -424,7 +450,7 @@ class TrainingSchema(Module):
 
     @event(index=3)
     class RevealOpened:
-        """Commitments are closed; reveals count up to block `deadline`."""
+        """Commitments are closed; reveals count up to block `deadline`, and for longer as in `RoundOpened`."""
 
         task: TaskId
         round: Round
@@ -589,7 +615,7 @@ class TrainingSchema(Module):
 
     @event(index=22)
     class TaskCancelled:
-        """No round follows the running one, if there is one: its owner says so, or nobody trains the task."""
+        """No round begins any more: its owner says so, or nobody trains the task. What has begun is finished, paid."""
 
         task: TaskId
         round: Round
@@ -657,6 +683,24 @@ class TrainingSchema(Module):
         """Nothing is kept of a task any more."""
 
         task: TaskId
+
+    @event(index=31)
+    class Confirmed:
+        """A validator said what a round in audit makes if all of its slots are right."""
+
+        task: TaskId
+        round: Round
+        validator: AccountId
+        params_root: H256
+        optimizer_root: H256
+
+    @event(index=32)
+    class RoundDiscarded:
+        """A round that had begun ahead is thrown away, at nobody's cost: what it began from did not become final."""
+
+        task: TaskId
+        round: Round
+        attempt: u32
 
     def worth_max(self, policy: Policy) -> int:
         """What a slot may be worth at most, price and emission, so that each single cheat is a loss.

@@ -13,6 +13,7 @@ from typing import Final
 
 from runtime.modules import (
     training_aggregators,
+    training_ahead,
     training_challenges,
     training_silos,
     training_storage,
@@ -66,10 +67,11 @@ def begin_block(training: TrainingSchema) -> int:
     settled = 0
     for task in _in_turn(training, height):
         state = training.rounds[task]
-        if state.phase is Phase.REVEAL and (height > state.deadline or all_revealed(state)):
-            if task not in training.first_beacons:
-                training.first_beacons[task] = training.validators.randomness()
-                continue
+        if state.phase is not Phase.REVEAL:
+            continue
+        if task in training.first_beacons:
+            _open_audit(training, task, state, height)
+        elif height > state.deadline or all_revealed(state):
             unrevealed = sum(slot.commitment is not None and slot.update_root is None for slot in state.slots)
             if settled + unrevealed <= SETTLED_SLOTS_MAX:
                 settled += unrevealed
@@ -85,8 +87,13 @@ def end_block(training: TrainingSchema) -> None:
         state = training.rounds[task]
         if state.phase is Phase.COMMIT and (height >= state.deadline or all_committed(state)):
             _close_commit(training, task, state, height)
-        elif state.phase is Phase.AUDIT and settled + len(state.slots) <= SETTLED_SLOTS_MAX:
-            settled += len(state.slots) if _close_audit(training, task, state, height) else 0
+        elif training_ahead.is_fixed(training, task, state):
+            training_ahead.advance(training, task, height)
+            room = settled + len(state.slots) <= SETTLED_SLOTS_MAX
+            if state.phase is Phase.AUDIT and room and _close_audit(training, task, state, height):
+                settled += len(state.slots)
+            elif _has_next_round(training, task):
+                training_ahead.begin(training, task, state, height)
 
 
 def end_task(training: TrainingSchema, task_id: int) -> None:
@@ -100,6 +107,7 @@ def end_task(training: TrainingSchema, task_id: int) -> None:
     training.active_tasks.put(tuple(other for other in training.active_tasks.get() if other != task_id))
     training.rounds.remove(task_id)
     training_silos.forget(training, task_id)
+    training_ahead.forget(training, task_id)
     _forget_drawn(training, task_id)
     training.paused_workers.remove(task_id)
     _wait_no_more(training, task_id)
@@ -206,9 +214,7 @@ def _close_commit(training: TrainingSchema, task: int, state: RoundState, height
 
 
 def _close_reveal(training: TrainingSchema, task_id: int, state: RoundState, height: int, *, ahead: bool) -> None:
-    """Begin the audit of a round and, `ahead` of its end, draw who trains the next."""
-    first = training.first_beacons[task_id]
-    training.first_beacons.remove(task_id)
+    """Take no more reveals: half of the audits are drawn and, `ahead` of the round's end, who trains the next."""
     late = [slot.worker for slot in state.slots if slot.commitment is not None and slot.update_root is None]
     training_workers.pause(training, late, task_id, state.round)
     for worker in late:
@@ -217,7 +223,20 @@ def _close_reveal(training: TrainingSchema, task_id: int, state: RoundState, hei
         if _reopen(training, task_id, state, ReopenReason.NO_REVEAL):
             _open_round(training, task_id, height)
         return
-    task = training.tasks[task_id]
+    training.first_beacons[task_id] = training.validators.randomness()
+    if ahead and _has_next_round(training, task_id):
+        mine = training_workers.workers_of(state)
+        kept = _tenured(training, task_id, state.round + 1, state)
+        attempt = training.next_attempts[task_id]
+        workers, _ = _draw_workers(training, task_id, state.round + 1, attempt, mine, kept)
+        training_workers.take(training, workers)
+        training.next_workers[task_id] = tuple(workers)
+
+
+def _open_audit(training: TrainingSchema, task_id: int, state: RoundState, height: int) -> None:
+    """Begin the audit of a round whose reveals are closed, the other half of it drawn with this block's beacon."""
+    task, first = training.tasks[task_id], training.first_beacons[task_id]
+    training.first_beacons.remove(task_id)
     halves = [
         Draws(beacon, task_id, state.round, state.attempt, _AUDITORS)
         for beacon in (first, training.validators.randomness())
@@ -236,12 +255,6 @@ def _close_reveal(training: TrainingSchema, task_id: int, state: RoundState, hei
     deadline = height + task.policy.audit_blocks
     training.rounds[task_id] = replace(state, phase=Phase.AUDIT, deadline=deadline, slots=slots)
     training.emit(training.AuditOpened(task_id, state.round, deadline))
-    if ahead and _has_next_round(training, task_id):
-        mine = training_workers.workers_of(state)
-        kept = _tenured(training, task_id, state.round + 1, state)
-        workers, _ = _draw_workers(training, task_id, state.round + 1, 0, mine, kept)
-        training_workers.take(training, workers)
-        training.next_workers[task_id] = tuple(workers)
 
 
 def _close_audit(training: TrainingSchema, task: int, state: RoundState, height: int) -> bool:
@@ -355,6 +368,9 @@ def _finalise(training: TrainingSchema, task_id: int, state: RoundState, agreed:
             pay.total,
         )
     )
+    # What has begun ahead is finished and paid though its task was cancelled since.
+    if training_ahead.promote(training, task_id, height):
+        return
     if another:
         _begin_next_round(training, task_id, height)
     else:
@@ -369,20 +385,22 @@ def _has_next_round(training: TrainingSchema, task_id: int) -> bool:
 
 def _begin_next_round(training: TrainingSchema, task: int, height: int) -> None:
     """Open the next round at once for those who were drawn for it; a fresh draw if one of them lost its bond since."""
-    round_ = training.tasks[task].round
+    round_, attempt = training.tasks[task].round, training.next_attempts[task]
+    training_ahead.forget(training, task)
     workers = training.next_workers[task]
     slots_max = training_silos.slots_max(training, task)
     if workers and all(training_workers.is_sound(training, account) and slots_max(account) for account in set(workers)):
         training.next_workers.remove(task)
-        _begin_commit(training, task, idle(round_, 0, height), workers, height)
+        _begin_commit(training, task, idle(round_, attempt, height), workers, height)
     else:
         _forget_drawn(training, task)
-        wait(training, task, round_, 0)
+        wait(training, task, round_, attempt)
 
 
 def _reopen(training: TrainingSchema, task: int, state: RoundState, reason: ReopenReason) -> bool:
     """Let the same round wait for a fresh beacon: whoever failed it may not be drawn again. False if the task ended."""
     attempt = state.attempt + 1
+    training_ahead.discard(training, task)
     training_workers.release(training, training_workers.workers_of(state))
     training.emit(training.RoundReopened(task, state.round, attempt, reason))
     if training.tasks[task].status is TaskStatus.CANCELLED:

@@ -138,6 +138,24 @@ class Attestation:
     accuracy_ppm: u32
 
 
+@scale_path("potchain_training::Model")
+@dataclass(frozen=True, slots=True)
+class Model:
+    """Parameters and the optimiser's state, each by the root of its blob."""
+
+    params_root: H256
+    optimizer_root: H256
+
+
+@scale_path("potchain_training::Confirmation")
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """A validator's word on what a round makes if every revealed slot is right: an exact sum, before the audit."""
+
+    validator: AccountId
+    model: Model
+
+
 @scale_path("potchain_training::Aggregate")
 @dataclass(frozen=True, slots=True)
 class Aggregate:
@@ -152,7 +170,7 @@ class Aggregate:
 @scale_path("potchain_training::RoundState")
 @dataclass(frozen=True, slots=True)
 class RoundState:
-    """A task's running round. `deadline` is the last block whose calls count for the phase.
+    """A task's running round, or the one ahead of it. `deadline` is the last block whose calls count for the phase.
 
     A slot's batch follows from (seed, round, attempt, slot): what one attempt revealed is worth nothing in the next.
     """
@@ -201,7 +219,7 @@ class RoundRecord:
 @scale_path("potchain_training::Seats")
 @dataclass(frozen=True, slots=True)
 class Seats:
-    """How many slots a worker has bonded for, and how many it has: those of running rounds and of those drawn ahead."""
+    """How many slots a worker has bonded for, and how many it has: those of running rounds and of those ahead."""
 
     worker: AccountId
     capacity: u16

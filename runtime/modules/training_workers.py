@@ -73,11 +73,15 @@ def is_sound(training: TrainingSchema, account: bytes) -> bool:
 
 
 def engagements(training: TrainingSchema, account: bytes) -> int:
-    """How many slots a worker has, in running rounds and in those that were drawn ahead."""
-    return sum(
-        [*training.next_workers[task], *workers_of(training.rounds[task])].count(account)
-        for task in training.active_tasks.get()
-    )
+    """How many slots a worker has, in running rounds, in those ahead and in those that it is drawn for."""
+    return sum(slots_of(training, task).count(account) for task in training.active_tasks.get())
+
+
+def slots_of(training: TrainingSchema, task: int) -> list[bytes]:
+    """Whose seats a task has taken, once for each slot: of its running round and of the next, drawn or begun."""
+    ahead = training.rounds_ahead.get(task)
+    begun = [] if ahead is None else workers_of(ahead)
+    return [*workers_of(training.rounds[task]), *training.next_workers[task], *begun]
 
 
 def workers_of(state: RoundState) -> list[bytes]:

@@ -118,8 +118,9 @@ async def test_an_update_is_kept_from_its_reveal_and_a_model_from_its_first_ment
     await chain.call(BOB, "training.register_aggregator")
     await chain.until(Phase.AUDIT)
     await chain.call(BOB, "training.aggregate", **at, accepted=b"\1", params_root=model, optimizer_root=bytes(32))
+    await chain.call(ALICE, "training.confirm", **at, params_root=b"\7" * 32, optimizer_root=b"\x08" * 32)
     chain.keeper.keep()
-    assert chain.blobs.wants(model)
+    assert all(chain.blobs.wants(root) for root in (model, b"\7" * 32, b"\x08" * 32))
     chain.node.ledger.close()
 
 

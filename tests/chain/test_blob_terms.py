@@ -201,3 +201,22 @@ def test_a_model_that_most_said_comes_before_one_that_a_liar_said_first() -> Non
     story.next()
     said = [blob.root for blob in kept(story).others]
     assert said.index(root("true")) < said.index(root("lie"))
+
+
+def test_what_a_round_ahead_began_from_and_reveals_is_needed_as_the_running_one_s_is() -> None:
+    story = Story(rounds=10)
+    story.to_audit()
+    story.confirm()
+    story.next()
+    updates = [story.training.rounds[0].slots[slot].update_root for slot in range(4)]
+    story.commit()
+    story.reveal()
+    model = story.training.provisional[0]
+    updates += [story.ahead().slots[slot].update_root for slot in range(4)]
+    for validator in (ALICE, BOB, CHARLIE, DAVE):
+        story.attest(validator, params_root=root("lie", validator), optimizer_root=root("state", validator))
+    story.next()
+    said = [blob.root for blob in kept(story).others]
+    first_lie = min(said.index(root("lie", each)) for each in (ALICE, BOB, CHARLIE, DAVE))
+    assert len(set(updates)) == 8
+    assert {model.params_root, model.optimizer_root, *updates} <= set(said[:first_lie])

@@ -44,6 +44,8 @@ from runtime.modules.training_types import (
     WORKERS_MAX,
     Aggregate,
     Attestation,
+    Confirmation,
+    Model,
     Phase,
     RoundRecord,
     RoundState,
@@ -396,6 +398,18 @@ def reveal_to_a_full_round() -> Prepared:
 
 
 @benchmark
+def commitment_to_a_full_round_ahead() -> Prepared:
+    chain = _full(Phase.AUDIT)
+    return chain.prepare(EVE, "training.commit", **NEXT, slot=SLOTS_MAX - 1, commitment=root("commitment"))
+
+
+@benchmark
+def reveal_to_a_full_round_ahead() -> Prepared:
+    chain = _full(Phase.AUDIT, ahead=Phase.REVEAL)
+    return chain.prepare(EVE, "training.reveal", **NEXT, slot=SLOTS_MAX - 1, salt=SALT, update_root=root(SLOTS_MAX - 1))
+
+
+@benchmark
 def aggregate_of_a_full_round() -> Prepared:
     chain = _full(Phase.AUDIT)
     chain.modules.training.aggregators[EVE.public] = POT
@@ -435,8 +449,18 @@ def attestation_by_the_last_of_a_hundred() -> Prepared:
 
 
 @benchmark
+def confirmation_by_the_last_of_a_hundred() -> Prepared:
+    chain = _full(Phase.AUDIT)
+    return chain.prepare(
+        _validators()[-1], "training.confirm", **ATTEMPT, params_root=root("p"), optimizer_root=root("o")
+    )
+
+
+@benchmark
 def challenge_after_99_attestations() -> Prepared:
-    return _full(Phase.AUDIT).prepare(_validators()[-1], "training.challenge", **ATTEMPT, slot=SLOTS_MAX - 1)
+    chain = _full(Phase.AUDIT)
+    chain.modules.balances.mint(_validators()[-1].public, chain.modules.training.challenge_bond)
+    return chain.prepare(_validators()[-1], "training.challenge", **ATTEMPT, slot=SLOTS_MAX - 1)
 
 
 @benchmark
@@ -484,6 +508,7 @@ def model_that_is_kept_longer() -> Prepared:
 # --- states -----------------------------------------------------------------------------------------------------------
 
 ATTEMPT = {"task": 0, "round": 0, "attempt": 0}
+NEXT = {"task": 0, "round": 1, "attempt": 0}
 
 
 def _accounts(count: int) -> list[bytes]:
@@ -604,29 +629,16 @@ def _after_a_full_round(chain: TestChain) -> None:
     )
 
 
-def _full(phase: Phase, *, workers: int = 0) -> TestChain:
-    """All tasks that there may be, each with a full round in this phase; EVE has the last slot of task 0."""
+def _full(phase: Phase, *, ahead: Phase = Phase.COMMIT, workers: int = 0) -> TestChain:
+    """All tasks that there may be, each with a full round in this phase; EVE has the last slot of each.
+
+    Beside an audit each has a full round in the phase `ahead`, too, which all but the last validator confirmed.
+    """
     chain = _crowded()
     training = chain.modules.training
     for _ in range(ACTIVE_TASKS_MAX):
         chain.call(ALICE, "training.create_task", **terms(optimizer=DEAREST, policy=DEAREST_POLICY))
-    accounts = _accounts(SLOTS_MAX)
-    auditors = tuple(each.public for each in _validators()[:AUDITORS_PER_SLOT_MAX])
     for task in range(ACTIVE_TASKS_MAX):
-        slots = []
-        for slot in range(SLOTS_MAX):
-            worker = EVE.public if slot == SLOTS_MAX - 1 else accounts[slot]
-            commitment = commitment_of(worker, task, 0, 0, slot, SALT, root(slot))
-            is_mine = slot == SLOTS_MAX - 1
-            slots.append(
-                SlotState(
-                    worker=worker,
-                    commitment=None if phase is Phase.COMMIT and is_mine else commitment,
-                    update_root=root(slot) if phase is Phase.AUDIT else None,
-                    auditors=auditors if phase is Phase.AUDIT else (),
-                    challenger=None,
-                )
-            )
         attestations = [
             Attestation(each.public, b"\xff" * (SLOTS_MAX // 8), root("p"), root("o"), 1, 1)
             for each in (_validators()[:-1] if phase is Phase.AUDIT else ())
@@ -639,8 +651,32 @@ def _full(phase: Phase, *, workers: int = 0) -> TestChain:
         for aggregate in aggregates:
             training.aggregators[aggregate.aggregator] = POT
         is_open = phase is not Phase.IDLE
-        training.rounds[task] = RoundState(
-            0, 0, phase, 0, 1000, tuple(slots) if is_open else (), tuple(attestations), tuple(aggregates)
-        )
+        slots = _full_slots(phase, task, 0) if is_open else ()
+        training.rounds[task] = RoundState(0, 0, phase, 0, 1000, slots, tuple(attestations), tuple(aggregates))
+        if phase is Phase.AUDIT:
+            model = Model(root("p"), root("o"))
+            training.confirmations[task] = tuple(Confirmation(each.public, model) for each in _validators()[:-1])
+            training.provisional[task] = model
+            training.rounds_ahead[task] = RoundState(1, 0, ahead, 0, 1000, _full_slots(ahead, task, 1), (), ())
     training.active_workers.put(tuple(Seats(account, CAPACITY_MAX, 0) for account in sorted(_accounts(workers))))
     return chain
+
+
+def _full_slots(phase: Phase, task: int, round_: int) -> tuple[SlotState, ...]:
+    """As many slots as a round may have, all of them done but for what is to come in the last."""
+    auditors = tuple(each.public for each in _validators()[:AUDITORS_PER_SLOT_MAX])
+    slots = []
+    for slot, account in enumerate(_accounts(SLOTS_MAX)):
+        is_mine = slot == SLOTS_MAX - 1
+        worker = EVE.public if is_mine else account
+        commitment = commitment_of(worker, task, round_, 0, slot, SALT, root(slot))
+        slots.append(
+            SlotState(
+                worker=worker,
+                commitment=None if phase is Phase.COMMIT and is_mine else commitment,
+                update_root=root(slot) if phase is Phase.AUDIT else None,
+                auditors=auditors if phase is Phase.AUDIT else (),
+                challenger=None,
+            )
+        )
+    return tuple(slots)

@@ -92,9 +92,17 @@ class Story:
     def state(self, task: int = 0) -> RoundState:
         return self.training.rounds[task]
 
-    def attempt(self, task: int = 0) -> dict[str, int]:
-        """The arguments that say which attempt at which round of a task a call is about: the running one."""
-        state = self.state(task)
+    def ahead(self, task: int = 0) -> RoundState:
+        """The round that has begun while the one before is audited."""
+        return self.training.rounds_ahead[task]
+
+    def newest(self, task: int = 0) -> RoundState:
+        """The round that takes commitments and reveals: the one ahead where there is one."""
+        return self.training.rounds_ahead.get(task) or self.state(task)
+
+    def attempt(self, task: int = 0, state: RoundState | None = None) -> dict[str, int]:
+        """The arguments that say which attempt at which round of a task a call is about: by default the running one."""
+        state = state or self.state(task)
         return {"task": task, "round": state.round, "attempt": state.attempt}
 
     def worker(self, keypair: Keypair) -> Worker:
@@ -130,14 +138,14 @@ class Story:
         return [index for index, slot in enumerate(self.state(task).slots) if slot.worker == keypair.public]
 
     def owner_of(self, slot: int, task: int = 0) -> Keypair:
-        return PEOPLE[self.state(task).slots[slot].worker]
+        return PEOPLE[self.newest(task).slots[slot].worker]
 
     def update_root(self, slot: int, task: int = 0) -> bytes:
-        return root("update", task, self.state(task).round, slot)
+        return root("update", task, self.newest(task).round, slot)
 
     def commit(self, *, without: Collection[int] = (), task: int = 0) -> None:
         """Every slot's worker commits, but for some slots; then the block is closed."""
-        state = self.state(task)
+        state = self.newest(task)
         for index, slot in enumerate(state.slots):
             if index not in without:
                 update_root = self.update_root(index, task)
@@ -155,7 +163,7 @@ class Story:
 
     def reveal(self, *, without: Collection[int] = (), task: int = 0) -> None:
         """Every committed slot's worker reveals, but for some slots; then the block is closed."""
-        state = self.state(task)
+        state = self.newest(task)
         assert state.phase is Phase.REVEAL
         for index, slot in enumerate(state.slots):
             if slot.commitment is not None and index not in without:
@@ -167,7 +175,8 @@ class Story:
 
     def reveal_one(self, slot: int, task: int = 0, **changes: object) -> None:
         arguments = {"salt": SALT, "update_root": self.update_root(slot, task), **changes}
-        self.chain.call(self.owner_of(slot, task), "training.reveal", **self.attempt(task), slot=slot, **arguments)
+        attempt = self.attempt(task, self.newest(task))
+        self.chain.call(self.owner_of(slot, task), "training.reveal", **attempt, slot=slot, **arguments)
 
     def to_audit(self, *, task: int = 0) -> None:
         """Commit and reveal everything."""
@@ -218,6 +227,13 @@ class Story:
                 **changes,
             }
             self.chain.call(validator, "training.attest", **self.attempt(task), **arguments)
+
+    def confirm(self, *by: Keypair, task: int = 0, word: object = "") -> None:
+        """Validators (by default all) say what all revealed slots make, and agree unless `word` differs."""
+        for validator in by or VALIDATORS:
+            _, params_root, optimizer_root = self._model(task, (), word)
+            model = {"params_root": params_root, "optimizer_root": optimizer_root}
+            self.chain.call(validator, "training.confirm", **self.attempt(task), **model)
 
     def challenge(self, validator: Keypair, slot: int, task: int = 0) -> None:
         self.chain.call(validator, "training.challenge", **self.attempt(task), slot=slot)
