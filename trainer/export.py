@@ -1,8 +1,9 @@
 """Build a program artifact from a loss function: the tool side of a task, the only place that sees the task's Python.
 
-Rule: what is exported carries no file names, runs on cpu, cuda and tpu from the same bytes, and multiplies matrices at
-float32's full precision, since audits compare results across machines. What workers would refuse is refused here, with
-the line of the model that it comes from.
+Rule: what is exported carries no file names, runs on cpu, cuda and tpu from the same bytes, and multiplies the same
+numbers everywhere, since audits compare results across machines: float32 at its full precision, or what was rounded
+before to the bits that faster hardware keeps. What workers would refuse is refused here, with the line of the model
+that it comes from.
 
 Parameters are one vector f32[P]: the leaves of the tree in the order of `jax.tree_util.tree_leaves` (keys of
 dictionaries sorted), each in row-major order; a leaf's name is its path, joined by dots.
@@ -32,9 +33,11 @@ from trainer import admission
 from trainer.admission import Cost
 from trainer.arrays import Float32s
 from trainer.artifact import Program, Rows, Tensor
-from trainer.operations import Refused
+from trainer.operations import EXPONENT_BITS, MANTISSA_BITS, Refused
 
 PLATFORMS = ("cpu", "cuda", "tpu")
+# What products may be of, and how JAX and StableHLO call the precision at which hardware multiplies such numbers.
+PRECISIONS = {"float32": "HIGHEST", "tf32": "HIGH", "bf16": "DEFAULT"}
 
 # params, x, y -> mean loss, and params, x, y -> (summed loss, correctly answered rows).
 Loss = Callable[[Any, jax.Array, jax.Array], jax.Array]
@@ -54,12 +57,23 @@ class Costs:
 
 
 def build(
-    loss: Loss, evaluation: Evaluation, params: Any, *, inputs: Rows, targets: Rows, batch: int, evaluate_batch: int
+    loss: Loss,
+    evaluation: Evaluation,
+    params: Any,
+    *,
+    inputs: Rows,
+    targets: Rows,
+    batch: int,
+    evaluate_batch: int,
+    precision: str = "float32",
 ) -> tuple[Program, Float32s, Costs]:
     """The program of a model whose parameters are the tree `params`, its initial flat vector f32[P], and its costs.
 
-    ExportError when the model cannot be exported or would not be admitted.
+    `precision` is what products are of, one of `PRECISIONS`. ExportError when the model cannot be exported or would not
+    be admitted.
     """
+    if precision not in PRECISIONS:
+        raise ExportError(f"precision: expected {', '.join(PRECISIONS)}, got {precision!r}")
     layout, theta = flatten(params)
     treedef = jax.tree_util.tree_structure(params)
 
@@ -82,9 +96,9 @@ def build(
     with _traced("evaluation"):
         _require_evaluation(evaluation, params, *evaluating)
     with _traced("the gradient of loss"):
-        gradient_bytes, gradient_cost = _exported(gradient, flat, *training)
+        gradient_bytes, gradient_cost = _exported(precision, gradient, flat, *training)
     with _traced("evaluation"):
-        evaluate_bytes, evaluate_cost = _exported(evaluate, flat, *evaluating)
+        evaluate_bytes, evaluate_cost = _exported(precision, evaluate, flat, *evaluating)
     program = Program(
         gradient=gradient_bytes,
         evaluate=evaluate_bytes,
@@ -153,12 +167,15 @@ def _name(path: Any) -> str:
     return jax.tree_util.keystr(path, simple=True, separator=".").removesuffix(".value")
 
 
-def _exported(function: Callable[..., Any], *shapes: jax.ShapeDtypeStruct) -> tuple[bytes, Cost]:
-    with jax.default_matmul_precision("highest"):
+def _exported(precision: str, function: Callable[..., Any], *shapes: jax.ShapeDtypeStruct) -> tuple[bytes, Cost]:
+    setting = PRECISIONS[precision]
+    with jax.default_matmul_precision(setting.lower()):
         exported = export.export(jax.jit(function), platforms=PLATFORMS)(*shapes)
     with mlir.make_ir_context():
         module = ir.Module.parse(exported.mlir_module())
         _write_composites_out(module)
+        if setting in MANTISSA_BITS:
+            round_products(module, MANTISSA_BITS[setting])
         cost = admission.inspect(module, admission.Limits())
         if exported.ordered_effects or exported.unordered_effects:
             raise Refused("it has effects: leave debug prints and callbacks out")
@@ -188,6 +205,25 @@ def _write_composites_out(module: Any) -> None:
         for old, new in zip(composite.results, call.results, strict=True):
             old.replace_all_uses_with(new)
         composite.erase()
+
+
+def round_products(module: Any, mantissa_bits: int) -> None:
+    """Round what products are of, as hardware would that keeps so many bits; for it, nothing is left to round."""
+    products: list[Any] = []
+
+    def collect(operation: Any) -> Any:
+        if operation.name in ("stablehlo.dot_general", "stablehlo.convolution"):
+            products.append(operation)
+        return ir.WalkResult.ADVANCE
+
+    module.operation.walk(collect)
+    i32 = ir.IntegerType.get_signless(32)
+    bits = ir.IntegerAttr.get(i32, EXPONENT_BITS), ir.IntegerAttr.get(i32, mantissa_bits)
+    for product in products:
+        for place, operand in enumerate(list(product.operands)):
+            if str(ir.RankedTensorType(operand.type).element_type) == "f32":
+                with ir.InsertionPoint(product), product.location:
+                    product.operands[place] = stablehlo.ReducePrecisionOp(operand, *bits).result
 
 
 def _require_gradients(loss: Loss, params: Any, layout: Sequence[Tensor], *batch: jax.ShapeDtypeStruct) -> None:

@@ -16,8 +16,8 @@ _ELEMENTWISE = """
     abs add and atan2 bitcast_convert broadcast_in_dim cbrt ceil clamp compare concatenate constant convert cosine
     count_leading_zeros divide dynamic_slice dynamic_update_slice exponential exponential_minus_one floor gather iota
     is_finite log log_plus_one logistic maximum minimum multiply negate not optimization_barrier or pad popcnt power
-    remainder reshape reverse round_nearest_afz round_nearest_even rsqrt select shift_left shift_right_arithmetic
-    shift_right_logical sign sine slice sqrt subtract tan tanh transpose xor
+    reduce_precision remainder reshape reverse round_nearest_afz round_nearest_even rsqrt select shift_left
+    shift_right_arithmetic shift_right_logical sign sine slice sqrt subtract tan tanh transpose xor
 """
 # With regions that say what is done to elements, or with more arithmetic than elements.
 _STRUCTURED = """
@@ -29,8 +29,10 @@ ALLOWED = ELEMENTWISE | {f"stablehlo.{name}" for name in _STRUCTURED.split()} | 
 # What an operation may say about itself. The compiler reads others, too: placement, layouts, hints for its passes.
 _ATTRIBUTES = """
     base_dilations batch_group_count broadcast_dimensions callee compare_type comparison_direction dimension
-    dimension_numbers dimensions dot_dimension_numbers edge_padding_high edge_padding_low feature_group_count
-    indices_are_sorted interior_padding iota_dimension is_stable lhs_dilation limit_indices padding permutation
+    dimension_numbers dimensions dot_dimension_numbers edge_padding_high edge_padding_low exponent_bits
+    feature_group_count
+    indices_are_sorted interior_padding iota_dimension is_stable lhs_dilation limit_indices mantissa_bits padding
+    permutation
     precision_config rhs_dilation scatter_dimension_numbers slice_sizes start_indices strides unique_indices value
     window_dilations window_dimensions window_reversal window_strides
 """
@@ -38,9 +40,13 @@ ATTRIBUTES = frozenset(_ATTRIBUTES.split())
 FUNCTION_ATTRIBUTES = frozenset({"arg_attrs", "function_type", "res_attrs", "sym_name", "sym_visibility"})
 VALUE_ATTRIBUTES = frozenset({"jax.global_constant", "jax.result_info"})
 
-# float32 and integers: lower precision would close the gap between honest rounding and the mildest cheats.
+# float32 and integers. What has fewer bits is rounded by an operation that says so, on every machine alike: an
+# element type would leave it to compilers where they round, which closes the gap between honest machines and cheats.
 ELEMENT_BYTES = {"f32": 4, "i1": 1, "i8": 1, "i16": 2, "i32": 4, "i64": 8, "ui8": 1, "ui16": 2, "ui32": 4, "ui64": 8}
 RANK_MAX = 16
+# How much of a mantissa a product keeps at a precision, at least: TF32 where a GPU may use it, bf16 where a TPU does.
+MANTISSA_BITS = {"HIGH": 10, "DEFAULT": 7}
+EXPONENT_BITS = 8
 
 # What a core could have multiplied and added meanwhile, an element; measured on x86-64, rounded up.
 _DEAR = {
@@ -83,7 +89,6 @@ _ADVICE = {
     "rng_bit_generator": "the numbers depend on the machine: use JAX's default generator, jax.random.key(seed)",
     "fft": "there is no Fourier transform on the list: use a convolution, or a product with a table of cosines",
     "complex": "compute with real and imaginary parts in float32",
-    "reduce_precision": "compute in float32: rounding is not equal on all machines' paths to it",
 }
 _COMMUNICATION = """
     infeed outfeed send recv all_reduce all_gather all_to_all reduce_scatter collective_permute collective_broadcast
@@ -125,7 +130,7 @@ def require_allowed(operation: Any) -> None:
         if attribute not in ATTRIBUTES:
             raise Refused(f"{name}: attribute {attribute} is not on the list; leave hints to the compiler out")
     if name in ("stablehlo.dot_general", "stablehlo.convolution"):
-        _require_highest(operation)
+        _require_exact_products(operation)
 
 
 def attribute_names(operation: Any) -> list[str]:
@@ -262,14 +267,30 @@ def _integers(operation: Any, attribute: str) -> list[int]:
     return [int(value) for value in ir.DenseI64ArrayAttr(operation.attributes[attribute])]
 
 
-def _require_highest(operation: Any) -> None:
-    """Every operand at precision HIGHEST: otherwise a GPU's TF32 would differ from a CPU by more than a cheat does."""
-    attributes = operation.attributes
-    precisions = (
-        [str(p) for p in ir.ArrayAttr(attributes["precision_config"])] if "precision_config" in attributes else []
-    )
-    if len(precisions) != 2 or any("HIGHEST" not in precision for precision in precisions):
+def _require_exact_products(operation: Any) -> None:
+    """Every operand at precision HIGHEST, or rounded before to the bits that a product of less precision keeps.
+
+    Then a GPU's TF32, or a TPU's bf16, multiplies what a CPU multiplies. Otherwise they would differ by more than a
+    cheat does.
+    """
+    precisions = ["DEFAULT", "DEFAULT"]
+    if "precision_config" in operation.attributes:
+        precisions = [str(precision) for precision in ir.ArrayAttr(operation.attributes["precision_config"])]
+    if len(precisions) != 2 or not all(map(_keeps, precisions, operation.operands)):
         raise Refused(
-            f"{operation.name}: expected precision HIGHEST for both operands, got {precisions or 'none'}; do not set "
-            "a precision in the model, `trainer.export` sets it"
+            f"{operation.name}: expected precision HIGHEST for both operands, or operands that are rounded to what it "
+            f"keeps, got {precisions}; do not set a precision in the model, `Task(…, precision=)` sets it"
         )
+
+
+def _keeps(precision: str, operand: Any) -> bool:
+    """Whether a product at this precision loses no bit of an operand."""
+    if "HIGHEST" in precision:
+        return True
+    if "f32" not in str(ranked(operand.type, "operand").element_type):
+        return False
+    rounding = operand.owner
+    if isinstance(rounding, ir.Block) or rounding.name != "stablehlo.reduce_precision":
+        return False
+    kept = int(ir.IntegerAttr(rounding.attributes["mantissa_bits"]))
+    return kept <= next((bits for name, bits in MANTISSA_BITS.items() if name in precision), -1)

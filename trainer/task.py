@@ -48,7 +48,8 @@ class Task:
     right answers; `params` is any tree of float32 arrays. Data are pairs (inputs, targets) of arrays with a row for
     each sample, of float32, int32 or uint8; `samples` makes them of an iterator. Of a federated task, whose data stay
     with silos, `train` is None. `terms` are those of `chain.terms`
-    that it is to be trained by where nothing else is said, such as dict(rounds=60, learning_rate=0.1).
+    that it is to be trained by where nothing else is said, such as dict(rounds=60, learning_rate=0.1). `precision` is
+    what matrix products and convolutions are of: float32, or tf32 or bf16, which accelerators multiply faster.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Task:
     batch: int
     evaluate_batch: int | None = None
     terms: Mapping[str, Term] = field(default_factory=dict)
+    precision: str = "float32"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,7 @@ def build(task: Task) -> Built:
         targets=Rows(held_out_y.shape[1:], str(held_out_y.dtype)),
         batch=task.batch,
         evaluate_batch=_evaluate_batch(task.evaluate_batch, len(held_out_x)),
+        precision=task.precision,
     )
     blobs: dict[Hash, bytes] = {}
 

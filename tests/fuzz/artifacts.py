@@ -53,8 +53,10 @@ def honest() -> tuple[Program, Float32s]:
         return ((values(params, x) - y) ** 2).sum(), (y == 0).sum()
 
     params = {"w": np.ones(INPUTS, np.float32), "b": np.ones(2, np.float32)}
-    shapes = {"inputs": Rows((INPUTS,), "float32"), "targets": Rows((), "float32")}
-    program, theta, _ = export.build(loss, evaluation, params, batch=BATCH, evaluate_batch=BATCH, **shapes)
+    inputs, targets = Rows((INPUTS,), "float32"), Rows((), "float32")
+    program, theta, _ = export.build(
+        loss, evaluation, params, inputs=inputs, targets=targets, batch=BATCH, evaluate_batch=BATCH
+    )
     return program, theta
 
 
