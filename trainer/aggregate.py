@@ -6,7 +6,7 @@ of the updates nor the size of a chunk nor the machine changes a bit of the resu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import assert_never
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy as np
 from trainer.arrays import Float32s, Float64s, Int32s, Int64s
 from trainer.codecs.blocks import BLOCK, blocks_of
 from trainer.codecs.updates import DenseUpdate, SparseUpdate, Update
+from trainer.spill import Summand
 
 UPDATES_MAX = 1 << 16
 # 64 silos of 2^24 samples.
@@ -28,7 +29,7 @@ NOTHING = -1000
 
 
 def mean(
-    updates: Sequence[Update], weights: Sequence[int] | None = None, *, chunk_blocks: int = CHUNK_BLOCKS
+    updates: Sequence[Summand], weights: Sequence[int] | None = None, *, chunk_blocks: int = CHUNK_BLOCKS
 ) -> Float32s:
     """The mean of the updates as f32[P]: integer sum, then one division in float64, then one rounding to float32.
 
@@ -37,24 +38,30 @@ def mean(
     length = checked_length(updates)
     result = np.empty(length, dtype=np.float32)
     counts = [1] * len(updates) if weights is None else _checked_weights(weights, len(updates))
-    units = _units(updates, blocks_of(length), sum(counts))
-    for first in range(0, blocks_of(length), chunk_blocks):
-        last = min(first + chunk_blocks, blocks_of(length))
-        begin, end = first * BLOCK, min(last * BLOCK, length)
+    for begin, end in spans(length, chunk_blocks):
+        parts = [update.slice(begin, end) for update in updates]
+        units = _units(parts, blocks_of(end - begin), sum(counts))
         total = np.zeros(end - begin, dtype=np.float64)
-        for update, count in zip(updates, counts, strict=True):
-            _add(total, update, count, units, begin, end)
-        scale = np.repeat(np.ldexp(1.0, units[first:last]), BLOCK)[: end - begin]
+        for part, count in zip(parts, counts, strict=True):
+            _add(total, part, count, units)
+        scale = np.repeat(np.ldexp(1.0, units), BLOCK)[: end - begin]
         result[begin:end] = (total * scale) / np.float64(sum(counts))
     return result
 
 
-def checked_length(updates: Sequence[Update]) -> int:
+def spans(length: int, chunk_blocks: int) -> Iterator[tuple[int, int]]:
+    """The slices of a vector of so many blocks each, from the first to the last."""
+    size = chunk_blocks * BLOCK
+    for begin in range(0, length, size):
+        yield begin, min(begin + size, length)
+
+
+def checked_length(updates: Sequence[Summand]) -> int:
     """How many values each of the updates has; ValueError where there are none, too many or unequal ones."""
     if not 0 < len(updates) < UPDATES_MAX:
         raise ValueError(f"expected 1 to {UPDATES_MAX - 1} updates, got {len(updates)}")
     length = updates[0].length
-    if any(update.length != length or type(update) is not type(updates[0]) for update in updates):
+    if any(update.length != length or update.kind is not updates[0].kind for update in updates):
         raise ValueError(f"expected every update to be of one kind and to have {length} values")
     return length
 
@@ -84,8 +91,10 @@ def _units(updates: Sequence[Update], blocks: int, weight: int) -> Int32s:
             case DenseUpdate(_, exponents):
                 np.minimum(finest, exponents, out=finest)
                 np.maximum(coarsest, exponents, out=coarsest)
-            case SparseUpdate(_, indices, _, _):
-                steps = update.exponents_from(0, indices.size)
+            case SparseUpdate(_, indices):
+                if not indices.size:
+                    continue
+                steps = update.steps()
                 places, starts = np.unique(indices // BLOCK, return_index=True)
                 finest[places] = np.minimum(finest[places], np.minimum.reduceat(steps, starts))
                 coarsest[places] = np.maximum(coarsest[places], np.maximum.reduceat(steps, starts))
@@ -96,19 +105,16 @@ def _units(updates: Sequence[Update], blocks: int, weight: int) -> Int32s:
     return units
 
 
-def _add(total: Float64s, update: Update, count: int, units: Int32s, begin: int, end: int) -> None:
-    """Add the parameters from `begin` to `end` so many times, in units of their blocks."""
+def _add(total: Float64s, update: Update, count: int, units: Int32s) -> None:
+    """Add an update's parameters so many times, in units of their blocks."""
     # Exact products of integers and powers of two; floor only bites where the spread is cut.
     places: slice | Int64s
     match update:
         case DenseUpdate(values, exponents):
-            blocks = slice(begin // BLOCK, blocks_of(end))
-            shifts = np.ldexp(1.0, exponents[blocks].astype(np.int32) - units[blocks])
-            said, places = values[begin:end] * np.repeat(shifts, BLOCK)[: end - begin], slice(None)
-        case SparseUpdate(_, indices, values, _):
-            first, last = np.searchsorted(indices, (begin, end))
-            shifts = np.ldexp(1.0, update.exponents_from(first, last) - units[indices[first:last] // BLOCK])
-            said, places = values[first:last] * shifts, indices[first:last] - begin
+            shifts = np.ldexp(1.0, exponents.astype(np.int32) - units)
+            said, places = values * np.repeat(shifts, BLOCK)[: values.size], slice(None)
+        case SparseUpdate(_, indices, values):
+            said, places = values * np.ldexp(1.0, update.steps() - units[indices // BLOCK]), indices
         case _:
             assert_never(update)
     np.floor(said, out=said)

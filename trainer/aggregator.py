@@ -15,13 +15,13 @@ import trio
 from chain.primitives.keys import Keypair
 from chain.primitives.seal import bitmap
 from trainer.codecs.blocks import CodecError
-from trainer.codecs.updates import Update
 from trainer.files import BlobFiles, MemoryFiles
 from trainer.follow import Heights, Report, follow
 from trainer.job import Job
 from trainer.measured import MeasuredNode
 from trainer.metrics import SUM, Meter
 from trainer.node import Node, NodeError, open_node
+from trainer.spill import StoredUpdate
 from trainer.status import tell
 from trainer.views import AggregateView, RoundView, TaskView
 
@@ -98,7 +98,7 @@ class TaskAggregator:
         if error is None:
             self.report(f"task {self.task.id} round {view.round}: aggregated {len(updates)} updates")
 
-    async def _update(self, view: RoundView, slot: int) -> Update | None:
+    async def _update(self, view: RoundView, slot: int) -> StoredUpdate | None:
         root = view.slots[slot].update_root
         try:
             return await self.job.update(view, root) if root is not None else None

@@ -56,8 +56,8 @@ def compare(update: Update, own: Float32s, tolerance: Tolerance) -> Verdict:
             steps = np.repeat(np.ldexp(1.0, exponents.astype(np.int32)), BLOCK)[: meant.size]
             wrong = _outliers(values.astype(np.float64), steps, meant, noise, tolerance)
             outliers, sent = int(np.count_nonzero(wrong)), meant.size
-        case SparseUpdate(_, indices, values, _):
-            steps = np.ldexp(1.0, update.exponents_from(0, indices.size))
+        case SparseUpdate(_, indices, values):
+            steps = np.ldexp(1.0, update.steps())
             wrong = _outliers(values.astype(np.float64), steps, meant[indices], noise, tolerance)
             # What is as large as the least value that should be sent, give or take what honest machines differ by, may
             # be sent or not.

@@ -17,7 +17,6 @@ from chain.primitives.seal import bitmap
 from trainer import audit, scoring
 from trainer.audit import MICRO
 from trainer.codecs.blocks import CodecError
-from trainer.codecs.updates import Update
 from trainer.files import BlobFiles, MemoryFiles
 from trainer.follow import Report, follow
 from trainer.job import Job, NextModel
@@ -26,6 +25,7 @@ from trainer.metrics import Meter
 from trainer.node import BlobMissing, Node, NodeError, open_node
 from trainer.sandbox import Engine, Engines, Evaluation, open_engines
 from trainer.scorer import Scorer
+from trainer.spill import StoredUpdate, load
 from trainer.status import tell
 from trainer.tenure import Tenures
 from trainer.views import RoundView, TaskView
@@ -79,7 +79,7 @@ class TaskAuditor:
         # What was found out in this round; slots are judged by the root that was revealed for them.
         self._round = (-1, -1)
         self._heard = True
-        self._updates: dict[Hash, Update | None] = {}
+        self._updates: dict[Hash, StoredUpdate | None] = {}
         self._verdicts: dict[tuple[int, Hash], bool] = {}
         # Slots whose challenge the chain refused: a bond that cannot be paid now must not cost a fee in every block.
         self._refused: set[int] = set()
@@ -153,8 +153,9 @@ class TaskAuditor:
                 if drawn and update is not None and key not in self._verdicts:
                     nursery.start_soon(self._judge, view, slot, key, update)
 
-    async def _judge(self, view: RoundView, slot: int, key: tuple[int, Hash], update: Update) -> None:
+    async def _judge(self, view: RoundView, slot: int, key: tuple[int, Hash], stored: StoredUpdate) -> None:
         own = await self.tenures.meant(self.engine, view, slot)
+        update = await trio.to_thread.run_sync(load, stored)
         verdict = await trio.to_thread.run_sync(audit.compare, update, own.meant, self.task.tolerance)
         if verdict.right:
             await self.tenures.keep(view, slot, own, key[1], update)
@@ -171,7 +172,7 @@ class TaskAuditor:
                 self.report(f"task {self.task.id} round {view.round}: slot {slot} is harmful: {score}")
             self._verdicts[key] = score.right
 
-    def _update(self, view: RoundView, slot: int) -> Update | None:
+    def _update(self, view: RoundView, slot: int) -> StoredUpdate | None:
         return self._updates.get(view.slots[slot].update_root or b"")
 
     def _is_right(self, view: RoundView, slot: int) -> bool:

@@ -15,6 +15,7 @@ from chain.primitives.durable import PARTIAL, make_folder, replace_file
 from chain.primitives.hashing import Hash, blake2_256
 from trainer.codecs.memory import Memory
 from trainer.packing import PackingError, fields, pack, unpack
+from trainer.spill import Spill
 
 Place = tuple[int, int, int, int]  # task, round, attempt, slot
 DIGEST_BYTES = 32
@@ -39,6 +40,10 @@ class BlobFiles:
     def put(self, root: Hash, data: bytes) -> None:
         """Keep a blob."""
         replace_file(self._folder / root.hex(), data)
+
+    def spill(self) -> Spill:
+        """A file without a name, on the disk that the blobs are on."""
+        return Spill(self._folder)
 
 
 @dataclass(frozen=True, slots=True)

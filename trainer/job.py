@@ -6,6 +6,7 @@ strictly after.
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,16 +21,18 @@ from trainer.arrays import Float32s
 from trainer.artifact import Program
 from trainer.choices import ChoiceError
 from trainer.codecs.blocks import CodecError
-from trainer.codecs.updates import Update
 from trainer.dataset import Dataset
 from trainer.files import BlobFiles, MemoryFiles
 from trainer.node import BlobOversized, Node
 from trainer.optimizers import FRESH, OptimizerState
 from trainer.sandbox import Engine, Evaluation
+from trainer.spill import Spill, StoredUpdate, Summand
 from trainer.views import ZERO_HASH, RoundView, TaskView
 
 # The round's model and the next one, each with its optimiser's state.
 MODELS_MAX = 2
+# Updates on their way from the node to a file: one is fetched while another is decoded.
+UPDATES_IN_MEMORY = 2
 
 T = TypeVar("T")
 
@@ -61,6 +64,9 @@ class Job:
         self._thetas: OrderedDict[Hash, Float32s] = OrderedDict()
         self._states: OrderedDict[Hash, OptimizerState] = OrderedDict()
         self._lock = trio.Lock()
+        self._in_memory = trio.CapacityLimiter(UPDATES_IN_MEMORY)
+        self._spill: tuple[tuple[int, int], Spill] | None = None
+        self._spilling = threading.Lock()
 
     async def program(self) -> Program:
         """The task's program, parsed but not looked into."""
@@ -118,17 +124,30 @@ class Job:
             data.held_out_count,
         )
 
-    async def update(self, view: RoundView, root: Hash) -> Update:
-        """A revealed update of the round; CodecError when it is malformed, BlobMissing when no node has it."""
-        length = (await self.program()).parameters
-        try:
-            data = await self._node.get_blob(root, self.codec.bytes_max(length, view.round))
-        except BlobOversized as error:
-            # An oversized blob is as malformed as any.
-            raise CodecError(str(error)) from None
-        return await trio.to_thread.run_sync(self.codec.decode, data, length, view.round)
+    async def update(self, view: RoundView, root: Hash) -> StoredUpdate:
+        """A revealed update of the round, in a file; CodecError when it is malformed, BlobMissing when no node has it.
 
-    async def next_model(self, view: RoundView, updates: Mapping[int, Update]) -> NextModel:
+        However many are asked for at once, a few are in memory.
+        """
+        length = (await self.program()).parameters
+        async with self._in_memory:
+            try:
+                data = await self._node.get_blob(root, self.codec.bytes_max(length, view.round))
+            except BlobOversized as error:
+                # An oversized blob is as malformed as any.
+                raise CodecError(str(error)) from None
+            return await trio.to_thread.run_sync(self._stored, (view.round, view.attempt), data, length)
+
+    def _stored(self, attempt: tuple[int, int], data: bytes, length: int) -> StoredUpdate:
+        update = self.codec.decode(data, length, attempt[0])
+        with self._spilling:
+            # One file for each attempt at a round: it is closed with the last update that anybody holds of it.
+            if self._spill is None or self._spill[0] != attempt:
+                self._spill = attempt, self._files.spill()
+            spill = self._spill[1]
+        return spill.add(update)
+
+    async def next_model(self, view: RoundView, updates: Mapping[int, Summand]) -> NextModel:
         """What the model becomes when exactly these updates, each by its slot, are accepted."""
         theta, state = await self.theta(view), await self._state(view)
         model = await trio.to_thread.run_sync(self._next, view, theta, state, updates)
@@ -136,7 +155,7 @@ class Job:
         self._keep(self._states, model.optimizer_root, model.state)
         return model
 
-    async def theta_with(self, view: RoundView, updates: Mapping[int, Update]) -> Float32s:
+    async def theta_with(self, view: RoundView, updates: Mapping[int, Summand]) -> Float32s:
         """The parameters of that model alone, for who only wants to know how good it is."""
         theta, state = await self.theta(view), await self._state(view)
         return (await trio.to_thread.run_sync(self._stepped, view, theta, state, updates))[0] if updates else theta
@@ -148,7 +167,7 @@ class Job:
             await self._node.put_blob(model.optimizer)
 
     def _next(
-        self, view: RoundView, theta: Float32s, state: OptimizerState, updates: Mapping[int, Update]
+        self, view: RoundView, theta: Float32s, state: OptimizerState, updates: Mapping[int, Summand]
     ) -> NextModel:
         # No accepted update leaves everything as it is.
         if not updates:
@@ -159,7 +178,7 @@ class Job:
         return NextModel(theta, state, params, packed, blob_root(params), blob_root(packed))
 
     def _stepped(
-        self, view: RoundView, theta: Float32s, state: OptimizerState, updates: Mapping[int, Update]
+        self, view: RoundView, theta: Float32s, state: OptimizerState, updates: Mapping[int, Summand]
     ) -> tuple[Float32s, OptimizerState]:
         weights = [view.slots[slot].weight for slot in updates]
         combined = robust.combine(self.task.aggregation, list(updates.values()), weights)

@@ -7,7 +7,7 @@ exact values by one IEEE operation at a time, so that no order of slots, no chun
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cmp_to_key
 from typing import assert_never
@@ -15,10 +15,11 @@ from typing import assert_never
 import numpy as np
 
 from trainer import aggregate
-from trainer.aggregate import checked_length
+from trainer.aggregate import checked_length, spans
 from trainer.arrays import Float32s, Float64s
 from trainer.codecs.blocks import BLOCK, blocks_of
-from trainer.codecs.updates import DenseUpdate, Update
+from trainer.codecs.updates import DenseUpdate
+from trainer.spill import StoredDense, Summand
 
 PPM = 1_000_000
 # 64 updates of 64 blocks are 8 MiB of float64, and their products another 2 MiB.
@@ -72,6 +73,7 @@ class CenteredClip:
     iterations: int
 
 
+Dense = DenseUpdate | StoredDense
 Aggregation = Mean | Median | TrimmedMean | Krum | CenteredClip
 
 
@@ -92,7 +94,7 @@ def checked(aggregation: Aggregation) -> Aggregation:
 
 def combine(
     aggregation: Aggregation,
-    updates: Sequence[Update],
+    updates: Sequence[Summand],
     weights: Sequence[int] | None = None,
     *,
     chunk_blocks: int = CHUNK_BLOCKS,
@@ -123,7 +125,7 @@ def combine(
             assert_never(aggregation)
 
 
-def products(updates: Sequence[DenseUpdate], *, chunk_blocks: int = CHUNK_BLOCKS) -> Float64s:
+def products(updates: Sequence[Dense], *, chunk_blocks: int = CHUNK_BLOCKS) -> Float64s:
     """The scalar products of all pairs, f64[n, n].
 
     Within a block they are sums of at most 256 products of integers, which a matrix product in float64 finds exactly in
@@ -131,13 +133,14 @@ def products(updates: Sequence[DenseUpdate], *, chunk_blocks: int = CHUNK_BLOCKS
     """
     length, count = checked_length(updates), len(updates)
     total = np.zeros((count, count), np.float64)
-    for begin, end in _chunks(length, chunk_blocks):
+    for begin, end in spans(length, chunk_blocks):
         blocks = blocks_of(end - begin)
         integers = np.zeros((count, blocks * BLOCK), np.float64)
         steps = np.empty((blocks, count), np.float64)
         for index, update in enumerate(updates):
-            integers[index, : end - begin] = update.values[begin:end]
-            steps[:, index] = np.ldexp(1.0, update.exponents[begin // BLOCK : blocks_of(end)].astype(np.int32))
+            part = update.slice(begin, end)
+            integers[index, : end - begin] = part.values
+            steps[:, index] = np.ldexp(1.0, part.exponents.astype(np.int32))
         by_block = integers.reshape(count, blocks, BLOCK).transpose(1, 0, 2)
         exact = np.matmul(by_block, by_block.transpose(0, 2, 1))
         for product in exact * (steps[:, :, None] * steps[:, None, :]):
@@ -145,13 +148,13 @@ def products(updates: Sequence[DenseUpdate], *, chunk_blocks: int = CHUNK_BLOCKS
     return total
 
 
-def _ranked(updates: Sequence[DenseUpdate], ranks: range, chunk_blocks: int) -> Float32s:
+def _ranked(updates: Sequence[Dense], ranks: range, chunk_blocks: int) -> Float32s:
     """The mean of each coordinate's values with these ranks, added from the lowest to the highest."""
     length = checked_length(updates)
     result = np.empty(length, np.float32)
-    for begin, end in _chunks(length, chunk_blocks):
+    for begin, end in spans(length, chunk_blocks):
         # Integers of 16 bits times a power of two are exact in float32, too, which sorts twice as fast.
-        rows = np.stack([update.part(begin, end).astype(np.float32) for update in updates], axis=1)
+        rows = np.stack([update.slice(begin, end).scaled().astype(np.float32) for update in updates], axis=1)
         rows.sort(axis=1)
         total = np.zeros(end - begin, np.float64)
         for rank in ranks:
@@ -188,40 +191,37 @@ def _pulls(products_of: Float64s, aggregation: CenteredClip) -> Float64s:
     return weights
 
 
-def _weighted(updates: Sequence[DenseUpdate], weights: Float64s, chunk_blocks: int) -> Float32s:
+def _weighted(updates: Sequence[Dense], weights: Float64s, chunk_blocks: int) -> Float32s:
     length = checked_length(updates)
     result = np.empty(length, np.float32)
-    for begin, end in _chunks(length, chunk_blocks):
+    for begin, end in spans(length, chunk_blocks):
         total = np.zeros(end - begin, np.float64)
         for update, weight in zip(updates, weights, strict=True):
-            total += update.part(begin, end) * weight
+            total += update.slice(begin, end).scaled() * weight
         result[begin:end] = total
     return result
 
 
-def _ordered(updates: Sequence[Update]) -> list[DenseUpdate]:
+def _ordered(updates: Sequence[Summand]) -> list[Dense]:
     """The updates in an order that follows from what they say."""
     checked_length(updates)
-    dense = [update for update in updates if isinstance(update, DenseUpdate)]
+    dense = [update for update in updates if isinstance(update, DenseUpdate | StoredDense)]
     if len(dense) != len(updates):
         # Of a coordinate that most leave out there is no middle.
         raise AggregationError("expected dense updates (int8 or int16): robust aggregations compare every coordinate")
     return sorted(dense, key=cmp_to_key(_compare))
 
 
-def _compare(left: DenseUpdate, right: DenseUpdate) -> int:
+def _compare(left: Dense, right: Dense) -> int:
     # Exponents are a 256th of an update, and of different updates hardly ever the same.
-    for one, other in ((left.exponents, right.exponents), (left.values, right.values)):
-        a, b = one.tobytes(), other.tobytes()
+    a, b = left.exponents.tobytes(), right.exponents.tobytes()
+    if a != b:
+        return -1 if a < b else 1
+    for begin, end in spans(left.length, CHUNK_BLOCKS):
+        a, b = left.slice(begin, end).values.tobytes(), right.slice(begin, end).values.tobytes()
         if a != b:
             return -1 if a < b else 1
     return 0
-
-
-def _chunks(length: int, chunk_blocks: int) -> Iterator[tuple[int, int]]:
-    size = chunk_blocks * BLOCK
-    for begin in range(0, length, size):
-        yield begin, min(begin + size, length)
 
 
 def _within(what: str, value: int, low: int, high: int) -> None:

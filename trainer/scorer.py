@@ -9,10 +9,10 @@ from collections.abc import Mapping
 
 from chain.primitives.hashing import Hash
 from trainer import scoring
-from trainer.codecs.updates import Update
 from trainer.job import Job
 from trainer.sandbox import Engine
 from trainer.scoring import Score, Scored
+from trainer.spill import Summand
 from trainer.views import RoundView
 
 
@@ -27,7 +27,7 @@ class Scorer:
         self._round: tuple[int, int, Hash] | None = None
         self._losses: dict[tuple[Hash | None, ...], int] = {}
 
-    async def judge(self, view: RoundView, updates: Mapping[int, Update], auditor: bytes) -> dict[int, Score]:
+    async def judge(self, view: RoundView, updates: Mapping[int, Summand], auditor: bytes) -> dict[int, Score]:
         """The scores of the slots drawn for this auditor; of all, once there is a reason to look at all of them.
 
         The reasons: somebody has challenged one, all together make the model worse, or one that was drawn is harmful,

@@ -17,6 +17,7 @@ from trainer.files import Place
 from trainer.job import Job
 from trainer.node import Node
 from trainer.sandbox import Engine
+from trainer.spill import load
 from trainer.views import PastRound, RoundView, TaskView
 
 # The rounds that a walk back looks at: those of one tenure, of each slot at its own place.
@@ -65,7 +66,8 @@ class Tenures:
         for then, root in reversed(walked):
             contribution = await self._job.contribution(engine, then, slot)
             taken = await trio.to_thread.run_sync(codec.take, memory, contribution)
-            memory = await trio.to_thread.run_sync(codec.give, taken, await self._job.update(then, root))
+            said = await trio.to_thread.run_sync(load, await self._job.update(then, root))
+            memory = await trio.to_thread.run_sync(codec.give, taken, said)
             await trio.to_thread.run_sync(self._files.put, self._place(then, slot), root, memory)
         return memory
 

@@ -148,8 +148,12 @@ async def network(
     audit_blocks: int = PATIENT_BLOCKS,
     choices: Sequence[Choice] = (PLAIN,),
     others: Sequence[Keypair] = (),
+    expiring: bool = False,
 ) -> AsyncIterator[Network]:
-    """A chain with a small task for each choice, and money for others, too, for as long as the scope lasts."""
+    """A chain with a small task for each choice, and money for others, too, for as long as the scope lasts.
+
+    `expiring` blobs are dropped as a node drops them; else all rounds can be looked at when they are over.
+    """
     executive = Executive(RUNTIME)
     state = executive.genesis(genesis_config(rounds, audit_blocks, choices, others))
     ledger = Ledger.open(folder / "db", executive=executive, genesis_state=state, genesis_name="rounds")
@@ -162,7 +166,8 @@ async def network(
         async with trio.open_nursery() as nursery:
             await nursery.start(server.run)
             nursery.start_soon(node.run_author)
-            nursery.start_soon(BlobKeeper(ledger, blobs).run, node.heads)
+            if expiring:
+                nursery.start_soon(BlobKeeper(ledger, blobs).run, node.heads)
             yield Network(node, f"ws://127.0.0.1:{server.port}")
             nursery.cancel_scope.cancel()
     finally:

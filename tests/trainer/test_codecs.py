@@ -37,7 +37,7 @@ def test_an_update_survives_its_encoding(codec: Codec, gradient: Float32s) -> No
     assert len(data) <= codec.bytes_max(gradient.size, 0)
     decoded = codec.decode(data, gradient.size, 0)
     assert decoded.encode() == data
-    assert decoded.part(0, gradient.size).tobytes() == update.part(0, gradient.size).tobytes()
+    assert decoded.scaled().tobytes() == update.scaled().tobytes()
 
 
 @pytest.mark.parametrize("codec", [INT8, INT16], ids=["int8", "int16"])
@@ -138,7 +138,7 @@ def test_nan_is_zero_and_infinity_saturates(codec: Codec) -> None:
     kept = [0.0, GRADIENT_MAX, -GRADIENT_MAX, 0.0]
     if isinstance(codec, TopK) and codec.count(4, 0) == 1:
         kept[2] = 0.0
-    assert update.part(0, 4).tolist() == kept
+    assert update.scaled().tolist() == kept
 
 
 @pytest.mark.parametrize("momentum", [0, 9 * PICO // 10])
@@ -155,7 +155,7 @@ def test_what_is_sent_and_what_is_remembered_are_all_that_there_was(momentum: in
         taken = codec.take(memory, gradient)
         update = codec.quantise(taken.meant, round_index)
         memory = codec.give(taken, update)
-        sent = update.part(0, length)
+        sent = update.scaled()
         for index in range(length):
             velocity[index] = np.float32(
                 np.float32(velocity[index] * np.float32(momentum / PICO)) + np.float32(gradient[index])
@@ -249,7 +249,7 @@ MALFORMED: dict[str, tuple[Codec, bytes]] = {
 def test_the_blobs_that_the_malformed_ones_are_made_from_decode() -> None:
     assert INT8.decode(dense_blob(8), 300, 0).length == 300
     assert INT16.decode(dense_blob(16), 300, 0).length == 300
-    assert TopK(10_000).decode(sparse_blob(), 300, 0).part(0, 300).nonzero()[0].tolist() == [3, 40, 299]
+    assert TopK(10_000).decode(sparse_blob(), 300, 0).scaled().nonzero()[0].tolist() == [3, 40, 299]
 
 
 @pytest.mark.parametrize(("codec", "data"), MALFORMED.values(), ids=MALFORMED.keys())

@@ -90,7 +90,7 @@ async def recomputed(chain: Network, folder: Path) -> list[tuple[SparseUpdate, F
             assert data is not None
             update = codec.decode(data, theta.size, round_)
             found.append((update, unsent, values))
-            sent = update.part(0, theta.size).astype(np.float32)
+            sent = update.scaled().astype(np.float32)
             unsent, velocity = unsent - sent, np.where(sent == 0, velocity, np.float32(0))
             made = chain.node.blobs.get(record.params_root)
             assert made is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
@@ -20,13 +21,22 @@ class DenseUpdate:
     exponents: Int8s
 
     @property
+    def kind(self) -> type[Update]:
+        """What its slices are."""
+        return DenseUpdate
+
+    @property
     def length(self) -> int:
         """P, the number of parameters."""
         return int(self.values.size)
 
-    def part(self, begin: int, end: int) -> Float64s:
-        """The exact values of the parameters from `begin`, which begins a block, to `end`."""
-        return scaled(self.values[begin:end], self.exponents[begin // BLOCK : blocks_of(end)])
+    def slice(self, begin: int, end: int) -> DenseUpdate:
+        """What it says of the parameters from `begin`, which begins a block, to `end`."""
+        return DenseUpdate(self.values[begin:end], self.exponents[begin // BLOCK : blocks_of(end)])
+
+    def scaled(self) -> Float64s:
+        """The exact values f64[P]."""
+        return scaled(self.values, self.exponents)
 
     def encode(self) -> bytes:
         """The update's blob."""
@@ -42,24 +52,43 @@ class DenseUpdate:
 
 @dataclass(frozen=True, slots=True)
 class SparseUpdate:
-    """values i8[k] times 2^exponents[k/256] at ascending indices i64[k]; the other of `length` parameters are zero."""
+    """values i8[k] times 2^exponents[k/256] at ascending indices i64[k]; the other of `length` parameters are zero.
+
+    Of a slice the first value need not begin a block: `skipped` values of that block come before it.
+    """
 
     length: int
     indices: Int64s
     values: Int8s
     exponents: Int8s
+    skipped: int = 0
 
-    def part(self, begin: int, end: int) -> Float64s:
-        """The exact values of the parameters from `begin` to `end`."""
-        first, last = np.searchsorted(self.indices, (begin, end))
-        values = np.zeros(end - begin, np.float64)
-        steps = np.ldexp(1.0, self.exponents_from(first, last))
-        values[self.indices[first:last] - begin] = self.values[first:last] * steps
+    @property
+    def kind(self) -> type[Update]:
+        """What its slices are."""
+        return SparseUpdate
+
+    def slice(self, begin: int, end: int) -> SparseUpdate:
+        """What it says of the parameters from `begin` to `end`."""
+        first, last = (int(place) for place in np.searchsorted(self.indices, (begin, end)))
+        start, stop = self.skipped + first, self.skipped + last
+        return SparseUpdate(
+            length=end - begin,
+            indices=self.indices[first:last] - begin,
+            values=self.values[first:last],
+            exponents=self.exponents[start // BLOCK : blocks_of(stop)],
+            skipped=start % BLOCK,
+        )
+
+    def scaled(self) -> Float64s:
+        """The exact values f64[P]."""
+        values = np.zeros(self.length, np.float64)
+        values[self.indices] = self.values * np.ldexp(1.0, self.steps())
         return values
 
-    def exponents_from(self, first: int, last: int) -> Int32s:
-        """The exponents of the steps of the first-th value to the one before the last-th."""
-        return self.exponents[np.arange(first, last) // BLOCK].astype(np.int32)
+    def steps(self) -> Int32s:
+        """The exponent of each value's step, i32[k]."""
+        return self.exponents[(np.arange(self.indices.size) + self.skipped) // BLOCK].astype(np.int32)
 
     def encode(self) -> bytes:
         """The update's blob."""
@@ -74,4 +103,4 @@ class SparseUpdate:
         )
 
 
-Update = DenseUpdate | SparseUpdate
+Update: TypeAlias = DenseUpdate | SparseUpdate
