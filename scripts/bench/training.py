@@ -56,13 +56,20 @@ class Case:
     model: str
     steps: int  # local steps of a slot
     validators: int
-    audited: float  # the share of slots that a validator recomputes
-    block_ms: int
+    audited: float = 1.0  # the share of slots that a validator recomputes
+    block_ms: int = 1000
+    slots: int = CAPACITY * len(WORKERS)
+    batch: int | None = None
 
     @property
     def rows(self) -> int:
         """Rows of a slot."""
-        return BATCH[self.model] * self.steps
+        return self.batch_rows * self.steps
+
+    @property
+    def batch_rows(self) -> int:
+        """Rows of a batch."""
+        return self.batch or BATCH[self.model]
 
 
 @dataclass
@@ -116,7 +123,7 @@ def report(case: Case, alone: dict[str, float], measured: Measured) -> None:
     speed, plain_speed = samples / measured.wall, alone["samples"] / alone["wall"]
     cpu, worth = measured.cpu, samples * alone["cpu"] / alone["samples"]
     print(
-        f"{case.model}, {case.steps} steps of {BATCH[case.model]} rows: {measured.rounds} rounds in "
+        f"{case.model}, {case.steps} steps of {case.batch_rows} rows: {measured.rounds} rounds in "
         f"{measured.wall:.0f} s, "
         f"{measured.accepted} slots accepted, {measured.rejected} not; held-out loss {measured.loss:.3f}"
     )
@@ -131,10 +138,11 @@ def report(case: Case, alone: dict[str, float], measured: Measured) -> None:
     shares = ", ".join(f"{role} {seconds:.1f} ({seconds / cpu.total:.0%})" for role, seconds in cpu.items())
     print(f"  CPU seconds: {shares}")
     training = cpu["worker engines"] + cpu["workers"]
-    cost = cpu.total / training
+    verification = cpu["auditor engines"] + cpu["auditors"] + cpu["aggregator"]
+    cost = (training + verification) / training
     print(
-        f"  verified training costs {cost:.2f} x the workers' {training:.1f} s"
-        f"   goal {GOAL_COST:g}: {verdict(GOAL_COST / cost)}"
+        f"  verified training costs {cost:.2f} x the workers' {training:.1f} s   goal {GOAL_COST:g}: "
+        f"{verdict(GOAL_COST / cost)}; with the chain's nodes {cpu.total / training:.2f} x"
     )
     total = sum(measured.phases.values())
     print(
@@ -209,7 +217,7 @@ def write_genesis(case: Case, folder: Path) -> None:
     """A chain like the testnet's, with one task."""
     from trainer.task import build
 
-    built = build(task_of(case.model, BATCH[case.model]))
+    built = build(task_of(case.model, case.batch_rows))
     blobs = folder / "blobs"
     blobs.mkdir()
     for root, data in built.blobs.items():
@@ -217,7 +225,7 @@ def write_genesis(case: Case, folder: Path) -> None:
     sgd = {"rule": {"sgd": {"learningRate": round(RATE[case.model] * PICO), "momentum": 9 * PICO // 10}}}
     average = {"rule": {"sgd": {"learningRate": PICO, "momentum": 0}}}
     policy: dict[str, object] = {
-        "slots": CAPACITY * len(WORKERS),
+        "slots": case.slots,
         # Phases end when they are complete.
         "commitBlocks": 600,
         "revealBlocks": 60,
@@ -245,7 +253,8 @@ def write_genesis(case: Case, folder: Path) -> None:
         "optimizer": average if case.steps > 1 else sgd,
         "policy": policy,
         "rounds": 1000,
-        "pricePerSlot": POT,
+        # Little enough that a share of the slots is audited: what a slot may be worth follows from that.
+        "pricePerSlot": POT // 10,
         "storage": {
             "programBytes": sizes.pop(built.program_root),
             "parameters": sizes.pop(built.params_root) // 4,
