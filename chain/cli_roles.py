@@ -86,24 +86,65 @@ Capacity = Annotated[
 
 
 def worker(
-    key: KeyOption,
+    key: Annotated[
+        str | None,
+        typer.Option(metavar="KEY", help="Key file, or a secret such as //Eve for a development account. [required]"),
+    ] = None,
     node: NodesOption = None,
     base_path: RoleBasePath = None,
     name: RoleName = "worker",
     platform: PlatformOption = Platform.CPU,
     devices: DevicesOption = None,
     capacity: Capacity = None,
+    coordinator: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Compute on several hosts as one worker: where process 0 listens for the others. Their traffic is not "
+            "encrypted: use a network of your own.",
+        ),
+    ] = None,
+    processes: Annotated[int, typer.Option(metavar="NUMBER", help="How many hosts there are.")] = 2,
+    process_id: Annotated[
+        int,
+        typer.Option(
+            metavar="NUMBER", help="Which of them this is. 0 has the key and the node, the others have neither."
+        ),
+    ] = 0,
+    hosts_secret: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="What the hosts know each other by, the same file on each: 64 hex digits."),
+    ] = None,
     prometheus_port: PrometheusPort = None,
     prometheus_external: PrometheusExternal = False,
     supervised: Supervised = False,
 ) -> None:
     """Compute gradients for the tasks of the chain, and earn tokens."""
+    from trainer import hosts
     from trainer.devices import chosen
     from trainer.worker import run_worker
 
     count = chosen(platform.value, devices)
-    role = partial(run_worker, platform=platform.value, devices=count, capacity=capacity, capacity_max=CAPACITY_MAX)
-    _run_role(role, Role("worker", key, node, base_path, name, prometheus_port, prometheus_external, supervised))
+    cluster = None
+    if coordinator is not None:
+        if hosts_secret is None:
+            raise UserError("--hosts-secret is missing: the hosts of a worker know each other by it")
+        secret = hosts.read_secret(hosts_secret)
+        cluster = hosts.checked(hosts.Cluster(coordinator, processes, process_id, secret))
+    elif process_id or hosts_secret is not None:
+        raise UserError(
+            "--process-id and --hosts-secret are for a worker of several hosts: give --coordinator with them"
+        )
+    role = Role("worker", key, node, base_path, name, prometheus_port, prometheus_external, supervised)
+    if cluster is not None and cluster.number:
+        if key is not None or node is not None:
+            raise UserError("--key and --node are process 0's: the other hosts compute, and need neither")
+        _run_role(partial(hosts.serve_host, cluster, platform=platform.value, devices=count), role)
+        return
+    if key is None:
+        raise UserError("--key is missing: a key file, or a secret such as //Eve; make one with: potchain key new")
+    run = partial(run_worker, platform=platform.value, devices=count, capacity=capacity, capacity_max=CAPACITY_MAX)
+    _run_role(partial(run, cluster=cluster), role)
 
 
 def auditor(
@@ -151,7 +192,7 @@ class Role:
     """What the commands of workers, auditors and aggregators have in common."""
 
     kind: str
-    key: str
+    key: str | None  # None where it takes neither a key nor a node
     nodes: list[str] | None
     base_path: Path | None
     name: str
@@ -165,7 +206,8 @@ def _run_role(run: Callable[..., Awaitable[None]], role: Role) -> None:
 
     if role.prometheus_external and role.prometheus_port is None:
         raise UserError("--prometheus-external: give --prometheus-port with it")
-    keypair, name = key_of(role.key), check_name(role.name)
+    name = check_name(role.name)
+    keypair = None if role.key is None else key_of(role.key)
     cache = (role.base_path or default_base_path("workers")) / name
     cache.mkdir(parents=True, exist_ok=True)
     try:
@@ -174,12 +216,16 @@ def _run_role(run: Callable[..., Awaitable[None]], role: Role) -> None:
         raise UserError(f"the folder {error}: stop that one, or give this one another --name or --base-path") from None
     sign_lock(lock)  # Held until this process ends.
     urls = role.nodes or [DEFAULT_RPC]
-    report, meter = partial(say, name), Meter(role.kind, ss58.encode(keypair.public))
+    account = "" if keypair is None else ss58.encode(keypair.public)
+    report, meter = partial(say, name), Meter(role.kind, account)
 
     async def main() -> None:
+        if keypair is None:
+            await run(cache, report=report, meter=meter)
+            return
         async with trio.open_nursery() as nursery:
             if not role.supervised:
-                report(f"works as {ss58.encode(keypair.public)}; Ctrl-C stops")
+                report(f"works as {account}; Ctrl-C stops")
                 nursery.start_soon(_tell_connection, urls, report)
             await run(urls, keypair, cache, report=report, meter=meter)
 

@@ -1,4 +1,4 @@
-"""An engine child as its parent holds it: a process with one lane for each device, and an end that is the same for all.
+"""A child as its parent holds it: a process with lanes (an engine's lead to a device each), and one end for them all.
 
 Rule: the child's environment is written here, word by word, so that it holds no secret; a lane carries one request at a
 time, and one that is left in the middle of an exchange is of no more use to anybody, nor is its child.
@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -100,22 +100,18 @@ class Child:
                 await lane.close()
 
 
-async def start(home: Path, platform: str, devices: int | None, variables: Mapping[str, str]) -> Child:
-    """A child that has yet to say its first word, with as many lanes as it may have devices.
-
-    `variables` of its environment stand for those that it has otherwise.
-    """
-    pairs = [socket.socketpair() for _ in range(devices or ACCELERATORS_MAX)]
+async def start(home: Path, module: str, words: Sequence[str], lanes: int, env: Mapping[str, str]) -> Child:
+    """A child that has yet to say its first word: `python -m MODULE WORD… LANE…`."""
+    pairs = [socket.socketpair() for _ in range(lanes)]
     try:
         theirs = [their.fileno() for _, their in pairs]
         with _log(home) as log:
             process = await trio.lowlevel.open_process(
-                [sys.executable, "-m", "trainer.engine", platform, str(home / "compiled"), str(devices or 0)]
-                + [str(number) for number in theirs],
+                [sys.executable, "-m", module, *words, *map(str, theirs)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**environment(home, platform), **variables},
+                env=env,
                 cwd=home,
                 start_new_session=True,
                 pass_fds=theirs,
@@ -128,6 +124,16 @@ async def start(home: Path, platform: str, devices: int | None, variables: Mappi
         for _, their in pairs:
             their.close()
     return Child(process, [our for our, _ in pairs])
+
+
+async def start_engine(home: Path, platform: str, devices: int | None, variables: Mapping[str, str]) -> Child:
+    """An engine with as many lanes as it may have devices.
+
+    `variables` of its environment stand for those that it has otherwise.
+    """
+    words = (platform, str(home / "compiled"), str(devices or 0))
+    env = {**environment(home, platform), **variables}
+    return await start(home, "trainer.engine", words, devices or ACCELERATORS_MAX, env)
 
 
 def environment(home: Path, platform: str) -> dict[str, str]:
@@ -145,4 +151,4 @@ def environment(home: Path, platform: str) -> dict[str, str]:
 
 def _log(home: Path) -> BinaryIO:
     (home / "compiled").mkdir(parents=True, exist_ok=True)
-    return open(home / "engine.log", "wb")
+    return open(home / f"{home.name}.log", "wb")

@@ -14,6 +14,7 @@ import struct
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -93,12 +94,27 @@ def confine(platform: str, writable: Path, devices: int = 1) -> list[str]:
     return missing
 
 
-def watch_parent(parent: int) -> None:
+def confine_relay(writable: Path) -> list[str]:
+    """Give up what a process that speaks with other hosts, and computes nothing, does not need; as `confine` does."""
+    _lower(resource.RLIMIT_CORE, 0)
+    _lower(resource.RLIMIT_FSIZE, FILE_BYTES_MAX)
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
+        return [NO_PRIVILEGES_KEPT]
+    _drop_capabilities(libc)
+    libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    names = {Path("/etc") / name for name in ("hosts", "resolv.conf", "nsswitch.conf", "gai.conf")}
+    return [] if landlock.restrict(_readable() | names, (writable,), tcp=False) else [NO_LANDLOCK]
+
+
+def watch_parent(parent: int, last_words: Callable[[], None] = lambda: None) -> None:
     """End this process soon after `parent` is gone, also while native code computes."""
 
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(ORPHAN_SECONDS)
+        with suppress(Exception):
+            last_words()
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -12,41 +12,15 @@ import os
 import sys
 import threading
 import time
-import traceback
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainer import confinement, wire
+from trainer.lanes import Lane, in_a_thread
 
 if TYPE_CHECKING:
     from trainer.runner import Runner
-
-
-class Lane:
-    """The way to the parent for one device."""
-
-    def __init__(self, number: int) -> None:
-        self._requests = os.fdopen(number, "rb", buffering=1 << 20)
-        self._answers = os.fdopen(os.dup(number), "wb", buffering=1 << 20)
-
-    def answer(self, message: dict[str, object]) -> None:
-        """Send one frame."""
-        self._answers.write(wire.frame(message))
-        self._answers.flush()
-
-    def read(self) -> bytes | None:
-        """The next request; None when no more come."""
-        header = self._requests.read(wire.LENGTH.size)
-        if len(header) < wire.LENGTH.size:
-            return None
-        length = wire.body_length(header)
-        body = self._requests.read(length)
-        return body if len(body) == length else None
-
-    def close(self) -> None:
-        """End it on this side."""
-        self._requests.close()
-        self._answers.close()
 
 
 class Backstop:
@@ -76,7 +50,7 @@ def main() -> None:
     missing = confinement.confine(platform, Path(cache_dir), len(numbers))
     confinement.watch_parent(parent)
     lanes = [Lane(int(number)) for number in numbers]
-    lanes[0].answer({"missing": missing})
+    lanes[0].send({"missing": missing})
 
     from trainer import runner
     from trainer.operations import Refused
@@ -84,15 +58,14 @@ def main() -> None:
     try:
         found = runner.find_devices(platform, cache_dir, int(devices))[: len(lanes)]
     except Refused as error:
-        lanes[0].answer({"ok": False, "message": str(error)})
+        lanes[0].send({"ok": False, "message": str(error)})
         return
-    lanes[0].answer({"ok": True, "devices": [device.device_kind for device in found]})
+    lanes[0].send({"ok": True, "devices": [device.device_kind for device in found]})
     for lane in lanes[len(found) :]:
         lane.close()
     backstop = Backstop()
     for lane, device in zip(lanes[1:], found[1:], strict=False):
-        serving = (lane, runner.Runner(platform, device), backstop)
-        threading.Thread(target=_serve_or_end, args=serving, daemon=True).start()
+        in_a_thread(partial(_serve, lane, runner.Runner(platform, device), backstop))
     _serve(lanes[0], runner.Runner(platform, found[0]), backstop)
 
 
@@ -102,16 +75,7 @@ def _serve(lane: Lane, runner: Runner, backstop: Backstop) -> None:
         backstop.begin(lane, float(request["seconds"]))
         answer = runner.answer(request)
         backstop.end(lane)
-        lane.answer(answer)
-
-
-def _serve_or_end(lane: Lane, runner: Runner, backstop: Backstop) -> None:
-    """Serve in a thread whose failure is the process's, as that of the first one is."""
-    try:
-        _serve(lane, runner, backstop)
-    except BaseException:
-        traceback.print_exc()
-        os._exit(1)
+        lane.send(answer)
 
 
 if __name__ == "__main__":

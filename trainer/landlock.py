@@ -36,10 +36,11 @@ def version() -> int:
     return max(0, int(_libc.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), _ASK_VERSION)))
 
 
-def restrict(readable: Iterable[Path], writable: Iterable[Path], *, files: bool = True) -> bool:
+def restrict(readable: Iterable[Path], writable: Iterable[Path], *, files: bool = True, tcp: bool = True) -> bool:
     """Bind this thread and those that it starts, for ever; no_new_privs must be set. False where there is none.
 
-    Without `files` only TCP, abstract sockets and signals to others are denied, where the kernel knows how.
+    Without `files` only TCP, abstract sockets and signals to others are denied, where the kernel knows how; without
+    `tcp` it stays open.
     """
     offered = version()
     if offered == 0:
@@ -47,7 +48,7 @@ def restrict(readable: Iterable[Path], writable: Iterable[Path], *, files: bool 
     handled = (1 << _RIGHTS[min(offered, max(_RIGHTS))]) - 1 if files else 0
     attributes = struct.pack("=Q", handled)
     if offered >= _NET_SINCE:
-        attributes += struct.pack("=Q", _BIND_AND_CONNECT_TCP)
+        attributes += struct.pack("=Q", _BIND_AND_CONNECT_TCP if tcp else 0)
     if offered >= _SCOPE_SINCE:
         attributes += struct.pack("=Q", _ABSTRACT_SOCKETS_AND_SIGNALS)
     ruleset = int(_libc.syscall(_CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), 0))

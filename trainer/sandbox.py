@@ -328,7 +328,7 @@ class Engine:
                 await self._places.take(self)
                 try:
                     home = self._cache_dir / "engine"
-                    self._child = await child.start(home, self._platform, self._wanted, self._variables)
+                    self._child = await child.start_engine(home, self._platform, self._wanted, self._variables)
                 finally:
                     if self._child is None:
                         self._places.give(self)
@@ -415,16 +415,16 @@ class Engines:
         """The engine of a task; its child starts when it is first needed."""
         name = self._name(task)
         if name not in self._engines:
-            self._engines[name] = Engine(
-                self._cache_dir / "engines" / name,
-                self._platform,
-                self._deadlines,
-                self._warn_once,
-                self._wanted,
-                self._places,
-                self.meter,
-            )
+            self._engines[name] = self._make(task)
         return self._engines[name]
+
+    def _make(self, task: int) -> Engine:
+        return Engine(*self._terms(task))
+
+    def _terms(self, task: int) -> tuple[Path, str, Deadlines, Warn, int | None, Places, Meter]:
+        """What an engine of this is made of."""
+        folder = self._cache_dir / "engines" / self._name(task)
+        return folder, self._platform, self._deadlines, self._warn_once, self._wanted, self._places, self.meter
 
     async def require_devices(self) -> tuple[str, ...]:
         """What this computes on; CannotServe where what was asked for is not here, before its owner bonds for it.

@@ -19,6 +19,7 @@ from trainer.codecs.updates import Update
 from trainer.devices import named
 from trainer.files import BlobFiles, MemoryFiles, Pending, PendingFiles, Place
 from trainer.follow import Heights, Report, Servant, follow
+from trainer.hosts import Cluster, open_spread_engines
 from trainer.job import Job
 from trainer.measured import MeasuredNode
 from trainer.metrics import ENCODE, Meter
@@ -48,12 +49,18 @@ async def run_worker(
     capacity: int | None = 4,
     capacity_max: int = 16,
     meter: Meter | None = None,
+    cluster: Cluster | None = None,
 ) -> None:
     """Train for every task of the chain behind `urls` until cancelled, up to `capacity` slots of a round at once.
 
-    None is one for each device, as far as the chain lets a worker have so many. `report` gets one line at a time.
+    None is one for each device, as far as the chain lets a worker have so many; those of the other hosts of a `cluster`
+    count. `report` gets one line at a time.
     """
-    async with open_engines(cache_dir, platform, warn=report, devices=devices, meter=meter) as engines:
+    if cluster is None:
+        opened = open_engines(cache_dir, platform, warn=report, devices=devices, meter=meter)
+    else:
+        opened = open_spread_engines(cluster, cache_dir, platform, report=report, devices=devices, meter=meter)
+    async with opened as engines:
         found = await engines.require_devices()
         capacity = capacity or min(len(found), capacity_max)
         report(f"computes on {named(found)}, up to {capacity} slot{'s'[: capacity - 1]} of a round at once")

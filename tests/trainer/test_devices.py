@@ -124,8 +124,8 @@ import json, sys
 from pathlib import Path
 from trainer import runner
 from tests.trainer.kit import batch, small_task
+devices = runner.find_devices("cpu", sys.argv[1], int(sys.argv[2]))
 task = small_task()
-devices = runner.find_devices("cpu", sys.argv[1], 0)
 x, y = batch(1)
 request = {"op": "gradient", "key": task.program_root, "theta": task.theta.astype("<f4").tobytes(), "x": x, "y": y}
 rows = runner._batches(request, task.program, task.program.batch)
@@ -141,10 +141,8 @@ print(json.dumps(found))
 
 @pytest.mark.slow
 def test_each_device_computes_what_it_is_asked_itself(tmp_path: Path) -> None:
-    code = SPREAD.replace("sys.argv[1], 0)", f"sys.argv[1], {DEVICES})")
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, cwd=ROOT, timeout=60, check=False
-    )
+    command = [sys.executable, "-c", SPREAD, str(tmp_path), str(DEVICES)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == [[[index], "SingleDeviceSharding"] for index in range(DEVICES)]
 

@@ -1,0 +1,145 @@
+"""A worker of several hosts: process 0 asks, the others compute, and a slot is computed without any of them."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+from chain.primitives.keys import Keypair
+from tests.ports import free_port
+from tests.trainer.kit import BATCH
+from tests.trainer.network import EVE, VALIDATORS, network, one_engine
+from tests.trainer.test_metrics import scraped
+from trainer import confinement, hosts
+from trainer.auditor import attend
+from trainer.hosts import Cluster, Forged, opened, sealed
+from trainer.node import CannotServe, open_node
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+SECRET = bytes(range(32))
+
+
+@asynccontextmanager
+async def worker(folder: Path, name: str, *words: str) -> AsyncIterator[trio.Process]:
+    """`potchain worker` as a process, for as long as the block lasts."""
+    command = [sys.executable, "-m", "chain", "worker", f"--name={name}", f"--base-path={folder}", *words]
+    with (folder / f"{name}.txt").open("wb") as log:
+        process = await trio.lowlevel.open_process(command, stdout=log, stderr=log, cwd=ROOT)
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.send_signal(signal.SIGINT)
+        with trio.move_on_after(10, shield=True):
+            await process.wait()
+
+
+@pytest.mark.slow
+async def test_two_processes_are_one_worker_and_losing_one_costs_no_slot(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text(SECRET.hex())
+    port = free_port()
+    cluster = (f"--coordinator=127.0.0.1:{free_port()}", "--processes=2", f"--hosts-secret={tmp_path / 'secret'}")
+    first = ("--process-id=0", "--key=//Eve", "--devices=1")
+    second = ("--process-id=1", "--devices=3", f"--prometheus-port={port}")
+    with trio.fail_after(120):
+        async with (
+            network(tmp_path, rounds=4, choices=(({"slots": 4}, None),)) as chain,
+            one_engine(tmp_path) as engines,
+            worker(tmp_path, "eve", *cluster, *first, f"--node={chain.url}"),
+            worker(tmp_path, "other", *cluster, *second) as other,
+            trio.open_nursery() as nursery,
+        ):
+
+            async def audits(key: Keypair) -> None:
+                async with open_node([chain.url], key) as node:
+                    await attend(node, engines, tmp_path / key.public.hex(), report=print)
+
+            for keys in VALIDATORS:
+                nursery.start_soon(audits, keys.account)
+            await chain.until(lambda modules: modules.training.tasks[0].round >= 2)
+            found = await trio.to_thread.run_sync(scraped, port)
+            other.kill()
+            await chain.until(lambda modules: modules.training.tasks[0].round == 4)
+            records = chain.modules(lambda modules: dict(modules.training.history.items()))
+            nursery.cancel_scope.cancel()
+    said = (tmp_path / "eve.txt").read_text()
+    assert "1 other host beside this one, with 3 × cpu" in said
+    assert "computes on 4 × cpu, up to 4 slots of a round at once" in said
+    assert "computes without the other hosts: one of them was lost" in said
+    # Of four slots a round, three are computed by the other host.
+    assert found["potchain_worker_samples_total", frozenset()] >= 3 * BATCH
+    slots = [slot for record in records.values() for slot in record.slots]
+    assert {(slot.worker, slot.accepted) for slot in slots} == {(EVE.public, True)}
+
+
+CONFINED = """
+import socket, sys
+from pathlib import Path
+from trainer import confinement
+print(confinement.confine_relay(Path(sys.argv[1])))
+socket.create_connection(("127.0.0.1", int(sys.argv[3]))).close()
+try:
+    Path(sys.argv[2]).read_text()
+except PermissionError:
+    print("no key")
+"""
+
+
+def test_what_speaks_with_other_hosts_has_a_network_and_reads_no_key(tmp_path: Path) -> None:
+    key, folder = tmp_path / "my.key", tmp_path / "relay"
+    key.write_text("//Eve")
+    folder.mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        words = [str(folder), str(key), str(server.getsockname()[1])]
+        command = [sys.executable, "-c", CONFINED, *words]
+        found = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60, check=True).stdout
+    if confinement.NO_LANDLOCK in found:
+        pytest.skip("this system has no Landlock")
+    assert found == "[]\nno key\n"
+
+
+def test_a_message_is_taken_for_what_it_was_made_for_alone() -> None:
+    data = sealed(SECRET, b"asked", {"op": "gradient"})
+    assert opened(SECRET, b"asked", data) == {"op": "gradient"}
+    for secret, purpose, forged in (
+        (bytes(32), b"asked", data),
+        (SECRET, b"answered", data),
+        (SECRET, b"asked", data[:-1] + b"\0"),
+        (SECRET, b"asked", b""),
+        (SECRET, b"asked", None),
+    ):
+        with pytest.raises(Forged):
+            opened(secret, purpose, forged)
+
+
+@pytest.mark.parametrize(
+    ("cluster", "said"),
+    [
+        (Cluster("nowhere", 2, 0, SECRET), "--coordinator: expected HOST:PORT of process 0, got 'nowhere'"),
+        (Cluster("here:70000", 2, 0, SECRET), "--coordinator: expected HOST:PORT"),
+        (Cluster("here:1", 1, 0, SECRET), "--processes: expected 2 to 64 hosts, got 1"),
+        (Cluster("here:1", 2, 2, SECRET), "--process-id: expected 0 to 1, got 2"),
+    ],
+)
+def test_a_cluster_that_is_none_is_named(cluster: Cluster, said: str) -> None:
+    with pytest.raises(CannotServe, match=said):
+        hosts.checked(cluster)
+
+
+def test_a_secret_that_is_none_is_named_with_how_to_make_one(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    with pytest.raises(CannotServe, match=r"cannot read .*: make one with: openssl rand -hex 32"):
+        hosts.read_secret(path)
+    path.write_text("00" * 31)
+    with pytest.raises(CannotServe, match=r"expected 32 bytes in hex .*, got 31"):
+        hosts.read_secret(path)
+    path.write_text(SECRET.hex() + "\n")
+    assert hosts.read_secret(path) == SECRET
