@@ -15,6 +15,7 @@ from chain.cli_common import UserError
 from chain.cli_terms import with_terms
 from chain.display import say
 from chain.terms import Terms, TermsError, by_flag, by_name, resolve
+from runtime.modules.training_sizes import MIB, model_bytes, running_bytes
 
 if TYPE_CHECKING:
     from trainer.task import Built, Saved, Task
@@ -49,10 +50,10 @@ def export_task(
         raise UserError(f"{output} is not empty and is left as it is; choose another folder with -o")
     task = read_source(file)
     assert not isinstance(task, tasks.Saved)
-    terms_of(task, {})
+    terms = terms_of(task, {})
     built = _built(task)
     tasks.save(built, output)
-    for line in _described(built):
+    for line in (*_described(built), _storage_line(built, terms)):
         print(line)
     print(f"wrote {output}: {sum(map(len, built.blobs.values())):,} bytes; try it: potchain task check {output}")
 
@@ -119,6 +120,18 @@ def _described(built: Built) -> list[str]:
     ]
 
 
+def _storage_line(made: Built | Saved, terms: Terms) -> str:
+    """What nodes keep of a task by these terms, whatever their chain asks for it."""
+    from chain.tasks import claim_of
+
+    claim = claim_of(made)
+    running = running_bytes(claim, terms.optimizer, terms.policy)
+    return (
+        f"storage     nodes keep {running / MIB:,.1f} MiB while it runs with {terms.policy.slots} slots, and "
+        f"{model_bytes(claim) / MIB:,.1f} MiB after it; `potchain task new --dry-run` says what that costs"
+    )
+
+
 @with_terms
 def check_task(
     source: SourceArgument,
@@ -153,4 +166,5 @@ def check_task(
         f"{found.evaluation_seconds:.2f} s"
     )
     trio.run(calibrated, made, terms, platform)
+    print(_storage_line(made, terms))
     print("workers admit this task")

@@ -81,9 +81,8 @@ class Offer:
 
     @property
     def storage(self) -> Claim:
-        """How long the blobs are: whatever is neither program nor parameters belongs to the data set."""
-        program, params = len(self.blobs[self.program_root]), len(self.blobs[self.params_root])
-        return Claim(program_bytes=program, dataset_bytes=self.size - program - params, parameters=params // 4)
+        """What the owner claims of the blobs."""
+        return claim_of(self)
 
     def terms(self, owner: bytes) -> Terms:
         """The same as the runtime takes it."""
@@ -118,6 +117,13 @@ class Offer:
             "price_per_slot": self.price_per_slot,
             "storage": self.storage,
         }
+
+
+def claim_of(made: Made) -> Claim:
+    """How long a task's blobs are: whatever is neither program nor parameters belongs to the data set."""
+    sizes = {root: len(data) for root, data in made.blobs.items()}
+    program, params = sizes[made.program_root], sizes[made.params_root]
+    return Claim(program_bytes=program, dataset_bytes=sum(sizes.values()) - program - params, parameters=params // 4)
 
 
 @dataclass(frozen=True, slots=True)

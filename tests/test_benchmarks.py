@@ -20,6 +20,7 @@ LINES = {
     "execute.py": ["20 transfers a block, ed25519", "20 transfers a block, sr25519", "decode and execute, first"],
     "metadata.py": ["metadata V14", "metadata V15"],
     "state_root.py": ["100 of 3,000 keys", "state root, accounts changed", "state root, nothing in memory"],
+    "spill.py": ["3 updates of 3,000 parameters", "mean of top 1 %", "file:"],
     "tolerance.py": ["1 local steps, inner sgd", "2 local steps, inner adam", "top 10 %"],
     "training.py": ["plain JAX", "by processor time", "worker engines", "verified training costs"],
     "sync.py": ["100 empty blocks made", "--sync full", "--sync warp"],

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from runtime.modules import training_storage
 from runtime.modules.training import Training
+from runtime.modules.training_genesis import read_tasks
 from runtime.modules.training_policy import Adam, Descent, Int8, Int16, Nesterov, Sgd, TopK
 from runtime.modules.training_sizes import (
     AFTER_BLOCKS,
@@ -25,7 +28,7 @@ from runtime.modules.training_sizes import (
     running_bytes,
     update_bytes_max,
 )
-from runtime.modules.training_types import Phase, TaskStatus
+from runtime.modules.training_types import Phase, TaskStatus, Terms
 from runtime.testing import ALICE, BOB, ENDOWMENT, EVE, POT, TestChain
 from tests.runtime.training_kit import ADAM, CLAIM, POLICY, Story, terms
 from trainer import optimizers
@@ -34,6 +37,7 @@ from trainer.codecs.topk import TopK as TrainerTopK
 
 PRICE = POT // 10
 CHUNK = 65_536
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 @pytest.fixture
@@ -237,6 +241,28 @@ def test_many_finished_tasks_are_looked_at_a_few_in_a_block() -> None:
         left.append(story.training.stored_count.get())
     assert left == [12, 8, 4, 0]
     assert story.training.stored_bytes.get() == 0
+
+
+def test_the_figures_of_the_testnet_s_task_are_those_in_the_docs() -> None:
+    with (ROOT / "genesis" / "testnet.json").open() as file:
+        (terms_,) = read_tasks("training", json.load(file)["genesis"]["training"])
+    task = terms_[1]
+    kept = running_bytes(task.storage, task.optimizer, task.policy)
+    figures = {
+        "kept while it runs": f"{kept / MIB:.1f} MiB",
+        "reserved": f"{deposit_of(task.storage, task.optimizer, task.policy, 200, PRICE) / POT:.2f} POT, beside",
+        "burned, if a round takes 10 blocks": f"{_burned(task, 2_000) / POT:.2f} POT, of which",
+    }
+    page = (ROOT / "docs" / "incentives.md").read_text()
+    for what, figure in figures.items():
+        assert f"| {what} | {figure}" in page
+    assert f"{cost(model_bytes(task.storage), MODEL_BLOCKS, PRICE) / POT:.2f} POT |" in page
+    assert f"To take all of it costs {cost(3 << 30, DAY_BLOCKS, PRICE) // POT} POT a day" in page
+
+
+def _burned(task: Terms, blocks: int) -> int:
+    running = cost(running_bytes(task.storage, task.optimizer, task.policy), blocks + AFTER_BLOCKS, PRICE)
+    return running + cost(model_bytes(task.storage), MODEL_BLOCKS, PRICE)
 
 
 def test_a_chunk_is_the_least_that_a_blob_is_counted_with() -> None:

@@ -290,11 +290,15 @@ def test_the_commands_make_and_try_a_task(tmp_path: Path) -> None:
     made = potchain("task", "export", str(file), "-o", str(tmp_path / "out"))
     assert made.returncode == 0, made.stderr
     assert "parameters  3 in 1 tensors" in made.stdout
+    # Program, five chunks of data, the first model, and six rounds of four updates, a model and its optimiser's state.
+    kept = f"nodes keep {(1 + 5 + 1 + 6 * 6) / 16:,.1f} MiB while it runs with 4 slots, and 0.1 MiB after it"
+    assert kept in made.stdout
     tried = potchain("task", "check", str(tmp_path / "out"))
     assert tried.returncode == 0, tried.stderr
     # (1 + 1 + 1 - 0)² a row; its gradient is 2 · 3 in each of three directions.
     assert "loss 9.0000, gradient of norm 10.4" in tried.stdout
     assert "100.00% right of 32 rows" in tried.stdout
+    assert kept in tried.stdout
     again = potchain("task", "export", str(file), "-o", str(tmp_path / "out"))
     assert again.returncode == 2
     assert "is not empty and is left as it is" in again.stderr
