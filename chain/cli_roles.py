@@ -25,6 +25,7 @@ from chain.cli_common import (
     default_base_path,
     key_of,
 )
+from chain.cli_silos import Data, silo_files
 from chain.display import say
 from chain.folder_lock import FolderLocked, lock_folder, sign_lock
 from chain.primitives import ss58
@@ -115,15 +116,22 @@ def worker(
         Path | None,
         typer.Option(metavar="FILE", help="What the hosts know each other by, the same file on each: 64 hex digits."),
     ] = None,
+    data: Data = None,
     prometheus_port: PrometheusPort = None,
     prometheus_external: PrometheusExternal = False,
     supervised: Supervised = False,
 ) -> None:
-    """Compute gradients for the tasks of the chain, and earn tokens."""
+    """Compute gradients for the tasks of the chain, and earn tokens; on data of your own with --data."""
     from trainer import hosts
     from trainer.devices import chosen
+    from trainer.silo import run_silo
     from trainer.worker import run_worker
 
+    files = silo_files(data or ())
+    if files and capacity is not None:
+        raise UserError("--capacity: expected none beside --data, where each task takes one slot of a round")
+    if files and coordinator is not None:
+        raise UserError("--coordinator: expected none beside --data, whose rows stay on one machine")
     count = chosen(platform.value, devices)
     cluster = None
     if coordinator is not None:
@@ -143,6 +151,9 @@ def worker(
         return
     if key is None:
         raise UserError("--key is missing: a key file, or a secret such as //Eve; make one with: potchain key new")
+    if files:
+        _run_role(partial(run_silo, data=files, platform=platform.value, devices=count), role)
+        return
     run = partial(run_worker, platform=platform.value, devices=count, capacity=capacity, capacity_max=CAPACITY_MAX)
     _run_role(partial(run, cluster=cluster), role)
 

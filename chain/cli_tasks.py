@@ -11,6 +11,7 @@ import trio
 import typer
 
 from chain.cli_common import DEFAULT_RPC, NodeOption, UserError
+from chain.cli_silos import admit_silo, expel_silo, list_silos
 from chain.cli_task_files import check_task, export_task
 from chain.cli_task_keep import keep_task
 from chain.cli_task_new import cancel_task, new_task
@@ -23,6 +24,9 @@ app.command("cancel")(cancel_task)
 app.command("keep")(keep_task)
 app.command("export")(export_task)
 app.command("check")(check_task)
+app.command("admit")(admit_silo)
+app.command("expel")(expel_silo)
+app.command("silos")(list_silos)
 
 PARAMETER_BYTES_MAX = 1 << 30  # a quarter of a billion parameters
 PROGRAM_BYTES_MAX = 64 << 20

@@ -243,9 +243,10 @@ ROWS: Final[tuple[Row, ...]] = (
         "recompute",
         "How contributions are verified; scored ones are of silos, whose data stay with them (docs/federated.md)",
     ),
-    Number("harm", (Scored,), "harm_ppm", PPM, "0.01", "Of the held-out loss, that a contribution may add to it"),
+    Number("harm", (Scored,), "harm_ppm", PPM, "0.02", "Of the held-out loss, that a contribution may add to it"),
     Number("forfeit", (Scored,), "forfeit", PICO, "1", "Tokens that a silo loses when it adds more"),
     Number("weight_max", (Scored,), "weight_max", 1, str(SAMPLES_MAX), "Samples that a silo weighs at most"),
+    Number("silos_min", (Scored,), "silos_min", 1, None, "Silos that a round waits for; half of its slots by default"),
     Number("auditors", (Policy,), "auditors_per_slot", 1, "1", "Validators that recompute each slot that is audited"),
     Number(
         "audited",
@@ -356,7 +357,8 @@ class _Resolution:
             )
         if not training_policy.verification_is_valid(policy):
             raise TermsError(
-                f"{self._called('verification')}: expected audited 1, a codec that remembers nothing, and weight_max 1 "
+                f"{self._called('verification')}: expected silos_min of at most slots, audited 1, a codec that "
+                f"remembers nothing, and weight_max 1 "
                 f"where the aggregation is not the mean; got {policy.audited_ppm / PPM:g}, {self._name('codec')} and "
                 f"{self._name('aggregation')}"
             )
@@ -371,7 +373,9 @@ class _Resolution:
         return Descent(rule, replace(schedule, decay=decay), clip, **self._numbers(Descent, prefix))
 
     def _policy(self, local_steps: LocalSteps | None) -> Policy:
-        chosen = {name: self._chosen(name) for name in ("codec", "aggregation", "verification")}
+        chosen = {name: self._chosen(name) for name in ("codec", "aggregation")}
+        half = (self._number(_row("slots")) + 1) // 2
+        chosen["verification"] = self._chosen("verification", silos_min=half)
         # What a contribution does to a model is only known of those that are scored.
         audited_ppm = PPM if isinstance(chosen["verification"], Scored) else AUDITED_PPM
         derived = {"tolerance_micro_steps": training_policy.TOLERANCE_MICRO_STEPS_MIN, "audited_ppm": audited_ppm}

@@ -20,6 +20,7 @@ LINES = {
     "execute.py": ["20 transfers a block, ed25519", "20 transfers a block, sr25519", "decode and execute, first"],
     "metadata.py": ["metadata V14", "metadata V15"],
     "state_root.py": ["100 of 3,000 keys", "state root, accounts changed", "state root, nothing in memory"],
+    "silos.py": ["softmax, 8 local steps, wrong labels, in company", "sign flip, 3 times as long, alone"],
     "spill.py": ["3 updates of 3,000 parameters", "mean of top 1 %", "file:"],
     "tolerance.py": ["1 local steps, inner sgd", "2 local steps, inner adam", "top 10 %"],
     "training.py": ["plain JAX", "by processor time", "worker engines", "verified training costs"],
@@ -27,7 +28,10 @@ LINES = {
     "subscribers.py": ["10 subscribers to heads", "all of them have it after", "a block comes every"],
 }
 # These start nodes that run at their own pace, or JAX.
-SLOW = ("byzantine.py", "frontier.py", "latency.py", "subscribers.py", "sync.py", "tolerance.py", "training.py")
+SLOW = (
+    *("byzantine.py", "frontier.py", "latency.py", "silos.py", "subscribers.py", "sync.py", "tolerance.py"),
+    "training.py",
+)
 
 
 @pytest.mark.parametrize(

@@ -6,14 +6,14 @@ Rule: nothing is believed of who wrote the folder; only blobs are read, and prog
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from trainer import artifact, dataset, optimizers
 from trainer.artifact import ArtifactError, Program
-from trainer.dataset import DatasetError
+from trainer.dataset import Dataset, DatasetError
 from trainer.export import ExportError
 from trainer.optimizers import OptimizerError
 from trainer.sandbox import Evaluation, Warn, open_engine
@@ -43,7 +43,7 @@ async def check(made: Built | Saved, cache_dir: Path, platform: str = "cpu", *, 
         theta = optimizers.decode_params(made.blobs[made.params_root], program.parameters)
     except (ArtifactError, DatasetError, OptimizerError) as error:
         raise ExportError(str(error)) from None
-    x, y = data.batch(np.arange(program.batch, dtype=np.int64) % data.train_count)
+    x, y = _sample(data, program)
     async with open_engine(cache_dir, platform, warn=warn) as engine:
         await engine.load(made.program_root, program, made.blobs[made.program_root])
         # What a first call prepares is not what a batch takes.
@@ -69,3 +69,15 @@ async def check(made: Built | Saved, cache_dir: Path, platform: str = "cpu", *, 
         evaluation=evaluation,
         evaluation_seconds=evaluated - computed,
     )
+
+
+def _sample(data: Dataset, program: Program) -> tuple[bytes, bytes]:
+    """A batch of the rows to train on, or, where those stay with silos, of held-out ones."""
+    if not data.train_count:
+        data = replace(
+            data,
+            train_x=dataset.rows_of(data.held_out_x, program.inputs),
+            train_y=dataset.rows_of(data.held_out_y, program.targets),
+            train_count=data.held_out_count,
+        )
+    return data.batch(np.arange(program.batch, dtype=np.int64) % data.train_count)

@@ -52,7 +52,7 @@ _CODECS: _Kinds = {
 }
 _VERIFICATIONS: _Kinds = {
     "recompute": (lambda: None, ()),
-    "scored": (Scored, ("harmPpm", "forfeit", "weightMax")),
+    "scored": (Scored, ("harmPpm", "forfeit", "weightMax", "silosMin")),
 }
 _AGGREGATIONS: _Kinds = {
     "mean": (Mean, ()),

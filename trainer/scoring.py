@@ -28,6 +28,7 @@ class Scored:
     harm_ppm: int
     forfeit: int  # planck
     weight_max: int  # samples
+    silos_min: int  # of a round
 
 
 @dataclass(frozen=True, slots=True)

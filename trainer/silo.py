@@ -42,8 +42,8 @@ async def run_silo(
     urls: Sequence[str],
     keypair: Keypair,
     cache_dir: Path,
-    data: Mapping[int, Path],
     *,
+    data: Mapping[int, Path],
     report: Report,
     platform: str = "cpu",
     devices: int | None = 1,
@@ -112,6 +112,8 @@ class SiloJob(Job):
 
 class TaskSilo(TaskWorker):
     """A silo's part in one task."""
+
+    PAUSED_BY = "a slot that was missed, or that was found harmful"
 
     def __init__(
         self,

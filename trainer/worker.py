@@ -119,6 +119,9 @@ class Bystander:
 class TaskWorker:
     """A worker's part in one task."""
 
+    # What pauses it.
+    PAUSED_BY = "a missed slot"
+
     def __init__(
         self, task: TaskView, node: Node, engine: Engine, job: Job, pending: PendingFiles, report: Report
     ) -> None:
@@ -171,9 +174,9 @@ class TaskWorker:
         error = await self.node.transact("training.resume", task=self.task.id)
         if error is None:
             self._resume_at = None
-            self.report(f"task {self.task.id}: back after a missed slot")
+            self.report(f"task {self.task.id}: back after {self.PAUSED_BY}")
         else:
-            self.report(f"task {self.task.id}: still paused after a missed slot: {error}")
+            self.report(f"task {self.task.id}: still paused after {self.PAUSED_BY}: {error}")
 
     async def prepare(self, view: RoundView, slot: int) -> None:
         """Compute a slot's update and make it durable; an update that is durable is not computed again."""

@@ -283,11 +283,13 @@ class Scored:
 
     It is rejected where the model would be better without it by more than `harm_ppm` of the loss that the round began
     with, which costs its silo `forfeit` planck. A silo weighs as many samples as it has, and no more than `weight_max`.
+    A round waits for `silos_min` of them: what few have taught a model pulls it away from all the others.
     """
 
     harm_ppm: u32
     forfeit: u64
     weight_max: u32
+    silos_min: u16
 
 
 VERIFICATIONS: Final = (Recompute, Scored)
@@ -372,6 +374,7 @@ BOUNDS: Final[Mapping[type, Mapping[str, tuple[int, int]]]] = {
         "harm_ppm": (HARM_PPM_MIN, HARM_PPM_MAX),
         "forfeit": (0, FORFEIT_PLANCK_MAX),
         "weight_max": (1, SAMPLES_MAX),
+        "silos_min": (1, SLOTS_MAX),
     },
     Policy: {
         "slots": (1, SLOTS_MAX),
@@ -431,7 +434,8 @@ def verification_is_valid(policy: Policy) -> bool:
     verification = policy.verification
     if isinstance(verification, Scored):
         weighs = verification.weight_max > 1 and not isinstance(policy.aggregation, Mean)
-        if weighs or isinstance(policy.codec, TopKFeedback) or policy.audited_ppm < PPM:
+        is_fit = policy.audited_ppm == PPM and verification.silos_min <= policy.slots
+        if weighs or isinstance(policy.codec, TopKFeedback) or not is_fit:
             return False
     return _in_bounds(verification)
 

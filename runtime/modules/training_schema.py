@@ -360,7 +360,7 @@ class TrainingSchema(Module):
         index = 41
 
     class InvalidVerification(DispatchError):
-        """Scores: harm 10^3 to 10^9 ppm, forfeit to 5 POT, weight to 2^24 (mean) or 1; audit all, no feedback codec."""
+        """Harm 10^3-10^9 ppm, forfeit to 5 POT, weight to 2^24 (mean) or 1, silos to slots; audit all, no feedback."""
 
         index = 42
 

@@ -76,6 +76,12 @@ def slots_max(training: TrainingSchema, task: int) -> Callable[[bytes], int]:
     return lambda account: 0 if account in elsewhere else CAPACITY_MAX
 
 
+def workers_min(training: TrainingSchema, task: int) -> int:
+    """For how many workers a round of the task waits."""
+    verification = training.tasks[task].policy.verification
+    return verification.silos_min if isinstance(verification, Scored) else 1
+
+
 def weigh(training: TrainingSchema, task: int, round_: int, workers: Sequence[bytes]) -> None:
     """Fix what each slot of a round that opens weighs: what its silo declares later counts in later rounds."""
     verification = training.tasks[task].policy.verification

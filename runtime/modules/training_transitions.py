@@ -176,12 +176,14 @@ def _draw_workers(
     kept: Sequence[bytes | None],
 ) -> tuple[list[bytes], bool]:
     """The worker of each slot that is not kept for one, drawn with this block's beacon among those that were there when
-    the block began; and whether anybody would have been drawn whose seats are all taken.
+    the block began; and whether enough would have been drawn if their seats were not taken.
     """
-    slots_max = training_silos.slots_max(training, task)
-    free, anybody = training_workers.free_seats(training, task, given_back, slots_max)
+    slots_max, needed = training_silos.slots_max(training, task), training_silos.workers_min(training, task)
+    free, willing = training_workers.free_seats(training, task, given_back, slots_max)
+    if len(free) < needed:
+        return [], willing >= needed
     draws = Draws(training.validators.randomness(), task, round_, attempt, _SLOTS)
-    return assign_slots(draws, free, training.tasks[task].policy.slots, kept), anybody
+    return assign_slots(draws, free, training.tasks[task].policy.slots, kept), True
 
 
 def _tenured(

@@ -29,8 +29,8 @@ def deactivate(training: TrainingSchema, account: bytes) -> None:
 
 def free_seats(
     training: TrainingSchema, task: int, given_back: Sequence[bytes], slots_max: Callable[[bytes], int]
-) -> tuple[list[tuple[bytes, int]], bool]:
-    """Who can be drawn for a task's slots, ascending, each with its free seats; and whether anybody ever would be.
+) -> tuple[list[tuple[bytes, int]], int]:
+    """Who can be drawn for a task's slots, ascending, each with its free seats; and how many ever could be.
 
     A round is drawn while the one before is audited: the slots that this one gives back count as free. `slots_max` says
     how many slots of a round of this task an account may have.
@@ -43,7 +43,7 @@ def free_seats(
         if seats.worker not in paused and (most := slots_max(seats.worker))
     ]
     free = [(each.worker, min(most, each.capacity - each.taken + returned[each.worker])) for each, most in willing]
-    return [(worker, count) for worker, count in free if count > 0], bool(willing)
+    return [(worker, count) for worker, count in free if count > 0], len(willing)
 
 
 def take(training: TrainingSchema, workers: Sequence[bytes]) -> None:

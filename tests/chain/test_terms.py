@@ -112,10 +112,12 @@ def test_a_schedule_takes_what_is_left_of_the_rounds_and_local_steps_are_average
     assert terms(aggregation="trimmed-mean").policy.aggregation == TrimmedMean(250_000)
 
 
-def test_contributions_that_are_scored_forgive_a_hundredth_and_weigh_as_many_samples_as_there_are() -> None:
-    assert terms(verification="scored").policy.verification == Scored(10_000, PICO, SAMPLES_MAX)
-    found = terms(verification="scored", harm=0.2, forfeit=2.5, weight_max=1, aggregation="median").policy
-    assert (found.verification, found.aggregation) == (Scored(200_000, 5 * PICO // 2, 1), Median())
+def test_contributions_that_are_scored_forgive_two_hundredths_and_weigh_as_many_samples_as_there_are() -> None:
+    assert terms(verification="scored").policy.verification == Scored(20_000, PICO, SAMPLES_MAX, 2)
+    found = terms(
+        verification="scored", harm=0.2, forfeit=2.5, weight_max=1, slots=9, silos_min=7, aggregation="median"
+    ).policy
+    assert (found.verification, found.aggregation) == (Scored(200_000, 5 * PICO // 2, 1, 7), Median())
 
 
 def test_an_option_counts_before_the_file_and_makes_what_belonged_to_its_choice_mean_nothing() -> None:
@@ -150,7 +152,7 @@ def test_an_option_counts_before_the_file_and_makes_what_belonged_to_its_choice_
         ({"harm": 0.1}, "harm is for verification scored, got recompute"),
         (
             {"verification": "scored", "aggregation": "krum"},
-            "expected audited 1, a codec that remembers nothing, and we",
+            "expected silos_min of at most slots, audited 1, a codec that",
         ),
         ({"verification": "scored", "codec": "top-k-feedback"}, "got 1, top-k-feedback and mean"),
         ({"verification": "scored", "audited": 0.5}, "got 0.5, int8 and mean"),

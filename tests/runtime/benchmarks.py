@@ -69,7 +69,7 @@ DEAREST_POLICY = replace(
     codec=Int16(),
     local_steps=LocalSteps(8, DEAREST),
     aggregation=CenteredClip(1, 1),
-    verification=Scored(HARM_PPM_MIN, 0, 1),
+    verification=Scored(HARM_PPM_MIN, 0, 1, 1),
 )
 
 

@@ -96,13 +96,13 @@ def test_a_task_in_genesis_may_choose_all_that_others_may() -> None:
         "codec": {"int16": {}},
         "localSteps": {"count": 8, "inner": inner},
         "aggregation": {"centeredClip": {"radiusPpm": 500_000, "iterations": 10}},
-        "verification": {"scored": {"harmPpm": 10_000, "forfeit": 5, "weightMax": 1}},
+        "verification": {"scored": {"harmPpm": 10_000, "forfeit": 5, "weightMax": 1, "silosMin": 2}},
     }
     chain = TestChain(training={"tasks": [{**TASK, "optimizer": outer, "policy": policy}]})
     task, rule = chain.modules.training.tasks[0], Nesterov(7, 5)
     assert task.optimizer == Descent(rule, Schedule(3, Cosine(200, 10)), ClipNorm(4), 9)
     local = LocalSteps(8, Descent(rule, Schedule(0, Staircase(2, 6))))
-    clip, scored = CenteredClip(500_000, 10), Scored(10_000, 5, 1)
+    clip, scored = CenteredClip(500_000, 10), Scored(10_000, 5, 1, 2)
     assert task.policy == Policy(4, 20, 10, 30, 2, 1_000_000, 510_000, 20, Int16(), local, clip, scored)
 
 

@@ -82,7 +82,7 @@ CHOICES: list[object] = [
     *(Constant(), Linear(1, 0), Cosine(1, 0), Staircase(1, 0), Schedule(0), ClipValue(1), ClipNorm(1)),
     *(Descent(Sgd(1, 0)), Int8(), Int16(), TopK(1, 0), TopKFeedback(1, 0, 0, 2), LocalSteps(1, Descent(Sgd(1, 0)))),
     *(Mean(), Median(), TrimmedMean(0), Krum(0), MultiKrum(0), CenteredClip(1, 1)),
-    *(Recompute(), Scored(1_000, 0, 1), POLICY),
+    *(Recompute(), Scored(1_000, 0, 1, 1), POLICY),
 ]
 
 

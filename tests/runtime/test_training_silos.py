@@ -13,7 +13,7 @@ from runtime.modules.training_types import SILOS_MAX, Phase, SlashReason, commit
 from runtime.testing import ALICE, BOB, CHARLIE, DAVE, ENDOWMENT, EVE, FERDIE, POT, STAKE, TestChain
 from tests.runtime.training_kit import POLICY, PRICE, SALT, VALIDATORS, Story, root, terms
 
-SCORED = Scored(harm_ppm=10_000, forfeit=2 * POT, weight_max=1_000)
+SCORED = Scored(harm_ppm=10_000, forfeit=2 * POT, weight_max=1_000, silos_min=1)
 FEDERATED: Policy = replace(POLICY, verification=SCORED)
 BOND = 100 * POT
 
@@ -21,8 +21,9 @@ BOND = 100 * POT
 class Federation(Story):
     """A federated task of ALICE's, whose silos have declared their samples when round 0 opens."""
 
-    def __init__(self, samples: dict[Keypair, int], *, rounds: int = 2) -> None:
-        super().__init__(workers=samples, capacity=1, policy=FEDERATED, rounds=rounds)
+    def __init__(self, samples: dict[Keypair, int], *, rounds: int = 2, silos_min: int = 1) -> None:
+        policy = replace(FEDERATED, verification=replace(SCORED, silos_min=silos_min))
+        super().__init__(workers=samples, capacity=1, policy=policy, rounds=rounds)
         for silo, count in samples.items():
             self.admit(silo, 2_000)
             self.declare(silo, count)
@@ -180,6 +181,28 @@ def test_only_a_mean_weighs(aggregation: Median | CenteredClip) -> None:
     alike = replace(policy, verification=replace(SCORED, weight_max=1))
     chain.call(ALICE, "training.create_task", **terms(policy=alike))
     chain.call(ALICE, "training.create_task", **terms(policy=replace(FEDERATED, aggregation=Mean())))
+
+
+def test_a_round_waits_until_enough_silos_are_there() -> None:
+    story = Federation({EVE: 10, FERDIE: 0, CHARLIE: 10}, silos_min=3)
+    story.next(3)
+    assert (story.state().phase, story.training.idle_tasks.get()) == (Phase.IDLE, (0,))
+    story.declare(FERDIE, 10)
+    story.next()
+    assert set(story.owners()) == {CHARLIE, EVE, FERDIE}
+    story.to_audit()
+    story.declare(FERDIE, 0)  # It was drawn for the next round, and takes no part in it.
+    story.attest()
+    story.next(2)
+    assert (story.state().phase, story.state().round) == (Phase.IDLE, 1)
+    assert [seats.taken for seats in story.training.active_workers.get()] == [0, 0, 0]
+
+
+def test_a_round_cannot_wait_for_more_silos_than_it_has_slots() -> None:
+    chain = TestChain()
+    policy = replace(FEDERATED, verification=replace(SCORED, silos_min=5))
+    with chain.unchanged(Training.InvalidVerification):
+        chain.call(ALICE, "training.create_task", **terms(policy=policy))
 
 
 def test_every_slot_of_a_silo_is_scored() -> None:

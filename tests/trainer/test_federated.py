@@ -2,73 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-import numpy.typing as npt
 import pytest
 import trio
-from jax.flatten_util import ravel_pytree
 
 from chain.primitives.keys import Keypair
 from chain.rpc.client import Client
 from runtime.modules.training import Training
 from runtime.modules.training_types import SlashReason
-from scripts.build_digits import build_dataset
+from tests.trainer import silos
 from tests.trainer.kit import CLASSES, PIXELS, evaluation, loss
-from tests.trainer.network import AGGREGATOR, CHARLIE, POT, VALIDATORS, Lines, Network, network, reporter
-from trainer import aggregate, batches, dataset, descent
-from trainer.aggregator import aggregate as run_aggregate
-from trainer.arrays import Float32s
+from tests.trainer.network import CHARLIE, POT, VALIDATORS, Lines, Network, network, reporter
 from trainer.auditor import attend
-from trainer.codecs import INT8
-from trainer.descent import Descent
-from trainer.local import LocalSteps, contribution
 from trainer.market import Market, Task
 from trainer.node import open_node
-from trainer.optimizers import FRESH, PICO, Sgd
 from trainer.sandbox import open_engines
 from trainer.silo import contribute
 
 PATIENCE_SECONDS = 120
-ROUNDS, STEPS, BATCH = 3, 8, 32
-LOCAL = LocalSteps(STEPS, Descent(Sgd(PICO // 10, 9 * PICO // 10)))
-# Label skew: each hospital, say, has seen some of the ten digits and no other.
-CLASSES_OF = ((0, 1, 2), (3, 4), (5, 6, 7), (8, 9))
+ROUNDS, STEPS, POISONED = 3, 8, 300
 SILOS = [Keypair.from_uri(f"//Silo{index}") for index in range(4)]
 POISONER = Keypair.from_uri("//Poisoner")
-POISONED = 300
 FORFEIT = 2 * POT
 # How much worse, by its held-out loss, the model may be than if only the honest had trained it.
 MARGIN = 1.05
-
-Arrays = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
-
-
-def rows_of(split: dataset.Split) -> Arrays:
-    x, y = (np.frombuffer(BLOBS[root], np.uint8) for root in (split.x, split.y))
-    return x.reshape(split.count, -1), y
-
-
-MANIFEST, BLOBS = build_dataset()
-X, Y = rows_of(MANIFEST.train)
-HELD = rows_of(MANIFEST.held_out)
-DATA = [(X[np.isin(Y, classes)], Y[np.isin(Y, classes)]) for classes in CLASSES_OF]
-# The poisoner has rows of every class, and calls each by the next one's name.
-POISON: Arrays = (X[:POISONED], ((Y[:POISONED] + 1) % CLASSES).astype(np.uint8))
+DATA, POISON = silos.by_class(), silos.mislabelled(POISONED)
 TASK = Task(
     "wards",
     loss=loss,
     evaluation=evaluation,
     params={"w": np.zeros((PIXELS, CLASSES), np.float32), "b": np.zeros(CLASSES, np.float32)},
     train=None,
-    held_out=HELD,
-    batch=BATCH,
+    held_out=silos.held_out(),
+    batch=silos.BATCH,
     terms={
         "rounds": ROUNDS,
         "slots": 5,
@@ -83,23 +53,11 @@ TASK = Task(
 )
 
 
-def trained_here(data: Sequence[Arrays]) -> float:
-    """The held-out loss after as many rounds in which all of these silos are believed: FedAvg without a chain."""
-    flat, unravel = ravel_pytree(TASK.params)
-    gradient = jax.jit(jax.grad(lambda theta, x, y: loss(unravel(theta), x, y)))
-    theta = np.asarray(flat, np.float32)
-    for round_ in range(ROUNDS):
-        updates = []
-        for slot, (x, y) in enumerate(data):
-            rows = batches.slot_rows(bytes(32), round_, 0, slot, STEPS * BATCH, len(y)).reshape(STEPS, BATCH)
-
-            def step(at: Float32s, index: int, x=x, y=y, rows=rows) -> Float32s:  # type: ignore[no-untyped-def]
-                return np.asarray(gradient(at, x[rows[index]], y[rows[index]]))
-
-            updates.append(INT8.quantise(contribution(LOCAL, theta, step, round_), round_))
-        mean = aggregate.mean(updates, [len(y) for _, y in data])
-        theta, _ = descent.step(Descent(Sgd(PICO, 0)), FRESH, theta, mean)
-    return float(jax.jit(evaluation)(unravel(jnp.asarray(theta)), *HELD)[0]) / len(HELD[1])
+def trained_here(believed: int) -> float:
+    """The held-out loss after as many rounds without a chain: of the honest four alone, or of all five."""
+    model = silos.softmax()
+    *_, (_, theta) = silos.train(model, [*DATA, POISON], silos.steps(STEPS), ROUNDS, believed)
+    return model.held_out(theta)
 
 
 async def admit(chain: Network, task: int) -> None:
@@ -140,10 +98,6 @@ async def test_a_poisoner_among_silos_loses_money_and_the_model_is_as_good_as_wi
                     node = await stack.enter_async_context(open_node([chain.url], keys.account))
                     report = reporter(lines, f"auditor {index}")
                     nursery.start_soon(partial(attend, node, engines[1], tmp_path / f"auditor{index}", report=report))
-                node = await stack.enter_async_context(open_node([chain.url], AGGREGATOR))
-                nursery.start_soon(
-                    partial(run_aggregate, node, tmp_path / "aggregator", report=reporter(lines, "aggregator"))
-                )
                 for index, key in enumerate((*SILOS, POISONER)):
                     node = await stack.enter_async_context(open_node([chain.url], key))
                     folder, report = tmp_path / f"silo{index}", reporter(lines, f"silo {index}")
@@ -169,14 +123,14 @@ async def test_a_poisoner_among_silos_loses_money_and_the_model_is_as_good_as_wi
     # Beside its forfeits it lost the fees of coming back.
     assert 0 <= funds - FORFEIT * poisoner.rejected - left < POT
 
-    alone, believed = trained_here(DATA), trained_here([*DATA, POISON])
+    alone, believed = trained_here(4), trained_here(5)
     reached = history[-1].loss_micro / 1e6
     print(f"held-out loss {reached:.4f}; honest alone {alone:.4f}, with the poisoner believed {believed:.4f}")
     assert reached <= alone * MARGIN < believed
 
     # Nothing of what a node was ever sent has a private row in it, in whatever type; of the public ones it has all.
     stored = b"".join(path.read_bytes() for path in sorted((tmp_path / "node").rglob("*")) if path.is_file())
-    assert all(row.tobytes() in stored for row in HELD[0][::10])
+    assert all(row.tobytes() in stored for row in silos.held_out()[0][::10])
     for x, _ in (*DATA, POISON):
         for row in x[::10]:
             for half in (row[: PIXELS // 2], row[PIXELS // 2 :]):

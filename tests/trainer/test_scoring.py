@@ -22,7 +22,7 @@ from trainer.scoring import (
     score,
 )
 
-SCORED = Scored(harm_ppm=10_000, forfeit=0, weight_max=1)
+SCORED = Scored(harm_ppm=10_000, forfeit=0, weight_max=1, silos_min=1)
 START = 1_000_000
 Losses = Mapping[tuple[int, ...], int]
 

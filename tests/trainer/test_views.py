@@ -178,7 +178,7 @@ def test_programs_read_every_choice_that_the_chain_takes_as_the_chain_says_it() 
         of = codec_of if type(choice) in on_chain.CODECS else aggregation_of
         assert of(plain(choice)) == expected
     assert scored_of(plain(on_chain.Recompute())) is None
-    assert scored_of(plain(on_chain.Scored(10_000, 7, 2_000))) == Scored(10_000, 7, 2_000)
+    assert scored_of(plain(on_chain.Scored(10_000, 7, 2_000, 3))) == Scored(10_000, 7, 2_000, 3)
     rules: list[tuple[Any, Any]] = [
         (on_chain.Sgd(1, 2), Sgd(1, 2)),
         (on_chain.Adam(1, 2, 3, 4), Adam(1, 2, 3, 4)),
