@@ -65,7 +65,7 @@ async def _exchange(url: str, verb: str, root: bytes, body: bytes, size_max: int
     host = parts.hostname or ""
     port = parts.port or (443 if secure else 80)
     try:
-        with trio.fail_after(TOTAL_SECONDS):
+        with trio.move_on_after(TOTAL_SECONDS):
             if secure:
                 stream: trio.abc.Stream = await trio.open_ssl_over_tcp_stream(
                     host, port, ssl_context=ssl.create_default_context(), https_compatible=True
@@ -79,9 +79,10 @@ async def _exchange(url: str, verb: str, root: bytes, body: bytes, size_max: int
     except OSError as error:
         raise CannotConnect(f"cannot reach {url} for a blob: {os_reason(error)}: is the node running?") from None
     except trio.TooSlowError:
-        raise CannotConnect(f"{url} was silent for too long while a blob was on its way") from None
+        raise CannotConnect(f"{url} was silent for {SILENT_SECONDS:g} s while a blob was on its way") from None
     except (trio.BrokenResourceError, trio.ClosedResourceError, h11.ProtocolError) as error:
         raise CannotConnect(f"the connection to {url} broke while a blob was on its way: {os_reason(error)}") from None
+    raise CannotConnect(f"a blob was not through at {url} after {TOTAL_SECONDS:g} s: is the line too slow for it?")
 
 
 async def _converse(stream: trio.abc.Stream, host: str, verb: str, root: bytes, body: bytes, size_max: int) -> _Answer:
