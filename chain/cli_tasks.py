@@ -181,6 +181,8 @@ async def _fetch(rpc: str, task_id: int, output: Path) -> None:
     async with Client.connect(rpc) as client:
         task = await client.request("training_task", task_id)
         print(f"task {task_id} ({task['name']}): round {task['round']} of {task['rounds']}", flush=True)
+        if not (kept := task["storage"])["bytes"]:
+            raise UserError(f"nodes kept its model until block {kept['until']:,}, which is over; nobody paid for more")
         program = await client.get_blob(bytes.fromhex(task["programRoot"][2:]), PROGRAM_BYTES_MAX)
         params = await client.get_blob(bytes.fromhex(task["paramsRoot"][2:]), PARAMETER_BYTES_MAX)
         names = write_safetensors(output, program, params)

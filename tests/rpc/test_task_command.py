@@ -15,6 +15,7 @@ from chain.primitives import ss58
 from chain.rpc.client import Client
 from chain.tasks import Offer, TaskRefused, create, quote, upload
 from chain.terms import by_flag, resolve
+from runtime.modules import training_storage
 from runtime.modules.training_policy import Adam, Descent, Policy
 from runtime.modules.training_types import TaskStatus
 from tests.rpc.kit import ALICE, BOB, CHARLIE, POT, Served, served
@@ -112,6 +113,20 @@ async def test_a_task_is_measured_priced_uploaded_and_created(
         assert (await client.read(lambda chain: chain.training.tasks[1])).status is TaskStatus.CANCELLED
         _, error = await run(it, capsys, "cancel", "0", "--key", "//Bob", exit_code=1)
         assert "Training.NotOwner" in error
+
+
+async def test_a_model_that_nobody_keeps_any_more_is_said_to_be_gone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training_storage, "AFTER_BLOCKS", 2)
+    async with served(tmp_path) as it:
+        await run(it, capsys, "cancel", "0", "--key", "//Alice")
+        for _ in range(3):
+            await it.node.seal()
+        _, error = await run(it, capsys, "fetch", "0", "-o", tmp_path / "model", exit_code=2)
+        assert re.search(r"nodes kept its model until block \d, which is over; nobody paid for more", error)
+        _, error = await run(it, capsys, "keep", "0", "--key", "//Alice", "-y", exit_code=2)
+        assert "Nothing is kept of the task any more" in error
 
 
 async def test_a_task_is_kept_longer_for_what_was_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
