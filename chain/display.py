@@ -211,7 +211,12 @@ def round_line(
 
 
 def phase_line(round: dict[str, Any]) -> str:
-    """How far the running round is."""
+    """How far the running round is, and the one that has begun ahead of its end."""
+    line = _round_phase(round)
+    return line if round["ahead"] is None else f"{line}; {_round_phase(round['ahead'])}"
+
+
+def _round_phase(round: dict[str, Any]) -> str:
     slots = round["slots"]
     match round["phase"]:
         case "commit":

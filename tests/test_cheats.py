@@ -26,7 +26,8 @@ from trainer.worker import run_worker, work
 
 pytestmark = pytest.mark.slow
 
-PATIENCE_SECONDS = 120
+# Every second round at most is one that a cheat is judged in.
+PATIENCE_SECONDS = 240
 # Half of this is how long auditors look for an update that is withheld.
 AUDIT_BLOCKS = 80
 BOND = 100 * POT

@@ -17,7 +17,7 @@ from chain.primitives.seal import bitmap
 from trainer.codecs.blocks import CodecError
 from trainer.files import BlobFiles, MemoryFiles
 from trainer.follow import Heights, Report, follow
-from trainer.job import Job
+from trainer.job import Job, NextModel
 from trainer.measured import MeasuredNode
 from trainer.metrics import SUM, Meter
 from trainer.node import Node, NodeError, open_node
@@ -66,21 +66,18 @@ class TaskAggregator:
         # What was found out in this round: for which slots it is known what they make.
         self._round = (-1, -1)
         self._said: set[tuple[int, ...]] = set()
+        self._models: dict[tuple[int, ...], NextModel] = {}
 
     async def step(self, view: RoundView, height: int) -> None:  # noqa: ARG002
-        """Say what the model becomes, once it is clear which slots count."""
+        """Publish what the model becomes as soon as all is revealed; in the audit, say it of the slots that count."""
         if self._round != (view.round, view.attempt):
-            self._round, self._said = (view.round, view.attempt), set()
+            self._round, self._said, self._models = (view.round, view.attempt), set(), {}
         accepted = _accepted(view)
-        if view.phase != "audit" or accepted in self._said:
+        if not view.is_fixed or accepted in self._said:
             return
-        updates = {slot: update for slot in accepted if (update := await self._update(view, slot)) is not None}
-        # A malformed update is about to be challenged; which slots count is then known from the attestations.
-        if not updates or len(updates) != len(accepted):
+        model = await self._model(view, accepted)
+        if model is None or view.phase != "audit":
             return
-        with self.meter.stage(SUM):
-            model = await self.job.next_model(view, updates)
-        await self.job.publish(model)
         if AggregateView(accepted, model.params_root, model.optimizer_root) in view.aggregates:
             self._said.add(accepted)
             return
@@ -96,7 +93,22 @@ class TaskAggregator:
         self._said.add(accepted)
         # A round that became final first needs no aggregate any more.
         if error is None:
-            self.report(f"task {self.task.id} round {view.round}: aggregated {len(updates)} updates")
+            self.report(f"task {self.task.id} round {view.round}: aggregated {len(accepted)} updates")
+
+    async def _model(self, view: RoundView, accepted: tuple[int, ...]) -> NextModel | None:
+        """What these slots make, summed and published once; None as long as not all of their updates are there.
+
+        A malformed update is about to be challenged; which slots count is then known from the attestations.
+        """
+        if accepted not in self._models:
+            updates = {slot: update for slot in accepted if (update := await self._update(view, slot)) is not None}
+            if not updates or len(updates) != len(accepted):
+                return None
+            with self.meter.stage(SUM):
+                model = await self.job.next_model(view, updates)
+            await self.job.publish(model)
+            self._models[accepted] = model
+        return self._models[accepted]
 
     async def _update(self, view: RoundView, slot: int) -> StoredUpdate | None:
         root = view.slots[slot].update_root

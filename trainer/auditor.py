@@ -1,4 +1,4 @@
-"""The auditor: checks revealed updates, challenges wrong ones, makes the next model and attests to it.
+"""The auditor: confirms what revealed updates make, checks them, challenges wrong ones and attests to the next model.
 
 Rule: it signs only what it computed from the chain and from blobs that it checked. Whatever it has not attested to at a
 head, it looks at afresh at the next.
@@ -83,19 +83,58 @@ class TaskAuditor:
         self._verdicts: dict[tuple[int, Hash], bool] = {}
         # Slots whose challenge the chain refused: a bond that cannot be paid now must not cost a fee in every block.
         self._refused: set[int] = set()
-        self._models: dict[tuple[int, ...], tuple[NextModel, Evaluation, int]] = {}
+        self._models: dict[tuple[int, ...], NextModel] = {}
+        self._evaluations: dict[tuple[int, ...], tuple[Evaluation, int]] = {}
+        self._summing = trio.Lock()
+        # The phases in which this round was confirmed, or could not be.
+        self._confirmed: set[str] = set()
 
     async def step(self, view: RoundView, height: int) -> None:
-        """Challenge what is wrong; when nothing is left to challenge, attest."""
+        """Confirm the sum once it is fixed; challenge what is wrong; when nothing is left to challenge, attest."""
         if self._round != (view.round, view.attempt):
             self._round = (view.round, view.attempt)
-            self._updates, self._verdicts, self._models = {}, {}, {}
-            self._refused = set()
-        if view.phase != "audit" or not await self._is_heard(view):
+            self._updates, self._verdicts, self._models, self._evaluations = {}, {}, {}, {}
+            self._refused, self._confirmed = set(), set()
+        if not view.is_fixed or not await self._is_heard(view):
             await self.job.prepare(self.engine)
             return
-        if not await self._fetch(view, height):
+        has_all = await self._fetch(view, height)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._confirm, view)
+            if view.phase == "audit" and has_all:
+                await self._audit(view)
+
+    async def _confirm(self, view: RoundView) -> None:
+        """Say what all slots make, which takes no more than their sum, so that the next round begins from it.
+
+        Not where there is no next round, or none begins ahead: federated tasks have one round at a time.
+        """
+        updates = {slot: update for slot in view.revealed if (update := self._update(view, slot)) is not None}
+        if (
+            view.ahead is not None
+            or view.round + 1 >= self.task.rounds
+            or self.task.scored is not None
+            or self.node.account in view.confirmed_by
+            or view.phase in self._confirmed
+            or any(slot.challenged for slot in view.slots)
+            or len(updates) < len(view.revealed)
+        ):
             return
+        model = await self._model(view, view.revealed)
+        self._confirmed.add(view.phase)
+        error = await self.node.transact(
+            "training.confirm",
+            task=self.task.id,
+            round=view.round,
+            attempt=view.attempt,
+            params_root=model.params_root,
+            optimizer_root=model.optimizer_root,
+        )
+        # An audit that was over first needs no confirmation any more.
+        if error is None:
+            self.report(f"task {self.task.id} round {view.round}: confirmed the sum of {len(updates)} slots")
+
+    async def _audit(self, view: RoundView) -> None:
         await self._recompute(view)
         wrong = [slot for slot in view.revealed if not self._is_right(view, slot)]
         news = [slot for slot in wrong if not view.slots[slot].challenged]
@@ -117,7 +156,7 @@ class TaskAuditor:
 
     async def _fetch(self, view: RoundView, height: int) -> bool:
         """Fetch the revealed updates; whether all are here, or given up on after half of the audit's time."""
-        given_up = height >= view.deadline - self.task.audit_blocks // 2
+        given_up = view.phase == "audit" and height >= view.deadline - self.task.audit_blocks // 2
         missing: list[int] = []
 
         async def one(slot: int, root: Hash) -> None:
@@ -194,13 +233,21 @@ class TaskAuditor:
             self.report(f"task {self.task.id} round {view.round}: slot {slot} is wrong and not challenged: {error}")
         # Somebody else's challenge, or a round that is over, is as good.
 
+    async def _model(self, view: RoundView, accepted: tuple[int, ...]) -> NextModel:
+        """What these slots make of the model, summed and published once."""
+        async with self._summing:
+            if accepted not in self._models:
+                updates = {slot: update for slot in accepted if (update := self._update(view, slot)) is not None}
+                model = await self.job.next_model(view, updates)
+                await self.job.publish(model)
+                self._models[accepted] = model
+            return self._models[accepted]
+
     async def _attest(self, view: RoundView, accepted: tuple[int, ...]) -> None:
-        if accepted not in self._models:
-            updates = {slot: update for slot in accepted if (update := self._update(view, slot)) is not None}
-            model = await self.job.next_model(view, updates)
-            await self.job.publish(model)
-            self._models[accepted] = (model, *await self.job.evaluate(self.engine, model.theta))
-        model, evaluation, count = self._models[accepted]
+        model = await self._model(view, accepted)
+        if accepted not in self._evaluations:
+            self._evaluations[accepted] = await self.job.evaluate(self.engine, model.theta)
+        evaluation, count = self._evaluations[accepted]
         said = (accepted, model.params_root, model.optimizer_root)
         for attestation in view.attestations:
             if attestation.validator == self.node.account:

@@ -53,7 +53,9 @@ class Tenures:
         memory: Memory | None = None
         at = view.round
         while memory is None and at % codec.tenure:
-            past = await self._past_round(at - 1)
+            # What has begun ahead goes on from a round that is not final yet.
+            before = view.before if view.before is not None and view.before.round == at - 1 else None
+            past = before or await self._past_round(at - 1)
             root = past.accepted_of(slot, view.slots[slot].worker)
             if root is None:
                 break

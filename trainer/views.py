@@ -6,7 +6,7 @@ Rule: text becomes bytes and integers here and nowhere else; an answer of anothe
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from chain.primitives import ss58
@@ -55,6 +55,7 @@ class TaskView:
     local_steps: LocalSteps | None
     aggregation: Aggregation
     scored: Scored | None  # none: auditors compute slots again
+    rounds: int
     slots: int
     tolerance: Tolerance
     audit_blocks: int
@@ -98,7 +99,11 @@ class AggregateView:
 
 @dataclass(frozen=True, slots=True)
 class RoundView:
-    """A task's running round, or with phase "final" its last one. Roots are those that the round starts from."""
+    """A task's running round, or with phase "final" its last one. Roots are those that the round starts from.
+
+    `ahead` is the round that has begun from what validators confirmed of this one; `before`, in that round, is this
+    one as if all of it were accepted already.
+    """
 
     round: int
     attempt: int
@@ -109,6 +114,16 @@ class RoundView:
     slots: tuple[SlotView, ...]
     attestations: tuple[AttestationView, ...]
     aggregates: tuple[AggregateView, ...]
+    confirmed_by: tuple[bytes, ...] = ()
+    ahead: RoundView | None = None
+    before: PastRound | None = None
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether all is revealed that is going to be: what the slots make together is a fixed sum."""
+        if self.phase != "reveal":
+            return self.phase == "audit"
+        return all(slot.update_root is not None for slot in self.slots if slot.commitment is not None)
 
     @property
     def revealed(self) -> tuple[int, ...]:
@@ -150,6 +165,7 @@ def task_of(value: Any) -> TaskView:
             local_steps=choices.local_steps_of(policy["localSteps"]),
             aggregation=choices.aggregation_of(policy["aggregation"]),
             scored=choices.scored_of(policy["verification"]),
+            rounds=int(value["rounds"]),
             slots=int(policy["slots"]),
             tolerance=Tolerance(
                 micro_steps=int(policy["toleranceMicroSteps"]), outliers_ppm=int(policy["outliersPpm"])
@@ -177,19 +193,34 @@ def round_of(value: Any) -> RoundView:
                 attestations=(),
                 aggregates=(),
             )
-        return RoundView(
-            round=int(value["round"]),
-            attempt=int(value["attempt"]),
-            phase=str(value["phase"]),
-            deadline=int(value["deadline"]),
-            params_root=_hash(value["paramsRoot"]),
-            optimizer_root=_hash(value["optimizerRoot"]),
-            slots=tuple(_slot(slot) for slot in value["slots"]),
-            attestations=tuple(_attestation(attestation) for attestation in value["attestations"]),
-            aggregates=tuple(AggregateView(_accepted(each), *_roots(each)) for each in value["aggregates"]),
-        )
+        running = _begun_round(value)
+        if value["ahead"] is None:
+            return running
+        return replace(running, ahead=replace(_begun_round(value["ahead"]), before=_as_accepted(running)))
     except WRONG_SHAPE as error:
         raise _unknown("training_round", error) from None
+
+
+def _begun_round(value: Mapping[str, Any]) -> RoundView:
+    return RoundView(
+        round=int(value["round"]),
+        attempt=int(value["attempt"]),
+        phase=str(value["phase"]),
+        deadline=int(value["deadline"]),
+        params_root=_hash(value["paramsRoot"]),
+        optimizer_root=_hash(value["optimizerRoot"]),
+        slots=tuple(_slot(slot) for slot in value["slots"]),
+        attestations=tuple(_attestation(attestation) for attestation in value["attestations"]),
+        aggregates=tuple(AggregateView(_accepted(each), *_roots(each)) for each in value["aggregates"]),
+        confirmed_by=tuple(ss58.decode(each["validator"], None) for each in value["confirmations"]),
+    )
+
+
+def _as_accepted(view: RoundView) -> PastRound:
+    """A round as it is going to be once it is final, if nothing of it is rejected."""
+    slots = ((index, slot.worker, slot.update_root) for index, slot in enumerate(view.slots))
+    accepted = {index: (worker, root) for index, worker, root in slots if root is not None}
+    return PastRound(view.round, view.attempt, view.params_root, accepted)
 
 
 def past_round_of(value: Any) -> PastRound:

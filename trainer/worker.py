@@ -137,23 +137,28 @@ class TaskWorker:
         self._resume_at: int | None = None
 
     async def step(self, view: RoundView, height: int) -> None:
-        """Commit what is not committed, reveal what is not revealed, and keep what is revealed within reach."""
-        mine = view.assigned(self.node.account)
+        """Commit what is not committed, reveal what is not revealed, and keep what is revealed within reach.
+
+        While a round is audited, the one that has begun ahead is worked on.
+        """
+        newest, me = view.ahead or view, self.node.account
+        mine = newest.assigned(me)
+        slots = newest.slots
+        uncommitted = [slot for slot in mine if slots[slot].commitment is None]
+        unrevealed = [slot for slot in mine if slots[slot].commitment is not None and slots[slot].update_root is None]
+        if newest.phase == "commit" and uncommitted:
+            await self._each(uncommitted, newest, self._commit, "committed to", first=self.prepare)
+            return
+        if newest.phase == "reveal" and unrevealed:
+            await self._each(unrevealed, newest, self._reveal, "revealed")
+            return
+        if view.phase == "audit" and height >= view.deadline - self.task.audit_blocks + SETTLED_BLOCKS:
+            revealed = [slot for slot in view.assigned(me) if view.slots[slot].update_root is not None]
+            await self._keep_within_reach(revealed, view)
+        await trio.to_thread.run_sync(self.pending.forget_before, self.task.id, view.round, view.attempt)
+        await self.job.prepare(self.engine)
         if not mine:
-            await trio.to_thread.run_sync(self.pending.forget_before, self.task.id, view.round, view.attempt)
-            await self.job.prepare(self.engine)
             await self._resume(height)
-        elif view.phase == "commit":
-            due = [slot for slot in mine if view.slots[slot].commitment is None]
-            await self._each(due, view, self._commit, "committed to", first=self.prepare)
-        elif view.phase == "reveal":
-            due = [s for s in mine if view.slots[s].commitment is not None and view.slots[s].update_root is None]
-            await self._each(due, view, self._reveal, "revealed")
-        else:
-            if height >= view.deadline - self.task.audit_blocks + SETTLED_BLOCKS:
-                await self._keep_within_reach([slot for slot in mine if view.slots[slot].update_root is not None], view)
-            await trio.to_thread.run_sync(self.pending.forget_before, self.task.id, view.round, view.attempt)
-            await self.job.prepare(self.engine)
 
     async def _keep_within_reach(self, revealed: Sequence[int], view: RoundView) -> None:
         """Store updates again that are gone with the node that had them: what nobody can fetch counts as wrong."""
@@ -181,10 +186,18 @@ class TaskWorker:
     async def prepare(self, view: RoundView, slot: int) -> None:
         """Compute a slot's update and make it durable; an update that is durable is not computed again."""
         key = self._key(view, slot)
-        if self.pending.get(*key) is None:
+        if self.pending.get(*key) is None and await self._goes_on(view):
             update = await self.contribution(view, slot)
             pending = Pending(secrets.token_bytes(32), blob_root(update), update)
             await trio.to_thread.run_sync(self.pending.put, *key, pending)
+
+    async def _goes_on(self, view: RoundView) -> bool:
+        """Whether a round that had begun ahead has not been thrown away since: what is sent to one costs a fee."""
+        if view.before is None:
+            return True
+        now = await self.node.round(self.task.id)
+        found = [(each.round, each.attempt) for each in (now, now.ahead) if each is not None]
+        return (view.round, view.attempt) in found
 
     def _key(self, view: RoundView, slot: int) -> tuple[Place, Hash]:
         """Where a slot's update is kept: by its place, and by all that it follows from."""
@@ -210,6 +223,8 @@ class TaskWorker:
         await self.node.put_blob(pending.update)
 
     async def _commit(self, view: RoundView, slot: int) -> str | None:
+        if not await self._goes_on(view):
+            return "the round is thrown away, since a slot of the one before was rejected"
         pending = self.pending.get(*self._key(view, slot))
         if pending is None:
             return "its update is not on disk"

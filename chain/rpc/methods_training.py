@@ -16,7 +16,7 @@ from chain.rpc.plain import plain
 from chain.rpc.registry import Registry
 from runtime.modules.training import Training
 from runtime.modules.training_sizes import Storage
-from runtime.modules.training_types import RoundRecord, RoundState, Task
+from runtime.modules.training_types import Confirmation, Model, RoundRecord, RoundState, Task
 
 registry = Registry()
 
@@ -96,13 +96,21 @@ def training_task(context: Context, task: Index32) -> dict[str, Any]:
 
 @registry.thread("training_round")
 def training_round(context: Context, task: Index32, round: Index32 | None = None) -> dict[str, Any]:
-    """A round of a task: the running one when none is named, or of the last, once the task is complete."""
+    """A round of a task: the running one when none is named, or of the last, once the task is complete.
+
+    The running one has in `ahead` the round that has begun from what validators confirmed of it, if there is one.
+    """
     with context.state(None) as state:
         training = context.runtime.at(state).module(Training)
         found = _task(training, task)
         running: RoundState | None = training.rounds.get(task)
+        ahead = _round_ahead(training, task)
         if running is not None and round in (None, running.round):
-            return _running_round(task, found, running, training.weights[task, running.round])
+            model = Model(found.params_root, found.optimizer_root)
+            weights, confirmations = training.weights[task, running.round], training.confirmations[task]
+            return {**_begun_round(task, model, running, weights, confirmations), "ahead": ahead}
+        if ahead is not None and round == ahead["round"]:
+            return ahead
         number = found.round - 1 if round is None else round
         record: RoundRecord | None = training.history.get((task, number)) if number >= 0 else None
         if record is None:
@@ -133,6 +141,14 @@ def training_workers(context: Context) -> list[dict[str, Any]]:
             if len(found) >= WORKERS_MAX:
                 break
         return found
+
+
+def _round_ahead(training: Any, task: int) -> dict[str, Any] | None:
+    """The round that has begun from what validators confirmed of the running one. No federated task has such a one."""
+    state: RoundState | None = training.rounds_ahead.get(task)
+    if state is None:
+        return None
+    return {**_begun_round(task, training.provisional[task], state, (), ()), "ahead": None}
 
 
 def _task(training: Any, task: int) -> Task:
@@ -186,7 +202,10 @@ def _short_task(
     }
 
 
-def _running_round(task_id: int, task: Task, state: RoundState, weights: Sequence[int]) -> dict[str, Any]:
+def _begun_round(
+    task_id: int, model: Model, state: RoundState, weights: Sequence[int], confirmations: Sequence[Confirmation]
+) -> dict[str, Any]:
+    """A round that is not final, with the model that it began from."""
     return {
         "task": task_id,
         "round": state.round,
@@ -194,8 +213,8 @@ def _running_round(task_id: int, task: Task, state: RoundState, weights: Sequenc
         "phase": state.phase.name.lower(),
         "openedAt": state.opened_at,
         "deadline": state.deadline,
-        "paramsRoot": hexed(task.params_root),
-        "optimizerRoot": hexed(task.optimizer_root),
+        "paramsRoot": hexed(model.params_root),
+        "optimizerRoot": hexed(model.optimizer_root),
         "slots": [
             {
                 "slot": number,
@@ -208,6 +227,14 @@ def _running_round(task_id: int, task: Task, state: RoundState, weights: Sequenc
                 "weight": weight,
             }
             for number, (slot, weight) in enumerate(zip(state.slots, weights or repeat(1), strict=False))
+        ],
+        "confirmations": [
+            {
+                "validator": ss58.encode(confirmation.validator),
+                "paramsRoot": hexed(confirmation.model.params_root),
+                "optimizerRoot": hexed(confirmation.model.optimizer_root),
+            }
+            for confirmation in confirmations
         ],
         "aggregates": [
             {
@@ -264,8 +291,10 @@ def _final_round(task_id: int, number: int, record: RoundRecord, weights: Sequen
             }
             for position, (slot, weight) in enumerate(zip(record.slots, weights or repeat(1), strict=False))
         ],
+        "confirmations": [],
         "aggregates": [],
         "attestations": [],
+        "ahead": None,
         "attesters": [ss58.encode(account) for account in record.attesters],
         "aggregator": None if record.aggregator is None else ss58.encode(record.aggregator),
         "emission": record.emission,

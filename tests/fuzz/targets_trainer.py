@@ -105,6 +105,8 @@ _TASK = {
     "programRoot": _ROOT,
     "datasetRoot": _ROOT,
     "seed": _ROOT,
+    "rounds": 10,
+    "storage": {"programBytes": 7_000, "datasetBytes": 120_000, "parameters": 20_000},
     "optimizer": _DESCENT,
     "policy": {
         "slots": 2,
@@ -114,9 +116,17 @@ _TASK = {
         "codec": {"topK": {"sharePpm": 1, "warmupRounds": 2}},
         "localSteps": {"count": 8, "inner": _DESCENT},
         "aggregation": {"centeredClip": {"radiusPpm": 1, "iterations": 2}},
+        "verification": {"recompute": {}},
     },
 }
-_SLOT = {"worker": _ACCOUNT, "commitment": _ROOT, "updateRoot": None, "auditors": [_ACCOUNT], "challenged": False}
+_SLOT = {
+    "worker": _ACCOUNT,
+    "commitment": _ROOT,
+    "updateRoot": None,
+    "auditors": [_ACCOUNT],
+    "challenged": False,
+    "weight": 1,
+}
 _ROUND = {
     "round": 1,
     "attempt": 0,
@@ -127,7 +137,10 @@ _ROUND = {
     "slots": [_SLOT, _SLOT],
     "attestations": [{"validator": _ACCOUNT, "accepted": [0], "paramsRoot": _ROOT, "optimizerRoot": _ROOT}],
     "aggregates": [{"accepted": [0], "paramsRoot": _ROOT, "optimizerRoot": _ROOT}],
+    "confirmations": [{"validator": _ACCOUNT, "paramsRoot": _ROOT, "optimizerRoot": _ROOT}],
+    "ahead": None,
 }
+_ROUNDS = (_ROUND, {**_ROUND, "phase": "final"}, {**_ROUND, "ahead": {**_ROUND, "round": 2, "phase": "commit"}})
 
 
 def _views(data: bytes) -> list[Any]:
@@ -148,7 +161,7 @@ def _views(data: bytes) -> list[Any]:
 
 
 def _some_view(rng: Random) -> bytes:
-    value: Any = pick(rng, (_TASK, _ROUND, {**_ROUND, "phase": "final"}))
+    value: Any = pick(rng, (_TASK, *_ROUNDS))
     for _ in range(rng.randint(0, 2)):
         value = changed(rng, value)
     return as_json(value)

@@ -49,12 +49,13 @@ class Cheat(TaskWorker):
         super().__init__(task, node, engine, job, pending, report)
         self.kinds = kinds
         self.tried = tried
-        self.first: RoundView | None = None
+        self.models: list[Hash] = []  # what rounds began from: the last, and the one before
         self.revealed: dict[tuple[int, int], Hash] = {}
 
     async def step(self, view: RoundView, height: int) -> None:
         """Keep what others reveal, and what the model once was."""
-        self.first = self.first or view
+        if view.params_root not in self.models:
+            self.models = [*self.models[-1:], view.params_root]
         for slot in view.revealed:
             root = view.slots[slot].update_root
             if root is not None and view.slots[slot].worker != self.node.account:
@@ -64,7 +65,9 @@ class Cheat(TaskWorker):
     async def contribution(self, view: RoundView, slot: int) -> bytes:
         now = (view.round, view.attempt)
         kind = next((kind for kind, at in self.tried.items() if at == now and self._can(kind, view)), None)
-        if kind is None:
+        # A round that began from what a cheat makes is thrown away, and nobody judges what is said in it.
+        is_judged = view.before is None or (view.before.round, view.before.attempt) not in self.tried.values()
+        if kind is None and is_judged:
             kind = next((kind for kind in self.kinds if kind not in self.tried and self._can(kind, view)), None)
         if kind is None:
             return await super().contribution(view, slot)
@@ -77,9 +80,8 @@ class Cheat(TaskWorker):
             await super().upload(pending, view)
 
     def _can(self, kind: str, view: RoundView) -> bool:
-        assert self.first is not None
         if kind == "stale":
-            return view.params_root != self.first.params_root
+            return bool(self.stale(view))
         if kind == "hasty":
             return self.task.local_steps is not None
         if kind == "smaller":
@@ -87,6 +89,10 @@ class Cheat(TaskWorker):
         if kind == "forgetful":
             return view.round % self.task.codec.tenure > 1
         return kind != "copied" or bool(self.revealed)
+
+    def stale(self, view: RoundView) -> list[Hash]:
+        """Models of before this round, which nodes still have."""
+        return [root for root in self.models if root != view.params_root]
 
     async def honest(self, view: RoundView, slot: int) -> Float32s:
         """What an honest worker says."""
@@ -118,8 +124,7 @@ async def fewer(cheat: Cheat, view: RoundView, slot: int) -> bytes:
 
 async def stale(cheat: Cheat, view: RoundView, slot: int) -> bytes:
     """The gradient at the parameters of an earlier round."""
-    assert cheat.first is not None
-    return cheat.encoded(await cheat.honest(replace(view, params_root=cheat.first.params_root), slot), view)
+    return cheat.encoded(await cheat.honest(replace(view, params_root=cheat.stale(view)[-1]), slot), view)
 
 
 async def copied(cheat: Cheat, view: RoundView, slot: int) -> bytes:

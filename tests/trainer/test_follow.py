@@ -36,6 +36,7 @@ TASK = TaskView(
     local_steps=None,
     aggregation=Mean(),
     scored=None,
+    rounds=10,
     slots=2,
     tolerance=Tolerance(510_000, 20),
     audit_blocks=20,

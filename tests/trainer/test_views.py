@@ -28,7 +28,7 @@ from trainer.optimizers import Adam, Nesterov, Sgd
 from trainer.robust import CenteredClip, Krum, Mean, Median, TrimmedMean
 from trainer.schedules import Constant, Cosine, Linear, Schedule, Staircase
 from trainer.scoring import Scored
-from trainer.views import ViewError, round_of, task_of
+from trainer.views import PastRound, ViewError, round_of, task_of
 
 ACCOUNT, ROOT = ss58.encode(bytes(32)), "0x" + "11" * 32
 TASK: dict[str, Any] = {
@@ -36,6 +36,7 @@ TASK: dict[str, Any] = {
     "programRoot": ROOT,
     "datasetRoot": ROOT,
     "seed": ROOT,
+    "rounds": 10,
     "storage": {"programBytes": 7_000, "datasetBytes": 120_000, "parameters": 20_000},
     "optimizer": {
         "rule": {"sgd": {"learningRate": 1, "momentum": 0}},
@@ -72,7 +73,11 @@ ROUND: dict[str, Any] = {
     "slots": [SLOT],
     "attestations": [{"validator": ACCOUNT, "accepted": [0], "paramsRoot": ROOT, "optimizerRoot": ROOT}],
     "aggregates": [{"accepted": [0], "paramsRoot": ROOT, "optimizerRoot": ROOT}],
+    "confirmations": [{"validator": ACCOUNT, "paramsRoot": ROOT, "optimizerRoot": ROOT}],
+    "ahead": None,
 }
+# What had begun from what that round makes.
+AHEAD = {**ROUND, "round": 2, "attempt": 3, "phase": "commit", "paramsRoot": "0x" + "22" * 32, "confirmations": []}
 
 
 def test_a_task_and_a_round_are_read() -> None:
@@ -80,6 +85,28 @@ def test_a_task_and_a_round_are_read() -> None:
     assert (task.id, task.audit_blocks) == (3, 10)
     assert (task.descent, task.codec, task.local_steps, task.aggregation) == (Descent(Sgd(1, 0)), INT8, None, Mean())
     assert (running.slots[0].worker, running.attestations[0].accepted) == (bytes(32), (0,))
+    assert (running.confirmed_by, running.ahead, running.before) == ((bytes(32),), None, None)
+
+
+def test_a_round_ahead_goes_on_from_the_running_one_as_if_all_of_it_were_accepted() -> None:
+    shown = {**SLOT, "updateRoot": "0x" + "33" * 32}
+    running = round_of({**ROUND, "slots": [SLOT, shown], "ahead": AHEAD})
+    ahead = running.ahead
+    assert ahead is not None
+    assert (ahead.round, ahead.attempt, ahead.phase, ahead.params_root) == (2, 3, "commit", b"\x22" * 32)
+    assert ahead.before == PastRound(1, 0, b"\x11" * 32, {1: (bytes(32), b"\x33" * 32)})
+    assert (running.before, ahead.ahead) == (None, None)
+
+
+def test_a_sum_is_fixed_once_whatever_was_committed_is_revealed() -> None:
+    shown, never = {**SLOT, "updateRoot": ROOT}, {**SLOT, "commitment": None}
+    for phase, slots, is_fixed in (
+        ("commit", [shown], False),
+        ("reveal", [shown, SLOT], False),
+        ("reveal", [shown, never], True),
+        ("audit", [shown, SLOT], True),
+    ):
+        assert round_of({**ROUND, "phase": phase, "slots": slots}).is_fixed == is_fixed
 
 
 @pytest.mark.parametrize("wrong", [None, 5, 1.5, float("inf"), "", "0x", [], {}, [5], {"worker": 5}, True])
@@ -92,7 +119,7 @@ def test_a_task_of_another_shape_is_refused(name: str, wrong: object) -> None:
 
 
 @pytest.mark.parametrize("wrong", [5, 1.5, float("inf"), "x", [5], {"worker": 5}, [{**SLOT, "worker": 5}], [None]])
-@pytest.mark.parametrize("name", ["paramsRoot", "slots", "attestations", "aggregates"])
+@pytest.mark.parametrize("name", ["paramsRoot", "slots", "attestations", "aggregates", "confirmations", "ahead"])
 def test_a_round_of_another_shape_is_refused(name: str, wrong: object) -> None:
     with pytest.raises(ViewError, match=r"training_round: unexpected answer"):
         round_of({**ROUND, name: wrong})
