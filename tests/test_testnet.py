@@ -26,6 +26,7 @@ from chain.primitives.blob import blob_root
 from chain.primitives.keys import Keypair, Scheme
 from chain.primitives.types import Id, sign_extrinsic
 from chain.rpc.client import Client, RpcError
+from runtime.modules.training_sizes import RETAINED_ROUNDS
 from runtime.potchain import RUNTIME
 from tests.ports import free_ports
 
@@ -55,6 +56,10 @@ class Network:
     def pids(self) -> dict[str, int]:
         found: dict[str, int] = json.loads((self.base / "processes.json").read_text())
         return found
+
+    def kept(self, name: str) -> set[str]:
+        """The blobs that a node keeps since its chain names them."""
+        return {path.name for path in (self.base / name / "blobs").glob("*/*") if path.parent.name != "incoming"}
 
     def stop(self) -> float:
         """Press Ctrl-C; returns the seconds until everything has ended."""
@@ -289,3 +294,18 @@ async def test_ctrl_c_stops_everything_and_the_next_start_goes_on(network: Netwo
         assert (await task(client))["loss"][: before["round"]] == before["loss"]
         await until_round(client, before["round"] + 2)
     await agree(network)
+
+
+async def test_what_old_rounds_left_is_gone_from_every_disk_also_after_a_restart(network: Network) -> None:
+    async with Client.reconnecting([network.url(0)]) as client:
+        found = await until_round(client, RETAINED_ROUNDS + 2)
+        first = await client.request("training_round", 0, 0)
+        needed = {found[root][2:] for root in ("programRoot", "datasetRoot")}
+        old = {first["paramsRoot"][2:], *(slot["updateRoot"][2:] for slot in first["slots"] if slot["updateRoot"])}
+        with trio.fail_after(60):
+            async with client.finalized_heads() as heads:
+                async for _ in heads:
+                    kept = [network.kept(name) for name in ("alice", "bob", "charlie", "dave")]
+                    assert all(needed <= names for names in kept)
+                    if not any(old & names for names in kept):
+                        break
