@@ -59,7 +59,8 @@ async def tell(node: Node, heights: Heights, meter: Meter, devices: Sequence[str
 def line(before: Standing, now: Standing, token: Token, rate: float, devices: Sequence[str], waits: str) -> str:
     """`earned 12 POT (+1 POT), bonded 400 POT; 8 slots accepted, 0 rejected; 512 samples/s on 2 × cpu; waits for …`"""
     parts = [f"earned {token.format(now.earned)}{_change(now.earned - before.earned, token)}"]
-    parts[0] += f", bonded {token.format(now.bond)}{_change(now.bond - before.bond, token)}"
+    if now.bond or before.bond:  # A validator's stake is no bond of training's.
+        parts[0] += f", bonded {token.format(now.bond)}{_change(now.bond - before.bond, token)}"
     if now.accepted or now.rejected:
         parts.append(f"{now.accepted:,} slot{'s'[: now.accepted - 1]} accepted, {now.rejected:,} rejected")
     if devices:

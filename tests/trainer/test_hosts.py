@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -28,9 +30,9 @@ SECRET = bytes(range(32))
 
 
 @asynccontextmanager
-async def worker(folder: Path, name: str, *words: str) -> AsyncIterator[trio.Process]:
+async def worker(folder: Path, name: str, words: list[str]) -> AsyncIterator[trio.Process]:
     """`potchain worker` as a process, for as long as the block lasts."""
-    command = [sys.executable, "-m", "chain", "worker", f"--name={name}", f"--base-path={folder}", *words]
+    command = [sys.executable, "-m", "chain", *words, f"--base-path={folder}"]
     with (folder / f"{name}.txt").open("wb") as log:
         process = await trio.lowlevel.open_process(command, stdout=log, stderr=log, cwd=ROOT)
     try:
@@ -44,17 +46,25 @@ async def worker(folder: Path, name: str, *words: str) -> AsyncIterator[trio.Pro
 
 @pytest.mark.slow
 async def test_two_processes_are_one_worker_and_losing_one_costs_no_slot(tmp_path: Path) -> None:
-    (tmp_path / "secret").write_text(SECRET.hex())
-    port = free_port()
-    cluster = (f"--coordinator=127.0.0.1:{free_port()}", "--processes=2", f"--hosts-secret={tmp_path / 'secret'}")
-    first = ("--process-id=0", "--key=//Eve", "--devices=1")
-    second = ("--process-id=1", "--devices=3", f"--prometheus-port={port}")
-    with trio.fail_after(120):
+    page = (ROOT / "docs" / "run-a-worker.md").read_text()
+    (block,) = re.findall(r"^```\n(openssl(?:.*\n)*?)```$", page, re.MULTILINE)
+    secret, first, second = block.splitlines()
+    await trio.to_thread.run_sync(partial(subprocess.run, secret, shell=True, cwd=tmp_path, check=True))
+    port, meeting = free_port(), free_port()
+
+    def words(command: str, url: str) -> list[str]:
+        """A command of the page, with what is this test's in place of what is the page's."""
+        ours = {"worker.key": "//Eve", "ws://127.0.0.1:9944": url, "hosts.secret": str(tmp_path / "hosts.secret")}
+        for theirs, mine in {**ours, "127.0.0.1:9700": f"127.0.0.1:{meeting}"}.items():
+            command = command.replace(theirs, mine)
+        return command.split()[1:]
+
+    with trio.fail_after(150):
         async with (
             network(tmp_path, rounds=4, choices=(({"slots": 4}, None),)) as chain,
             one_engine(tmp_path) as engines,
-            worker(tmp_path, "eve", *cluster, *first, f"--node={chain.url}"),
-            worker(tmp_path, "other", *cluster, *second) as other,
+            worker(tmp_path, "eve", [*words(first, chain.url), "--devices=1"]),
+            worker(tmp_path, "other", [*words(second, chain.url), "--devices=3", f"--prometheus-port={port}"]) as other,
             trio.open_nursery() as nursery,
         ):
 

@@ -48,9 +48,8 @@ def test_a_line_says_what_was_earned_and_judged_and_how_fast_it_went() -> None:
         "earned 12.5 POT (+2.5 POT), bonded 340 POT (-60 POT); 8 slots accepted, 1 rejected; "
         "1,234 samples/s on 2 × cpu; waits for slots to be drawn for"
     )
-    assert line(before, before, POT, 0.0, (), "updates to sum") == (
-        "earned 10 POT, bonded 400 POT; 7 slots accepted, 0 rejected; waits for updates to sum"
-    )
+    validator = Standing(bond=0, accepted=0, rejected=0, earned=10 * 10**12)
+    assert line(validator, validator, POT, 0.0, (), "a round to audit") == "earned 10 POT; waits for a round to audit"
 
 
 def test_what_a_process_waits_for_is_the_furthest_that_is_under_way() -> None:
