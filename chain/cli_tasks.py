@@ -34,6 +34,8 @@ PROGRAM_BYTES_MAX = 64 << 20
 # more and more rarely.
 PATIENCE_SECONDS = 10.0
 PATIENCE_SECONDS_MAX = 600.0
+# A round opens in the block that settles the one before, or in the next ones; after that it waits for somebody.
+IDLE_BLOCKS = 4
 
 TaskId = Annotated[int, typer.Argument(metavar="ID", help="The task's number, as `potchain task list` shows it.")]
 
@@ -85,6 +87,7 @@ async def _watch(rpc: str, task_id: int) -> None:
         task = await client.request("training_task", task_id)
     shown = max(0, task["round"] - 1)  # the latest round at once, then each new one
     pace = Pace(task["round"], trio.current_time())
+    idle_blocks = 0
     progress = Progress()
     progress.say("task", f"{task['name']}: {task['round']} of {task['rounds']} rounds are final; Ctrl-C ends the watch")
     try:
@@ -93,20 +96,27 @@ async def _watch(rpc: str, task_id: int) -> None:
                 await _next_block(client, heads, progress)
                 try:
                     task = await client.request("training_task", task_id, timeout=PATIENCE_SECONDS)
+                    left = pace.left(task["round"], task["rounds"], trio.current_time())
                     while shown < task["round"]:
-                        progress.say("round", await _round_line(client, task, shown, token))
+                        line = await _round_line(client, task, shown, token)
                         shown += 1
+                        if shown == task["round"]:  # What is known of this moment belongs to the newest.
+                            line += f"  {token.format(task['minted'])} in all{', ' * bool(left)}{left}"
+                        progress.say("round", line)
                     if task["status"] == "active":
-                        left = pace.left(task["round"], task["rounds"], trio.current_time())
+                        round = await client.request("training_round", task_id)
+                        idle_blocks = idle_blocks + 1 if round["phase"] == "idle" else 0
+                        if idle_blocks == IDLE_BLOCKS:
+                            progress.say("task", _waiting_line(task, await client.request("training_workers")))
                         spent = f"{token.format(task['minted'])} paid, {token.format(task['escrow'])} of escrow left"
                         spent += f", {token.format(task['storage']['deposit'])} for storage"
-                        phase = phase_line(await client.request("training_round", task_id))
-                        progress.show(f"{phase}; {left}{spent}")
+                        progress.show(f"{phase_line(round)}; {left}{', ' * bool(left)}{spent}")
                 except (ConnectionLost, RequestTimeout) as error:
                     progress.say("stall", f"{error}; trying again")
     finally:
         progress.clear()
-    progress.say("task", f"{task['name']} is {task['status']}: potchain task fetch {task_id} -o model.safetensors")
+    progress.say("task", _end_line(task, token))
+    progress.say("task", f"its model: potchain task fetch {task_id} -o model.safetensors")
     progress.say("task", f"it is kept until block {task['storage']['until']:,}; longer: potchain task keep {task_id}")
 
 
@@ -131,12 +141,30 @@ class Pace:
     since: float
 
     def left(self, round: int, rounds: int, now: float) -> str:
-        """How long the task still takes, in words that end in a comma; nothing before a round was seen."""
+        """How long the task still takes, in words; nothing before a round was seen, and after the last."""
         seen = round - self.round
-        if not seen:
+        if not seen or round == rounds:
             return ""
-        seconds = (now - self.since) / seen * (rounds - round)
-        return f"{time_left(seconds)}, "
+        return time_left((now - self.since) / seen * (rounds - round))
+
+
+def _waiting_line(task: dict[str, Any], workers: list[dict[str, Any]]) -> str:
+    """What a task waits for whose next round has not begun."""
+    active = [worker for worker in workers if worker["active"]]
+    wanted = f"round {task['round']} waits for workers"
+    if not active:
+        return f"{wanted}: none is registered; potchain worker --key KEY starts one"
+    seats = sum(worker["capacity"] for worker in active)
+    return f"{wanted}: all {seats} seats of {len(active)} have other slots, or pause after one that they missed"
+
+
+def _end_line(task: dict[str, Any], token: Token) -> str:
+    """What a task came to that is over."""
+    figures = ""
+    if task["latestLoss"] is not None:
+        figures = f", loss {task['latestLoss']:.4f}, accuracy {task['latestAccuracy']:.2%}"
+    after = f"after {task['round']} of {task['rounds']} rounds{figures}"
+    return f"{task['name']} is {task['status']} {after}, {token.format(task['minted'])} paid in all"
 
 
 async def _round_line(client: Client, task: dict[str, Any], round: int, token: Token) -> str:

@@ -155,18 +155,24 @@ class Market:
 
         Meanwhile it is said what the running round waits for. Ctrl-C ends the watch, and not the task.
         """
-        pace: list[tuple[int, float]] = []
         spent = number = 0
+        began: tuple[int, float] | None = None
         while True:
             found, records = self._run(partial(self._rounds, task, number))
             now = time.monotonic()
+            # How fast those came that were final before, nobody knows.
+            began = began or (found["round"], now)
             for record in records:
                 number, spent = number + 1, spent + record["minted"]
-                pace.append((number, now))
-                first, since = pace[0]
-                left = (now - since) / (number - first) * (found["rounds"] - number) if now > since else None
+                seen, left = number - began[0], found["rounds"] - number
                 yield Result(
-                    record["round"], found["rounds"], record["loss"], record["accuracy"], record["minted"], spent, left
+                    round=record["round"],
+                    rounds=found["rounds"],
+                    loss=record["loss"],
+                    accuracy=record["accuracy"],
+                    paid=record["minted"],
+                    spent=spent,
+                    seconds_left=(now - began[1]) / seen * left if seen > 0 else None,
                 )
             if found["status"] != "active" and not records:
                 return

@@ -6,6 +6,7 @@ import re
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -13,6 +14,7 @@ from safetensors.numpy import load_file
 
 from chain.cli import main
 from tests.trainer.network import EVE, FERDIE, Lines, audit_and_aggregate, network, reporter
+from trainer.task import build
 from trainer.worker import run_worker
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -21,10 +23,17 @@ NEEDS_A_NODE = ("new", "watch", "fetch")
 SECONDS_MAX = 150
 
 
-def block(kind: str) -> str:
-    """The page's only block of a kind."""
-    (text,) = re.findall(rf"^```{kind}\n((?:.*\n)*?)```$", PAGE, re.MULTILINE)
-    return str(text).replace("60", "2")
+def blocks(kind: str) -> list[str]:
+    """The page's blocks of a kind."""
+    found = re.findall(r"^```(\w*)\n((?:.*\n)*?)```$", PAGE, re.MULTILINE)
+    return [re.sub(r"\b60\b", "2", text) for name, text in found if name == kind]
+
+
+def test_the_file_on_the_page_is_a_task() -> None:
+    names: dict[str, Any] = {}
+    exec(blocks("python")[0], names)
+    program = build(names["task"]).program
+    assert (program.parameters, program.batch, program.evaluate_batch) == (8 * 64 + 64, 128, 512)
 
 
 @pytest.mark.slow
@@ -41,7 +50,8 @@ async def test_the_page_leads_from_a_file_to_a_trained_model(
             for key in (EVE, FERDIE):
                 report = reporter(lines, key.public.hex()[:4])
                 nursery.start_soon(partial(run_worker, [chain.url], key, tmp_path / key.public.hex(), report=report))
-            for line in block("").splitlines():
+            (commands,) = blocks("")
+            for line in commands.splitlines():
                 program, *words = line.split()
                 assert program == ".venv/bin/potchain"
                 words += ["--node", chain.url] if words[1] in NEEDS_A_NODE else []
@@ -49,8 +59,10 @@ async def test_the_page_leads_from_a_file_to_a_trained_model(
                     await trio.to_thread.run_sync(main, words)
                 assert not ended.value.code, line
             printed = capsys.readouterr().out
-            source = block("python").replace("ws://127.0.0.1:9944", chain.url)
-            await trio.to_thread.run_sync(exec, source, {})
+            _, used, source = blocks("python")
+            await trio.to_thread.run_sync(exec, used, {})
+            assert re.fullmatch(r"right on new points: 0\.\d+\n", capsys.readouterr().out)
+            await trio.to_thread.run_sync(exec, source.replace("ws://127.0.0.1:9944", chain.url), {})
             trained = capsys.readouterr().out.splitlines()
             nursery.cancel_scope.cancel()
 

@@ -224,6 +224,6 @@ async def test_who_cannot_pay_is_told_what_it_takes(tmp_path: Path, folder: Path
 def test_a_watch_says_how_long_a_task_still_takes() -> None:
     pace = Pace(10, 100.0)
     assert pace.left(10, 50, 130.0) == ""
-    assert pace.left(15, 50, 115.0) == "about 2 min left, "
-    assert pace.left(15, 16, 115.0) == "about 3 s left, "
-    assert pace.left(11, 10_011, 115.0) == "about 2 d left, "
+    assert pace.left(15, 50, 115.0) == "about 2 min left"
+    assert pace.left(15, 16, 115.0) == "about 3 s left"
+    assert pace.left(11, 10_011, 115.0) == "about 2 d left"

@@ -16,7 +16,6 @@ from tests.trainer.network import (
     AGGREGATOR,
     EVE,
     FERDIE,
-    POT,
     VALIDATORS,
     Lines,
     Network,
@@ -27,9 +26,7 @@ from tests.trainer.network import (
 from trainer import aggregate, batches, dataset, optimizers
 from trainer.arrays import Float32s
 from trainer.codecs import INT8
-from trainer.market import Market, Task
 from trainer.sandbox import open_engine
-from trainer.task import Term
 from trainer.worker import run_worker
 
 PATIENCE_SECONDS = 60
@@ -87,51 +84,6 @@ async def test_rounds_are_trained_audited_and_paid_though_a_worker_dies_before_i
     assert model is not None
     expected = await trained_here(tmp_path / "here", seed, rounds)
     assert np.allclose(optimizers.decode_params(model, expected.size), expected, atol=2e-3)
-
-
-@pytest.mark.slow
-async def test_a_model_in_plain_jax_is_trained_by_others_and_comes_back(tmp_path: Path) -> None:
-    lines: Lines = []
-    rng = np.random.default_rng(1)
-    x = rng.standard_normal((128, 4)).astype(np.float32)
-    y = x @ np.array([1, -2, 3, 0.5], np.float32)
-
-    def losses(params: Any, x: Any, y: Any) -> Any:
-        return (x @ params["w"] + params["b"] - y) ** 2
-
-    model = Task(
-        "line",
-        loss=lambda params, x, y: losses(params, x, y).mean(),
-        evaluation=lambda params, x, y: (losses(params, x, y).sum(), (losses(params, x, y) < 0.01).sum()),
-        params={"w": np.zeros(4, np.float32), "b": np.zeros((), np.float32)},
-        train=(x, y),
-        held_out=(x[:64], y[:64]),
-        batch=32,
-    )
-    with trio.fail_after(PATIENCE_SECONDS):
-        async with network(tmp_path / "node", rounds=1) as chain, trio.open_nursery() as nursery:
-            await audit_and_aggregate(nursery, chain, tmp_path, lines)
-            run = partial(run_worker, [chain.url], EVE, tmp_path / "eve", report=reporter(lines, "eve"))
-            nursery.start_soon(run)
-            market = Market(chain.url, "//Ferdie")
-            terms: dict[str, Term] = {
-                "optimizer": "sgd",
-                "learning_rate": 0.1,
-                "momentum": 0,
-                "slots": 2,
-                "auditors": 1,
-            }
-            create = partial(market.create, model, rounds=4, **terms)
-            task = await trio.to_thread.run_sync(create)
-            results = await trio.to_thread.run_sync(lambda: list(market.watch(task)))
-            params = await trio.to_thread.run_sync(market.fetch, task, model.params)
-            nursery.cancel_scope.cancel()
-
-    assert [result.round for result in results] == [0, 1, 2, 3]
-    assert [result.paid for result in results] == [2 * 8 * POT // 10] * 4
-    losses_seen = [result.loss for result in results]
-    assert losses_seen == sorted(losses_seen, reverse=True)
-    assert float(losses(params, x[:64], y[:64]).mean()) == pytest.approx(losses_seen[-1], rel=1e-4)
 
 
 async def trained_here(folder: Path, seed: bytes, rounds: int) -> Float32s:
