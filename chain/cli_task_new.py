@@ -72,6 +72,8 @@ async def _new(
         progress.say("task", f"uploaded {offer.size:,} bytes in {len(offer.blobs)} blobs")
         task, height = await create(client, owner, offer)
         progress.say("task", f"{offer.name} is task {task}, created in block {height}")
+        if offer.policy.is_federated:
+            print(f"admit its silos: potchain task admit {task} ADDRESS --samples NUMBER --key KEY")
         print(f"watch it: potchain task watch {task}")
 
 

@@ -90,17 +90,20 @@ class Offer:
 
     def described(self, costs: Quote, token: Token) -> list[str]:
         """What it costs, in words."""
-        audited = f"{self.policy.audited_ppm / PPM:.0%} of all slots"
+        federated, audited = self.policy.is_federated, f"{self.policy.audited_ppm / PPM:.0%} of all slots"
+        how = "scored on held-out rows" if federated else "recomputed"
         lines = [
             f"escrow     {token.format(costs.escrow)}: {self.rounds} rounds of {self.policy.slots} slots at "
             f"{token.format(self.price_per_slot)}; what is not spent comes back",
             f"storage    {token.format(costs.deposit)} are kept ready for {costs.storage_bytes / 2**20:,.1f} MiB; the "
             "time that the task takes is paid from it, and a week for its model, the rest comes back",
             f"fee        {token.format(costs.fee)}",
-            f"audits     {audited}, recomputed by {self.policy.auditors_per_slot} each",
+            f"audits     {audited}, {how} by {self.policy.auditors_per_slot} each",
             f"upload     {self.size:,} bytes",
         ]
-        if costs.seats < self.policy.slots:
+        if federated:
+            lines.append("silos      are yours to admit, each by `potchain task admit`: nobody else trains it")
+        elif costs.seats < self.policy.slots:
             lines.append(f"workers    offer {costs.seats} slots at this moment: rounds have no more, until others come")
         return lines
 
