@@ -1,8 +1,8 @@
 """The blob store: content-addressed files on disk, written whole or not at all, bounded by evicting the longest unused.
 
 The rule: a root names the bytes that hash to it, or nothing. What anybody may send has a share of its own and pushes
-out only its like; what the chain names stays for as long as it does, and is no longer than it says. No lock is held
-while bytes flow or the disk is flushed.
+out only its like; what the chain names stays, unless it is longer than the chain says. No lock is held while bytes flow
+or the disk is flushed.
 """
 
 from __future__ import annotations
@@ -32,10 +32,6 @@ _INCOMING = "incoming"
 
 class BlobStoreFull(Exception):
     """There is no room for the blob; the message says why."""
-
-
-class BlobTooLong(Exception):
-    """The chain says that the blob of this root is shorter: whoever claimed its length did not tell the truth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +127,8 @@ class BlobStore:
         self._lock = threading.Lock()
         self._kept = _Area(bytes_max - bytes_max // INCOMING_SHARE)
         self._incoming = _Area(bytes_max // INCOMING_SHARE)
-        # By who wants them, the most bytes that each may have.
-        self._wanted_by: dict[str, Mapping[Hash, int]] = {}
+        # By who wants them, the most bytes that each may have; replaced and never changed, since threads read it.
+        self._wanted_by: Mapping[str, Mapping[Hash, int]] = {}
         # What was wanted, or may have been before a restart: of these `drop` removes what nobody wants any more.
         self._fallow: dict[Hash, None] = {}
         self._uploads = 0
@@ -148,7 +144,7 @@ class BlobStore:
         return self._kept.bytes + self._incoming.bytes
 
     def put(self, data: bytes) -> Hash:
-        """Store a blob durably and return its root; `BlobStoreFull` or `BlobTooLong` when it cannot be."""
+        """Store a blob durably and return its root; `BlobStoreFull` when there is no room for it."""
         with self.receive() as upload:
             upload.write(data)
             return upload.keep()
@@ -197,17 +193,16 @@ class BlobStore:
     def keep(self, owner: str, roots: Mapping[Hash, int]) -> None:
         """Never evict these blobs, whether they are here yet or not, until `owner` names others.
 
-        Of each it says how many bytes it has at most: one that is longer is refused, and not kept if it is here. Where
-        several name a blob, the largest of their numbers counts.
+        Of each it says how many bytes it has at most: one that is longer is no more than a stranger's. Where several
+        name a blob, the largest of their numbers counts, so that nobody takes another's blob by a false word.
         """
         with self._lock:
             before = self._wanted_by.get(owner, {})
-            self._wanted_by[owner] = dict(roots)
-            self._fallow.update(dict.fromkeys(before.keys() - roots.keys()))
+            self._wanted_by = {**self._wanted_by, owner: dict(roots)}
+            # Also what is named at another length now, by one more or one fewer.
+            self._fallow.update(dict.fromkeys(root for root, most in before.items() if roots.get(root) != most))
             for root in roots:
-                if root not in before and self._is_too_long(root):
-                    self._fallow[root] = None
-                elif root in self._incoming.sizes:
+                if root in self._incoming.sizes and self._is_wanted(root):
                     size = self._incoming.sizes[root]
                     with contextlib.suppress(BlobStoreFull, FileNotFoundError):
                         self._make_room(self._kept, size)
@@ -230,16 +225,14 @@ class BlobStore:
             return self._length(root)
 
     def drop(self, most: int) -> int:
-        """Remove what was wanted and is no more, or is too long: look at up to `most` blobs, and say how many wait.
+        """Remove what was wanted and is no more: look at up to `most` blobs, and say how many wait.
 
         After a start everything that was kept waits: say first what is wanted now.
         """
         with self._lock:
             for root in list(itertools.islice(self._fallow, most)):
                 del self._fallow[root]
-                if self._is_too_long(root):
-                    self._remove(root)
-                elif root in self._kept.sizes and not self.wants(root):
+                if root in self._kept.sizes and not self._is_wanted(root):
                     self._evict(root, self._kept)
             return len(self._fallow)
 
@@ -274,14 +267,11 @@ class BlobStore:
     def _take(self, upload: Upload, tree: BlobTree) -> None:
         """A whole blob, flushed to its part file, gets its name."""
         root, size = tree.root, _charged(tree.length)
-        most = self.length_max(root)
-        if most is not None and tree.length > most:
-            raise BlobTooLong(f"the blob has {tree.length:,} bytes, and the chain says that it has at most {most:,}")
         with self._lock:
             self._check(upload)
             self._incoming.remove(upload)
             here = next((area for area in (self._kept, self._incoming) if root in area.sizes), None)
-            area = here or self._area_for(root, size)
+            area = here or self._area_for(root, tree.length)
             folder = self._file(root, area).parent
             if here is None:
                 folder.mkdir(exist_ok=True)
@@ -292,8 +282,9 @@ class BlobStore:
         sync_folder(folder)
         sync_folder(self._path)
 
-    def _area_for(self, root: Hash, size: int) -> _Area:
-        if self.wants(root):
+    def _area_for(self, root: Hash, length: int) -> _Area:
+        size, most = _charged(length), self.length_max(root)
+        if most is not None and length <= most:
             with contextlib.suppress(BlobStoreFull):
                 self._make_room(self._kept, size)
                 return self._kept
@@ -318,7 +309,7 @@ class BlobStore:
         for key, held in area.sizes.items():
             if room >= size:
                 break
-            if key is not but and not (isinstance(key, bytes) and self.wants(key)):
+            if key is not but and not (isinstance(key, bytes) and self._is_wanted(key)):
                 victims.append(key)
                 room += held
         if room < size:
@@ -358,9 +349,13 @@ class BlobStore:
                     return self._file(root, area).stat().st_size
         return None
 
-    def _is_too_long(self, root: Hash) -> bool:
-        most, length = self.length_max(root), self._length(root)
-        return most is not None and length is not None and length > most
+    def _is_wanted(self, root: Hash) -> bool:
+        """Whether somebody wants a blob that is here, as long as it is."""
+        most = self.length_max(root)
+        if most is None:
+            return False
+        length = self._length(root)
+        return length is not None and length <= most
 
     # --- files ---
 

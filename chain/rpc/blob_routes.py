@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from chain.blobs import BlobStoreFull, BlobTooLong, StoredBlob, Upload
+from chain.blobs import BlobStoreFull, StoredBlob, Upload
 from chain.primitives.hashing import Hash
 from chain.rpc.backend import Backend
 from chain.rpc.body import BodyTooLarge, BodyTooSlow, body_pieces
@@ -74,8 +74,6 @@ class BlobRoutes:
                     await self.in_thread(upload.close)
         except BodyTooLarge as error:
             return PlainTextResponse(f"the blob is too large: {error}\n", 413)
-        except BlobTooLong as error:
-            return PlainTextResponse(f"{error}\n", 413)
         except BodyTooSlow as error:
             return PlainTextResponse(f"{error}\n", 408)
         except ClientDisconnect:
@@ -142,7 +140,7 @@ class _Download(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             blob = await self._routes.find(self._root)
-        except (BlobStoreFull, BlobTooLong, OSError) as error:
+        except (BlobStoreFull, OSError) as error:
             await _no_room(error)(scope, receive, send)
             return
         if blob is None:

@@ -11,7 +11,7 @@ from random import Random
 
 import pytest
 
-from chain.blobs import BLOCK_BYTES, INCOMING_SHARE, BlobStore, BlobStoreFull, BlobTooLong
+from chain.blobs import BLOCK_BYTES, INCOMING_SHARE, BlobStore, BlobStoreFull
 from chain.primitives.blob import CHUNK_BYTES, blob_root, verify_chunk
 
 KIB = 1024
@@ -92,24 +92,39 @@ def test_more_than_the_chain_s_room_is_kept_in_the_strangers_room_and_then_refus
     assert [store.has(blob_root(data)) for data in blobs] == [*[True] * 12, False]
 
 
-def test_a_blob_that_is_longer_than_the_chain_says_is_refused(tmp_path: Path) -> None:
+def test_a_blob_that_is_longer_than_the_chain_says_is_a_stranger_s(tmp_path: Path) -> None:
     store = BlobStore(tmp_path, ROOM)
     root = blob_root(blob(1))
     store.keep("chain", {root: SIZE - 1})
-    with pytest.raises(BlobTooLong, match=r"has 8,192 bytes, and the chain says that it has at most 8,191"):
-        store.put(blob(1))
-    assert (store.has(root), store.bytes_used) == (False, 0)
-    # A claim that is too small takes nothing from another task's.
-    store.keep("genesis", {root: SIZE})
-    assert store.put(blob(1)) == root
-    assert (store.length(root), store.length_max(root)) == (SIZE, SIZE)
-    store.keep("genesis", {})
-    assert store.length_max(root) == SIZE - 1
+    store.put(blob(1))
+    assert (store.length(root), store.length_max(root)) == (SIZE, SIZE - 1)
+    for seed in range(10, 14):
+        store.put(blob(seed))
+    assert not store.has(root)
 
 
-def test_what_was_here_before_the_chain_named_it_shorter_is_dropped(tmp_path: Path) -> None:
+def test_a_claim_that_is_too_small_takes_nothing_from_one_that_is_right(tmp_path: Path) -> None:
     store = BlobStore(tmp_path, ROOM)
-    root, other = store.put(blob(1)), store.put(blob(2))
+    root = store.put(blob(1))
+    # It was uploaded for a task that is not there yet; somebody else names it first, and falsely.
+    store.keep("false", {root: SIZE - 1})
+    store.drop(10)
+    store.keep("true", {root: SIZE})
+    for seed in range(10, 14):
+        store.put(blob(seed))
+    assert store.drop(10) == 0
+    assert store.get(root) == blob(1)
+    store.keep("true", {})
+    assert store.drop(10) == 0
+    assert not store.has(root)
+
+
+def test_what_is_kept_is_dropped_when_it_is_named_shorter(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path, ROOM)
+    root, other = blob_root(blob(1)), blob_root(blob(2))
+    store.keep("chain", {root: SIZE, other: SIZE})
+    for seed in (1, 2):
+        store.put(blob(seed))
     store.keep("chain", {root: SIZE - 1, other: SIZE})
     assert store.drop(10) == 0
     assert (store.has(root), store.has(other)) == (False, True)

@@ -78,16 +78,6 @@ async def test_a_flood_of_uploads_leaves_what_the_chain_names(tmp_path: Path) ->
         assert (refused.status_code, "does not fit" in refused.text) == (507, True)
 
 
-async def test_a_blob_that_is_longer_than_was_claimed_is_refused_with_both_lengths(tmp_path: Path) -> None:
-    async with served(tmp_path) as it, browser() as http:
-        named = blob_root(b"longer")
-        it.node.blobs.keep("chain", {named: 5})
-        refused = await http.put(url(it, named), content=b"longer")
-        reason = "the blob has 6 bytes, and the chain says that it has at most 5\n"
-        assert (refused.status_code, refused.text) == (413, reason)
-        assert (await http.get(url(it, named))).status_code == 404
-
-
 async def until(condition: Callable[[], object]) -> None:
     """Wait for what threads and sockets bring about."""
     with trio.fail_after(10):
