@@ -5,7 +5,8 @@ Rule: everything that JAX or numpy takes part in is imported when a command runs
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -26,7 +27,7 @@ from chain.cli_common import (
     key_of,
 )
 from chain.cli_silos import Data, silo_files
-from chain.display import say
+from chain.display import Progress
 from chain.folder_lock import FolderLocked, lock_folder, sign_lock
 from chain.primitives import ss58
 from chain.rpc.client import Client, ConnectionLost
@@ -132,14 +133,15 @@ def worker(
         raise UserError("--capacity: expected none beside --data, where each task takes one slot of a round")
     if files and coordinator is not None:
         raise UserError("--coordinator: expected none beside --data, whose rows stay on one machine")
-    count = chosen(platform.value, devices)
     cluster = None
-    if coordinator is not None:
-        if hosts_secret is None:
-            raise UserError("--hosts-secret is missing: the hosts of a worker know each other by it")
-        secret = hosts.read_secret(hosts_secret)
-        cluster = hosts.checked(hosts.Cluster(coordinator, processes, process_id, secret))
-    elif process_id or hosts_secret is not None:
+    with _flags():
+        count = chosen(platform.value, devices)
+        if coordinator is not None and hosts_secret is not None:
+            secret = hosts.read_secret(hosts_secret)
+            cluster = hosts.checked(hosts.Cluster(coordinator, processes, process_id, secret))
+    if coordinator is not None and hosts_secret is None:
+        raise UserError("--hosts-secret is missing: the hosts of a worker know each other by it")
+    if coordinator is None and (process_id or hosts_secret is not None):
         raise UserError(
             "--process-id and --hosts-secret are for a worker of several hosts: give --coordinator with them"
         )
@@ -176,7 +178,8 @@ def auditor(
     from trainer.auditor import run_auditor
     from trainer.devices import chosen
 
-    count = chosen(platform.value, 1 if devices is None and platform is Platform.CPU else devices)
+    with _flags():
+        count = chosen(platform.value, 1 if devices is None and platform is Platform.CPU else devices)
     role = partial(run_auditor, platform=platform.value, devices=count)
     _run_role(role, Role("auditor", key, node, base_path, name, prometheus_port, prometheus_external, supervised))
 
@@ -198,6 +201,17 @@ def aggregator(
     )
 
 
+@contextmanager
+def _flags() -> Iterator[None]:
+    """What cannot be served because of a flag is its user's to mend: starting again as it is would not help."""
+    from trainer.node import CannotServe
+
+    try:
+        yield
+    except CannotServe as error:
+        raise UserError(str(error)) from None
+
+
 @dataclass(frozen=True, slots=True)
 class Role:
     """What the commands of workers, auditors and aggregators have in common."""
@@ -214,6 +228,7 @@ class Role:
 
 def _run_role(run: Callable[..., Awaitable[None]], role: Role) -> None:
     from trainer.metrics import Meter, served
+    from trainer.status import show
 
     if role.prometheus_external and role.prometheus_port is None:
         raise UserError("--prometheus-external: give --prometheus-port with it")
@@ -228,7 +243,8 @@ def _run_role(run: Callable[..., Awaitable[None]], role: Role) -> None:
     sign_lock(lock)  # Held until this process ends.
     urls = role.nodes or [DEFAULT_RPC]
     account = "" if keypair is None else ss58.encode(keypair.public)
-    report, meter = partial(say, name), Meter(role.kind, account)
+    progress, meter = Progress(), Meter(role.kind, account)
+    report = partial(progress.say, name)
 
     async def main() -> None:
         if keypair is None:
@@ -238,10 +254,15 @@ def _run_role(run: Callable[..., Awaitable[None]], role: Role) -> None:
             if not role.supervised:
                 report(f"works as {account}; Ctrl-C stops")
                 nursery.start_soon(_tell_connection, urls, report)
+            nursery.start_soon(show, meter, progress)
             await run(urls, keypair, cache, report=report, meter=meter)
+            nursery.cancel_scope.cancel()
 
-    with served(meter, role.prometheus_port, external=role.prometheus_external):
-        trio.run(_until_stopped, main, role.supervised)
+    try:
+        with served(meter, role.prometheus_port, external=role.prometheus_external):
+            trio.run(_until_stopped, main, role.supervised)
+    finally:
+        progress.clear()
 
 
 async def _until_stopped(main: Callable[[], Awaitable[None]], supervised: bool) -> None:

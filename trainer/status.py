@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import trio
 
-from chain.display import Token
+from chain.display import Progress, Token
 from trainer.devices import named
 from trainer.follow import Heights, Report
 from trainer.metrics import COMPUTE, ENCODE, EVALUATE, FETCH, SUM, UPLOAD, Meter
@@ -56,13 +56,24 @@ async def tell(node: Node, heights: Heights, meter: Meter, devices: Sequence[str
         samples, since = meter.samples, trio.current_time()
 
 
+async def show(meter: Meter, progress: Progress) -> None:
+    """Where somebody watches, what is waited for and since when, each second; until cancelled."""
+    what, since = "", 0.0
+    while True:
+        await trio.sleep(1)
+        if what != waits_for(meter):
+            what, since = waits_for(meter), trio.current_time()
+        progress.show(f"waits for {what}, {trio.current_time() - since:.0f} s; {meter.samples:,} samples computed")
+
+
 def line(before: Standing, now: Standing, token: Token, rate: float, devices: Sequence[str], waits: str) -> str:
     """`earned 12 POT (+1 POT), bonded 400 POT; 8 slots accepted, 0 rejected; 512 samples/s on 2 × cpu; waits for …`"""
     parts = [f"earned {token.format(now.earned)}{_change(now.earned - before.earned, token)}"]
     if now.bond or before.bond:  # A validator's stake is no bond of training's.
         parts[0] += f", bonded {token.format(now.bond)}{_change(now.bond - before.bond, token)}"
     if now.accepted or now.rejected:
-        parts.append(f"{now.accepted:,} slot{'s'[: now.accepted - 1]} accepted, {now.rejected:,} rejected")
+        plural = "" if now.accepted == 1 else "s"
+        parts.append(f"{now.accepted:,} slot{plural} accepted, {now.rejected:,} rejected")
     if devices:
         parts.append(f"{rate:,.0f} samples/s on {named(devices)}")
     return "; ".join([*parts, f"waits for {waits}"])

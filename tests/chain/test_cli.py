@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from chain.cli import main
 from chain.development import authority
 from chain.folder_lock import lock_folder, sign_lock
 from tests.ports import free_port
@@ -212,6 +213,28 @@ def test_development_keys_have_substrates_well_known_addresses() -> None:
 )
 def test_a_bad_key_says_what_was_expected(arguments: tuple[str, ...], message: str) -> None:
     assert message in refusal(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("", "--key is missing: a key file, or a secret such as //Eve; make one with: potchain key new"),
+        ("--key //Eve --devices 65", "--devices: expected 1 to 64, got 65"),
+        ("--key //Eve --prometheus-external", "--prometheus-external: give --prometheus-port with it"),
+        ("--process-id 1", "--process-id and --hosts-secret are for a worker of several hosts: give --coordinator"),
+        ("--key //Eve --coordinator here:1", "--hosts-secret is missing: the hosts of a worker know each other by it"),
+        ("--key //Eve --coordinator here:1 --hosts-secret SECRET --processes 1", "--processes: expected 2 to 64 hosts"),
+        ("--key //Eve --coordinator here:1 --hosts-secret SECRET --process-id 1", "--key and --node are process 0's"),
+    ],
+)
+def test_a_worker_says_which_of_its_flags_do_not_fit(
+    words: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "secret").write_text("00" * 32)
+    with pytest.raises(SystemExit) as ended:
+        main(["worker", f"--base-path={tmp_path}", *words.replace("SECRET", str(tmp_path / "secret")).split()])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith(f"error: {message}")
 
 
 def test_a_node_that_is_not_there_is_named() -> None:

@@ -14,7 +14,7 @@ import pytest
 import trio
 from prometheus_client.parser import text_string_to_metric_families
 
-from chain.display import Token
+from chain.display import Progress, Token
 from tests.ports import free_port
 from tests.trainer.kit import BATCH
 from tests.trainer.network import AGGREGATOR, EVE, VALIDATORS, OneEngine, network, one_engine, reporter
@@ -24,7 +24,7 @@ from trainer.measured import ASK_SECONDS, BLOB_SECONDS, HEAD_SECONDS, TRANSACT_S
 from trainer.metrics import COMPUTE, Meter, served
 from trainer.node import CannotServe, NodeError, Standing, open_node
 from trainer.sandbox import Deadlines
-from trainer.status import line, waits_for
+from trainer.status import line, show, waits_for
 from trainer.worker import work
 
 POT = Token("POT", 12)
@@ -60,6 +60,33 @@ def test_what_a_process_waits_for_is_the_furthest_that_is_under_way() -> None:
         with meter.stage("commit"):
             assert waits_for(meter) == "its commitments to be final"
     assert waits_for(Meter("auditor")) == "a round to audit"
+
+
+class Watched(Progress):
+    """A terminal whose last line is remembered."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shown: list[str] = []
+
+    def show(self, text: str) -> None:
+        self.shown.append(text)
+
+
+async def test_who_watches_sees_what_is_waited_for_and_since_when(autojump_clock: trio.testing.MockClock) -> None:
+    meter, progress = Meter(), Watched()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(show, meter, progress)
+        await trio.sleep(2.5)
+        with meter.stage(COMPUTE):
+            meter.computed(1_000)
+            await trio.sleep(1)
+        nursery.cancel_scope.cancel()
+    assert progress.shown == [
+        "waits for slots to be drawn for, 0 s; 0 samples computed",
+        "waits for slots to be drawn for, 1 s; 0 samples computed",
+        "waits for its own computing, 0 s; 1,000 samples computed",
+    ]
 
 
 def test_a_bond_that_shrinks_and_a_part_of_the_work_that_fails_are_counted() -> None:
