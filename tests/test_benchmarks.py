@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # What each must have measured, by the words of its lines.
 LINES = {
     "aggregate.py": ["3 updates of 3,000 parameters", "mean of top 1 %", "centered clip of int8"],
-    "byzantine.py": ["7 of 16 wrong, 2 rounds", "inner product", "centered clip, half as wide"],
+    "byzantine.py": ["7 of 16 wrong, 2 rounds", "wrong targets", "centered clip", "honest updates refused 0"],
     "finality.py": ["core alone", "simulated validators", "n^"],
     "latency.py": ["commit logged", "sealed at the slowest   p50", "processor time"],
     "light.py": ["header and seal, 100 validators", "3 set changes and the head", "memory of the command"],

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
 
 from chain.primitives.hashing import blake2_256
 from tests.trainer.digits import digits
-from trainer import batches, optimizers, robust
+from trainer import audit, batches, optimizers, robust
 from trainer.arrays import Float32s
+from trainer.audit import Tolerance
 from trainer.codecs import INT8
 from trainer.optimizers import FRESH, PICO, Sgd
-from trainer.robust import Aggregation
+from trainer.robust import PPM, Aggregation
 
 WORKERS = 16
 WRONG = 7
 # That of the digits task itself.
 BATCH = 256
 RATE = Sgd(3 * PICO, 0)
+# The same steps where the momentum is the optimiser's, after the sum, and not each worker's before it.
+OUTER = Sgd(3 * PICO // 10, 9 * PICO // 10)
 # Worker momentum (Karimireddy et al. 2021): it averages away what a small bias could hide behind.
 MOMENTUM = np.float32(0.9)
+
+# What a task is audited with that nobody calibrated.
+TOLERANCE = Tolerance(510_000, 20)
 
 # What the honest would send, f32[workers, P], what all honest workers send, f32[honest, P], and chance.
 Attack = Callable[[Float32s, Float32s, np.random.Generator], Float32s]
@@ -54,29 +61,79 @@ def the_same(own: Float32s, honest: Float32s, rng: np.random.Generator) -> Float
     return np.full_like(own, 100)
 
 
+def mislabelled(own: Float32s, honest: Float32s, rng: np.random.Generator) -> Float32s:
+    """What wrong targets give: each says what it computed, of rows whose classes are called their opposites."""
+    return own
+
+
 ATTACKS: dict[str, Attack] = {
     "sign flip": flipped,
     "noise": noise,
     "a little is enough": a_little,
     "inner product": against,
     "same value": the_same,
+    "wrong targets": mislabelled,
 }
 
 
-def accuracy(aggregation: Aggregation, attack: Attack | None, rounds: int, seed: int = 0) -> float:
-    """Held-out accuracy after so many rounds; without an attack, of the honest workers alone."""
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Held-out accuracy, how many of the wrong were caught, and how many honest updates were refused."""
+
+    accuracy: float
+    caught: int
+    refused: int
+
+
+def trained(
+    aggregation: Aggregation,
+    attack: Attack | None,
+    rounds: int,
+    seed: int = 0,
+    *,
+    momentum: np.float32 = MOMENTUM,
+    audited_ppm: int = 0,
+) -> Found:
+    """Train for so many rounds; without an attack, with the honest workers alone.
+
+    With audits, a share of the slots is recomputed and compared as auditors do it: what is wrong counts no more, and
+    its worker's seat goes to an honest one. An audit recomputes a gradient, and no momentum that only its worker knows.
+    """
+    assert not (audited_ppm and momentum), "what is remembered cannot be audited"
     task, rng = digits(), np.random.default_rng(seed)
     theta, state = task.start(seed), FRESH
     momenta = np.zeros((WORKERS, theta.size), np.float32)
     row_seed = blake2_256(seed.to_bytes(4, "little"))
+    # The wrong workers that are left have the first seats; without an attack these are empty.
+    wrong, caught, refused = WRONG if attack is not None else 0, 0, 0
+    first = 0 if attack is not None else WRONG
     for round_index in range(rounds):
         # Each worker's rows are its own, as `slot_rows` gives them.
         order = batches.permutation(batches.attempt_seed(row_seed, round_index, 0), task.rows)
         rows = np.resize(order, (WORKERS, BATCH))
-        momenta = MOMENTUM * momenta + (1 - MOMENTUM) * task.gradients(theta, rows)
-        sent = honest = momenta[WRONG:]
-        if attack is not None:
-            sent = np.concatenate([attack(momenta[:WRONG], honest, rng), honest])
+        gradients = task.gradients(theta, rows, mislabelled=wrong if attack is mislabelled else 0)
+        momenta = momentum * momenta + (1 - momentum) * gradients
+        sent = honest = momenta[first + wrong :]
+        if attack is not None and wrong:
+            sent = np.concatenate([attack(momenta[:wrong], honest, rng), honest])
         updates = [INT8.quantise(values, round_index) for values in sent]
-        theta, state = optimizers.step(RATE, state, theta, robust.combine(aggregation, updates))
-    return task.held_out(theta)[1]
+        if audited_ppm:
+            right = task.gradients(theta, rows)
+            drawn = rng.random(len(updates)) * PPM < audited_ppm
+            bad = [
+                slot
+                for slot, update in enumerate(updates)
+                if drawn[slot] and not audit.compare(update, right[first + slot], TOLERANCE).right
+            ]
+            refused += sum(slot >= wrong for slot in bad)
+            updates = [update for slot, update in enumerate(updates) if slot not in bad]
+            caught += sum(slot < wrong for slot in bad)
+            wrong -= sum(slot < wrong for slot in bad)
+        rule = RATE if momentum else OUTER
+        theta, state = optimizers.step(rule, state, theta, robust.combine(aggregation, updates))
+    return Found(task.held_out(theta)[1], caught, refused)
+
+
+def accuracy(aggregation: Aggregation, attack: Attack | None, rounds: int, seed: int = 0) -> float:
+    """Held-out accuracy after so many rounds of workers with momentum, whom nobody audits."""
+    return trained(aggregation, attack, rounds, seed).accuracy

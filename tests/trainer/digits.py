@@ -25,6 +25,7 @@ from trainer.local import LocalSteps, contribution
 from trainer.optimizers import FRESH
 
 Bytes = npt.NDArray[np.uint8]
+CLASSES = 10
 
 
 class Learnable(Protocol):
@@ -86,10 +87,12 @@ class Digits:
         x, y, _, _ = self._data
         return np.asarray(self._functions[0](theta, x[rows], y[rows]))
 
-    def gradients(self, theta: Float32s, rows: batches.Rows) -> Float32s:
-        """The gradients f32[n, P] of n batches [n, batch]."""
+    def gradients(self, theta: Float32s, rows: batches.Rows, *, mislabelled: int = 0) -> Float32s:
+        """The gradients f32[n, P] of n batches [n, batch]; in the first so many, each class is called its opposite."""
         x, y, _, _ = self._data
-        return np.asarray(self._functions[1](theta, x[rows], y[rows]))
+        targets = y[rows]
+        targets[:mislabelled] = CLASSES - 1 - targets[:mislabelled]
+        return np.asarray(self._functions[1](theta, x[rows], targets))
 
     def held_out(self, theta: Float32s) -> tuple[float, float]:
         """Mean loss and accuracy on the rows that are held out."""

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.trainer.byzantine import ATTACKS, Attack, accuracy
+from tests.trainer.byzantine import ATTACKS, WRONG, Attack, accuracy, trained
 from tests.trainer.plain_robust import AGGREGATORS, PLAIN
 from trainer import aggregate, robust
 from trainer.codecs import INT8
@@ -110,3 +110,10 @@ def test_seven_of_sixteen_wrong_workers_cost_a_centered_clip_a_hundredth_at_most
 @pytest.mark.slow
 def test_seven_of_sixteen_wrong_workers_ruin_a_mean() -> None:
     assert accuracy(Mean(), ATTACKS["sign flip"], ROUNDS // 4) < 0.5 < honest_accuracy()
+
+
+@pytest.mark.slow
+def test_audits_of_a_tenth_catch_all_seven_and_refuse_nothing_honest() -> None:
+    found = trained(Mean(), ATTACKS["sign flip"], ROUNDS // 2, momentum=np.float32(0), audited_ppm=PPM // 10)
+    assert (found.caught, found.refused) == (WRONG, 0)
+    assert found.accuracy > 0.9
