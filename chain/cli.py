@@ -239,6 +239,8 @@ def main(arguments: list[str] | None = None) -> None:
     except typer.Abort:  # Ctrl-C, in a command that has nothing to finish
         sys.exit(EXIT_INTERRUPTED)
     except BaseException as error:
+        if isinstance(error, BaseExceptionGroup) and error.split(KeyboardInterrupt)[1] is None:
+            sys.exit(EXIT_INTERRUPTED)  # The same, where several things were under way.
         fault = fault_of(error)
         if fault is None:
             raise

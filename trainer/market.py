@@ -243,7 +243,7 @@ def _resolved(task: Task, terms: dict[str, Term]) -> Terms:
 def _run(work: Callable[[], Awaitable[T]]) -> T:
     """Run a trio program to its end in a thread of its own: notebooks have an event loop in theirs.
 
-    An interrupt cancels it, and is raised once it has ended.
+    An interrupt cancels it, and is raised once it has ended; what had come of it by then is in its message.
     """
     found: list[T] = []
     failed: list[BaseException] = []
@@ -270,7 +270,8 @@ def _run(work: Callable[[], Awaitable[T]]) -> T:
             with suppress(trio.RunFinishedError):
                 token.run_sync_soon(scope.cancel)
         thread.join()
-        raise
+        # What could not be interrupted is done, and whoever waits for it wants to know: a task that was created, say.
+        raise KeyboardInterrupt(f"too late: it came to {found[0]!r}" if found else "") from None
     if failed:
         raise failed[0]
     return found[0]

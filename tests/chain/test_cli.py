@@ -15,7 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import trio
 
+from chain import cli
 from chain.cli import main
 from chain.development import authority
 from chain.folder_lock import lock_folder, sign_lock
@@ -278,3 +280,20 @@ def test_a_folder_of_a_role_is_used_by_one_process_alone(role: str, tmp_path: Pa
         f"error: the folder {tmp_path / 'one'} is in use by process {os.getpid()}, which holds the lock "
         f"{tmp_path / 'one' / 'LOCK'}: stop that one, or give this one another --name or --base-path\n"
     )
+
+
+def test_an_interrupt_while_several_things_are_under_way_ends_a_command_without_a_word(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    async def several() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(interrupted)
+
+    monkeypatch.setattr(cli, "app", lambda *_, **__: trio.run(several))
+    with pytest.raises(SystemExit) as ended:
+        main(["task", "list"])
+    assert ended.value.code == 130
+    assert capsys.readouterr() == ("", "")

@@ -221,6 +221,38 @@ async def test_who_cannot_pay_is_told_what_it_takes(tmp_path: Path, folder: Path
         assert (await client.read(lambda chain: chain.training.storage[1])).deposit == costs.deposit
 
 
+async def test_a_watch_says_what_a_task_waits_for_and_what_became_of_a_cancelled_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = ""
+    async with served(tmp_path) as it, trio.open_nursery() as nursery:
+
+        async def watch() -> None:
+            with pytest.raises(SystemExit) as ended:
+                await trio.to_thread.run_sync(main, ["task", "watch", "0", "--node", it.url])
+            assert not ended.value.code
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(watch)
+        with trio.fail_after(60):
+            while "waits for workers" not in told:
+                await it.node.seal()
+                await trio.sleep(0.01)
+                told += capsys.readouterr().out
+            async with Client.connect(it.url) as client:
+                assert (await client.transact(ALICE, "training.cancel_task", task=0)).ok
+            while not nursery.cancel_scope.cancel_called:
+                await it.node.seal()
+                await trio.sleep(0.01)
+    lines = [line.partition("task     ")[2] for line in (told + capsys.readouterr().out).splitlines()]
+    assert lines[:3] == [
+        "digits: 0 of 3 rounds are final; Ctrl-C ends the watch",
+        "round 0 waits for workers: none is registered; potchain worker --key KEY starts one",
+        "digits is cancelled after 0 of 3 rounds, 0 POT paid in all",
+    ]
+    assert lines[3] == "its model: potchain task fetch 0 -o model.safetensors"
+
+
 def test_a_watch_says_how_long_a_task_still_takes() -> None:
     pace = Pace(10, 100.0)
     assert pace.left(10, 50, 130.0) == ""
