@@ -17,6 +17,7 @@ LINES = {
     "latency.py": ["commit logged", "sealed at the slowest   p50", "processor time"],
     "light.py": ["header and seal, 100 validators", "3 set changes and the head", "memory of the command"],
     "frontier.py": ["float32", "H = 32, 10 %, nothing remembered", "fewest bytes at equal loss"],
+    "detection.py": ["honest contributions rejected: 0 of 40", "2 % less", "second draw made again", "gain a slot"],
     "execute.py": ["20 transfers a block, ed25519", "20 transfers a block, sr25519", "decode and execute, first"],
     "metadata.py": ["metadata V14", "metadata V15"],
     "state_root.py": ["100 of 3,000 keys", "state root, accounts changed", "state root, nothing in memory"],
@@ -30,7 +31,7 @@ LINES = {
 # These start nodes that run at their own pace, or JAX.
 SLOW = (
     *("byzantine.py", "frontier.py", "latency.py", "silos.py", "subscribers.py", "sync.py", "tolerance.py"),
-    "training.py",
+    *("detection.py", "training.py"),
 )
 
 
