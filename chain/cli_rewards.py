@@ -18,7 +18,7 @@ from chain.primitives import ss58
 from chain.rpc.client import Client
 from chain.rpc.errors import Code, RpcError
 from runtime.modules.rewards import PPM, Rewards, RoundPay, split
-from runtime.modules.training_types import RoundRecord, Task
+from runtime.modules.training_types import RoundRecord, SlotRecord, Task
 
 app = typer.Typer(help="Explain what training paid.", no_args_is_help=True)
 
@@ -44,8 +44,9 @@ class FinalRound:
 
     @property
     def workers(self) -> list[tuple[int, bytes]]:
-        """The accepted slots with their workers."""
-        return [(index, slot.worker) for index, slot in enumerate(self.record.slots) if slot.accepted]
+        """The slots that are paid, with their workers: accepted ones, and those that were planted."""
+        paid = ((index, slot) for index, slot in enumerate(self.record.slots) if slot.accepted or slot.planted)
+        return [(index, slot.worker) for index, slot in paid]
 
     def pay(self) -> RoundPay:
         """What it paid, computed anew."""
@@ -138,13 +139,19 @@ def _paid(task_id: int, number: int, chain: Any) -> Counter[tuple[str, bytes]]:
     return paid
 
 
+def _outcome(slot: SlotRecord) -> str:
+    if slot.planted:
+        return "planted: wrong on purpose, and paid"
+    return "accepted" if slot.accepted else "rejected" if slot.update_root is not None else "not revealed"
+
+
 def _lines(found: FinalRound, block_hash: str, token: Token, prefix: int) -> Iterator[str]:
     record, rules, pay = found.record, found.rules, found.pay()
     count, checked, price = len(found.workers), len(record.attesters), found.task.price_per_slot
     name = found.task.name.decode(errors="replace")
     yield f"task {found.task_id} ({name}), round {found.number}, final in block {record.finalised_at} ({block_hash})"
     for index, slot in enumerate(record.slots):
-        outcome = "accepted" if slot.accepted else "rejected" if slot.update_root is not None else "not revealed"
+        outcome = _outcome(slot)
         yield f"  slot {index:<3} {ss58.encode(slot.worker, prefix)}  {outcome}"
     cap = min(rules.slot_emission, price)
     why = "" if record.emission == cap else f", all that the emission budget held, of at most {token.format(cap)}"

@@ -118,6 +118,12 @@ def worker(
         typer.Option(metavar="FILE", help="What the hosts know each other by, the same file on each: 64 hex digits."),
     ] = None,
     data: Data = None,
+    plants: Annotated[
+        bool,
+        typer.Option(
+            help="Reveal a wrong update now and then, where the chain allows and pays it: who does not audit it loses."
+        ),
+    ] = True,
     prometheus_port: PrometheusPort = None,
     prometheus_external: PrometheusExternal = False,
     supervised: Supervised = False,
@@ -157,7 +163,7 @@ def worker(
         _run_role(partial(run_silo, data=files, platform=platform.value, devices=count), role)
         return
     run = partial(run_worker, platform=platform.value, devices=count, capacity=capacity, capacity_max=CAPACITY_MAX)
-    _run_role(partial(run, cluster=cluster), role)
+    _run_role(partial(run, cluster=cluster, plants=plants), role)
 
 
 def auditor(

@@ -72,7 +72,7 @@ class Reporter:
         with self._ledger.state() as state:
             training = self._ledger.runtime.at(state).module(Training)
             task, record = training.tasks[event.task], training.history[event.task, event.round]
-        rejected = sorted({self.names[slot.worker] for slot in record.slots if not slot.accepted})
+        rejected = sorted({self.names[slot.worker] for slot in record.slots if not slot.accepted and not slot.planted})
         return round_line(
             task.name.decode(errors="replace"),
             event.round,

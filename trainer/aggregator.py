@@ -119,9 +119,9 @@ class TaskAggregator:
 
 
 def _accepted(view: RoundView) -> tuple[int, ...]:
-    """The slots that most validators accept so far, or all that are revealed while nobody challenged one."""
-    if not any(slot.challenged for slot in view.slots):
-        return view.revealed
+    """The slots that most validators accept so far, or all that are revealed while nobody is said to be wrong."""
+    if not any(slot.challenged or (slot.planted and slot.auditors) for slot in view.slots):
+        return tuple(slot for slot in view.revealed if slot not in view.left_out)
     voices = Counter(attestation.accepted for attestation in view.attestations)
     return voices.most_common(1)[0][0] if voices else ()
 

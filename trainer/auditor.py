@@ -6,7 +6,7 @@ head, it looks at afresh at the next.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import trio
@@ -53,12 +53,15 @@ async def run_auditor(
             await attend(MeasuredNode(node, engines.meter), engines, cache_dir, report=report)
 
 
-async def attend(node: Node, engines: Engines, cache_dir: Path, *, report: Report) -> None:
-    """An auditor's life on a chain."""
+async def attend(
+    node: Node, engines: Engines, cache_dir: Path, *, report: Report, servant: MakeServant | None = None
+) -> None:
+    """An auditor's life on a chain; `servant` makes what serves a task, a `TaskAuditor` unless told."""
+    make = servant or TaskAuditor
     blobs, memories = BlobFiles(cache_dir / "blobs"), MemoryFiles(cache_dir / "memories")
     await follow(
         node,
-        lambda task: TaskAuditor(task, node, engines.of(task.id), Job(task, node, blobs, memories), report),
+        lambda task: make(task, node, engines.of(task.id), Job(task, node, blobs, memories), report),
         report,
         release=engines.release,
         always=lambda heights: tell(node, heights, engines.meter, engines.devices, report),
@@ -136,8 +139,8 @@ class TaskAuditor:
 
     async def _audit(self, view: RoundView) -> None:
         await self._recompute(view)
-        wrong = [slot for slot in view.revealed if not self._is_right(view, slot)]
-        news = [slot for slot in wrong if not view.slots[slot].challenged]
+        wrong = [slot for slot in view.revealed if slot in view.left_out or not self._is_right(view, slot)]
+        news = [slot for slot in wrong if not view.slots[slot].challenged and not view.slots[slot].planted]
         if news:
             async with trio.open_nursery() as nursery:
                 for slot in (each for each in news if each not in self._refused):
@@ -180,7 +183,7 @@ class TaskAuditor:
         return given_up or not missing
 
     async def _recompute(self, view: RoundView) -> None:
-        """Judge the slots drawn for this auditor, and those that anybody challenged."""
+        """Judge the slots drawn for this auditor, those that were challenged, and audited ones that are planted."""
         if self.scorer is not None:
             await self._score(view, self.scorer)
             return
@@ -188,7 +191,7 @@ class TaskAuditor:
             for slot in view.revealed:
                 state, update = view.slots[slot], self._update(view, slot)
                 key = (slot, state.update_root or b"")
-                drawn = self.node.account in state.auditors or state.challenged
+                drawn = self.node.account in state.auditors or state.challenged or (state.planted and state.auditors)
                 if drawn and update is not None and key not in self._verdicts:
                     nursery.start_soon(self._judge, view, slot, key, update)
 
@@ -275,3 +278,6 @@ class TaskAuditor:
             )
         else:
             self.report(f"task {self.task.id} round {view.round}: not attested: {error}")
+
+
+MakeServant = Callable[[TaskView, Node, Engine, Job, Report], TaskAuditor]

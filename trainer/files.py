@@ -5,13 +5,15 @@ Rule: a file is written whole, flushed, then renamed, and its folder is flushed;
 
 from __future__ import annotations
 
+import os
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from chain.primitives.blob import blob_root
-from chain.primitives.durable import PARTIAL, make_folder, replace_file
+from chain.primitives.durable import PARTIAL, make_folder, replace_file, sync_folder
 from chain.primitives.hashing import Hash, blake2_256
 from trainer.codecs.memory import Memory
 from trainer.packing import PackingError, fields, pack, unpack
@@ -19,6 +21,26 @@ from trainer.spill import Spill
 
 Place = tuple[int, int, int, int]  # task, round, attempt, slot
 DIGEST_BYTES = 32
+SECRET_BYTES = 32
+
+
+def kept_secret(path: Path) -> bytes:
+    """32 random bytes that only the user of this process can read, the same at every start."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        make_folder(path.parent)
+    made = secrets.token_bytes(SECRET_BYTES)
+    partial = path.with_name(f"{path.name}{PARTIAL}")
+    partial.unlink(missing_ok=True)
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(made)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+    sync_folder(path.parent)
+    return made
 
 
 class BlobFiles:
@@ -48,11 +70,12 @@ class BlobFiles:
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """A slot's contribution between commitment and the end of its round."""
+    """A slot's contribution between commitment and the end of its round; one that is planted has what shows it."""
 
     salt: bytes
     update_root: Hash
     update: bytes
+    plant_proof: bytes = b""
 
 
 class PendingFiles:
@@ -69,14 +92,15 @@ class PendingFiles:
         """What was put; None if nothing whole is there."""
         try:
             data = self._path(place, source).read_bytes()
-            parsed = fields(unpack(data), {"salt": bytes, "update": bytes}, "pending")
+            parsed = fields(unpack(data), {"salt": bytes, "update": bytes, "proof": bytes}, "pending")
         except (FileNotFoundError, PackingError):
             return None
-        return Pending(parsed["salt"], blob_root(parsed["update"]), parsed["update"])
+        return Pending(parsed["salt"], blob_root(parsed["update"]), parsed["update"], parsed["proof"])
 
     def put(self, place: Place, source: Hash, pending: Pending) -> None:
         """Durable when it returns: a commitment may be sent."""
-        replace_file(self._path(place, source), pack({"salt": pending.salt, "update": pending.update}))
+        parts = {"salt": pending.salt, "update": pending.update, "proof": pending.plant_proof}
+        replace_file(self._path(place, source), pack(parts))
 
     def forget_before(self, task: int, round_: int, attempt: int) -> None:
         """Remove what earlier attempts and rounds of a task left, and what nothing of ours is named like."""

@@ -15,6 +15,7 @@ from chain.display import Token
 from chain.primitives.hashing import Hash
 from trainer.metrics import FETCH, UPLOAD, Meter
 from trainer.node import Node, NodeError, Standing
+from trainer.plants import PlantRules
 from trainer.views import PastRound, RoundView, TaskView
 
 # A handful of requests, of which each may take half a minute.
@@ -68,6 +69,10 @@ class MeasuredNode:
     async def is_validator(self) -> bool:
         with _within(ASK_SECONDS, "the validator set"):
             return await self._node.is_validator()
+
+    async def plant_rules(self) -> PlantRules:
+        with _within(ASK_SECONDS, "the account's key for planted faults"):
+            return await self._node.plant_rules()
 
     async def silo(self, task: int) -> tuple[int, int] | None:
         with _within(ASK_SECONDS, f"the account's part in task {task}"):

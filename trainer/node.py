@@ -18,6 +18,7 @@ from chain.primitives.hashing import Hash
 from chain.primitives.keys import Keypair
 from chain.rpc.client import BlobNotFound, BlobTooLarge, Client, ClientError, RpcError
 from trainer import views
+from trainer.plants import PlantRules
 from trainer.views import PastRound, RoundView, TaskView
 
 # What a node answers when asked for a round that there is not.
@@ -75,6 +76,9 @@ class Node(Protocol):
 
     async def worker_capacity(self) -> int:
         """How many slots of a round this account can be drawn for at once; 0 when it is no active worker."""
+
+    async def plant_rules(self) -> PlantRules:
+        """Which key says which slots this account may plant, and how many those are."""
 
     async def silo(self, task: int) -> tuple[int, int] | None:
         """How many samples this account may declare for a federated task, and has declared; None if it is no silo."""
@@ -141,6 +145,15 @@ class RpcNode:
     async def worker_capacity(self) -> int:
         worker = await self._read(lambda chain: chain.training.workers[self.account])
         return int(worker.capacity) if worker.active else 0
+
+    async def plant_rules(self) -> PlantRules:
+        def look(chain: Any) -> PlantRules:
+            found = chain.training.plant_keys.get(self.account)
+            key, since = (None, 0) if found is None else (bytes(found.key), int(found.since))
+            return PlantRules(key, since, int(chain.training.plant_key_blocks), int(chain.training.plant_ppm))
+
+        rules: PlantRules = await self._read(look)
+        return rules
 
     async def silo(self, task: int) -> tuple[int, int] | None:
         silos = await self._read(lambda chain: chain.training.silos[task])

@@ -75,6 +75,7 @@ class SlotView:
     update_root: Hash | None
     auditors: tuple[bytes, ...]
     challenged: bool
+    planted: bool  # wrong, as its worker has shown
     weight: int  # in the mean
 
 
@@ -108,7 +109,11 @@ class RoundView:
     round: int
     attempt: int
     phase: str
+    opened_at: int
     deadline: int
+    # The beacon that opened it says which slots are planted; they may be shown when validators agree on the round.
+    plant_beacon: Hash | None
+    is_agreed: bool
     params_root: Hash
     optimizer_root: Hash
     slots: tuple[SlotView, ...]
@@ -129,6 +134,13 @@ class RoundView:
     def revealed(self) -> tuple[int, ...]:
         """The slots whose updates were revealed."""
         return tuple(index for index, slot in enumerate(self.slots) if slot.update_root is not None)
+
+    @property
+    def left_out(self) -> tuple[int, ...]:
+        """The slots that are wrong, as their workers have shown, and that nobody audits."""
+        return tuple(
+            index for index, slot in enumerate(self.slots) if slot.planted and not slot.auditors and not slot.challenged
+        )
 
     def assigned(self, worker: bytes) -> tuple[int, ...]:
         """The slots that were drawn for a worker."""
@@ -186,7 +198,10 @@ def round_of(value: Any) -> RoundView:
                 round=int(value["round"]),
                 attempt=0,
                 phase="final",
+                opened_at=0,
                 deadline=0,
+                plant_beacon=None,
+                is_agreed=True,
                 params_root=_hash(value["paramsRoot"]),
                 optimizer_root=_hash(value["optimizerRoot"]),
                 slots=(),
@@ -206,7 +221,10 @@ def _begun_round(value: Mapping[str, Any]) -> RoundView:
         round=int(value["round"]),
         attempt=int(value["attempt"]),
         phase=str(value["phase"]),
+        opened_at=int(value["openedAt"]),
         deadline=int(value["deadline"]),
+        plant_beacon=_hash_or_none(value["plantBeacon"]),
+        is_agreed=value["plantDeadline"] is not None,
         params_root=_hash(value["paramsRoot"]),
         optimizer_root=_hash(value["optimizerRoot"]),
         slots=tuple(_slot(slot) for slot in value["slots"]),
@@ -251,6 +269,7 @@ def _slot(value: Mapping[str, Any]) -> SlotView:
         update_root=_hash_or_none(value["updateRoot"]),
         auditors=tuple(ss58.decode(auditor, None) for auditor in value["auditors"]),
         challenged=bool(value["challenged"]),
+        planted=bool(value["planted"]),
         weight=int(value["weight"]),
     )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -17,18 +18,23 @@ from chain.primitives.hashing import Hash, blake2_256
 from chain.primitives.keys import Keypair
 from trainer.codecs.updates import Update
 from trainer.devices import named
-from trainer.files import BlobFiles, MemoryFiles, Pending, PendingFiles, Place
+from trainer.files import BlobFiles, MemoryFiles, Pending, PendingFiles, Place, kept_secret
 from trainer.follow import Heights, Report, Servant, follow
 from trainer.hosts import Cluster, open_spread_engines
 from trainer.job import Job
 from trainer.measured import MeasuredNode
 from trainer.metrics import ENCODE, Meter
-from trainer.node import Node, NodeError, open_node
+from trainer.node import Node, NodeError, TaskOver, open_node
+from trainer.plants import Planter, spoiled
 from trainer.sandbox import Engine, Engines, open_engines
 from trainer.status import tell
 from trainer.tenure import Tenures
 from trainer.views import RoundView, TaskView
 
+# The secret that says which slots are planted.
+PLANT_KEY = "plant.key"
+# After every round that there may be.
+ROUNDS_END = (1 << 32, 0)
 # After a registration that failed (no money for the bond, say), this many blocks pass before the next.
 RETRY_BLOCKS = 10
 # Most audits end so many blocks after they began; in those that do not, something may be missing.
@@ -50,11 +56,13 @@ async def run_worker(
     capacity_max: int = 16,
     meter: Meter | None = None,
     cluster: Cluster | None = None,
+    plants: bool = False,
 ) -> None:
     """Train for every task of the chain behind `urls` until cancelled, up to `capacity` slots of a round at once.
 
     None is one for each device, as far as the chain lets a worker have so many; those of the other hosts of a `cluster`
-    count. `report` gets one line at a time.
+    count. With `plants` it reveals a wrong update now and then, where the chain lets it, so that auditors who do not
+    look lose. `report` gets one line at a time.
     """
     if cluster is None:
         opened = open_engines(cache_dir, platform, warn=report, devices=devices, meter=meter)
@@ -66,7 +74,8 @@ async def run_worker(
         report(f"computes on {named(found)}, up to {capacity} slot{'s'[: capacity - 1]} of a round at once")
         async with open_node(urls, keypair) as node:
             measured = MeasuredNode(node, engines.meter)
-            await work(measured, engines, cache_dir, report=report, capacity=capacity)
+            planter = Planter(kept_secret(cache_dir / PLANT_KEY), keypair.public) if plants else None
+            await work(measured, engines, cache_dir, report=report, capacity=capacity, planter=planter)
 
 
 async def work(
@@ -77,6 +86,7 @@ async def work(
     report: Report,
     capacity: int = 4,
     servant: MakeServant | None = None,
+    planter: Planter | None = None,
 ) -> None:
     """A worker's life on a chain; `servant` makes what serves a task, a `TaskWorker` unless told."""
     blobs, pending = BlobFiles(cache_dir / "blobs"), PendingFiles(cache_dir / "pending")
@@ -87,12 +97,17 @@ async def work(
         # Only silos are drawn for a task whose data they have.
         if task.scored is not None:
             return Bystander()
-        return make(task, node, engines.of(task.id), Job(task, node, blobs, memories), pending, report)
+        worker = make(task, node, engines.of(task.id), Job(task, node, blobs, memories), pending, report)
+        worker.planter = planter
+        return worker
 
     async def always(heights: Heights) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(register_worker, node, capacity, heights, report)
             nursery.start_soon(tell, node, heights, engines.meter, engines.devices, report)
+            if planter is not None:
+                nursery.start_soon(_set_plant_key, node, planter, heights, report)
+                nursery.start_soon(_show_plants, node, planter, heights, report)
 
     await follow(
         node,
@@ -132,6 +147,7 @@ class TaskWorker:
         self.tenures = Tenures(task, node, job)
         self.pending = pending
         self.report = report
+        self.planter: Planter | None = None
         # How many blocks the next pause lasts, and when this one ends.
         self._patience = 0
         self._resume_at: int | None = None
@@ -141,6 +157,7 @@ class TaskWorker:
 
         While a round is audited, the one that has begun ahead is worked on.
         """
+        self._expect_plants(view)
         newest, me = view.ahead or view, self.node.account
         mine = newest.assigned(me)
         slots = newest.slots
@@ -159,6 +176,15 @@ class TaskWorker:
         await self.job.prepare(self.engine)
         if not mine:
             await self._resume(height)
+
+    def _expect_plants(self, view: RoundView) -> None:
+        """Have the planted slots of a round in audit shown, which must not wait for what is computed meanwhile."""
+        if self.planter is None or view.phase != "audit":
+            return
+        for slot in view.assigned(self.node.account):
+            pending = self.pending.get(*self._key(view, slot))
+            if pending is not None and pending.plant_proof:
+                self.planter.hidden[self.task.id, view.round, view.attempt, slot] = pending.plant_proof
 
     async def _keep_within_reach(self, revealed: Sequence[int], view: RoundView) -> None:
         """Store updates again that are gone with the node that had them: what nobody can fetch counts as wrong."""
@@ -187,9 +213,11 @@ class TaskWorker:
         """Compute a slot's update and make it durable; an update that is durable is not computed again."""
         key = self._key(view, slot)
         if self.pending.get(*key) is None and await self._goes_on(view):
-            update = await self.contribution(view, slot)
-            pending = Pending(secrets.token_bytes(32), blob_root(update), update)
+            update, proof = await self._planted(view, slot) or (await self.contribution(view, slot), b"")
+            pending = Pending(secrets.token_bytes(32), blob_root(update), update, proof)
             await trio.to_thread.run_sync(self.pending.put, *key, pending)
+            if proof and self.planter is not None:
+                self.planter.hidden[key[0]] = proof
 
     async def _goes_on(self, view: RoundView) -> bool:
         """Whether a round that had begun ahead has not been thrown away since: what is sent to one costs a fee."""
@@ -198,6 +226,23 @@ class TaskWorker:
         now = await self.node.round(self.task.id)
         found = [(each.round, each.attempt) for each in (now, now.ahead) if each is not None]
         return (view.round, view.attempt) in found
+
+    async def _planted(self, view: RoundView, slot: int) -> tuple[bytes, bytes] | None:
+        """A wrong update and what shows that it may be wrong; None for almost all slots."""
+        # What is wrong ends a tenure, and what a slot remembers is worth more.
+        if self.planter is None or view.plant_beacon is None or self.task.codec.tenure > 1:
+            return None
+        place = self.task.id, view.round, view.attempt, slot
+        proof = self.planter.proof(await self.node.plant_rules(), view.opened_at, view.plant_beacon, *place)
+        if proof is None:
+            return None
+        meant = await self.tenures.meant(self.engine, view, slot)
+        spoil = partial(spoiled, self.job.codec, meant.meant, self.task.tolerance, view.round, proof)
+        update = await trio.to_thread.run_sync(spoil)
+        if update is None:
+            return None
+        self.report(f"task {self.task.id} round {view.round}: slot {slot} is wrong on purpose, to see who audits it")
+        return update.encode(), proof
 
     def _key(self, view: RoundView, slot: int) -> tuple[Place, Hash]:
         """Where a slot's update is kept: by its place, and by all that it follows from."""
@@ -292,6 +337,57 @@ class TaskWorker:
 
 
 MakeServant = Callable[[TaskView, Node, Engine, Job, PendingFiles, Report], TaskWorker]
+
+
+async def _set_plant_key(node: Node, planter: Planter, heights: Heights, report: Report) -> None:
+    """Set the key that says which slots are planted, once the account is a worker."""
+    height = heights.newest - 1
+    while True:
+        height = await heights.above(height)
+        try:
+            if (await node.plant_rules()).key == planter.key:
+                return
+            if not await node.worker_capacity():
+                continue
+            arguments = {"key": planter.key, "proof": planter.possession}
+            error = await node.transact("training.set_plant_key", **arguments)
+        except NodeError as failure:
+            error = str(failure)
+        if error is not None:
+            report(f"no key for planted faults, trying again in {RETRY_BLOCKS} blocks: {error}")
+            height = await heights.above(height + RETRY_BLOCKS - 1)
+
+
+async def _show_plants(node: Node, planter: Planter, heights: Heights, report: Report) -> None:
+    """Show planted slots, at the first head at which no auditor learns from it what it should have found out."""
+    height = heights.newest - 1
+    while True:
+        height = await heights.above(height)
+        for task in sorted({place[0] for place in planter.hidden}):
+            try:
+                view = await node.round(task)
+            except NodeError:
+                continue
+            except TaskOver:
+                planter.forget_before(task, ROUNDS_END)
+                continue
+            planter.forget_before(task, (view.round, view.attempt))
+            for slot in planter.due(task, view):
+                error = await _show_plant(node, (task, view.round, view.attempt, slot), planter)
+                said = "shown to be planted" if error is None else f"planted and not shown: {error}"
+                report(f"task {task} round {view.round}: slot {slot} {said}")
+
+
+async def _show_plant(node: Node, place: Place, planter: Planter) -> str | None:
+    task, round_, attempt, slot = place
+    arguments = {"task": task, "round": round_, "attempt": attempt, "slot": slot, "proof": planter.hidden[place]}
+    try:
+        error = await node.transact("training.show_plant", **arguments)
+    except NodeError as failure:
+        return str(failure)
+    if error is None:
+        planter.hidden.pop(place, None)
+    return error
 
 
 async def register_worker(node: Node, capacity: int, heights: Heights, report: Report) -> None:

@@ -107,8 +107,7 @@ def training_round(context: Context, task: Index32, round: Index32 | None = None
         ahead = _round_ahead(training, task)
         if running is not None and round in (None, running.round):
             model = Model(found.params_root, found.optimizer_root)
-            weights, confirmations = training.weights[task, running.round], training.confirmations[task]
-            return {**_begun_round(task, model, running, weights, confirmations), "ahead": ahead}
+            return {**_begun_round(training, task, model, running), "ahead": ahead}
         if ahead is not None and round == ahead["round"]:
             return ahead
         number = found.round - 1 if round is None else round
@@ -148,7 +147,7 @@ def _round_ahead(training: Any, task: int) -> dict[str, Any] | None:
     state: RoundState | None = training.rounds_ahead.get(task)
     if state is None:
         return None
-    return {**_begun_round(task, training.provisional[task], state, (), ()), "ahead": None}
+    return {**_begun_round(training, task, training.provisional[task], state), "ahead": None}
 
 
 def _task(training: Any, task: int) -> Task:
@@ -202,10 +201,12 @@ def _short_task(
     }
 
 
-def _begun_round(
-    task_id: int, model: Model, state: RoundState, weights: Sequence[int], confirmations: Sequence[Confirmation]
-) -> dict[str, Any]:
+def _begun_round(training: Any, task_id: int, model: Model, state: RoundState) -> dict[str, Any]:
     """A round that is not final, with the model that it began from."""
+    weights = training.weights[task_id, state.round]
+    is_running = training.tasks[task_id].round == state.round
+    confirmations: Sequence[Confirmation] = training.confirmations[task_id] if is_running else ()
+    planted = {plant.slot for plant in training.plants[task_id]} if is_running else set()
     return {
         "task": task_id,
         "round": state.round,
@@ -213,6 +214,8 @@ def _begun_round(
         "phase": state.phase.name.lower(),
         "openedAt": state.opened_at,
         "deadline": state.deadline,
+        "plantBeacon": hexed_or_none(training.plant_beacons.get((task_id, state.round))),
+        "plantDeadline": training.plant_deadlines.get(task_id) if is_running else None,
         "paramsRoot": hexed(model.params_root),
         "optimizerRoot": hexed(model.optimizer_root),
         "slots": [
@@ -223,6 +226,7 @@ def _begun_round(
                 "updateRoot": hexed_or_none(slot.update_root),
                 "auditors": [ss58.encode(auditor) for auditor in slot.auditors],
                 "challenged": slot.challenged,
+                "planted": number in planted,
                 "accepted": None,
                 "weight": weight,
             }
@@ -272,6 +276,8 @@ def _final_round(task_id: int, number: int, record: RoundRecord, weights: Sequen
         "phase": "final",
         "openedAt": None,
         "deadline": None,
+        "plantBeacon": None,
+        "plantDeadline": None,
         "finalisedAt": record.finalised_at,
         "startParamsRoot": hexed(start),
         "paramsRoot": hexed(record.params_root),
@@ -286,6 +292,7 @@ def _final_round(task_id: int, number: int, record: RoundRecord, weights: Sequen
                 "updateRoot": hexed_or_none(slot.update_root),
                 "auditors": [],
                 "challenged": False,
+                "planted": slot.planted,
                 "accepted": slot.accepted,
                 "weight": weight,
             }

@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import Final
 
 from chain.primitives.scale import H256, AccountId, Balance, u16, u32, u64
-from chain.primitives.seal import read_bitmap
+from chain.primitives.seal import BlsPublicKey, BlsSignature, read_bitmap
 from runtime.framework import call
 from runtime.limits import MICROSECOND, MILLISECOND
 from runtime.modules import (
@@ -26,6 +26,7 @@ from runtime.modules import (
     training_challenges,
     training_genesis,
     training_invariants,
+    training_plants,
     training_rounds,
     training_silos,
     training_storage,
@@ -84,6 +85,8 @@ SILOS_ACCESS: Final = Weight(MILLISECOND)
 ROUND_HOOKS: Final = Weight(4 * MILLISECOND)
 # Paying a slot, or slashing its worker, touches some ten storage values.
 SLOT_SETTLED: Final = Weight(400 * MICROSECOND)
+# A pairing and its proof of possession take two pairings each.
+PLANT_PROOF: Final = Weight(6 * MILLISECOND)
 # Paying one validator its share of a round.
 SHARE_PAID: Final = Weight(100 * MICROSECOND)
 # Looking at a finished task, and counting its bytes anew.
@@ -218,7 +221,7 @@ class Training(TrainingSchema):
         if account not in self.aggregators:
             raise self.NotRegistered
         state = self._running(task, round, attempt, Phase.AUDIT)
-        self._read_accepted(state, accepted)
+        self._read_accepted(task, state, accepted)
         aggregate = Aggregate(account, accepted, params_root, optimizer_root)
         if aggregate in state.aggregates:
             raise self.SameAggregate
@@ -263,7 +266,7 @@ class Training(TrainingSchema):
         validator = origin.ensure_signed()
         self._ensure_authority(validator)
         state = self._running(task, round, attempt, Phase.AUDIT)
-        slots = self._read_accepted(state, accepted)
+        slots = self._read_accepted(task, state, accepted)
         before = self.tasks[task]
         if not slots and (params_root, optimizer_root) != (before.params_root, before.optimizer_root):
             raise self.RootsChanged
@@ -294,7 +297,7 @@ class Training(TrainingSchema):
         suspect = self._slot(state, slot)
         if suspect.update_root is None:
             raise self.NotRevealed
-        if suspect.challenger is not None:
+        if suspect.challenger is not None or any(plant.slot == slot for plant in self.plants[task]):
             raise self.AlreadyChallenged
         training_challenges.stake(self, validator)
         self._put_slot(task, replace(state, attestations=()), slot, replace(suspect, challenger=validator))
@@ -383,6 +386,24 @@ class Training(TrainingSchema):
         others = tuple(other for other in confirmations if other.validator in current)
         self.confirmations[task] = (*others, Confirmation(validator, Model(params_root, optimizer_root)))
         self.emit(self.Confirmed(task, round, validator, params_root, optimizer_root))
+        return Pays.NO
+
+    @call(index=17, weight=PLANT_PROOF)
+    def set_plant_key(self, origin: Origin, key: BlsPublicKey, proof: BlsSignature) -> None:
+        """Let this BLS key say which of a worker's slots it may plant; `proof`: whose key it is says so."""
+        training_plants.set_key(self, origin.ensure_signed(), key, proof)
+
+    @call(index=18, weight=Weight(PLANT_PROOF.ref_time + AUDIT_ACCESS.ref_time))
+    def show_plant(
+        self, origin: Origin, task: TaskId, round: Round, attempt: u32, slot: Slot, proof: BlsSignature
+    ) -> Pays:
+        """Show that a slot of the signer's is wrong with permission: at once if it is not audited, or else when it is
+        challenged or validators agree on it. Everybody attests anew. Free when it is so.
+        """
+        worker = origin.ensure_signed()
+        state = self._running(task, round, attempt, Phase.AUDIT)
+        self._assigned(state, slot, worker)
+        training_plants.show(self, task, state, slot, proof)
         return Pays.NO
 
     def on_initialize(self) -> Weight:
@@ -504,15 +525,18 @@ class Training(TrainingSchema):
             raise self.WrongPhase(f"round {round_} of task {task} is in {state.phase.name}, expected {phase.name}")
         return state
 
-    def _read_accepted(self, state: RoundState, accepted: bytes) -> list[int]:
-        """The slots of a bitmap: all that are revealed, without any of those that were challenged."""
+    def _read_accepted(self, task: int, state: RoundState, accepted: bytes) -> list[int]:
+        """The slots of a bitmap: all that are revealed, without any of those that were challenged or are planted."""
         try:
             slots = read_bitmap(accepted, len(state.slots))
         except ValueError as error:
             raise self.InvalidBitmap(str(error)) from error
         if any(state.slots[slot].update_root is None for slot in slots):
             raise self.NotRevealed
-        if any(slot not in slots for slot in training_rounds.unchallenged(state)):
+        if any(slot in slots for slot in training_plants.left_out(self, task, state)):
+            raise self.SlotPlanted
+        shown = {plant.slot for plant in self.plants[task]}
+        if any(slot not in slots and slot not in shown for slot in training_rounds.unchallenged(state)):
             raise self.SlotNotChallenged
         return slots
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from runtime.modules import training_silos, training_workers
+from runtime.modules import training_plants, training_silos, training_workers
 from runtime.modules.training_rounds import all_committed, confirmed, idle, opened
 from runtime.modules.training_schema import TrainingSchema
 from runtime.modules.training_types import Model, Phase, RoundState
@@ -35,11 +35,12 @@ def is_fixed(training: TrainingSchema, task: int, state: RoundState) -> bool:
 def begin(training: TrainingSchema, task: int, state: RoundState, height: int) -> None:
     """Open the next round, for whom it was drawn, once a quorum has confirmed what the running one makes.
 
-    While a slot is challenged what was confirmed is in doubt, and nothing is begun on it. Nor is a federated task's
-    round: what was revealed to one that is thrown away, another silo could say again.
+    While a slot is challenged, or shown to be planted, what was confirmed is in doubt, and nothing is begun on it. Nor
+    is a federated task's round: what was revealed to one that is thrown away, another silo could say again.
     """
     workers = training.next_workers[task]
-    if not workers or any(slot.challenged for slot in state.slots) or training_silos.is_federated(training, task):
+    doubted = any(slot.challenged for slot in state.slots) or training.plants[task]
+    if not workers or doubted or training_silos.is_federated(training, task):
         return
     quorum = training.validators.validator_set().quorum
     model = confirmed(training.confirmations[task], training.validator_accounts(), quorum)
@@ -50,6 +51,7 @@ def begin(training: TrainingSchema, task: int, state: RoundState, height: int) -
     waiting = idle(state.round + 1, training.next_attempts[task], height)
     deadline = height + training.tasks[task].policy.commit_blocks
     training.rounds_ahead[task] = opened(waiting, workers, height, deadline)
+    training_plants.begin(training, task, waiting.round)
     training.emit(training.RoundOpened(task, waiting.round, waiting.attempt, deadline))
 
 
@@ -86,6 +88,7 @@ def discard(training: TrainingSchema, task: int) -> None:
     training_workers.release(training, training_workers.workers_of(state))
     training.rounds_ahead.remove(task)
     training.provisional.remove(task)
+    training.plant_beacons.remove((task, state.round))
     training.next_attempts[task] = state.attempt + 1
     training.emit(training.RoundDiscarded(task, state.round, state.attempt))
 

@@ -28,7 +28,7 @@ def uphold(training: TrainingSchema, account: bytes, slashed: int) -> int:
     """Give the bond back with a part of what the worker lost, all of which is burned already; how much that is."""
     _give_back(training, account)
     training.challenges[account] = upheld(training.challenges[account], training.system.height)
-    reward = slashed * training.challenge_reward_ppm // PPM
+    reward = share_of(training, slashed)
     if reward:
         training.balances.mint(account, reward)
     return reward
@@ -42,6 +42,11 @@ def refute(training: TrainingSchema, account: bytes) -> None:
     training.challenges[account] = replace(count, refuted=count.refuted + 1, left=left)
     burned = training.balances.slash_reserved(account, training.challenge_bond)
     assert burned == training.challenge_bond, f"0x{account.hex()} lacks {training.challenge_bond - burned} of its bond"
+
+
+def share_of(training: TrainingSchema, burned: int) -> int:
+    """What finding a fault earns of what it cost."""
+    return burned * training.challenge_reward_ppm // PPM
 
 
 def drop(training: TrainingSchema, state: RoundState) -> None:

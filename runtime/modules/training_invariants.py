@@ -66,6 +66,14 @@ def _check_tasks(training: TrainingSchema) -> None:
         assert list(paused) == sorted(set(paused))
         assert len(state.aggregates) <= AGGREGATES_MAX
         assert state.phase is Phase.REVEAL or task not in training.first_beacons
+        begun = [state] if state.phase is not Phase.IDLE else []
+        begun += [ahead] if (ahead := training.rounds_ahead.get(task)) is not None else []
+        assert sorted(key for key, _ in training.plant_beacons.items(task)) == [(task, each.round) for each in begun]
+        plants = training.plants[task]
+        assert state.phase is Phase.AUDIT or (not plants and task not in training.plant_deadlines)
+        assert len({plant.slot for plant in plants}) == len(plants)
+        for plant in plants:
+            assert set(plant.trusted_by) <= set(state.slots[plant.slot].auditors)
         for slot in state.slots:
             assert slot.commitment is not None or slot.update_root is None
             assert slot.update_root is not None or (slot.challenger is None and not slot.auditors)

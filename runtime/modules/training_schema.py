@@ -7,6 +7,7 @@ Indexes are never reused. Behaviour is elsewhere: calls in `training`, rounds in
 from __future__ import annotations
 
 from chain.primitives.scale import H256, AccountId, Balance, u16, u32, u64
+from chain.primitives.seal import BlsPublicKey
 from runtime.framework import Constant, Module, event
 from runtime.modules import training_prices
 from runtime.modules.balances import POT, Balances
@@ -18,9 +19,12 @@ from runtime.modules.training_types import (
     CAPACITY_MAX,
     CHALLENGES_MAX,
     LEAVE_BLOCKS,
+    PLANT_KEY_BLOCKS,
     ChallengeCount,
     Confirmation,
     Model,
+    Plant,
+    PlantKey,
     ReopenReason,
     Round,
     RoundRecord,
@@ -65,6 +69,10 @@ class TrainingSchema(Module):
     challenge_reward_ppm = Constant[u32](
         100_000, doc="The share of what a rejected slot cost its worker that its challenger is paid."
     )
+    plant_key_blocks = Constant[u32](PLANT_KEY_BLOCKS, doc="How long after it was set a plant key decides.")
+    # Two slots' worth by plant_ppm is what an auditor pays for one planted slot that it did not look at: in the mean it
+    # costs more to look away than to compute. Nothing of a planted slot trains anything.
+    plant_ppm = Constant[u32](15_625, doc="The share of slots whose worker may reveal a wrong update.")
     # Sums are exact: who says another one made it up, or runs on broken memory.
     slash_false_aggregate = Constant[Balance](60 * POT, doc="What a false aggregate costs its aggregator.")
     # A record stays in state for every slot and round: a price of nothing would give that space away.
@@ -107,6 +115,17 @@ class TrainingSchema(Module):
         default=0,
         hasher=Hasher.TWOX_64_CONCAT,
         doc="How often a task's next round began ahead and was thrown away: the attempt that it begins with.",
+    )
+    plant_keys = StorageMap[AccountId, PlantKey](doc="The keys that say which slots each worker may plant.")
+    plant_beacons = StorageMap[tuple[TaskId, Round], H256](
+        hasher=Hasher.TWOX_64_CONCAT, doc="The beacon of the block in which a round opened that is not final."
+    )
+    plants = StorageMap[TaskId, tuple[Plant, ...]](
+        default=(), hasher=Hasher.TWOX_64_CONCAT, doc="The planted slots of a task's running round that were shown."
+    )
+    plant_deadlines = StorageMap[TaskId, u32](
+        hasher=Hasher.TWOX_64_CONCAT,
+        doc="Until which height a round on which validators agree waits for planted slots to be shown.",
     )
     workers = StorageMap[AccountId, Worker](
         default=Worker(bond=0, capacity=0, active=False, free_at=0, accepted=0, rejected=0, earned=0),
@@ -295,7 +314,7 @@ class TrainingSchema(Module):
         index = 28
 
     class AlreadyChallenged(DispatchError):
-        """The slot is challenged already: once is enough for every validator to recompute it."""
+        """The slot is challenged already, or shown to be planted: once is enough for everybody to recompute it."""
 
         index = 29
 
@@ -418,6 +437,31 @@ class TrainingSchema(Module):
         """The validator has confirmed this attempt already; the sum is exact, so that there is nothing to correct."""
 
         index = 53
+
+    class InvalidPlantKey(DispatchError):
+        """The proof is not the key's over itself and the signer's account."""
+
+        index = 54
+
+    class NotPlanted(DispatchError):
+        """The signer may not plant this slot: by its key's signature, or it has no key that is old enough."""
+
+        index = 55
+
+    class ShownTooEarly(DispatchError):
+        """Auditors were drawn for the slot and have not spoken: show it when it is challenged, or when they agree."""
+
+        index = 56
+
+    class AlreadyShown(DispatchError):
+        """The slot was shown to be planted already."""
+
+        index = 57
+
+    class SlotPlanted(DispatchError):
+        """The slot is wrong, as its worker has shown, and nobody audits it: leave it out."""
+
+        index = 58
 
     @event(index=0)
     class TaskCreated:
@@ -701,6 +745,33 @@ class TrainingSchema(Module):
         task: TaskId
         round: Round
         attempt: u32
+
+    @event(index=33)
+    class PlantKeySet:
+        """A worker has a key that says which of its slots it may plant."""
+
+        worker: AccountId
+        key: BlsPublicKey
+
+    @event(index=34)
+    class PlantShown:
+        """A worker showed that a slot of its is wrong with permission; validators attest the round anew."""
+
+        task: TaskId
+        round: Round
+        slot: Slot
+        worker: AccountId
+
+    @event(index=35)
+    class AuditorFined:
+        """An auditor had attested a planted slot right; its worker was paid `reward` of what is burned of the stake."""
+
+        validator: AccountId
+        task: TaskId
+        round: Round
+        slot: Slot
+        amount: Balance
+        reward: Balance
 
     def worth_max(self, policy: Policy) -> int:
         """What a slot may be worth at most, price and emission, so that each single cheat is a loss.

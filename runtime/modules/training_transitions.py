@@ -15,6 +15,7 @@ from runtime.modules import (
     training_aggregators,
     training_ahead,
     training_challenges,
+    training_plants,
     training_silos,
     training_storage,
     training_workers,
@@ -163,6 +164,7 @@ def _begin_commit(
 ) -> None:
     deadline = height + training.tasks[task].policy.commit_blocks
     training.rounds[task] = opened(state, workers, height, deadline)
+    training_plants.begin(training, task, state.round)
     training_silos.weigh(training, task, state.round, workers)
     training.emit(training.RoundOpened(task, state.round, state.attempt, deadline))
 
@@ -265,6 +267,7 @@ def _close_audit(training: TrainingSchema, task: int, state: RoundState, height:
     quorum = training.validators.validator_set().quorum
     agreed = outcome(state, validators, quorum)
     if agreed is None:
+        training.plant_deadlines.remove(task)
         # Before the deadline a validator may still change its word; after it, a split vote would wait for ever.
         times_late = (height - state.deadline) // training.tasks[task].policy.audit_blocks
         if (
@@ -281,10 +284,13 @@ def _close_audit(training: TrainingSchema, task: int, state: RoundState, height:
     if silent and height < state.deadline:
         return False
     # A challenge makes everybody attest anew, which may take longer than there was time.
-    if not any(slot.challenged for slot in state.slots):
+    if not any(slot.challenged for slot in state.slots) and not training.plants[task]:
         for account in silent:
             training.absent_auditors[account] = height + ABSENCE_BLOCKS
+    if training_plants.waits(training, task, state, agreed):
+        return False
     _settle_challenges(training, task, state, agreed)
+    training_plants.settle(training, task, state, agreed)
     if agreed.accepted:
         _finalise(training, task, state, agreed, height)
     else:
@@ -293,7 +299,8 @@ def _close_audit(training: TrainingSchema, task: int, state: RoundState, height:
 
 
 def _settle_challenges(training: TrainingSchema, task: int, state: RoundState, agreed: Outcome) -> None:
-    """Settle each challenge for or against its challenger, and slash the workers of rejected slots."""
+    """Settle each challenge for or against its challenger, and slash the workers of rejected slots not planted."""
+    planted = training_plants.rejected(training, task, agreed)
     for index, slot in enumerate(state.slots):
         if slot.challenger is None:
             continue
@@ -301,9 +308,12 @@ def _settle_challenges(training: TrainingSchema, task: int, state: RoundState, a
             training_challenges.refute(training, slot.challenger)
             training.emit(training.ChallengeRefuted(task, state.round, index, slot.challenger))
             continue
-        worker = training.workers[slot.worker]
-        training.workers[slot.worker] = replace(worker, rejected=worker.rejected + 1)
-        if training_silos.is_federated(training, task):
+        if index not in planted:
+            worker = training.workers[slot.worker]
+            training.workers[slot.worker] = replace(worker, rejected=worker.rejected + 1)
+        if index in planted:
+            slashed = 0
+        elif training_silos.is_federated(training, task):
             slashed = training_silos.forfeit(training, slot.worker, task, state.round)
         else:
             slashed = training_workers.slash(training, slot.worker, task, state.round, SlashReason.REJECTED)
@@ -313,26 +323,30 @@ def _settle_challenges(training: TrainingSchema, task: int, state: RoundState, a
 
 def _finalise(training: TrainingSchema, task_id: int, state: RoundState, agreed: Outcome, height: int) -> None:
     task = training.tasks[task_id]
-    burned = task.price_per_slot * len(agreed.accepted)
+    planted = training_plants.rejected(training, task_id, agreed)
+    training_plants.end(training, task_id, state.round)
+    paid_slots = sorted((*agreed.accepted, *planted))
+    burned = task.price_per_slot * len(paid_slots)
     spent = training.balances.burn_reserved(task.owner, burned)
     assert spent == burned, f"the escrow of task {task_id} lacks {burned - spent}"
     aggregator, liars = judged_aggregates(state, agreed)
     for account in liars:
         training_aggregators.slash(training, account, task_id, state.round)
-    workers = [state.slots[index].worker for index in agreed.accepted]
+    workers = [state.slots[index].worker for index in paid_slots]
     pay = training.rewards.pay_round(
         task_id,
         state.round,
         task.price_per_slot,
-        slots=dict(zip(agreed.accepted, workers, strict=True)),
+        slots=dict(zip(paid_slots, workers, strict=True)),
         auditors=agreed.attesters,
         aggregator=aggregator,
         # Whose owner chooses who trains would farm the emission.
         is_emitting=not training_silos.is_federated(training, task_id),
     )
-    for account, paid in zip(workers, pay.workers, strict=True):
+    for index, account, paid in zip(paid_slots, workers, pay.workers, strict=True):
         worker = training.workers[account]
-        training.workers[account] = replace(worker, accepted=worker.accepted + 1, earned=worker.earned + paid)
+        accepted = worker.accepted + (index not in planted)
+        training.workers[account] = replace(worker, accepted=accepted, earned=worker.earned + paid)
     training.history[task_id, state.round] = RoundRecord(
         attempt=state.attempt,
         params_root=agreed.params_root,
@@ -343,7 +357,7 @@ def _finalise(training: TrainingSchema, task_id: int, state: RoundState, agreed:
         emission=pay.emission,
         finalised_at=height,
         slots=tuple(
-            SlotRecord(slot.worker, slot.update_root, index in agreed.accepted)
+            SlotRecord(slot.worker, slot.update_root, index in agreed.accepted, index in planted)
             for index, slot in enumerate(state.slots)
         ),
         attesters=agreed.attesters,
@@ -403,6 +417,7 @@ def _reopen(training: TrainingSchema, task: int, state: RoundState, reason: Reop
     """Let the same round wait for a fresh beacon: whoever failed it may not be drawn again. False if the task ended."""
     attempt = state.attempt + 1
     training_ahead.discard(training, task)
+    training_plants.end(training, task, state.round)
     training_workers.release(training, training_workers.workers_of(state))
     training.emit(training.RoundReopened(task, state.round, attempt, reason))
     if training.tasks[task].status is TaskStatus.CANCELLED:

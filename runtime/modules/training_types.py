@@ -21,6 +21,7 @@ from chain.primitives.scale import (
     u32,
     u64,
 )
+from chain.primitives.seal import BlsPublicKey
 from runtime.modules.training_policy import SLOTS_MAX, Descent, Policy
 from runtime.modules.training_sizes import Claim
 
@@ -54,6 +55,14 @@ CHALLENGE_REFILL_BLOCKS: Final = 100
 # A refuted one counts as so many: a machine that computes what no other does is out of challenges after sixteen, and
 # has one more every other hour. Its operator loses a few bonds by it and never a stake.
 CHALLENGE_REFUTED: Final = 64
+# A plant key decides from rounds on that open so long after it was set: whoever has as many turns in a row as a third
+# of a full set, and knows the beacon as far ahead, must not choose the key by it.
+PLANT_KEY_BLOCKS: Final = 40
+# How long a round on which validators agree waits for planted slots to be shown, if it was audited: a worker learns of
+# it with one block, and its word is in the next or the one after.
+PLANT_BLOCKS: Final = 3
+# The same where a challenged slot is rejected: its worker would lose most of a bond.
+REJECTED_PLANT_BLOCKS: Final = 10
 # A drawn auditor that is silent costs a round its whole audit time. For ten minutes it is not drawn again, so that
 # one dead validator slows one round in hundreds.
 ABSENCE_BLOCKS: Final = 600
@@ -193,6 +202,7 @@ class SlotRecord:
     worker: AccountId
     update_root: H256 | None
     accepted: bool
+    planted: bool = False  # wrong with permission: paid, and no part of the model
 
 
 @scale_path("potchain_training::RoundRecord")
@@ -261,6 +271,24 @@ class ChallengeCount:
     height: u32
 
 
+@scale_path("potchain_training::PlantKey")
+@dataclass(frozen=True, slots=True)
+class PlantKey:
+    """Whose signatures say which slots a worker may plant, and the height at which it was set."""
+
+    key: BlsPublicKey
+    since: u32
+
+
+@scale_path("potchain_training::Plant")
+@dataclass(frozen=True, slots=True)
+class Plant:
+    """A planted slot that its worker has shown, and the auditors drawn for it that had attested it right."""
+
+    slot: Slot
+    trusted_by: tuple[AccountId, ...]
+
+
 @scale_path("potchain_training::SlashReason")
 class SlashReason(IntEnum):
     """Why a worker lost bond."""
@@ -268,6 +296,7 @@ class SlashReason(IntEnum):
     REJECTED = 0
     NOT_REVEALED = 1
     HARMFUL = 2  # of a federated task: the model is better without the slot, and nobody can know why
+    FALSE_PLANT = 3  # a right slot, of which its worker said that it was planted
 
 
 @scale_path("potchain_training::ReopenReason")

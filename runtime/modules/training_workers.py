@@ -142,8 +142,8 @@ def _put_paused(training: TrainingSchema, task: int, accounts: Iterable[bytes]) 
 
 
 def slash(training: TrainingSchema, account: bytes, task: int, round_: int, reason: SlashReason) -> int:
-    """Burn what a proven cheat, or a missing reveal, costs; how much that was."""
-    wanted = training.slash_rejected if reason is SlashReason.REJECTED else training.slash_not_revealed
+    """Burn what a proven cheat, a false plant or a missing reveal costs; how much that was."""
+    wanted = training.slash_not_revealed if reason is SlashReason.NOT_REVEALED else training.slash_rejected
     return burn(training, account, task, round_, wanted, reason)
 
 

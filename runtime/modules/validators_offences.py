@@ -74,5 +74,22 @@ def punish(validators: ValidatorsSchema, evidence: DoubleVote) -> None:
     chill(validators, account, ChillReason.OFFENCE)
 
 
+def fine(validators: ValidatorsSchema, account: bytes, amount: int) -> int:
+    """Burn up to `amount` of an active stake, half of it at most, and return how much.
+
+    Whoever sits in a set goes on having a bond. One that is left with less than BondMin stands for election no more.
+    """
+    stake = validators.stakes.get(account)
+    fined = 0 if stake is None else min(amount, stake.active // 2)
+    if stake is None or not fined:
+        return 0
+    slashed = validators.balances.slash_reserved(account, fined)
+    assert slashed == fined, f"0x{account.hex()} lacks {fined - slashed} of its stake"
+    validators.stakes[account] = Stake(stake.active - fined, stake.unbonding)
+    if stake.active - fined < validators.bond_min:
+        chill(validators, account, ChillReason.OFFENCE)
+    return fined
+
+
 def _less(validators: ValidatorsSchema, amount: int) -> int:
     return amount - amount * validators.slash_percent // 100

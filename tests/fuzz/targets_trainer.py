@@ -126,12 +126,16 @@ _SLOT = {
     "auditors": [_ACCOUNT],
     "challenged": False,
     "weight": 1,
+    "planted": False,
 }
 _ROUND = {
     "round": 1,
     "attempt": 0,
     "phase": "audit",
+    "openedAt": 7,
     "deadline": 20,
+    "plantBeacon": _ROOT,
+    "plantDeadline": None,
     "paramsRoot": _ROOT,
     "optimizerRoot": _ROOT,
     "slots": [_SLOT, _SLOT],

@@ -18,6 +18,7 @@ from chain.primitives.seal import vote_message
 from runtime.calls import Call
 from runtime.modules.multisig import Timepoint, multi_account
 from runtime.modules.system import ITEMS_MAX
+from runtime.modules.training_plants import is_chosen, message_of
 from runtime.modules.training_policy import (
     AUDITORS_PER_SLOT_MAX,
     HARM_PPM_MIN,
@@ -31,6 +32,7 @@ from runtime.modules.training_policy import (
     Descent,
     Int16,
     LocalSteps,
+    Recompute,
     Schedule,
     Scored,
 )
@@ -47,6 +49,8 @@ from runtime.modules.training_types import (
     Confirmation,
     Model,
     Phase,
+    Plant,
+    PlantKey,
     RoundRecord,
     RoundState,
     Seats,
@@ -461,6 +465,33 @@ def challenge_after_99_attestations() -> Prepared:
     chain = _full(Phase.AUDIT)
     chain.modules.balances.mint(_validators()[-1].public, chain.modules.training.challenge_bond)
     return chain.prepare(_validators()[-1], "training.challenge", **ATTEMPT, slot=SLOTS_MAX - 1)
+
+
+@benchmark
+def plant_key_in_place_of_another() -> Prepared:
+    chain, secret = TestChain(), bls_secret(EVE)
+    chain.call(EVE, "training.register_worker", capacity=1)
+    key, proof = bls.public_key(secret), bls.prove_possession(secret, EVE.public)
+    chain.modules.training.plant_keys[EVE.public] = PlantKey(key, 0)
+    return chain.prepare(EVE, "training.set_plant_key", key=key, proof=proof)
+
+
+@benchmark
+def planted_slot_shown_after_99_attestations() -> Prepared:
+    chain = _full(Phase.AUDIT)
+    training, slot = chain.modules.training, SLOTS_MAX - 1
+    training.rounds[0] = replace(training.rounds[0], opened_at=training.plant_key_blocks)
+    task = training.tasks[0]
+    training.tasks[0] = replace(task, policy=replace(task.policy, verification=Recompute()))
+    training.plant_beacons[0, 0], training.plant_deadlines[0] = root("beacon"), 1000
+    training.plants[0] = tuple(
+        Plant(other, tuple(each.public for each in _validators()[:AUDITORS_PER_SLOT_MAX])) for other in range(slot)
+    )
+    message = message_of(root("beacon"), 0, 0, 0, slot)
+    secrets = (bls.keygen(number.to_bytes(32, "big")) for number in range(10_000))
+    secret = next(each for each in secrets if is_chosen(bls.sign(each, message), training.plant_ppm))
+    training.plant_keys[EVE.public] = PlantKey(bls.public_key(secret), 0)
+    return chain.prepare(EVE, "training.show_plant", **ATTEMPT, slot=slot, proof=bls.sign(secret, message))
 
 
 @benchmark

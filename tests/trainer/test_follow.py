@@ -20,6 +20,7 @@ from trainer.follow import follow
 from trainer.job import Job
 from trainer.node import BlobMissing, Node, NodeError, Standing, TaskOver
 from trainer.optimizers import Sgd
+from trainer.plants import PlantRules
 from trainer.robust import Mean
 from trainer.sandbox import EngineCrashed, ProgramRefused, open_engine
 from trainer.views import Claim, PastRound, RoundView, TaskView
@@ -48,7 +49,10 @@ def round_view(phase: str) -> RoundView:
         round=0,
         attempt=0,
         phase=phase,
+        opened_at=1,
         deadline=9,
+        plant_beacon=None,
+        is_agreed=False,
         params_root=bytes(32),
         optimizer_root=bytes(32),
         slots=(),
@@ -93,6 +97,9 @@ class Heads:
         yield self._receive
 
     async def worker_capacity(self) -> int:
+        raise AssertionError("nobody asks")
+
+    async def plant_rules(self) -> PlantRules:
         raise AssertionError("nobody asks")
 
     async def silo(self, task: int) -> tuple[int, int] | None:

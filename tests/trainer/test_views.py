@@ -61,13 +61,17 @@ SLOT = {
     "updateRoot": None,
     "auditors": [ACCOUNT],
     "challenged": False,
+    "planted": False,
     "weight": 1,
 }
 ROUND: dict[str, Any] = {
     "round": 1,
     "attempt": 0,
     "phase": "audit",
+    "openedAt": 7,
     "deadline": 20,
+    "plantBeacon": ROOT,
+    "plantDeadline": None,
     "paramsRoot": ROOT,
     "optimizerRoot": ROOT,
     "slots": [SLOT],
