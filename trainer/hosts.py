@@ -155,9 +155,8 @@ class Hosts:
                 return None
             with trio.fail_after(seconds + TRAVEL_SECONDS):
                 answer = await lane.exchange(frame({"seconds": seconds + TRAVEL_SECONDS / 2, "sealed": data}))
-            found = opened(self._cluster.secret, b"answered" + nonce, answer.get("sealed"))
             whole = True
-            return found
+            return opened(self._cluster.secret, b"answered" + nonce, answer.get("sealed"))
         except Forged as error:
             self._report(f"another host's answer is not taken: {error}")
             return None

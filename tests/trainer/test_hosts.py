@@ -7,10 +7,12 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import trio
@@ -20,13 +22,14 @@ from tests.ports import free_port
 from tests.trainer.kit import BATCH
 from tests.trainer.network import EVE, VALIDATORS, network, one_engine
 from tests.trainer.test_metrics import scraped
-from trainer import confinement, hosts
+from trainer import confinement, hosts, wire
 from trainer.auditor import attend
 from trainer.hosts import Cluster, Forged, opened, sealed
 from trainer.node import CannotServe, open_node
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SECRET = bytes(range(32))
+FORGED = "the tag is of another secret, or of another message: do all hosts have the same file?"
 
 
 @asynccontextmanager
@@ -128,6 +131,35 @@ def test_a_message_is_taken_for_what_it_was_made_for_alone() -> None:
     ):
         with pytest.raises(Forged):
             opened(secret, purpose, forged)
+
+
+class Answers:
+    """A lane whose other end answers what `answer` makes of the question."""
+
+    def __init__(self, answer: Callable[[dict[str, Any]], bytes]) -> None:
+        self.child = SimpleNamespace(ended="")
+        self._answer = answer
+
+    async def exchange(self, said: bytes) -> dict[str, Any]:
+        asked = wire.parse(said[wire.LENGTH.size :])
+        return {"sealed": self._answer(opened(SECRET, b"asked", asked["sealed"]))}
+
+
+@pytest.mark.parametrize(
+    ("secret", "purpose", "taken"),
+    [(SECRET, b"answered", True), (bytes(32), b"answered", False), (SECRET, b"answered before", False)],
+)
+async def test_an_answer_is_taken_from_who_knows_the_secret_to_what_was_asked_just_now(
+    secret: bytes, purpose: bytes, taken: bool, tmp_path: Path
+) -> None:
+    lines: list[str] = []
+    others = hosts.Hosts(Cluster("here:1", 2, 0, SECRET), tmp_path, lines.append)
+    assert await others.ask({"op": "gradient"}, 1.0) is None  # Nobody is there.
+    lane: Any = Answers(lambda message: sealed(secret, purpose + message["nonce"], {"ok": True}))
+    others._free = [lane]
+    assert await others.ask({"op": "gradient"}, 1.0) == ({"ok": True} if taken else None)
+    assert lines == ([] if taken else ["another host's answer is not taken: " + FORGED])
+    assert others._free == [lane]  # A whole answer leaves the lane as it was.
 
 
 @pytest.mark.parametrize(
