@@ -151,4 +151,7 @@ def environment(home: Path, platform: str) -> dict[str, str]:
 
 def _log(home: Path) -> BinaryIO:
     (home / "compiled").mkdir(parents=True, exist_ok=True)
-    return open(home / f"{home.name}.log", "wb")
+    path = home / f"{home.name}.log"
+    with suppress(FileNotFoundError):  # Why the one before ended is in what it said last.
+        os.replace(path, path.with_name(path.name + ".1"))
+    return open(path, "wb")

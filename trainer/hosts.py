@@ -123,7 +123,7 @@ class Hosts:
                 pass
             finally:
                 self._free = []
-            self._report(f"computes without the other hosts: {reason}; they are waited for ({self._home.name}.log)")
+            self._report(f"computes without the other hosts: {reason}; they are waited for (relay.log.1 says more)")
             if not started:
                 task_status.started()
             started = True
@@ -194,7 +194,7 @@ async def serve_host(
                             nursery.start_soon(served.serve, lane, nursery.cancel_scope)
             except LOST:
                 pass
-            report(f"waits for process 0 at {cluster.coordinator} and the others (relay.log says more)")
+            report(f"waits for process 0 at {cluster.coordinator} and the others (relay.log.1 says more)")
             await trio.sleep(pause)
             pause = min(2 * pause, AGAIN_SECONDS_MAX)
 
