@@ -110,7 +110,7 @@ def cancel_task(
     key: KeyOption,
     rpc: NodeOption = DEFAULT_RPC,
 ) -> None:
-    """End a task of yours with its running round, which is paid; the rest of the escrow comes back."""
+    """End a task of yours with the rounds that have begun, which are paid; the rest of the escrow comes back."""
     trio.run(_cancel, rpc, key_of(key), task)
 
 
@@ -120,4 +120,4 @@ async def _cancel(rpc: str, owner: Keypair, task: int) -> None:
     if not receipt.ok:
         print(f"error: cancel_task failed in block {receipt.height}: {receipt.error}", file=sys.stderr)
         raise typer.Exit(EXIT_FAILED)
-    print(f"cancelled in block {receipt.height}: task {task} ends with its running round")
+    print(f"cancelled in block {receipt.height}: task {task} ends with what has begun of it")

@@ -19,6 +19,7 @@ LINES = {
     "frontier.py": ["float32", "H = 32, 10 %, nothing remembered", "fewest bytes at equal loss"],
     "detection.py": ["honest contributions rejected: 0 of 40", "2 % less", "second draw made again", "gain a slot"],
     "execute.py": ["20 transfers a block, ed25519", "20 transfers a block, sr25519", "decode and execute, first"],
+    "rounds.py": ["begun ahead", "an audit 5", "a slot   0 blocks"],
     "metadata.py": ["metadata V14", "metadata V15"],
     "state_root.py": ["100 of 3,000 keys", "state root, accounts changed", "state root, nothing in memory"],
     "silos.py": ["softmax, 8 local steps, wrong labels, in company", "sign flip, 3 times as long, alone"],

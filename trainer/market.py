@@ -211,7 +211,7 @@ class Market:
         return export.unflatten(like, optimizers.decode_params(params, length))
 
     def cancel(self, task: int) -> None:
-        """End a task with its running round; the rest of the escrow comes back."""
+        """End a task with the rounds that have begun; the rest of the escrow comes back."""
         self._run(partial(self._cancel, task))
 
     async def _cancel(self, task: int) -> None:

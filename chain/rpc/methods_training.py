@@ -185,7 +185,7 @@ def _latest(training: Any, genesis: Hash, task_id: int, task: Task) -> tuple[flo
 def _short_task(
     task_id: int, task: Task, is_active: bool, loss: float | None, accuracy: float | None
 ) -> dict[str, Any]:
-    # A task that was cancelled is active until its running round is final.
+    # A task that was cancelled is active until what has begun of it is final.
     return {
         "id": task_id,
         "name": task.name.decode(errors="replace"),

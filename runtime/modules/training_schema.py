@@ -329,7 +329,7 @@ class TrainingSchema(Module):
         index = 31
 
     class AlreadyCancelled(DispatchError):
-        """The task is cancelled already: it ends with its running round."""
+        """The task is cancelled already: it ends with what has begun."""
 
         index = 32
 

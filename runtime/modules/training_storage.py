@@ -114,7 +114,7 @@ def extend(training: TrainingSchema, payer: bytes, task_id: int, blocks: int) ->
 
 
 def unpaid(training: TrainingSchema) -> list[int]:
-    """The running tasks that no deposit pays for any more; they end with their running round."""
+    """The running tasks that no deposit pays for any more; they end with what has begun of them."""
     height = training.system.height
     return [
         task

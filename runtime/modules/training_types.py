@@ -79,7 +79,7 @@ ZERO_HASH: Final = bytes(32)
 
 @scale_path("potchain_training::TaskStatus")
 class TaskStatus(IntEnum):
-    """Whether rounds follow. A task that was cancelled may still have a running round, which is paid."""
+    """Whether rounds follow. A task that was cancelled finishes what has begun, which is paid."""
 
     ACTIVE = 0
     COMPLETED = 1

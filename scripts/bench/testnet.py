@@ -73,7 +73,7 @@ def wait_until_ready(folder: Path, started: float) -> float:
 async def watch(folder: Path, seconds: float, started: float) -> None:
     """Follow the chain for so long, then print the figures."""
     heights: list[tuple[float, int]] = []
-    rounds: dict[int, float] = {}
+    rounds: dict[int, tuple[float, int]] = {}
     reached: float | None = None
     async with Client.reconnecting([f"ws://127.0.0.1:{RPC_PORT}"]) as client:
         with trio.move_on_after(seconds):
@@ -82,7 +82,7 @@ async def watch(folder: Path, seconds: float, started: float) -> None:
                     now = time.monotonic()
                     heights.append((now, int(head["number"], 16)))
                     task: dict[str, Any] = await client.request("training_task", 0)
-                    rounds.setdefault(task["round"], now)
+                    rounds.setdefault(task["round"], heights[-1])
                     if reached is None and task["accuracy"] and task["accuracy"][-1][1] > GOAL:
                         reached = now
                         print(f"held-out accuracy {task['accuracy'][-1][1]:.2%} {now - started:.0f} s after the start")
@@ -90,9 +90,11 @@ async def watch(folder: Path, seconds: float, started: float) -> None:
     (first, low), (last, high) = heights[0], heights[-1]
     print(f"blocks: {high - low} in {last - first:.0f} s, {(high - low) / (last - first):.3f} a second")
     ends = list(rounds.values())
-    lengths = [after - before for before, after in itertools.pairwise(ends)]
+    lengths = [after[0] - before[0] for before, after in itertools.pairwise(ends)]
+    blocks = [after[1] - before[1] for before, after in itertools.pairwise(ends)]
     if lengths:
         print(f"rounds: {len(lengths)}, seconds each: median {statistics.median(lengths):.2f}, max {max(lengths):.2f}")
+        print(f"blocks a round: median {statistics.median(blocks):g}, mean {statistics.mean(blocks):.2f}")
     if task["accuracy"]:
         print(f"round {task['round']}: accuracy {task['accuracy'][-1][1]:.2%}, loss {task['loss'][-1][1]:.4f}")
     for name, pid in json.loads((folder / "data" / "processes.json").read_text()).items():

@@ -109,7 +109,7 @@ async def test_a_task_is_measured_priced_uploaded_and_created(
         assert printed[3] == f"fee        0.{fee:012d}".rstrip("0") + " POT"
 
         printed, _ = await run(it, capsys, "cancel", "1", "--key", "//Bob")
-        assert printed[-1].endswith("task 1 ends with its running round")
+        assert printed[-1].endswith("task 1 ends with what has begun of it")
         assert (await client.read(lambda chain: chain.training.tasks[1])).status is TaskStatus.CANCELLED
         _, error = await run(it, capsys, "cancel", "0", "--key", "//Bob", exit_code=1)
         assert "Training.NotOwner" in error

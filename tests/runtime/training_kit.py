@@ -145,6 +145,11 @@ class Story:
 
     def commit(self, *, without: Collection[int] = (), task: int = 0) -> None:
         """Every slot's worker commits, but for some slots; then the block is closed."""
+        self.commit_all(without=without, task=task)
+        self.next()
+
+    def commit_all(self, *, without: Collection[int] = (), task: int = 0) -> None:
+        """The same, in a block that stays open."""
         state = self.newest(task)
         for index, slot in enumerate(state.slots):
             if index not in without:
@@ -159,7 +164,6 @@ class Story:
                     slot=index,
                     commitment=commitment,
                 )
-        self.next()
 
     def reveal(self, *, without: Collection[int] = (), task: int = 0) -> None:
         """Every committed slot's worker reveals, but for some slots; then the block is closed."""
