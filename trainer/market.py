@@ -231,7 +231,7 @@ class Market:
 
     def _run(self, work: Callable[[], Awaitable[T]]) -> T:
         try:
-            return _run(work)
+            return run_blocking(work)
         finally:
             self._progress.clear()
 
@@ -240,7 +240,7 @@ def _resolved(task: Task, terms: dict[str, Term]) -> Terms:
     return resolve(by_name(terms), by_name(task.terms, f"terms of {task.name}: "))
 
 
-def _run(work: Callable[[], Awaitable[T]]) -> T:
+def run_blocking(work: Callable[[], Awaitable[T]]) -> T:
     """Run a trio program to its end in a thread of its own: notebooks have an event loop in theirs.
 
     An interrupt cancels it, and is raised once it has ended; what had come of it by then is in its message.
@@ -249,9 +249,13 @@ def _run(work: Callable[[], Awaitable[T]]) -> T:
     failed: list[BaseException] = []
     scope = trio.CancelScope()
     tokens: list[trio.lowlevel.TrioToken] = []
+    starting = threading.Lock()
+    # Not the thread's end: a join that an interrupt breaks off takes the thread for ended (bpo-45274).
+    ended = threading.Event()
 
     async def scoped() -> None:
-        tokens.append(trio.lowlevel.current_trio_token())
+        with starting:
+            tokens.append(trio.lowlevel.current_trio_token())
         with scope:
             found.append(await work())
 
@@ -260,16 +264,22 @@ def _run(work: Callable[[], Awaitable[T]]) -> T:
             trio.run(scoped)
         except BaseException as error:  # Raised again where it was asked for.
             failed.append(error)
+        finally:
+            ended.set()
 
     thread = threading.Thread(target=run, daemon=True)
-    thread.start()
     try:
-        thread.join()
+        thread.start()
+        ended.wait()
     except KeyboardInterrupt:
+        with starting:
+            if not tokens:
+                scope.cancel()  # It has not begun, and will end as it does.
         for token in tokens:
             with suppress(trio.RunFinishedError):
                 token.run_sync_soon(scope.cancel)
-        thread.join()
+        if thread.ident is not None:  # It may not even have been started.
+            ended.wait()
         # What could not be interrupted is done, and whoever waits for it wants to know: a task that was created, say.
         raise KeyboardInterrupt(f"too late: it came to {found[0]!r}" if found else "") from None
     if failed:
