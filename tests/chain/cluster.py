@@ -93,7 +93,14 @@ class Member:
 class Cluster:
     """Nodes of one chain. `start` adds one; the four of genesis are the development accounts' first."""
 
-    def __init__(self, nursery: trio.Nursery, folder: Path, sessions: Mapping[str, int], block_time_ms: int) -> None:
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        folder: Path,
+        sessions: Mapping[str, int],
+        block_time_ms: int,
+        genesis: Mapping[str, Mapping[str, object]],
+    ) -> None:
         self._nursery = nursery
         self._folder = folder
         self._port = free_ports(2 * NODES_MAX)
@@ -111,6 +118,7 @@ class Cluster:
                     "genesis": {
                         "balances": {"balances": [[address(name), ENDOWMENT] for name in (*names, "Eve")]},
                         "validators": {"authorities": [authority(name) for name in names], **sessions},
+                        **genesis,
                     },
                 }
             )
@@ -162,14 +170,16 @@ class Cluster:
 
 
 @asynccontextmanager
-async def cluster(folder: Path, *, block_time_ms: int, **sessions: int) -> AsyncIterator[Cluster]:
-    """A cluster for as long as the scope lasts.
+async def cluster(
+    folder: Path, *, block_time_ms: int, genesis: Mapping[str, Mapping[str, object]] | None = None, **sessions: int
+) -> AsyncIterator[Cluster]:
+    """A cluster for as long as the scope lasts; sections of `genesis` come beside those of its own, or instead.
 
     Blocks that follow each other faster than Timestamp's half second carry the least time that they may: their chain's
     clock runs ahead, and what two authors make of one parent is the same block.
     """
     async with trio.open_nursery() as nursery:
-        yield Cluster(nursery, folder, sessions, block_time_ms)
+        yield Cluster(nursery, folder, sessions, block_time_ms, genesis or {})
         nursery.cancel_scope.cancel()
 
 

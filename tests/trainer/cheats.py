@@ -17,12 +17,16 @@ import trio
 from chain.primitives.hashing import Hash
 from chain.primitives.keys import Keypair
 from chain.rpc.client import Client
+from runtime.modules.training_types import ROUNDS_MAX
 from trainer.arrays import Float32s
+from trainer.audit import MICRO
+from trainer.codecs.blocks import BLOCK
 from trainer.codecs.topk import TopK, largest
+from trainer.codecs.updates import DenseUpdate
 from trainer.files import Pending, PendingFiles
 from trainer.follow import Report
 from trainer.job import Job
-from trainer.node import Node, RpcNode
+from trainer.node import BlobMissing, BlobOversized, Node, NodeError, RpcNode
 from trainer.sandbox import Engine, open_engines
 from trainer.views import RoundView, TaskView
 from trainer.worker import TaskWorker, work
@@ -73,7 +77,7 @@ class Cheat(TaskWorker):
             return await super().contribution(view, slot)
         self.tried[kind] = now
         self.report(f"round {view.round}: slot {slot} is going to be {kind}")
-        return await {**KINDS, **CHOSEN, "forgetful": forgetful}[kind](self, view, slot)
+        return await {**KINDS, **WITHIN_TOLERANCE, **CHOSEN, **REMEMBERING}[kind](self, view, slot)
 
     async def upload(self, pending: Pending, view: RoundView) -> None:
         if self.tried.get("withheld") != (view.round, view.attempt):
@@ -122,15 +126,40 @@ async def fewer(cheat: Cheat, view: RoundView, slot: int) -> bytes:
     return cheat.encoded((whole * np.float32(program.batch) - alone) / np.float32(program.batch - 1), view)
 
 
+async def chosen(cheat: Cheat, view: RoundView, slot: int) -> bytes:
+    """The right gradient of rows that the worker chose: those of a round that never comes."""
+    x, y = await cheat.job.rows(replace(view, round=ROUNDS_MAX), slot)
+    said = await cheat.engine.gradient(cheat.task.program_root, await cheat.job.theta(view), x, y)
+    return cheat.encoded(said.values, view)
+
+
+async def mislabelled(cheat: Cheat, view: RoundView, slot: int) -> bytes:
+    """The right gradient of the right rows with wrong targets: each of ten classes is called its opposite."""
+    x, y = await cheat.job.rows(view, slot)
+    wrong = (9 - np.frombuffer(y, np.uint8)).astype(np.uint8).tobytes()
+    said = await cheat.engine.gradient(cheat.task.program_root, await cheat.job.theta(view), x, wrong)
+    return cheat.encoded(said.values, view)
+
+
+async def flipped(cheat: Cheat, view: RoundView, slot: int) -> bytes:
+    """The opposite, three times as long."""
+    return cheat.encoded(np.float32(-3) * await cheat.honest(view, slot), view)
+
+
 async def stale(cheat: Cheat, view: RoundView, slot: int) -> bytes:
     """The gradient at the parameters of an earlier round."""
     return cheat.encoded(await cheat.honest(replace(view, params_root=cheat.stale(view)[-1]), slot), view)
 
 
 async def copied(cheat: Cheat, view: RoundView, slot: int) -> bytes:
-    """What another worker revealed last."""
-    root, parameters = cheat.revealed[max(cheat.revealed)], (await cheat.job.program()).parameters
-    return await cheat.node.get_blob(root, cheat.task.codec.bytes_max(parameters, view.round))
+    """What another worker revealed last, of what can be had: others may withhold theirs."""
+    bytes_max = cheat.task.codec.bytes_max((await cheat.job.program()).parameters, view.round)
+    for _, root in sorted(cheat.revealed.items(), reverse=True):
+        try:
+            return await cheat.node.get_blob(root, bytes_max)
+        except (BlobMissing, BlobOversized):
+            continue
+    raise NodeError("nobody has what others revealed")
 
 
 async def colluding(cheat: Cheat, view: RoundView, slot: int) -> bytes:
@@ -153,6 +182,43 @@ async def noise(cheat: Cheat, view: RoundView, slot: int) -> bytes:
     honest = await cheat.honest(view, slot)
     drawn = np.random.default_rng(view.round).standard_normal(honest.size)
     return cheat.encoded((drawn * np.linalg.norm(honest) / np.linalg.norm(drawn)).astype(np.float32), view)
+
+
+async def infinite(cheat: Cheat, view: RoundView, slot: int) -> bytes:
+    """Infinity everywhere, as far as the encoding goes: the largest values there are."""
+    return cheat.encoded(np.full_like(await cheat.honest(view, slot), np.inf), view)
+
+
+async def nan(cheat: Cheat, view: RoundView, slot: int) -> bytes:
+    """Not a number, written into the blob: the steps' exponents are those of no number that may come."""
+    update = cheat.task.codec.quantise(await cheat.honest(view, slot), view.round)
+    return replace(update, exponents=np.full_like(update.exponents, 127)).encode()
+
+
+async def misshapen(cheat: Cheat, view: RoundView, slot: int) -> bytes:
+    """The right update with a parameter too many."""
+    return cheat.encoded(np.append(await cheat.honest(view, slot), np.float32(0)), view)
+
+
+async def bomb(cheat: Cheat, view: RoundView, slot: int) -> bytes:
+    """Few bytes that say they are four gigabytes: an update whose last byte string is as long as one can be called."""
+    blob = cheat.encoded(await cheat.honest(view, slot), view)
+    head = blob.index(b"\xa6values") + len(b"\xa6values")
+    return blob[:head] + b"\xc6\xff\xff\xff\xff" + blob[head + 3 :]
+
+
+async def nudged(cheat: Cheat, view: RoundView, slot: int) -> bytes:
+    """As far against the gradient as the tolerance lets it: what nobody can tell from an honest machine's rounding."""
+    honest = await cheat.honest(view, slot)
+    update = cheat.task.codec.quantise(honest, view.round)
+    assert isinstance(update, DenseUpdate)
+    steps = np.ldexp(1.0, update.exponents.astype(np.int32)).repeat(BLOCK)[: honest.size]
+    exact = honest / steps
+    room = cheat.task.tolerance.micro_steps / MICRO
+    # Of the two integers around a value, that against the gradient's sign, where it is near enough.
+    against = np.where(exact > 0, np.floor(exact), np.ceil(exact))
+    values = np.where(np.abs(against - exact) <= room - 1e-3, against, update.values).astype(np.int8)
+    return replace(update, values=values).encode()
 
 
 async def garbled(cheat: Cheat, view: RoundView, slot: int) -> bytes:
@@ -191,6 +257,11 @@ async def smaller(cheat: Cheat, view: RoundView, slot: int) -> bytes:
     return cheat.encoded(said, view)
 
 
+async def forgetful(cheat: Cheat, view: RoundView, slot: int) -> bytes:
+    """Its gradient alone, without what the slot has not said before."""
+    return cheat.encoded(await cheat.honest(view, slot), view)
+
+
 # What any task can be cheated with.
 KINDS: dict[str, Contribution] = {
     "scaled": scaled,
@@ -199,21 +270,44 @@ KINDS: dict[str, Contribution] = {
     "copied": copied,
     "colluding": colluding,
     "repeated": repeated,
+    "chosen": chosen,
+    "mislabelled": mislabelled,
+    "flipped": flipped,
     "zeros": zeros,
     "noise": noise,
+    "infinite": infinite,
+    "nan": nan,
+    "misshapen": misshapen,
+    "bomb": bomb,
     "garbled": garbled,
     "swollen": swollen,
     "withheld": withheld,
 }
-
-
-async def forgetful(cheat: Cheat, view: RoundView, slot: int) -> bytes:
-    """Its gradient alone, without what the slot has not said before."""
-    return cheat.encoded(await cheat.honest(view, slot), view)
-
-
+# What no audit can find, since honest machines differ as much.
+WITHIN_TOLERANCE: dict[str, Contribution] = {"nudged": nudged}
 # What takes local steps, or a codec that leaves something out.
 CHOSEN: dict[str, Contribution] = {"hasty": hasty, "smaller": smaller}
+# What takes a codec that remembers.
+REMEMBERING: dict[str, Contribution] = {"forgetful": forgetful}
+
+
+class Insistent(Cheat):
+    """Cheats in its one way wherever it can, until it is caught; `at` says in which attempts."""
+
+    at: list[tuple[int, int]]
+
+    async def contribution(self, view: RoundView, slot: int) -> bytes:
+        (kind,) = self.kinds
+        if not self._can(kind, view):
+            return await TaskWorker.contribution(self, view, slot)
+        self.tried[kind] = (view.round, view.attempt)
+        self.at.append((view.round, view.attempt))
+        self.report(f"round {view.round}: slot {slot} is going to be {kind}")
+        return await {**KINDS, **WITHIN_TOLERANCE}[kind](self, view, slot)
+
+    async def upload(self, pending: Pending, view: RoundView) -> None:
+        if "withheld" not in self.kinds or (view.round, view.attempt) not in self.at:
+            await TaskWorker.upload(self, pending, view)
 
 
 async def cheat(
