@@ -123,16 +123,20 @@ class TaskAuditor:
             or len(updates) < len(view.revealed)
         ):
             return
-        model = await self._model(view, view.revealed)
-        self._confirmed.add(view.phase)
-        error = await self.node.transact(
-            "training.confirm",
-            task=self.task.id,
-            round=view.round,
-            attempt=view.attempt,
-            params_root=model.params_root,
-            optimizer_root=model.optimizer_root,
-        )
+        try:
+            model = await self._model(view, view.revealed)
+            error = await self.node.transact(
+                "training.confirm",
+                task=self.task.id,
+                round=view.round,
+                attempt=view.attempt,
+                params_root=model.params_root,
+                optimizer_root=model.optimizer_root,
+            )
+            self._confirmed.add(view.phase)
+        except NodeError as failure:
+            # It is tried again at the next head, and ends no audit that runs beside it.
+            error = str(failure)
         # An audit that was over first needs no confirmation any more.
         if error is None:
             self.report(f"task {self.task.id} round {view.round}: confirmed the sum of {len(updates)} slots")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from trainer.audit import Tolerance
 from trainer.auditor import TaskAuditor
 from trainer.codecs import INT8
 from trainer.descent import Descent
-from trainer.files import BlobFiles, MemoryFiles
+from trainer.files import BlobFiles, MemoryFiles, PendingFiles
 from trainer.follow import follow
 from trainer.job import Job
 from trainer.node import BlobMissing, Node, NodeError, Standing, TaskOver
@@ -23,7 +24,8 @@ from trainer.optimizers import Sgd
 from trainer.plants import PlantRules
 from trainer.robust import Mean
 from trainer.sandbox import EngineCrashed, ProgramRefused, open_engine
-from trainer.views import Claim, PastRound, RoundView, TaskView
+from trainer.views import Claim, PastRound, RoundView, SlotView, TaskView
+from trainer.worker import TaskWorker
 
 SILENT = NodeError("ws://127.0.0.1:9944 was silent for too long while a blob was on its way")
 TASK = TaskView(
@@ -252,3 +254,22 @@ async def test_an_auditor_outside_the_validator_set_waits_until_it_is_elected(tm
             with suppress(BlobMissing):  # It prepares itself meanwhile, and asks for the program.
                 await auditor.step(round_view("audit"), height)
     assert lines == ["task 0 round 0: this account is not in the validator set: waits until it is elected"]
+
+
+class Discards(Heads):
+    """A node whose round ahead was thrown away: the round after the running one begins anew."""
+
+    async def round(self, task: int) -> RoundView:
+        return replace(round_view("commit"), round=1, attempt=1)
+
+
+async def test_nothing_is_computed_for_or_sent_to_a_round_that_was_thrown_away(tmp_path: Path) -> None:
+    node: Node = Discards()
+    before = PastRound(0, 0, bytes(32), {})
+    async with open_engine(tmp_path) as engine:
+        job = Job(TASK, node, BlobFiles(tmp_path / "blobs"), MemoryFiles(tmp_path / "memories"))
+        worker = TaskWorker(TASK, node, engine, job, PendingFiles(tmp_path / "pending"), print)
+        slots = (SlotView(node.account, None, None, (), challenged=False, planted=False, weight=1),)
+        ahead = replace(round_view("commit"), round=1, slots=slots, before=before)
+        await worker.step(replace(round_view("audit"), ahead=ahead), 1)
+        assert list((tmp_path / "pending").iterdir()) == []
