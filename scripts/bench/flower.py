@@ -47,7 +47,9 @@ def main() -> None:
         flush=True,
     )
     with tempfile.TemporaryDirectory(prefix="potchain-bench-") as folder:
-        ours = run(Case("digits", 1, validators=4, slots=SLOTS, batch=BATCH), Path(folder), options.seconds)
+        ours = run(
+            Case("digits", 1, validators=4, audited=1.0, slots=SLOTS, batch=BATCH), Path(folder), options.seconds
+        )
     print(
         f"potchain, {ours.rounds} rounds: {ours.wall / ours.rounds:.2f} s a round, "
         f"{ours.accepted} slots accepted, {ours.rejected} not"
