@@ -7,11 +7,16 @@ complete; who is late is waited for, and the deadlines begin when the round befo
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Final
 
 from runtime.modules import training_plants, training_silos, training_workers
 from runtime.modules.training_rounds import all_committed, confirmed, idle, opened
 from runtime.modules.training_schema import TrainingSchema
 from runtime.modules.training_types import Model, Phase, RoundState
+
+# Any slot may turn out to be planted, one in 64 does where all workers plant, and then what was trained ahead is lost,
+# unpaid: of 16 slots in 22 % of the rounds, of 64 it would be in 63 %.
+SLOTS_AHEAD_MAX: Final = 16
 
 
 def find(training: TrainingSchema, task: int, round_: int) -> RoundState | None:
@@ -40,7 +45,7 @@ def begin(training: TrainingSchema, task: int, state: RoundState, height: int) -
     """
     workers = training.next_workers[task]
     doubted = any(slot.challenged for slot in state.slots) or training.plants[task]
-    if not workers or doubted or training_silos.is_federated(training, task):
+    if not workers or doubted or len(state.slots) > SLOTS_AHEAD_MAX or training_silos.is_federated(training, task):
         return
     quorum = training.validators.validator_set().quorum
     model = confirmed(training.confirmations[task], training.validator_accounts(), quorum)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from runtime.modules import training_workers
+from runtime.modules import training_ahead, training_workers
 from runtime.modules.training import Training
 from runtime.modules.training_policy import Policy
 from runtime.modules.training_types import Model, Phase, ReopenReason, RoundState, SlashReason, TaskStatus
@@ -418,3 +418,14 @@ def test_a_federated_task_runs_one_round_at_a_time() -> None:
     story.confirm()
     story.next()
     assert (len(story.training.next_workers[0]), list(story.training.rounds_ahead.keys())) == (2, [])
+
+
+def test_after_a_round_of_many_slots_any_of_which_may_be_planted_none_begins_ahead(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(training_ahead, "SLOTS_AHEAD_MAX", 3)
+    story = Story(rounds=10, policy=PATIENT)
+    story.to_audit()
+    story.confirm()
+    story.next()
+    assert (len(story.state().slots), list(story.training.rounds_ahead.keys())) == (4, [])
