@@ -75,11 +75,12 @@ class Tenures:
 
     async def _past_round(self, number: int) -> PastRound:
         """A round that is final, asked for once."""
-        if number not in self._past:
-            self._past[number] = await self._node.past_round(self._task.id, number)
+        found = self._past.get(number)
+        if found is None:
+            found = self._past[number] = await self._node.past_round(self._task.id, number)
             while len(self._past) > PAST_ROUNDS_MAX:
                 del self._past[min(self._past)]
-        return self._past[number]
+        return found
 
     def _place(self, view: RoundView, slot: int) -> Place:
         return self._task.id, view.round, view.attempt, slot
