@@ -27,6 +27,7 @@ from runtime.modules.training_policy import (
     Cosine,
     Descent,
     Int8,
+    Int8Momentum,
     Int16,
     Krum,
     Linear,
@@ -196,6 +197,7 @@ def _inner(row: Number | Choice) -> Number | Choice:
 
 
 _SPARSE: Final = (TopK, TopKFeedback)
+_REMEMBERING: Final = (TopKFeedback, Int8Momentum)
 
 ROWS: Final[tuple[Row, ...]] = (
     Number("rounds", (Deal,), "rounds", 1, "100", "How many rounds to train"),
@@ -213,14 +215,27 @@ ROWS: Final[tuple[Row, ...]] = (
     *map(_inner, _LEARNING),
     Choice(
         "codec",
-        {"int8": Int8, "int16": Int16, "top-k": TopK, "top-k-feedback": TopKFeedback},
+        {
+            "int8": Int8,
+            "int16": Int16,
+            "top-k": TopK,
+            "top-k-feedback": TopKFeedback,
+            "int8-momentum": Int8Momentum,
+        },
         "int8",
-        "How workers say what they found; with feedback a slot remembers what it has not said",
+        "How workers say what they found; with feedback and momentum a slot remembers what it found before",
     ),
     Number("share", _SPARSE, "share_ppm", PPM, "0.01", "Of the values, the largest of which top-k sends"),
     Number("share_warmup", _SPARSE, "warmup_rounds", 1, "0", "Rounds in which the share falls to that"),
-    Number("tenure", (TopKFeedback,), "tenure", 1, "16", "Rounds for which a slot has its worker, and remembers"),
-    Number("correction", (TopKFeedback,), "momentum", PICO, "0", "Momentum of a slot, taken before it chooses"),
+    Number("tenure", _REMEMBERING, "tenure", 1, "16", "Rounds for which a slot has its worker, and remembers"),
+    Number(
+        "slot_momentum",
+        _REMEMBERING,
+        "momentum",
+        PICO,
+        {TopKFeedback: "0", Int8Momentum: "0.9"},
+        "Momentum of a slot, taken by its worker",
+    ),
     Choice(
         "aggregation",
         {
@@ -232,7 +247,7 @@ ROWS: Final[tuple[Row, ...]] = (
             "centered-clip": CenteredClip,
         },
         "mean",
-        "How one update is made of a round's; all but the mean take int8 or int16",
+        "How one update is made of a round's; all but the mean take int8, int16 or int8-momentum",
     ),
     Number("byzantine", (TrimmedMean, Krum, MultiKrum), "byzantine_ppm", PPM, "0.25", "The share that may be wrong"),
     Number("radius", (CenteredClip,), "radius_ppm", PPM, "1", "Of the clip, in median distances"),
@@ -353,7 +368,7 @@ class _Resolution:
         if not training_policy.aggregation_is_valid(policy):
             raise TermsError(
                 f"{self._called('aggregation')}: of values that most leave out there is no "
-                f"{self._name('aggregation')}; expected codec int8 or int16 beside it, got top-k"
+                f"{self._name('aggregation')}; expected a codec that sends them all beside it, got top-k"
             )
         if not training_policy.verification_is_valid(policy):
             raise TermsError(

@@ -14,6 +14,7 @@ from trainer import codecs, descent, local, robust, wire
 from trainer.artifact import Program
 from trainer.codecs import INT8, INT16, Codec
 from trainer.codecs.blocks import CodecError
+from trainer.codecs.dense import Dense
 from trainer.codecs.topk import TopK
 from trainer.descent import Clip, ClipNorm, ClipValue, Descent
 from trainer.local import LocalSteps
@@ -45,6 +46,7 @@ _CODECS: _Kinds = {
     "int8": (lambda: INT8, ()),
     "int16": (lambda: INT16, ()),
     "topK": (lambda share, warmup: TopK(share, warmup_rounds=warmup), ("sharePpm", "warmupRounds")),
+    "int8Momentum": (lambda momentum, tenure: Dense(8, momentum, tenure), ("momentum", "tenure")),
     "topKFeedback": (
         lambda share, warmup, momentum, tenure: TopK(share, momentum, warmup, tenure),
         ("sharePpm", "warmupRounds", "momentum", "tenure"),
@@ -76,7 +78,7 @@ def descent_of(value: Any) -> Descent:
 
 
 def codec_of(value: Any) -> Codec:
-    """The codec in `{"int8": {}}`, `{"int16": {}}`, `{"topK": {…}}` or `{"topKFeedback": {…}}`."""
+    """The codec in `{"int8": {}}`, `{"int16": {}}`, `{"topK": {…}}` and the like."""
     return _read("codec", value, lambda found: codecs.checked(_choice(_CODECS, found)))
 
 

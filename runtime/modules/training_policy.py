@@ -206,8 +206,20 @@ class TopKFeedback:
     tenure: u16
 
 
-CODECS: Final = (Int8, Int16, TopK, TopKFeedback)
-Codec = Annotated[Int8 | Int16 | TopK | TopKFeedback, Enum("potchain_training::Codec", *CODECS)]
+@variant(4)
+@dataclass(frozen=True, slots=True)
+class Int8Momentum:
+    """Every parameter of a slot's momentum, in eight bits: what robust aggregations need (Karimireddy et al. 2021).
+
+    A slot stays with its worker for `tenure` rounds; its momentum (1e-12) begins at nothing in the first of them.
+    """
+
+    momentum: u64
+    tenure: u16
+
+
+CODECS: Final = (Int8, Int16, TopK, TopKFeedback, Int8Momentum)
+Codec = Annotated[Int8 | Int16 | TopK | TopKFeedback | Int8Momentum, Enum("potchain_training::Codec", *CODECS)]
 
 
 @scale_path("potchain_training::LocalSteps")
@@ -330,7 +342,7 @@ class Policy:
     @property
     def tenure(self) -> int:
         """For how many rounds a slot stays with its worker, if nothing goes wrong."""
-        return self.codec.tenure if isinstance(self.codec, TopKFeedback) else 1
+        return self.codec.tenure if isinstance(self.codec, TopKFeedback | Int8Momentum) else 1
 
 
 # The least and the most that each number may be.
@@ -362,6 +374,8 @@ BOUNDS: Final[Mapping[type, Mapping[str, tuple[int, int]]]] = {
         # A tenure of one round remembers nothing: that is TopK.
         "tenure": (2, TENURE_MAX),
     },
+    # No momentum is Int8.
+    Int8Momentum: {"momentum": (1, PICO - 1), "tenure": (2, TENURE_MAX)},
     LocalSteps: {"count": (1, LOCAL_STEPS_MAX)},
     Mean: {},
     Median: {},
@@ -406,7 +420,7 @@ def descent_is_valid(descent: Descent) -> bool:
     return _in_bounds(descent, descent.rule, descent.schedule, descent.schedule.decay, *clips)
 
 
-def codec_is_valid(codec: Int8 | Int16 | TopK | TopKFeedback) -> bool:
+def codec_is_valid(codec: Int8 | Int16 | TopK | TopKFeedback | Int8Momentum) -> bool:
     """Whether a codec sends something, and its warm-up ends."""
     return _in_bounds(codec)
 
@@ -435,7 +449,7 @@ def verification_is_valid(policy: Policy) -> bool:
     if isinstance(verification, Scored):
         weighs = verification.weight_max > 1 and not isinstance(policy.aggregation, Mean)
         is_fit = policy.audited_ppm == PPM and verification.silos_min <= policy.slots
-        if weighs or isinstance(policy.codec, TopKFeedback) or not is_fit:
+        if weighs or policy.tenure > 1 or not is_fit:
             return False
     return _in_bounds(verification)
 

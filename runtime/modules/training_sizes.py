@@ -10,7 +10,19 @@ from dataclasses import dataclass
 from typing import Final, assert_never
 
 from chain.primitives.scale import H256, Balance, scale_path, u32, u64
-from runtime.modules.training_policy import PPM, Adam, Descent, Int8, Int16, Nesterov, Policy, Sgd, TopK, TopKFeedback
+from runtime.modules.training_policy import (
+    PPM,
+    Adam,
+    Descent,
+    Int8,
+    Int8Momentum,
+    Int16,
+    Nesterov,
+    Policy,
+    Sgd,
+    TopK,
+    TopKFeedback,
+)
 
 MIB: Final = 1 << 20
 DAY_BLOCKS: Final = 86_400
@@ -101,7 +113,7 @@ def update_bytes_max(claim: Claim, policy: Policy) -> int:
     """The most bytes of an update (docs/training-numerics.md has the formats)."""
     length, codec = claim.parameters, policy.codec
     match codec:
-        case Int8():
+        case Int8() | Int8Momentum():
             return length + _blocks(length) + OVERHEAD_BYTES
         case Int16():
             return 2 * length + _blocks(length) + OVERHEAD_BYTES

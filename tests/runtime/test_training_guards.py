@@ -17,6 +17,7 @@ from runtime.modules.training_policy import (
     Cosine,
     Descent,
     Int8,
+    Int8Momentum,
     Int16,
     Krum,
     Linear,
@@ -80,7 +81,8 @@ def test_a_task_outside_the_bounds_is_refused(changes: dict[str, object], error:
 CHOICES: list[object] = [
     *(Sgd(1, 0), Adam(1, 0, 0, 1), Nesterov(1, 0)),
     *(Constant(), Linear(1, 0), Cosine(1, 0), Staircase(1, 0), Schedule(0), ClipValue(1), ClipNorm(1)),
-    *(Descent(Sgd(1, 0)), Int8(), Int16(), TopK(1, 0), TopKFeedback(1, 0, 0, 2), LocalSteps(1, Descent(Sgd(1, 0)))),
+    *(Descent(Sgd(1, 0)), Int8(), Int16(), TopK(1, 0), TopKFeedback(1, 0, 0, 2), Int8Momentum(1, 2)),
+    LocalSteps(1, Descent(Sgd(1, 0))),
     *(Mean(), Median(), TrimmedMean(0), Krum(0), MultiKrum(0), CenteredClip(1, 1)),
     *(Recompute(), Scored(1_000, 0, 1, 1), POLICY),
 ]
@@ -99,7 +101,7 @@ def chosen(choice: object) -> tuple[dict[str, object], type[Exception]]:
             return terms(optimizer=Descent(Sgd(1, 0), clip=choice)), Training.InvalidOptimizer
         case Descent():
             return terms(optimizer=choice), Training.InvalidOptimizer
-        case Int8() | Int16() | TopK() | TopKFeedback():
+        case Int8() | Int16() | TopK() | TopKFeedback() | Int8Momentum():
             return terms(policy=replace(POLICY, codec=choice)), Training.InvalidCodec
         case LocalSteps():
             return terms(policy=replace(POLICY, local_steps=choice)), Training.InvalidLocalSteps

@@ -26,6 +26,8 @@ RATE = Sgd(3 * PICO, 0)
 OUTER = Sgd(3 * PICO // 10, 9 * PICO // 10)
 # Worker momentum (Karimireddy et al. 2021): it averages away what a small bias could hide behind.
 MOMENTUM = np.float32(0.9)
+# As long as a slot can keep its worker, and its momentum.
+TENURE = 64
 
 # What a task is audited with that nobody calibrated.
 TOLERANCE = Tolerance(510_000, 20)
@@ -92,17 +94,18 @@ def trained(
     seed: int = 0,
     *,
     momentum: np.float32 = MOMENTUM,
+    tenure: int = TENURE,
     audited_ppm: int = 0,
 ) -> Found:
     """Train for so many rounds; without an attack, with the honest workers alone.
 
     With audits, a share of the slots is recomputed and compared as auditors do it: what is wrong counts no more, and
-    its worker's seat goes to an honest one. An audit recomputes a gradient, and no momentum that only its worker knows.
+    its worker's seat goes to an honest one, whose momentum begins at nothing, as all do when a tenure begins.
     """
-    assert not (audited_ppm and momentum), "what is remembered cannot be audited"
     task, rng = digits(), np.random.default_rng(seed)
     theta, state = task.start(seed), FRESH
-    momenta = np.zeros((WORKERS, theta.size), np.float32)
+    # What workers go on from, and what they should: an audit recomputes the momentum of a whole tenure.
+    momenta, meant = np.zeros((2, WORKERS, theta.size), np.float32)
     row_seed = blake2_256(seed.to_bytes(4, "little"))
     # The wrong workers that are left have the first seats; without an attack these are empty.
     wrong, caught, refused = WRONG if attack is not None else 0, 0, 0
@@ -112,23 +115,27 @@ def trained(
         order = batches.permutation(batches.attempt_seed(row_seed, round_index, 0), task.rows)
         rows = np.resize(order, (WORKERS, BATCH))
         gradients = task.gradients(theta, rows, mislabelled=wrong if attack is mislabelled else 0)
+        if round_index % tenure == 0:
+            momenta, meant = np.zeros_like(momenta), np.zeros_like(meant)
         momenta = momentum * momenta + (1 - momentum) * gradients
         sent = honest = momenta[first + wrong :]
         if attack is not None and wrong:
             sent = np.concatenate([attack(momenta[:wrong], honest, rng), honest])
         updates = [INT8.quantise(values, round_index) for values in sent]
         if audited_ppm:
-            right = task.gradients(theta, rows)
+            meant = momentum * meant + (1 - momentum) * task.gradients(theta, rows)
             drawn = rng.random(len(updates)) * PPM < audited_ppm
             bad = [
                 slot
                 for slot, update in enumerate(updates)
-                if drawn[slot] and not audit.compare(update, right[first + slot], TOLERANCE).right
+                if drawn[slot] and not audit.compare(update, meant[first + slot], TOLERANCE).right
             ]
             refused += sum(slot >= wrong for slot in bad)
             updates = [update for slot, update in enumerate(updates) if slot not in bad]
-            caught += sum(slot < wrong for slot in bad)
-            wrong -= sum(slot < wrong for slot in bad)
+            left = wrong - sum(slot < wrong for slot in bad)
+            # Those that are left move up: the seats behind them are the newcomers'.
+            momenta[left:wrong], meant[left:wrong] = 0, 0
+            caught, wrong = caught + wrong - left, left
         rule = RATE if momentum else OUTER
         theta, state = optimizers.step(rule, state, theta, robust.combine(aggregation, updates))
     return Found(task.held_out(theta)[1], caught, refused)

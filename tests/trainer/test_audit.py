@@ -9,8 +9,9 @@ from trainer import audit
 from trainer.arrays import Float32s
 from trainer.audit import Tolerance
 from trainer.codecs import INT8, INT16, Codec
+from trainer.codecs.blocks import PICO
 from trainer.codecs.memory import EMPTY
-from trainer.codecs.topk import PICO, TopK
+from trainer.codecs.topk import TopK
 from trainer.codecs.updates import DenseUpdate
 
 TOLERANCE = Tolerance(micro_steps=510_000, outliers_ppm=20)

@@ -13,11 +13,11 @@ from hypothesis.extra import numpy as hnp
 from trainer import codecs, packing
 from trainer.arrays import Float32s
 from trainer.codecs import INT8, INT16, Codec, rice
-from trainer.codecs.blocks import BLOCK, EXPONENT_MIN, GRADIENT_MAX, CodecError, blocks_of, bounded
+from trainer.codecs.blocks import BLOCK, EXPONENT_MIN, GRADIENT_MAX, PICO, CodecError, blocks_of, bounded
 from trainer.codecs.dense import Dense
 from trainer.codecs.memory import EMPTY
 from trainer.codecs.rice import RiceError
-from trainer.codecs.topk import PICO, TopK
+from trainer.codecs.topk import TopK
 
 FLOATS = st.floats(width=32, allow_nan=True, allow_infinity=True)
 GRADIENTS = hnp.arrays(np.float32, st.integers(1, 600), elements=FLOATS)

@@ -14,10 +14,12 @@ from tests.trainer.cheats import cheat
 from tests.trainer.kit import small_task
 from tests.trainer.network import EVE, FERDIE, Choice, Lines, Network, audit_and_aggregate, network, reporter
 from tests.trainer.test_rounds import training_rows
-from trainer import audit, batches, optimizers
+from trainer import aggregate, audit, batches, optimizers
 from trainer.arrays import Float32s
 from trainer.audit import Tolerance
-from trainer.codecs.memory import Memory
+from trainer.codecs import INT8
+from trainer.codecs.dense import Dense
+from trainer.codecs.memory import EMPTY, Memory
 from trainer.codecs.topk import TopK
 from trainer.codecs.updates import SparseUpdate
 from trainer.files import MemoryFiles
@@ -96,6 +98,19 @@ async def recomputed(chain: Network, folder: Path) -> list[tuple[SparseUpdate, F
             assert made is not None
             theta = optimizers.decode_params(made, theta.size)
     return found
+
+
+def test_a_dense_codec_with_momentum_says_an_average_that_begins_at_zero() -> None:
+    codec = Dense(8, PICO // 2, 4)
+    gradients = [np.full(3, value, np.float32) for value in (8, 4, 2)]
+    memory, said = EMPTY, []
+    for gradient in gradients:
+        taken = codec.take(memory, gradient)
+        update = codec.quantise(taken.meant, 0)
+        said.append(aggregate.mean([update]).tolist())
+        memory = codec.give(taken, update)
+    assert said == [[4] * 3, [4] * 3, [3] * 3]
+    assert INT8.give(INT8.take(EMPTY, gradients[0]), update) == EMPTY
 
 
 def test_a_memory_that_is_gone_or_damaged_is_none_and_later_ones_replace_it(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from trainer.choices import (
     scored_of,
 )
 from trainer.codecs import INT8, INT16
+from trainer.codecs.dense import Dense
 from trainer.codecs.topk import TopK
 from trainer.descent import ClipNorm, ClipValue, Descent
 from trainer.local import LocalSteps
@@ -197,6 +198,7 @@ def test_programs_read_every_choice_that_the_chain_takes_as_the_chain_says_it() 
         on_chain.Int16(): INT16,
         on_chain.TopK(10_000, 7): TopK(10_000, warmup_rounds=7),
         on_chain.TopKFeedback(10_000, 7, 5 * 10**11, 16): TopK(10_000, 5 * 10**11, 7, 16),
+        on_chain.Int8Momentum(5 * 10**11, 16): Dense(8, 5 * 10**11, 16),
         on_chain.Mean(): Mean(),
         on_chain.Median(): Median(),
         on_chain.TrimmedMean(200_000): TrimmedMean(200_000),

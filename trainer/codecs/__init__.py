@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from trainer.codecs.blocks import CodecError
+from trainer.codecs.blocks import PICO, CodecError
 from trainer.codecs.dense import Dense
-from trainer.codecs.topk import PICO, PPM, TENURE_MAX, WARMUP_ROUNDS_MAX, TopK
+from trainer.codecs.topk import PPM, TENURE_MAX, WARMUP_ROUNDS_MAX, TopK
 
 INT8 = Dense(8)
 INT16 = Dense(16)
@@ -24,9 +24,11 @@ Codec = Dense | TopK
 def checked(codec: Codec) -> Codec:
     """The codec itself, if its numbers make sense; CodecError names the one that does not."""
     match codec:
-        case Dense(bits):
+        case Dense(bits, momentum, tenure):
             if bits not in (8, 16):
                 raise CodecError(f"bits of an integer: expected 8 or 16, got {bits}")
+            _within("momentum (1e-12)", momentum, 0, PICO - 1)
+            _within("tenure (rounds)", tenure, 1, TENURE_MAX)
         case TopK(share_ppm, momentum, warmup_rounds, tenure):
             _within("share (ppm)", share_ppm, 1, PPM)
             _within("momentum (1e-12)", momentum, 0, PICO - 1)

@@ -16,6 +16,7 @@ from trainer.packing import PackingError, fields, integer, unpack
 
 T = TypeVar("T", bound=np.generic)
 
+PICO = 10**12
 VERSION = 1
 BLOCK = 256
 # Steps start at 2^-100: below it float32 loses bits to denormals.

@@ -13,7 +13,7 @@ from trainer.arrays import Float32s
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What waits to be sent, and the momentum that it grows by; both f32[P], or nothing yet."""
+    """What waits to be sent, or a dense codec's average, and the momentum that it grows by; f32[P], or nothing yet."""
 
     unsent: Float32s | None = None
     velocity: Float32s | None = None

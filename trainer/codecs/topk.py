@@ -14,6 +14,7 @@ from trainer.arrays import Float32s, Int64s
 from trainer.codecs import rice
 from trainer.codecs.blocks import (
     OVERHEAD_BYTES,
+    PICO,
     CodecError,
     blocks_of,
     bounded,
@@ -29,7 +30,6 @@ from trainer.codecs.updates import SparseUpdate, Update
 
 BITS = 8
 PPM = 1_000_000
-PICO = 10**12
 # In a warm-up the share falls from at most a quarter, where sparse updates are about as good as dense ones.
 WARMUP_PPM_MAX = 250_000
 # As many as a task has rounds.
