@@ -51,6 +51,12 @@ async def refusal(potchain: Command, *arguments: str, exit_code: int = 2) -> str
     return message
 
 
+def written(amount: int) -> str:
+    """An amount of tokens as the commands show it."""
+    whole, part = divmod(amount, POT)
+    return f"{whole:,}.{part:012d}".rstrip("0").rstrip(".")
+
+
 async def test_a_transfer_says_where_it_is_final_and_what_it_cost(tmp_path: Path, potchain: Command) -> None:
     async with served(tmp_path) as it, Client.connect(it.url) as client:
         printed = await potchain("transfer", "--from", "//Bob", ss58.encode(CHARLIE.public), "1.5", "--node", it.url)
@@ -66,9 +72,15 @@ async def test_a_transfer_that_cannot_succeed_is_refused_before_it_costs_a_fee(
     tmp_path: Path, potchain: Command
 ) -> None:
     mistyped = TO_BOB[:-1] + ("A" if TO_BOB[-1] != "A" else "B")
-    async with served(tmp_path) as it:
+    async with served(tmp_path) as it, Client.connect(it.url) as client:
+        free = (await client.account(ALICE.public)).free
         for key, to, amount, words in [
-            ("//Alice", TO_BOB, "10000", "has 9,994 POT, too little for 10,000 POT, the fee, and the 0.001 POT"),
+            (
+                "//Alice",
+                TO_BOB,
+                "10000",
+                f"has {written(free)} POT, too little for 10,000 POT, the fee, and the 0.001 POT",
+            ),
             ("//Alice", TO_BOB, "1" + "0" * 40, "too little for"),
             ("//Alice", TO_BOB, "0", "expected an amount above 0"),
             ("//Alice", TO_BOB, "many", "expected an amount such as 1.5, got 'many'"),
@@ -101,8 +113,9 @@ async def test_a_sender_whose_tokens_are_in_the_secrets_other_account_is_told_so
 async def test_a_transfer_that_fails_in_its_block_says_why_and_what_that_cost(
     tmp_path: Path, potchain: Command
 ) -> None:
-    async with served(tmp_path) as it:
-        send = ("transfer", "--from", "//Alice", TO_BOB, "9993.9989", "--node", it.url)
+    async with served(tmp_path) as it, Client.connect(it.url) as client:
+        amount = (await client.account(ALICE.public)).free - 11 * POT // 10_000
+        send = ("transfer", "--from", "//Alice", TO_BOB, written(amount).replace(",", ""), "--node", it.url)
         message = await refusal(potchain, *send, exit_code=1)
         assert "failed in block 1 (0x" in message
         assert "balances.Expendability: Transfer/payment would kill account. Only the fee of 0.000" in message
