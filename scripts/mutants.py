@@ -386,8 +386,8 @@ MUTANTS = [
     Mutant(
         "P26: who votes twice keeps its candidacy",
         "runtime/modules/validators_offences.py",
-        "    chill(validators, account, ChillReason.OFFENCE)\n",
-        "",
+        "evidence.height, amount))\n    chill(validators, account, ChillReason.OFFENCE)\n",
+        "evidence.height, amount))\n",
     ),
     Mutant(
         "sessions: who is offline keeps its candidacy",

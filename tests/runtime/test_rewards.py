@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.modules.rewards import Budget, Rewards, RoundPay, split
+from runtime.modules.training import Training
 from runtime.testing import ALICE, BOB, CHARLIE, DAVE, ENDOWMENT, EVE, FERDIE, POT, STAKE, TestChain
 from tests.runtime.training_kit import POLICY, PRICE, Story
 
@@ -163,8 +164,11 @@ def test_issuance_grows_by_the_emission_alone_and_each_slot_is_paid_once() -> No
     assert by_work == sum(story.worker(keypair).earned for keypair in (EVE, FERDIE)) == rewards.minted.get() * 9 // 10
     checked = [rewards.earned_by_checking[keypair.public] for keypair in (ALICE, BOB, CHARLIE, DAVE)]
     assert checked == [rewards.minted.get() // 40] * 4
-    assert story.chain.free(ALICE) == ENDOWMENT - 24 * PRICE + checked[0]
-    assert story.chain.modules.balances.total_issuance.get() == 6 * ENDOWMENT + 4 * STAKE + rewards.emitted.get()
+    # What keeping the task's blobs has cost is burned.
+    (storage,) = story.chain.events_of(Training.StoragePaid)
+    assert story.chain.free(ALICE) == ENDOWMENT - 24 * PRICE + checked[0] - storage.burned
+    issued = story.chain.modules.balances.total_issuance.get()
+    assert issued == 6 * ENDOWMENT + 4 * STAKE + rewards.emitted.get() - storage.burned
 
 
 def test_an_owner_who_trains_for_itself_loses_to_the_others_while_it_owns_less_than_half_of_the_workers() -> None:
@@ -173,6 +177,8 @@ def test_an_owner_who_trains_for_itself_loses_to_the_others_while_it_owns_less_t
         story.play()
     assert story.worker(ALICE).accepted == 10
     gained = story.chain.free(ALICE) + story.chain.modules.balances.reserved(ALICE.public) - ENDOWMENT - STAKE
+    (storage,) = story.chain.events_of(Training.StoragePaid)
     as_auditor = story.chain.modules.rewards.earned_by_checking[ALICE.public]
-    assert gained - as_auditor == story.worker(ALICE).earned - 30 * POT == 10 * 2 * POT * 9 // 10 - 30 * POT
+    by_training = gained - as_auditor + storage.burned
+    assert by_training == story.worker(ALICE).earned - 30 * POT == 10 * 2 * POT * 9 // 10 - 30 * POT
     assert story.worker(EVE).earned == story.worker(FERDIE).earned == 18 * POT
