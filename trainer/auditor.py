@@ -59,11 +59,16 @@ async def attend(
     """An auditor's life on a chain; `servant` makes what serves a task, a `TaskAuditor` unless told."""
     make = servant or TaskAuditor
     blobs, memories = BlobFiles(cache_dir / "blobs"), MemoryFiles(cache_dir / "memories")
+
+    async def release(task: int) -> None:
+        await engines.release(task)
+        await trio.to_thread.run_sync(memories.forget, task)
+
     await follow(
         node,
         lambda task: make(task, node, engines.of(task.id), Job(task, node, blobs, memories), report),
         report,
-        release=engines.release,
+        release=release,
         always=lambda heights: tell(node, heights, engines.meter, engines.devices, report),
     )
 

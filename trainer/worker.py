@@ -109,11 +109,15 @@ async def work(
                 nursery.start_soon(_set_plant_key, node, planter, heights, report)
                 nursery.start_soon(_show_plants, node, planter, heights, report)
 
+    async def release(task: int) -> None:
+        await engines.release(task)
+        await trio.to_thread.run_sync(memories.forget, task)
+
     await follow(
         node,
         serve,
         report,
-        release=engines.release,
+        release=release,
         always=always,
     )
 

@@ -219,9 +219,14 @@ async def watch(folder: Path, seconds: float, network: subprocess.Popen[bytes]) 
 
 def write_genesis(case: Case, folder: Path) -> None:
     """A chain like the testnet's, with one task."""
-    from trainer.task import build
+    from trainer.export import ExportError
+    from trainer.task import build, check_fit
 
     built = build(task_of(case.model, case.batch_rows))
+    try:
+        check_fit(built, case.slots, case.steps, federated=False)
+    except ExportError as error:
+        raise SystemExit(str(error)) from None  # Workers would refuse it, and no round would ever end.
     blobs = folder / "blobs"
     blobs.mkdir()
     for root, data in built.blobs.items():

@@ -130,3 +130,11 @@ def test_a_memory_that_is_gone_or_damaged_is_none_and_later_ones_replace_it(tmp_
     for data in (b"", path.read_bytes()[:-1], bytes([path.read_bytes()[0] ^ 1]) + path.read_bytes()[1:]):
         path.write_bytes(data)
         assert files.get((7, 2, 0, 1), root, 5) is None
+
+
+def test_a_task_that_is_over_leaves_no_memory_behind(tmp_path: Path) -> None:
+    files, root = MemoryFiles(tmp_path / "memories"), blob_root(b"an update")
+    for task in (7, 71):
+        files.put((task, 0, 0, 1), root, Memory(np.ones(5, np.float32)))
+    files.forget(7)
+    assert [path.name.split("-")[0] for path in (tmp_path / "memories").iterdir()] == ["71"]
