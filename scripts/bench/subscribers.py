@@ -33,6 +33,7 @@ from math import inf
 from pathlib import Path
 
 from figures import machine, verdict
+from ports import free_run
 
 from chain.primitives import ss58
 from chain.primitives.keys import Keypair
@@ -277,7 +278,8 @@ def running_node(
     spec["genesis"]["validators"]["authorities"] = spec["genesis"]["validators"]["authorities"][:1]
     spec["genesis"]["balances"]["balances"] += [[ss58.encode(each.public), ENDOWMENT] for each in rich]
     (folder / "genesis.json").write_text(json.dumps(spec))
-    rpc_port, port = _free_ports(2)
+    rpc_port = free_run(2)
+    port = rpc_port + 1
     options = (
         f"--genesis={folder / 'genesis.json'}",
         f"--validator={spec['development']['validators'][0]['name']}",
@@ -300,14 +302,6 @@ def running_node(
             except subprocess.TimeoutExpired:
                 node.kill()
                 raise
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 if __name__ == "__main__":

@@ -27,14 +27,13 @@ from typing import Any
 import trio
 from figures import machine, verdict
 from models import NAMES, ROOT, initial, task_of, train_of
+from ports import free_run
 from processes import Ledger, seconds_by_role
 
 from chain.development import ACCOUNTS, address, authority, endowed, processes
 from chain.rpc.client import Client
 from runtime.modules.balances import POT
 
-RPC_PORT = 41500
-PORT = 41550
 PICO = 10**12
 PPM = 10**6
 GOAL_SPEED = 0.90
@@ -159,16 +158,24 @@ def report(case: Case, alone: dict[str, float], measured: Measured) -> None:
 def run(case: Case, folder: Path, seconds: float) -> Measured:
     """Start a network, watch it, stop it."""
     write_genesis(case, folder)
-    options = (f"--rpc-port={RPC_PORT}", f"--port={PORT}", f"--base-path={folder / 'data'}")
+    rpc_port = free_run(2 * case.validators)
+    ports = (f"--rpc-port={rpc_port}", f"--port={rpc_port + case.validators}")
     with (folder / "terminal").open("wb") as terminal:
         network = subprocess.Popen(
-            [sys.executable, "-m", "chain", f"--genesis={folder / 'genesis.json'}", *options],
+            [
+                sys.executable,
+                "-m",
+                "chain",
+                f"--genesis={folder / 'genesis.json'}",
+                f"--base-path={folder / 'data'}",
+                *ports,
+            ],
             stdout=terminal,
             stderr=terminal,
             cwd=ROOT,
         )
     try:
-        return trio.run(watch, folder, seconds, network)
+        return trio.run(watch, folder, seconds, network, rpc_port)
     except BaseException:
         print((folder / "terminal").read_text()[-2000:], file=sys.stderr)
         raise
@@ -177,7 +184,7 @@ def run(case: Case, folder: Path, seconds: float) -> Measured:
         network.wait(30)
 
 
-async def watch(folder: Path, seconds: float, network: subprocess.Popen[bytes]) -> Measured:
+async def watch(folder: Path, seconds: float, network: subprocess.Popen[bytes], rpc_port: int) -> Measured:
     """Follow the task from the end of one round to the end of another, so many seconds later at least."""
     measured = Measured()
     ends: list[int] = []
@@ -192,7 +199,7 @@ async def watch(folder: Path, seconds: float, network: subprocess.Popen[bytes]) 
     # Compiling a transformer takes seven engines on two cores minutes.
     with trio.fail_after(600 + 10 * seconds):
         async with (
-            Client.reconnecting([f"ws://127.0.0.1:{RPC_PORT}"]) as client,
+            Client.reconnecting([f"ws://127.0.0.1:{rpc_port}"]) as client,
             client.finalized_heads() as heads,
         ):
             async for _ in heads:
