@@ -41,11 +41,13 @@ ChangeQueries = Annotated[tuple[Query, ...], ChangesDecoder(QUERIES_MAX)]
 
 @registry.sync("archive_v1_genesisHash")
 def archive_v1_genesis_hash(context: Context) -> str:
+    """The hash of block 0."""
     return hexed(context.backend.ledger.genesis_hash)
 
 
 @registry.sync("archive_v1_finalizedHeight")
 def archive_v1_finalized_height(context: Context) -> int:
+    """The height of the head: every block here is final."""
     return context.backend.ledger.head.height
 
 
@@ -58,12 +60,14 @@ def archive_v1_hash_by_height(context: Context, height: Index32) -> list[str]:
 
 @registry.thread("archive_v1_header")
 def archive_v1_header(context: Context, hash: BlockHash) -> str | None:
+    """A block's header as SCALE, null for a hash that no block has."""
     header = context.header(hash)
     return None if header is None else hexed(HEADER.encode(header))
 
 
 @registry.thread("archive_v1_body")
 def archive_v1_body(context: Context, hash: BlockHash) -> list[str] | None:
+    """The extrinsics of a block, null for a hash that no block has."""
     block = context.block(hash)
     return None if block is None else [hexed(raw) for raw in block.extrinsics]
 

@@ -102,6 +102,7 @@ async def submit(context: Context, raw: bytes) -> Hash:
 
 @registry.awaits("author_submitExtrinsic")
 async def author_submit_extrinsic(context: Context, extrinsic: HexBytes) -> str:
+    """Take a signed extrinsic into the pool; its hash."""
     return hexed(await submit(context, extrinsic))
 
 

@@ -34,6 +34,7 @@ def header_json(header: Header) -> dict[str, Any]:
 
 @registry.thread("chain_getHeader")
 def chain_get_header(context: Context, hash: BlockHash | None = None) -> dict[str, Any] | None:
+    """A block's header, the head's without a hash; null for a hash that no block has."""
     header = context.header(hash)
     return None if header is None else header_json(header)
 
@@ -64,6 +65,7 @@ def chain_get_block_hash(context: Context, height: Heights | None = None) -> str
 
 @registry.sync("chain_getFinalizedHead", "chain_getFinalisedHead")
 def chain_get_finalized_head(context: Context) -> str:
+    """The hash of the head: every block here is final."""
     return hexed(context.backend.ledger.head_hash)
 
 
@@ -90,6 +92,7 @@ def _serve_heads(names: tuple[str, ...], ends: tuple[str, ...], notification: st
     @registry.subscription(*names, ends=ends, notification=notification)
     @asynccontextmanager
     async def heads(context: Context) -> AsyncIterator[AsyncGenerator[object]]:
+        """The head's header, then that of each new block; every one is final."""
         with context.backend.heads.subscribe() as receiver:
             yield _header_items(context, receiver)
 

@@ -214,6 +214,7 @@ def chain_head_v1_unpin(following: Following | None, hash_or_hashes: PinnedHashe
 
 @registry.within(Following, "chainHead_v1_body")
 def chain_head_v1_body(following: Following | None, hash: BlockHash) -> dict[str, Any]:
+    """Start an operation that tells the extrinsics of a block."""
     return _started(following, hash, Body())
 
 
@@ -221,6 +222,7 @@ def chain_head_v1_body(following: Following | None, hash: BlockHash) -> dict[str
 def chain_head_v1_call(
     following: Following | None, hash: BlockHash, function: str, call_parameters: HexBytes
 ) -> dict[str, Any]:
+    """Start an operation that calls a function of the runtime's API after a block."""
     return _started(following, hash, Call(function, call_parameters))
 
 
@@ -241,11 +243,13 @@ def _started(following: Following | None, block: Hash, work: Work) -> dict[str, 
 
 @registry.within(Following, "chainHead_v1_continue")
 def chain_head_v1_continue(following: Following | None, operation_id: str) -> None:
+    """Let an operation go on that waits for that after every few items."""
     if following is not None:
         following.follow.resume(operation_id)
 
 
 @registry.within(Following, "chainHead_v1_stopOperation")
 def chain_head_v1_stop_operation(following: Following | None, operation_id: str) -> None:
+    """Say nothing more of an operation."""
     if following is not None:
         following.follow.abandon(operation_id)

@@ -38,6 +38,7 @@ def state_get_child_read_proof(
 def childstate_get_keys(
     context: Context, child_storage_key: ChildKey, prefix: HexBytes | None = None, hash: BlockHash | None = None
 ) -> list[str]:
+    """Nothing: this chain has no child tries."""
     del child_storage_key, prefix
     context.ensure_known(hash)
     return []
@@ -52,6 +53,7 @@ def childstate_get_keys_paged(
     start_key: HexBytes | None = None,
     hash: BlockHash | None = None,
 ) -> list[str]:
+    """Nothing: this chain has no child tries."""
     del child_storage_key, prefix, count, start_key
     context.ensure_known(hash)
     return []
@@ -61,6 +63,7 @@ def childstate_get_keys_paged(
 def childstate_get_storage(
     context: Context, child_storage_key: ChildKey, key: StorageKey, hash: BlockHash | None = None
 ) -> None:
+    """Null: this chain has no child tries."""
     del child_storage_key, key
     context.ensure_known(hash)
 
@@ -69,6 +72,7 @@ def childstate_get_storage(
 def childstate_get_storage_entries(
     context: Context, child_storage_key: ChildKey, keys: StorageKeys, hash: BlockHash | None = None
 ) -> list[None]:
+    """A null for each key: this chain has no child tries."""
     del child_storage_key
     context.ensure_known(hash)
     return [None] * len(keys)

@@ -39,6 +39,7 @@ BLOCK_READS_MAX = 4096
 
 @registry.thread("state_getMetadata")
 def state_get_metadata(context: Context, at: BlockHash | None = None) -> str:
+    """The runtime's metadata, version 14."""
     context.ensure_known(at)
     return hexed(context.runtime.metadata(METADATA_VERSION))
 
@@ -67,12 +68,14 @@ def version_json(runtime: Runtime[View]) -> dict[str, Any]:
 
 @registry.thread("state_getStorage", "state_getStorageAt")
 def state_get_storage(context: Context, key: StorageKey, at: BlockHash | None = None) -> str | None:
+    """A value by its storage key, after a block; null where there is none."""
     with context.state(at) as state:
         return hexed_or_none(state.get(key))
 
 
 @registry.thread("state_getStorageHash", "state_getStorageHashAt")
 def state_get_storage_hash(context: Context, key: StorageKey, at: BlockHash | None = None) -> str | None:
+    """A value's blake2b-256, null where there is none."""
     with context.state(at) as state:
         value = state.get(key)
         return None if value is None else hexed(blake2_256(value))
@@ -80,6 +83,7 @@ def state_get_storage_hash(context: Context, key: StorageKey, at: BlockHash | No
 
 @registry.thread("state_getStorageSize", "state_getStorageSizeAt")
 def state_get_storage_size(context: Context, key: StorageKey, at: BlockHash | None = None) -> int | None:
+    """A value's length in bytes, null where there is none."""
     with context.state(at) as state:
         value = state.get(key)
         return None if value is None else len(value)
@@ -87,6 +91,7 @@ def state_get_storage_size(context: Context, key: StorageKey, at: BlockHash | No
 
 @registry.thread("state_queryStorageAt")
 def state_query_storage_at(context: Context, keys: StorageKeys, at: BlockHash | None = None) -> list[dict[str, Any]]:
+    """Several values after one block."""
     with context.state(at) as state:
         return [_change_set(state.header.hash, _values(state, keys))]
 
@@ -218,6 +223,7 @@ def runtime_call(context: Context, state: LedgerState, name: str, data: bytes) -
 )
 @asynccontextmanager
 async def state_subscribe_runtime_version(context: Context) -> AsyncIterator[AsyncGenerator[object]]:
+    """The runtime's version, once: it does not change while the node runs."""
     yield _versions(context)
 
 
@@ -267,5 +273,6 @@ def _changes(
 @registry.subscription("state_subscribeStorage", ends=("state_unsubscribeStorage",), notification="state_storage")
 @asynccontextmanager
 async def state_subscribe_storage(context: Context, keys: StorageKeys) -> AsyncIterator[_Changes]:
+    """The values under some keys, then those that a block changed."""
     with context.watching(len(keys)), context.backend.heads.subscribe() as receiver:
         yield _Changes(context, receiver, keys)

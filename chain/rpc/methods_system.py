@@ -69,43 +69,51 @@ def peer_id(identity: bytes) -> str:
 
 @registry.sync("system_name")
 def system_name(context: Context) -> str:
+    """The name of this software."""
     del context
     return "potchain"
 
 
 @registry.sync("system_version")
 def system_version(context: Context) -> str:
+    """The version of this software."""
     del context
     return VERSION
 
 
 @registry.sync("system_chain")
 def system_chain(context: Context) -> str:
+    """The chain's name."""
     return context.backend.chain_name
 
 
 @registry.sync("system_chainType")
 def system_chain_type(context: Context) -> str:
+    """Development, Local or Live."""
     return context.backend.chain_type
 
 
 @registry.sync("system_properties")
 def system_properties(context: Context) -> dict[str, object]:
+    """The token's symbol and decimals, and the SS58 prefix of addresses."""
     return dict(context.backend.properties)
 
 
 @registry.sync("system_health")
 def system_health(context: Context) -> dict[str, Any]:
+    """How many peers there are, whether there should be any, and whether the node is catching up."""
     return health(context.backend)
 
 
 @registry.sync("system_nodeRoles")
 def system_node_roles(context: Context) -> list[str]:
+    """Authority for a validator, Full for another node."""
     return list(context.backend.node_roles)
 
 
 @registry.sync("system_localPeerId")
 def system_local_peer_id(context: Context) -> str:
+    """This node's id among peers, as libp2p writes an ed25519 key."""
     return peer_id(context.backend.local_identity)
 
 
@@ -118,6 +126,7 @@ def system_local_listen_addresses(context: Context) -> list[str]:
 
 @registry.sync("system_peers", unsafe=True)
 def system_peers(context: Context) -> list[dict[str, Any]]:
+    """The peers, with the newest block that each has told of."""
     return [
         {
             "peerId": peer_id(peer.id),
@@ -152,6 +161,7 @@ def system_remove_reserved_peer(context: Context, peer_id: PeerIdParam) -> None:
 
 @registry.sync("system_reservedPeers")
 def system_reserved_peers(context: Context) -> list[str]:
+    """The ids of peers whose connections are always kept."""
     return [peer_id(identity) for identity in context.backend.reserved_peers()]
 
 
