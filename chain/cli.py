@@ -17,6 +17,7 @@ import typer
 
 from chain import (
     __version__,
+    cli_config,
     cli_keys,
     cli_light,
     cli_modules,
@@ -37,6 +38,7 @@ from chain.cli_common import (
     fault_of,
 )
 from chain.display import print_anything
+from chain.settings import ConfigOption, name_variables, origin
 from chain.supervisor import EXIT_MISCONFIGURED
 from chain.sync.mode import SyncMode
 
@@ -56,6 +58,7 @@ app.add_typer(cli_rewards.app, name="reward")
 app.add_typer(cli_validators.app, name="validator")
 app.add_typer(cli_light.app, name="light")
 app.add_typer(cli_modules.app, name="module")
+app.add_typer(cli_config.app, name="config")
 
 RPC_PORT = 9944  # Substrate's, so that wallets find a local node without being told
 PORT = 30333  # Substrate's
@@ -135,6 +138,7 @@ def run(
     pool_kbytes: cli_node.PoolKbytes = None,
     listen_addr: cli_node.ListenAddr = None,
     unsafe_new_vote_log: cli_node.NewVoteLog = False,
+    config: ConfigOption = None,  # noqa: ARG001  (its callback does the work)
     supervised: Supervised = False,
     version: Annotated[  # noqa: ARG001  (its callback does the work)
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
@@ -196,7 +200,7 @@ def run(
     role = NodeRole.of(spec, validator, None if name is None else check_name(name))
     rpc_port, port = rpc_port or RPC_PORT + role.offset, port or PORT + role.offset
     cli_node.check_ports(rpc_port, port, 1)
-    config = NodeConfig(
+    node = NodeConfig(
         spec=spec,
         role=role,
         data_path=base / role.name,
@@ -212,7 +216,7 @@ def run(
         listen_host=cli_node.listen_host(listen_addr, spec),
         past=Past.KNOWN if unsafe_new_vote_log else Past.UNKNOWN,
     )
-    _run(partial(run_node, config))
+    _run(partial(run_node, node))
 
 
 def _run(main: Callable[[], Awaitable[None]]) -> None:
@@ -225,14 +229,19 @@ def _usage(error: Any) -> str:
     if "\n" in text:
         return text
     command = "potchain" if error.ctx is None else error.ctx.command_path
-    return f"error: {text[:1].lower()}{text[1:].removesuffix('.')}; see: {command} --help"
+    parameter = getattr(error, "param", None)
+    came_from = "" if error.ctx is None or parameter is None else origin(error.ctx, parameter)
+    where = f" (from {came_from})" if came_from not in ("", "flag") else ""
+    return f"error: {text[:1].lower()}{text[1:].removesuffix('.')}{where}; see: {command} --help"
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: turn what the user can mend into one line and exit code 2; anything else is a bug and stays loud."""
     print_anything()
     try:
-        sys.exit(app(arguments, prog_name="potchain", standalone_mode=False))
+        command = typer.main.get_command(app)
+        name_variables(command)
+        sys.exit(command(arguments, prog_name="potchain", standalone_mode=False))
     except UsageError as error:
         print(_usage(error), file=sys.stderr)
         sys.exit(EXIT_MISCONFIGURED)

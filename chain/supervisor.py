@@ -18,6 +18,8 @@ from pathlib import Path
 
 import trio
 
+from chain.environment import environment_of_children
+
 STOP_SECONDS = 4.0  # a node needs under one second to stop; what has not by then is killed
 RESTART_SECONDS_MIN = 0.2
 RESTART_SECONDS_MAX = 5.0  # a child that dies at once on every start must not keep a core busy
@@ -79,6 +81,7 @@ class Supervisor:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            env=environment_of_children(),
             start_new_session=True,  # Ctrl-C in the terminal is for this process, which then stops its children
         )
         self._note(child.name, process.pid)

@@ -29,7 +29,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def _cache() -> Iterator[None]:
-    """What programs of this user keep from run to run is neither read nor written by tests."""
+    """What programs of this user keep from run to run, and their settings, are neither read nor written by tests."""
     with TemporaryDirectory() as folder:
-        os.environ["XDG_CACHE_HOME"] = folder
+        os.environ["XDG_CACHE_HOME"] = os.environ["XDG_CONFIG_HOME"] = folder
         yield
