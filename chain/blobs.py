@@ -24,8 +24,8 @@ from chain.primitives.hashing import Hash
 INCOMING_SHARE = 4
 # Every blob is charged whole blocks of a disk, so that tiny ones exhaust neither its inodes nor this index.
 BLOCK_BYTES = 4096
-# Trees kept for serving chunks: that of the largest blob takes 150 kB.
-TREES_MAX = 64
+# The chunks of all trees that are kept for serving chunks: ten megabytes, and a thousand updates of a small model.
+TREE_CHUNKS_MAX = 65_536
 READ_BYTES = 1024 * 1024
 _INCOMING = "incoming"
 
@@ -397,8 +397,9 @@ class BlobStore:
             if root in self._kept.sizes or root in self._incoming.sizes:
                 self._checked.add(root)
                 self._trees[root] = tree
-                while len(self._trees) > TREES_MAX:
-                    self._trees.popitem(last=False)
+                kept = sum(chunk_count(each.length) for each in self._trees.values())
+                while kept > TREE_CHUNKS_MAX:
+                    kept -= chunk_count(self._trees.popitem(last=False)[1].length)
         return tree
 
     def _scan(self) -> None:

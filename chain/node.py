@@ -326,6 +326,10 @@ class Node:
         if data is not None:
             await trio.to_thread.run_sync(self.blobs.put, data)
 
+    async def fetch_chunks(self, root: Hash, first: int, count: int) -> BlobChunks | None:
+        """A part of a blob that a peer has, for who asked; it is not kept."""
+        return await self._network.fetch_chunks(root, first, count)
+
     def consensus_state(self) -> GadgetState | None:
         """Where consensus stands."""
         return None if self._gadget is None else self._gadget.state

@@ -1,4 +1,4 @@
-"""Fetching one blob from several peers at once, chunk by proven chunk.
+"""Fetching one blob from several peers at once, chunk by proven chunk, or some chunks of one.
 
 The rule: no byte is kept that its proof does not tie to the root, so a liar costs one request and its own standing.
 """
@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 import trio
 
+from chain.blobs import BlobChunks
 from chain.net.errors import PeerGone, PeerUnavailable
 from chain.net.messages import CHUNKS_COUNT_MAX, Chunks, GetChunks
 from chain.net.peer import Peer
@@ -92,17 +93,9 @@ class Fetch:
 
     async def _ask(self, peer: Peer, work: range) -> bool:
         """Ask for the range and keep what is proven; False when this peer is of no (more) use."""
-        try:
-            answer = await peer.request(
-                lambda request: GetChunks(request, self._root, work.start, len(work)), CHUNKS_DEADLINE_S
-            )
-        except PeerGone:
+        answer = await _answer(peer, self._root, work.start, len(work), self._blame)
+        if answer is None:
             return False
-        except PeerUnavailable as error:
-            self._blame(peer, 10.0, str(error))
-            return False
-        if not isinstance(answer, Chunks):
-            raise AssertionError("the peer's answers are matched to requests by type")
         for index, (chunk, proof) in zip(work, answer.chunks, strict=False):
             if not verify_chunk(self._root, answer.total_length, index, chunk, proof):
                 self._blame(peer, 100.0, f"sent a false chunk of blob {self._root.hex()[:8]}")
@@ -123,3 +116,33 @@ class Fetch:
             self._chunks[index] = _Chunk.HERE
             self._missing -= 1
             self._data[index * CHUNK_BYTES : index * CHUNK_BYTES + len(chunk)] = chunk
+
+
+async def fetch_chunks(peer: Peer, root: Hash, first: int, count: int, blame: Blame) -> BlobChunks | None:
+    """Up to `count` proven chunks of a blob from `first` on; None when this peer has none of them to give."""
+    asked = min(count, CHUNKS_COUNT_MAX)
+    answer = await _answer(peer, root, first, asked, blame)
+    if answer is None or not answer.chunks:
+        return None
+    for index, (chunk, proof) in enumerate(answer.chunks, first):
+        if not verify_chunk(root, answer.total_length, index, chunk, proof):
+            blame(peer, 100.0, f"sent a false chunk of blob {root.hex()[:8]}")
+            return None
+    if len(answer.chunks) != min(asked, chunk_count(answer.total_length) - first):
+        return None
+    peer.helped = True
+    return BlobChunks(answer.total_length, answer.chunks)
+
+
+async def _answer(peer: Peer, root: Hash, first: int, count: int, blame: Blame) -> Chunks | None:
+    """What a peer says when it is asked for chunks; None when it is of no (more) use."""
+    try:
+        answer = await peer.request(lambda request: GetChunks(request, root, first, count), CHUNKS_DEADLINE_S)
+    except PeerGone:
+        return None
+    except PeerUnavailable as error:
+        blame(peer, 10.0, str(error))
+        return None
+    if not isinstance(answer, Chunks):
+        raise AssertionError("the peer's answers are matched to requests by type")
+    return answer

@@ -14,10 +14,11 @@ from random import Random
 
 import trio
 
+from chain.blobs import BlobChunks
 from chain.net.dialer import Bootnode, Dialer
 from chain.net.errors import PeerError, PeerGone, PeerUnavailable, PortInUse
 from chain.net.exchange import PeerExchange
-from chain.net.fetch import Fetch
+from chain.net.fetch import Fetch, fetch_chunks
 from chain.net.gossip import Gossip, batches
 from chain.net.handler import SERVING_THREADS, Handler, Server
 from chain.net.handshake import RefusedByPeer, RefusedByUs, greet, judge_hello
@@ -231,11 +232,25 @@ class Network:
     async def fetch_blob(self, root: Hash, size_max: int) -> bytes | None:
         """The blob with this root from whichever peers have it, every chunk proven; None when none has it all or it
         is larger than `size_max` bytes."""
+        return await Fetch(root, size_max, self._blame).run(self._peers_to_ask())
+
+    async def fetch_chunks(self, root: Hash, first: int, count: int) -> BlobChunks | None:
+        """Proven chunks of a blob from one peer after the other, up to CHUNKS_COUNT_MAX; None when none has them."""
+        for peer in self._peers_to_ask():
+            found = await fetch_chunks(peer, root, first, count, self._blame)
+            if found is not None:
+                return found
+        return None
+
+    def _peers_to_ask(self) -> list[Peer]:
         peers = list(self._peers.values())
         self._rng.shuffle(peers)
         # Whom we chose, or who has helped before, goes before strangers, who may only want to waste our time.
         peers.sort(key=self._is_of_use, reverse=True)
-        return await Fetch(root, size_max, lambda peer, points, why: self.penalise(peer.id, points, why)).run(peers)
+        return peers
+
+    def _blame(self, peer: Peer, points: float, reason: str) -> None:
+        self.penalise(peer.id, points, reason)
 
     def penalise(self, peer: bytes, points: float, reason: str) -> None:
         """Hold something against a peer: at 100 points it is disconnected and banned for a time."""

@@ -5,7 +5,7 @@ The root binds the length, and leaves and branches are hashed in domains of thei
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 
 from chain.primitives.hashing import Hash
@@ -14,10 +14,17 @@ CHUNK_BYTES = 65536
 HASH_BYTES = 32
 # 2^40 bytes are 2^24 chunks: proofs have at most 24 hashes.
 BLOB_BYTES_MAX = 1 << 40
+PROOF_HASHES_MAX = 24
+# How an answer with chunks begins: the blob's length.
+LENGTH_BYTES = 8
 
 _LEAF = b"potchain.leaf"  # BLAKE2b personalisations (at most 16 bytes)
 _BRANCH = b"potchain.branch"
 _ROOT = b"potchain.blob"
+
+
+class ChunkError(ValueError):
+    """An answer with chunks is not what the root proves."""
 
 
 def chunk_count(length: int) -> int:
@@ -106,6 +113,51 @@ def verify_chunk(root: Hash, total_length: int, index: int, chunk: bytes, proof:
             node = _branch(sibling, node) if index & 1 else _branch(node, sibling)
         index, width = index >> 1, (width + 1) >> 1
     return next(siblings, None) is None and _root(total_length, node) == root
+
+
+def proof_count(total_length: int, index: int) -> int:
+    """How many hashes prove chunk `index` of a blob of `total_length` bytes."""
+    width, count = chunk_count(total_length), 0
+    while width > 1:
+        count += index ^ 1 < width
+        index, width = index >> 1, (width + 1) >> 1
+    return count
+
+
+def encode_chunks(total_length: int, chunks: Iterable[tuple[bytes, Sequence[Hash]]]) -> bytes:
+    """Consecutive chunks with their proofs as one answer: the blob's length, then each proof before its chunk."""
+    parts = [total_length.to_bytes(LENGTH_BYTES, "little")]
+    for chunk, proof in chunks:
+        parts += [*proof, chunk]
+    return b"".join(parts)
+
+
+def answer_bytes_max(count: int) -> int:
+    """The most bytes of an answer with `count` chunks."""
+    return LENGTH_BYTES + count * (CHUNK_BYTES + PROOF_HASHES_MAX * HASH_BYTES)
+
+
+def decode_chunks(root: Hash, first: int, count: int, data: bytes) -> tuple[int, bytes]:
+    """The blob's length, and its bytes from chunk `first` on, as far as they go and `count` chunks at most.
+
+    All places in an answer follow from the length, which the root binds. ChunkError where anything is not as proven.
+    """
+    total_length = int.from_bytes(data[:LENGTH_BYTES], "little")
+    if len(data) < LENGTH_BYTES or total_length > BLOB_BYTES_MAX or first >= chunk_count(total_length):
+        raise ChunkError(f"expected chunks of a blob from {first} on, got {len(data)} bytes that say {total_length}")
+    place, chunks = LENGTH_BYTES, []
+    for index in range(first, min(first + count, chunk_count(total_length))):
+        hashes = place + HASH_BYTES * proof_count(total_length, index)
+        end = hashes + chunk_length(total_length, index)
+        proof = [data[at : at + HASH_BYTES] for at in range(place, hashes, HASH_BYTES)]
+        chunk = data[hashes:end]
+        if not verify_chunk(root, total_length, index, chunk, proof):
+            raise ChunkError(f"chunk {index} is not proven to be of blob 0x{root.hex()}")
+        chunks.append(chunk)
+        place = end
+    if place != len(data):
+        raise ChunkError(f"expected {place} bytes of chunks and proofs, got {len(data)}")
+    return total_length, b"".join(chunks)
 
 
 def _parents(level: list[Hash]) -> list[Hash]:

@@ -13,7 +13,7 @@ from chain.primitives.types import Header
 from chain.rpc.broadcast import Broadcast
 
 if TYPE_CHECKING:
-    from chain.blobs import BlobStore
+    from chain.blobs import BlobChunks, BlobStore
     from chain.departures import Departures
     from chain.ledger import Ledger
     from chain.pool import Pool
@@ -143,6 +143,9 @@ class Backend(Protocol):
 
     async def fetch_blob(self, root: Hash) -> None:
         """Look for a blob at the peers and put it into `blobs`. Raises `BlobStoreFull`, or OSError from the disk."""
+
+    async def fetch_chunks(self, root: Hash, first: int, count: int) -> BlobChunks | None:
+        """Proven chunks of a blob from a peer, which are not kept; None when none has them."""
 
     def consensus_state(self) -> GadgetState | None:
         """Where agreement on the next block stands; None where no gadget runs."""

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import h11
 import trio
 
-from chain.primitives.blob import blob_root
+from chain.primitives.blob import ChunkError, answer_bytes_max, blob_root, decode_chunks
 from chain.rpc.errors import BlobError, BlobNotFound, BlobTooLarge, CannotConnect
 from chain.rpc.link import os_reason
 
@@ -58,7 +58,21 @@ async def get(url: str, root: bytes, size_max: int) -> bytes:
     return answer.data
 
 
-async def _exchange(url: str, verb: str, root: bytes, body: bytes, size_max: int) -> _Answer:
+async def get_chunks(url: str, root: bytes, first: int, count: int) -> tuple[int, bytes]:
+    """The length of a blob, and its bytes from chunk `first` on, `count` chunks at most, each proven by the root."""
+    name, query = f"0x{root.hex()}", f"/chunks?first={first}&count={count}"
+    answer = await _exchange(url, "GET", root, b"", answer_bytes_max(count), query)
+    if answer.status == 404:
+        raise BlobNotFound(f"{url} has no blob {name}, and none of its peers gave it")
+    if answer.status != 200 or answer.data is None:
+        raise BlobError(f"{url} did not give chunks from {first} on of blob {name}: {answer.reason()}")
+    try:
+        return await trio.to_thread.run_sync(decode_chunks, root, first, count, answer.data)
+    except ChunkError as error:
+        raise BlobError(f"{url} gave other bytes for chunks from {first} on of blob {name}: {error}") from None
+
+
+async def _exchange(url: str, verb: str, root: bytes, body: bytes, size_max: int, query: str = "") -> _Answer:
     """One request on a connection of its own."""
     parts = urlsplit(url)
     secure = parts.scheme in ("wss", "https")
@@ -73,7 +87,7 @@ async def _exchange(url: str, verb: str, root: bytes, body: bytes, size_max: int
             else:
                 stream = await trio.open_tcp_stream(host, port)
             try:
-                return await _converse(stream, parts.netloc, verb, root, body, size_max)
+                return await _converse(stream, parts.netloc, verb, f"/blobs/0x{root.hex()}{query}", body, size_max)
             finally:
                 await trio.aclose_forcefully(stream)
     except OSError as error:
@@ -85,10 +99,10 @@ async def _exchange(url: str, verb: str, root: bytes, body: bytes, size_max: int
     raise CannotConnect(f"a blob was not through at {url} after {TOTAL_SECONDS:g} s: is the line too slow for it?")
 
 
-async def _converse(stream: trio.abc.Stream, host: str, verb: str, root: bytes, body: bytes, size_max: int) -> _Answer:
+async def _converse(stream: trio.abc.Stream, host: str, verb: str, target: str, body: bytes, size_max: int) -> _Answer:
     http = h11.Connection(h11.CLIENT)
     headers = [("host", host), ("content-length", str(len(body))), ("connection", "close")]
-    head = h11.Request(method=verb, target=f"/blobs/0x{root.hex()}", headers=headers)
+    head = h11.Request(method=verb, target=target, headers=headers)
     await stream.send_all(http.send(head) or b"")
     try:
         for start in range(0, len(body), PIECE_BYTES):

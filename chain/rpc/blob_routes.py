@@ -1,4 +1,5 @@
-"""Blobs over HTTP: `GET /blobs/{root}` streams one, `PUT /blobs/{root}` takes one whose bytes have that root.
+"""Blobs over HTTP: `GET /blobs/{root}` streams one, `PUT /blobs/{root}` takes one whose bytes have that root, and
+`GET /blobs/{root}/chunks?first=0&count=4` gives a range of 64 KiB chunks, each with the Merkle path that proves it.
 
 Both move pieces between socket and disk, so that clients, however slow or many, hold no blob in memory and no turn that
 others wait for.
@@ -18,16 +19,21 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from chain.blobs import BlobStoreFull, StoredBlob, Upload
+from chain.primitives.blob import encode_chunks
 from chain.primitives.hashing import Hash
 from chain.rpc.backend import Backend
 from chain.rpc.body import BodyTooLarge, BodyTooSlow, body_pieces
 from chain.rpc.protocol import Limits
 
 ROOT = re.compile(r"(?:0x)?([0-9a-f]{64})\Z")
+IMMUTABLE = "public, max-age=31536000, immutable"
 # What goes to the socket at once: with the send limit, a client that takes less than 4 kB/s is dropped.
 PIECE_BYTES = 64 * 1024
 # What goes to or from the disk in one visit to a thread, and thus what one client holds in memory.
 DISK_BYTES = 256 * 1024
+# Chunks in one answer, with what peers give at once: a mebibyte, which is in memory while it is sent.
+CHUNKS_MAX = 16
+_INDEX = re.compile(r"0|[1-9][0-9]{0,7}")
 # The disk's own threads: no number of clients takes those that blocks and votes need.
 THREADS = 4
 # A blob that is fetched from peers is in memory until it is whole. What the chain names has turns of its own, so that
@@ -46,7 +52,7 @@ class _Fetching:
 
 
 class BlobRoutes:
-    """The two handlers."""
+    """The handlers."""
 
     def __init__(self, backend: Backend, limits: Limits) -> None:
         self._backend = backend
@@ -98,6 +104,35 @@ class BlobRoutes:
         await self.in_thread(upload.keep)
         return PlainTextResponse(f"0x{root.hex()}\n", 201)
 
+    async def get_chunks(self, request: Request) -> Response:
+        """Chunks of a blob with their proofs (`chain.primitives.blob.decode_chunks` reads them); 416 beyond its end.
+
+        What is not here comes from a peer, and is not kept: who asks for a range does not want the whole.
+        """
+        root = _root(request)
+        if root is None:
+            return _wrong_root(request)
+        query = request.query_params
+        texts = [query.get("first", ""), query.get("count", "")]
+        if len(query.multi_items()) != 2 or not all(_INDEX.fullmatch(text) for text in texts):
+            return PlainTextResponse(
+                f"expected ?first=0&count=1 to {CHUNKS_MAX}, got {str(request.url.query)[:80]!r}\n", 400
+            )
+        first, count = map(int, texts)
+        if not 1 <= count <= CHUNKS_MAX:
+            return PlainTextResponse(f"expected 1 to {CHUNKS_MAX} chunks, got {count}\n", 400)
+        store = self._backend.blobs
+        found = await self.in_thread(store.chunks, root, first, count)
+        if found is None:
+            async with self._fetches[store.wants(root)]:
+                found = await self._backend.fetch_chunks(root, first, count)
+        if found is None:
+            return _missing(root)
+        if not found.chunks:
+            return PlainTextResponse(f"the blob has {found.total_length} bytes: no chunk {first}\n", 416)
+        body = await self.in_thread(encode_chunks, found.total_length, found.chunks)
+        return Response(body, media_type="application/octet-stream", headers={"cache-control": IMMUTABLE})
+
     async def find(self, root: Hash) -> StoredBlob | None:
         """The blob from the store, where it is put if only a peer has it. Raises `BlobStoreFull` or OSError."""
         store = self._backend.blobs
@@ -144,8 +179,7 @@ class _Download(Response):
             await _no_room(error)(scope, receive, send)
             return
         if blob is None:
-            missing = PlainTextResponse(f"no blob 0x{self._root.hex()} here or at the peers\n", 404)
-            await missing(scope, receive, send)
+            await _missing(self._root)(scope, receive, send)
             return
         try:
             await self._stream(blob, send)
@@ -156,7 +190,7 @@ class _Download(Response):
         headers = {
             b"content-length": str(blob.length).encode(),
             b"content-type": b"application/octet-stream",
-            b"cache-control": b"public, max-age=31536000, immutable",
+            b"cache-control": IMMUTABLE.encode(),
         }
         await send({"type": "http.response.start", "status": 200, "headers": list(headers.items())})
         for start in range(0, blob.length, DISK_BYTES):
@@ -175,6 +209,10 @@ def _root(request: Request) -> Hash | None:
 def _wrong_root(request: Request) -> Response:
     given = request.path_params["root"][:80]
     return PlainTextResponse(f"expected /blobs/0x and 64 hex digits, got {given!r}\n", 400)
+
+
+def _missing(root: Hash) -> Response:
+    return PlainTextResponse(f"no blob 0x{root.hex()} here or at the peers\n", 404)
 
 
 def _no_room(error: Exception) -> Response:

@@ -272,6 +272,10 @@ class Client:
         """The blob under `root`, verified; raises `BlobNotFound`, `BlobTooLarge` above `size_max`, or `BlobError`."""
         return await blob_client.get(self.url, root, size_max)
 
+    async def get_chunks(self, root: bytes, first: int, count: int) -> tuple[int, bytes]:
+        """A blob's length, and its bytes from chunk `first` on (64 KiB each; 16 chunks at most), each verified."""
+        return await blob_client.get_chunks(self.url, root, first, count)
+
 
 class Heads:
     """Finalised headers as JSON objects, the newest when several wait; subscribes anew after a lost connection."""

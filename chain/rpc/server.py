@@ -78,6 +78,7 @@ class RpcServer:
             Route("/health", self._health, methods=["GET"]),
             Route("/blobs/{root}", blobs.get, methods=["GET"]),
             Route("/blobs/{root}", blobs.put, methods=["PUT"]),
+            Route("/blobs/{root}/chunks", blobs.get_chunks, methods=["GET"]),
         ]
         origins = self._access.origins
         browsers = [

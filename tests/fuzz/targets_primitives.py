@@ -162,6 +162,28 @@ def _some_chunk(rng: Random) -> bytes:
     return _CHUNK.encode((len(_BLOB), index, chunk, _blob_tree().proof(index)))
 
 
+def _chunk_range(data: bytes) -> tuple[int, int, bytes]:
+    """Chunks of the blob in an answer, after a byte that says which were asked for."""
+    if not data:
+        raise blob.ChunkError("no range")
+    first, count = data[0] & 3, (data[0] >> 2 & 3) + 1
+    length, found = blob.decode_chunks(_blob_tree().root, first, count, data[1:])
+    start = first * blob.CHUNK_BYTES
+    assert (length, found) == (len(_BLOB), _BLOB[start : start + count * blob.CHUNK_BYTES]), (first, count)
+    return data[0], first, found
+
+
+def _some_chunk_range(rng: Random) -> bytes:
+    asked = rng.randrange(3) | rng.randrange(4) << 2
+    return _answer(asked, asked & 3, _BLOB[(asked & 3) * blob.CHUNK_BYTES :][: ((asked >> 2) + 1) * blob.CHUNK_BYTES])
+
+
+def _answer(asked: int, first: int, found: bytes) -> bytes:
+    pieces = [found[at : at + blob.CHUNK_BYTES] for at in range(0, len(found), blob.CHUNK_BYTES)]
+    proven = [(piece, _blob_tree().proof(index)) for index, piece in enumerate(pieces, first)]
+    return bytes((asked,)) + blob.encode_chunks(len(_BLOB), proven)
+
+
 def _bitmap(data: bytes) -> tuple[int, list[int]]:
     if not data:
         raise ValueError("no size")
@@ -219,6 +241,7 @@ TARGETS = (
     Target("key-uri", _keys, (KeyUriError,), _some_uri, slow=True),
     Target("proof", _proof, (ProofError, s.ScaleError), _some_proof, _PROOF.encode),
     Target("blob-chunk", _chunk, (s.ScaleError,), _some_chunk),
+    Target("blob-chunks", _chunk_range, (blob.ChunkError,), _some_chunk_range, lambda found: _answer(*found)),
     Target(
         "bitmap", _bitmap, (ValueError,), _some_bitmap, lambda found: bytes((found[0],)) + bitmap(found[1], found[0])
     ),

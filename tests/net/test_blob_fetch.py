@@ -118,3 +118,17 @@ async def test_a_peer_that_goes_away_in_the_middle_is_replaced(tmp_path: Path) -
     async with alice_connected_to(leaving, Stingy(blobs=blobs)) as (alice, others):
         leaving.running = others[0]
         assert await alice.network.fetch_blob(ROOT, 4 * MIB) == BLOB
+
+
+async def test_some_chunks_come_from_whoever_has_them_and_a_liar_pays(tmp_path: Path) -> None:
+    blobs = store(tmp_path, BLOB)
+    async with alice_connected_to(Liar(blobs=blobs), Node(), Stingy(blobs=blobs), Node(blobs=blobs)) as (alice, _):
+        while len(alice.network.peers()) == 3:
+            found = await alice.network.fetch_chunks(ROOT, 18, 4)
+            assert found is None or (found.total_length, b"".join(chunk for chunk, _ in found.chunks)) == (
+                len(BLOB),
+                BLOB[18 * CHUNK_BYTES :],
+            )
+        assert BOB.public not in [peer.id for peer in alice.network.peers()]
+        assert await alice.network.fetch_chunks(ROOT, 20, 1) is None
+        assert await alice.network.fetch_chunks(blob_root(b"unheard of"), 0, 1) is None

@@ -8,7 +8,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chain.primitives.blob import CHUNK_BYTES, BlobHasher, blob_root, blob_tree, chunk_count, verify_chunk
+from chain.primitives.blob import (
+    CHUNK_BYTES,
+    BlobHasher,
+    ChunkError,
+    answer_bytes_max,
+    blob_root,
+    blob_tree,
+    chunk_count,
+    decode_chunks,
+    encode_chunks,
+    proof_count,
+    verify_chunk,
+)
 
 SIZES = [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 3 * CHUNK_BYTES, 5 * CHUNK_BYTES + 7]
 
@@ -88,3 +100,38 @@ def test_a_forged_proof_is_false_and_never_raises(length: int, index: int, chunk
 def test_there_is_no_proof_beyond_the_last_chunk() -> None:
     with pytest.raises(IndexError, match="1 chunks, got index 1"):
         blob_tree(b"short").proof(1)
+
+
+def answer(data: bytes, first: int, count: int) -> bytes:
+    tree = blob_tree(data)
+    indices = range(first, min(first + count, chunk_count(len(data))))
+    return encode_chunks(
+        len(data), [(data[at * CHUNK_BYTES : (at + 1) * CHUNK_BYTES], tree.proof(at)) for at in indices]
+    )
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_range_of_chunks_is_read_back_from_an_answer(size: int) -> None:
+    data = blob(size)
+    width = chunk_count(size)
+    for first in range(width):
+        assert proof_count(size, first) == len(blob_tree(data).proof(first))
+        for count in (1, 2, width):
+            found = answer(data, first, count)
+            assert len(found) <= answer_bytes_max(count)
+            expected = data[first * CHUNK_BYTES : (first + count) * CHUNK_BYTES]
+            assert decode_chunks(blob_root(data), first, count, found) == (size, expected)
+
+
+def test_an_answer_with_any_other_byte_length_or_place_is_refused() -> None:
+    data = blob(5 * CHUNK_BYTES + 7)
+    root, right = blob_root(data), answer(data, 2, 2)
+    wrong = [b"", right[:7], right[:8], right[:-1], right + b"x", answer(data, 1, 2), answer(data, 2, 1)]
+    wrong += [right[:at] + bytes([right[at] ^ 1]) + right[at + 1 :] for at in (0, 7, 8, 39, 8 + 3 * 32, len(right) - 1)]
+    for each in wrong:
+        with pytest.raises(ChunkError):
+            decode_chunks(root, 2, 2, each)
+    with pytest.raises(ChunkError):
+        decode_chunks(bytes(32), 2, 2, right)
+    with pytest.raises(ChunkError):
+        decode_chunks(root, 6, 1, answer(data, 5, 1))

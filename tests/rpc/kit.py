@@ -11,13 +11,14 @@ from typing import Any
 
 import trio
 
-from chain.blobs import BlobStore
+from chain.blobs import BlobChunks, BlobStore
 from chain.departures import Departures
 from chain.history import HISTORY
 from chain.ledger import ExecutedBlock, Ledger
 from chain.net.reserved import RESERVED_MAX, TooManyReserved
 from chain.pool import Fate, Pool
 from chain.primitives import bls, ss58
+from chain.primitives.blob import CHUNK_BYTES, blob_tree, chunk_count
 from chain.primitives.hashing import Hash, blake2_256
 from chain.primitives.keys import Keypair, Scheme
 from chain.primitives.seal import Phase, Seal, ValidatorSet, beacon_message, bitmap, vote_message
@@ -165,6 +166,15 @@ class MiniNode:
         data = self.peer_blobs.get(root)
         if data is not None:
             await trio.to_thread.run_sync(self.blobs.put, data)
+
+    async def fetch_chunks(self, root: Hash, first: int, count: int) -> BlobChunks | None:
+        data = self.peer_blobs.get(root)
+        if data is None or first >= chunk_count(len(data)):
+            return None
+        tree = blob_tree(data)
+        indices = range(first, min(first + count, chunk_count(len(data))))
+        chunks = ((data[at * CHUNK_BYTES : (at + 1) * CHUNK_BYTES], tuple(tree.proof(at))) for at in indices)
+        return BlobChunks(len(data), tuple(chunks))
 
     async def submit(self, raw: bytes) -> Hash:
         now_ms = GENESIS_MS + self.ledger.head.height * 1000

@@ -6,16 +6,19 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from random import Random
 from typing import Any, cast
 
 import httpx
+import pytest
 import trio
 import trio.testing
 
 from chain.blobs import INCOMING_SHARE, BlobStore
-from chain.primitives.blob import blob_root
+from chain.primitives.blob import CHUNK_BYTES, blob_root
 from chain.primitives.hashing import Hash
-from chain.rpc.blob_routes import FETCHES_MAX, BlobRoutes
+from chain.rpc.blob_routes import CHUNKS_MAX, FETCHES_MAX, BlobRoutes
+from chain.rpc.client import BlobError, BlobNotFound, Client
 from chain.rpc.protocol import Limits
 from tests.rpc.kit import Served, served
 
@@ -156,3 +159,40 @@ async def test_who_waits_for_another_s_question_asks_again_when_that_one_is_cut_
         first.cancel()
     assert found == [4] * 5
     assert len(asked) >= 2
+
+
+async def test_a_range_of_chunks_comes_proven_and_from_peers_without_being_kept(tmp_path: Path) -> None:
+    data = Random(3).randbytes(5 * CHUNK_BYTES + 7)
+    async with served(tmp_path) as it, Client.connect(it.url) as client:
+        here, there = it.node.blobs.put(data), blob_root(data[1:])
+        it.node.peer_blobs[there] = data[1:]
+        for root, expected in ((here, data), (there, data[1:])):
+            found = await client.get_chunks(root, 4, CHUNKS_MAX)
+            assert found == (len(expected), expected[4 * CHUNK_BYTES :])
+        assert not it.node.blobs.has(there)
+        with pytest.raises(BlobNotFound):
+            await client.get_chunks(blob_root(b"nowhere"), 0, 1)
+        with pytest.raises(BlobError, match="no chunk 6"):
+            await client.get_chunks(here, 6, 1)
+
+
+async def test_a_node_that_gives_other_bytes_for_a_range_is_not_believed(tmp_path: Path) -> None:
+    data = Random(3).randbytes(3 * CHUNK_BYTES)
+    async with served(tmp_path) as it, Client.connect(it.url) as client:
+        it.node.peer_blobs[blob_root(data)] = data[:-1] + b"x"
+        with pytest.raises(BlobError, match="chunk 1 is not proven"):
+            await client.get_chunks(blob_root(data), 1, 2)
+
+
+async def test_a_range_that_is_no_range_is_refused(tmp_path: Path) -> None:
+    async with served(tmp_path) as it, browser() as http:
+        place = f"{url(it, it.node.blobs.put(bytes(100)))}/chunks"
+        for query in (
+            *("", "?first=0", "?first=0&count=0", f"?first=0&count={CHUNKS_MAX + 1}", "?first=-1&count=1"),
+            *("?first=00&count=1", "?first=0&count=1&count=1", "?first=1e3&count=1", "?first=123456789&count=1"),
+        ):
+            assert (await http.get(place + query)).status_code == 400
+        assert (await http.get(f"{it.http}/blobs/0x12/chunks?first=0&count=1")).status_code == 400
+        assert (await http.get(place + "?first=1&count=1")).status_code == 416
+        whole = await http.get(place + "?first=0&count=16")
+        assert (whole.status_code, whole.content) == (200, (100).to_bytes(8, "little") + bytes(100))
