@@ -235,13 +235,18 @@ def _usage(error: Any) -> str:
     return f"error: {text[:1].lower()}{text[1:].removesuffix('.')}{where}; see: {command} --help"
 
 
+def command_line() -> Any:
+    """All commands, with the variables of their settings; called with words."""
+    command = typer.main.get_command(app)
+    name_variables(command)
+    return command
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: turn what the user can mend into one line and exit code 2; anything else is a bug and stays loud."""
     print_anything()
     try:
-        command = typer.main.get_command(app)
-        name_variables(command)
-        sys.exit(command(arguments, prog_name="potchain", standalone_mode=False))
+        sys.exit(command_line()(arguments, prog_name="potchain", standalone_mode=False))
     except UsageError as error:
         print(_usage(error), file=sys.stderr)
         sys.exit(EXIT_MISCONFIGURED)

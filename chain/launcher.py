@@ -153,7 +153,7 @@ def _child(plan: Launch, name: str, *arguments: str) -> Child:
 def check_folders(plan: Launch) -> None:
     """Open each node's chain for a moment, so that a folder of another chain, or in use, is named before all else.
 
-    Raises DataFolderError, having written nothing.
+    Raises DataFolderError, having written nothing. What an older release wrote is brought up to date.
     """
     from chain.node_life import open_ledger  # late: a launcher of another chain's folder is the only one that needs it
     from runtime.executive import Executive
@@ -162,7 +162,10 @@ def check_folders(plan: Launch) -> None:
     for key in plan.spec.development.validators if plan.spec.development else ():
         folder = plan.base_path / key.name
         if folder.exists():
-            open_ledger(plan.spec, folder, executive).close()
+            ledger = open_ledger(plan.spec, folder, executive)
+            if ledger.migrated is not None:
+                say("data", f"{key.name}: {ledger.migrated}")
+            ledger.close()
 
 
 def require_free_ports(plan: Launch) -> None:

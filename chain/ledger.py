@@ -35,7 +35,7 @@ from runtime.types import InherentData, InvalidBlock, InvalidReason, InvalidTran
 # When history is shortened, old states go in parts, so that no commit takes seconds.
 PRUNED_PER_COMMIT_MAX: Final = 64
 
-_BODY: Final = codec_of(list[Annotated[bytes, WireExtrinsic()]])
+BODY: Final = codec_of(list[Annotated[bytes, WireExtrinsic()]])
 # A transaction that comes too early or does not fit now may be valid in a later block.
 LATER: Final = frozenset({InvalidReason.FUTURE, InvalidReason.EXHAUSTS_RESOURCES})
 
@@ -142,21 +142,17 @@ class Ledger:
         """
         if history is not None and history < 1:
             raise ValueError(f"expected a history of at least one state, got {history}")
-        update = merkle.update(_NoNodes(), None, dict(genesis_state), 0)
-        header = genesis_header(update.root_hash)
-
-        def write_genesis(batch: Batch) -> None:
-            batch.put_block(0, header.hash, HEADER.encode(header), _BODY.encode([]), None)
-            batch.put_state(dict(genesis_state))
-            batch.put_tree(0, update.root, update.new_nodes, [])
-            batch.put_head(Head(0, header.hash, len(update.new_nodes), 0))
-
-        store = Store.open(path, header.hash, genesis_name, write_genesis, map_bytes=map_bytes)
+        store = open_store(path, genesis_state, genesis_name, map_bytes=map_bytes)
         try:
             return cls(store, executive, history)
         except BaseException:
             store.close()
             raise
+
+    @property
+    def migrated(self) -> str | None:
+        """What was done to a folder of an older release when it was opened, for the operator."""
+        return self._store.migrated
 
     def close(self) -> None:
         """Let what runs in other threads end, then close the database. No method may be called after it."""
@@ -271,7 +267,7 @@ class Ledger:
 
         Raises WrongState when the state is not the block's, and StorageFailed; the chain is then at genesis, as before.
         """
-        body = _BODY.encode(sealed.block.extrinsics)
+        body = BODY.encode(sealed.block.extrinsics)
         self._store.write(
             lambda batch: adopt(batch, sealed.block.header, body, sealed.seal, handovers, self._handover_keys)
         )
@@ -441,7 +437,7 @@ class Ledger:
                 raise ValueError(
                     f"expected a block on the head 0x{place.hash.hex()}, got one on 0x{header.parent_hash.hex()}"
                 )
-            body = _BODY.encode(executed.block.extrinsics)
+            body = BODY.encode(executed.block.extrinsics)
             batch.put_block(header.height, executed.hash, HEADER.encode(header), body, SEAL.encode(seal))
             ended = self._ended_set(batch, executed.executed.changes)
             batch.put_state(executed.executed.changes)
@@ -477,6 +473,22 @@ class Ledger:
         for old in range(oldest, keep_from):
             batch.forget_state(old)
         return max(oldest, keep_from)
+
+
+def open_store(
+    path: Path, genesis_state: dict[bytes, bytes], genesis_name: str, *, map_bytes: int = MAP_BYTES_FIRST
+) -> Store:
+    """The database of the chain with this genesis state, begun with that if there is none; raises as `Ledger.open`."""
+    update = merkle.update(_NoNodes(), None, dict(genesis_state), 0)
+    header = genesis_header(update.root_hash)
+
+    def write_genesis(batch: Batch) -> None:
+        batch.put_block(0, header.hash, HEADER.encode(header), BODY.encode([]), None)
+        batch.put_state(dict(genesis_state))
+        batch.put_tree(0, update.root, update.new_nodes, [])
+        batch.put_head(Head(0, header.hash, len(update.new_nodes), 0))
+
+    return Store.open(path, header.hash, genesis_name, write_genesis, map_bytes=map_bytes)
 
 
 class _NoNodes:

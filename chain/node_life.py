@@ -47,6 +47,8 @@ async def run_node(config: NodeConfig) -> None:
     opening = partial(open_ledger, config.spec, config.data_path, executive, config.history)
     with ExitStack() as opened:
         ledger = opened.enter_context(closing(await trio.to_thread.run_sync(opening)))
+        if ledger.migrated is not None:
+            say("data", ledger.migrated)
         changed = await trio.to_thread.run_sync(
             lambda: check_mark(ledger, Mark.of(config.spec), is_development=config.spec.chain_type == "Development")
         )

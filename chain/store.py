@@ -7,11 +7,12 @@ before or the block after. A folder that is not this chain's, or is damaged, is 
 from __future__ import annotations
 
 import os
+import shutil
 import struct
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -19,12 +20,11 @@ import lmdb
 
 from chain.folder_lock import LOCK_FILE, FolderLocked, lock_folder, sign_lock
 from chain.gate import Gate
-from chain.primitives.durable import make_folder, sync_folder
+from chain.migrations import LOWEST_KEY, RELEASE_KEY, SCHEMA, SCHEMA_KEY, first_marks, migrate, newer
+from chain.primitives.durable import PARTIAL, make_folder, sync_folder
 from chain.primitives.hashing import Hash
 from chain.primitives.merkle import Root
 from runtime.state import StateFailed
-
-SCHEMA: Final = 1
 
 # The map is address space, not disk: the file grows only as it fills. A gibibyte holds days of blocks, and doubling it
 # keeps the pauses for growing rare.
@@ -44,6 +44,8 @@ _TABLES: Final = (
     *(b"handovers", b"staged"),
 )
 _DATABASE_FILE: Final = "data.mdb"
+# Where a smaller copy of the database grows until it takes the file's place; what a kill leaves of it is of no use.
+COMPACTING: Final = "compact" + PARTIAL
 _HEAD: Final = struct.Struct("<I32sQI")
 
 T = TypeVar("T")
@@ -143,7 +145,7 @@ class Snapshot:
 
     def lowest(self) -> int:
         """Return the lowest height from which on every block is here, besides genesis."""
-        return int.from_bytes(self._get(b"lowest", db=self._tables.meta) or b"", "big")
+        return int.from_bytes(self._get(LOWEST_KEY, db=self._tables.meta) or b"", "big")
 
     def staged(self) -> Iterator[tuple[bytes, bytes]]:
         """Yield what has come of another state, by ascending key."""
@@ -152,7 +154,7 @@ class Snapshot:
 
     def state_keys(self) -> int:
         """Return how many keys the head's state has."""
-        return self._txn.stat(self._tables.state)["entries"]
+        return self._entries(self._tables.state)
 
     def handover(self, set_id: int) -> bytes | None:
         """Return what was kept of the block at which a validator set ended."""
@@ -164,6 +166,36 @@ class Snapshot:
         if stored is None:
             raise KeyError(height)
         return Root(int.from_bytes(stored[:8], "big"), stored[8:]) if stored else None
+
+    def hashes(self) -> Iterator[tuple[int, Hash]]:
+        """Yield every height that has a block, or a header alone, with its hash, ascending."""
+        with self._txn.cursor(self._tables.heights) as cursor:
+            for height, block_hash in cursor:
+                yield int.from_bytes(height, "big"), block_hash
+
+    def counts(self) -> dict[str, int]:
+        """Return how many entries each table has."""
+        return {field.name: self._entries(getattr(self._tables, field.name)) for field in fields(Tables)}
+
+    def _entries(self, table: lmdb._Database) -> int:
+        return self._txn.stat(table)["entries"]
+
+    def node_ids(self) -> Iterator[int]:
+        """Yield the id of every stored node of the tree, ascending."""
+        with self._txn.cursor(self._tables.nodes) as cursor:
+            for node_id in cursor.iternext(keys=True, values=False):
+                yield int.from_bytes(node_id, "big")
+
+    def entries(self) -> Iterator[tuple[bytes, bytes]]:
+        """Yield the head's state, by ascending key."""
+        with self._txn.cursor(self._tables.state) as cursor:
+            yield from cursor
+
+    def handover_sets(self) -> Iterator[int]:
+        """Yield the numbers of the validator sets whose last block is known."""
+        with self._txn.cursor(self._tables.handovers) as cursor:
+            for set_id in cursor.iternext(keys=True, values=False):
+                yield int.from_bytes(set_id, "big")
 
     def node(self, node_id: int) -> bytes:
         try:
@@ -243,7 +275,7 @@ class Batch(Snapshot):
             cursor.putmulti(entries, append=True)
 
     def put_lowest(self, height: int) -> None:
-        self._txn.put(b"lowest", _u32(height), db=self._tables.meta)
+        self._txn.put(LOWEST_KEY, _u32(height), db=self._tables.meta)
 
     def put_state(self, changes: dict[bytes, bytes | None]) -> None:
         table, put, delete = self._tables.state, self._txn.put, self._txn.delete
@@ -274,6 +306,26 @@ class Batch(Snapshot):
         for start in range(0, len(stale), 8):
             delete(stale[start : start + 8], db=tables.nodes)
 
+    def drop_block(self, height: int) -> None:
+        """Delete a block, its seal and the tree of its state, but for nodes. The head's state stays as it is."""
+        tables, delete = self._tables, self._txn.delete
+        block_hash = self._txn.pop(_u32(height), db=tables.heights)
+        assert block_hash is not None
+        for table in (tables.headers, tables.bodies, tables.seals):
+            delete(block_hash, db=table)
+        for table in (tables.roots, tables.stale):
+            delete(_u32(height), db=table)
+
+    def drop_nodes(self, first_id: int) -> None:
+        """Delete the nodes of the tree from an id on."""
+        with self._txn.cursor(self._tables.nodes) as cursor:
+            found = cursor.set_range(first_id.to_bytes(8, "big"))
+            while found:
+                found = cursor.delete()
+
+    def drop_handover(self, set_id: int) -> None:
+        self._txn.delete(_u32(set_id), db=self._tables.handovers)
+
     def put_handover(self, set_id: int, handover: bytes) -> None:
         """Keep, for as long as the chain, what shows who came after a validator set."""
         self._txn.put(_u32(set_id), handover, db=self._tables.handovers)
@@ -296,6 +348,8 @@ class Store:
         self._write_lock = threading.Lock()
         self._failed: str | None = None
         self._gate = Gate()
+        # What was done to a database of an older release when it was opened, for the operator.
+        self.migrated: str | None = None
 
     @classmethod
     def open(
@@ -335,12 +389,16 @@ class Store:
 
                     def write_first(batch: Batch) -> None:
                         put = batch._txn.put
-                        put(b"schema", SCHEMA.to_bytes(4, "little"), db=tables.meta)
+                        for mark, value in first_marks().items():
+                            put(mark, value, db=tables.meta)
                         put(b"genesis", genesis_hash, db=tables.meta)
                         put(b"genesis name", genesis_name.encode(), db=tables.meta)
                         write_genesis(batch)
 
                     store.write(write_first)
+                else:
+                    store.migrated = store.write(_migrate)
+                shutil.rmtree(path / COMPACTING, ignore_errors=True)  # What a kill left of it.
                 sync_folder(path)  # Also where the process that made it was killed before it had.
             except BaseException:
                 environment.close()
@@ -413,6 +471,36 @@ class Store:
             raise
         return result
 
+    def copy_compact(self) -> Path:
+        """Write all that the database holds to a new file without gaps, durably, and return where that is.
+
+        Raises StorageFailed, and nothing is left of it: the database is as it was.
+        """
+        folder = self.path / COMPACTING
+        try:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            self._environment.copy(str(folder), compact=True)
+            file = folder / _DATABASE_FILE
+            with file.open("rb+") as written:
+                os.fsync(written.fileno())
+        except (lmdb.Error, OSError) as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            # A copy that fails says nothing of the database itself, unless that could not be read.
+            raise StorageFailed(self._describe(error, "copied")) from error
+        return file
+
+    def replace_by(self, file: Path) -> None:
+        """Let a copy take the database's place, and close both: whatever kills this, one of them is there, whole."""
+        with self._write_lock:
+            self._failed = f"the database in {self.path} is closed"
+            with self._gate.alone(CLOSE_WAIT_SECONDS):
+                self._environment.close()
+            os.replace(file, self.path / _DATABASE_FILE)
+            sync_folder(self.path)
+            file.parent.rmdir()
+            os.close(self._lock_fd)
+
     @property
     def size_bytes(self) -> int:
         """How much of the disk the database takes; it does not shrink."""
@@ -432,14 +520,37 @@ class Store:
 
     def _fail(self, error: Exception, what: str) -> StorageFailed:
         if self._failed is None:
-            # LMDB reports a write that was cut short by a full disk as an input/output error, too: say what is free.
-            disk = os.statvfs(self.path)
-            self._failed = (
-                f"the database in {self.path} could not be {what} ({error}; {disk.f_bavail * disk.f_frsize >> 20} MiB "
-                "are free on its disk); what it held before is whole; make room on the disk, or replace it if it is "
-                "faulty, then start the node again"
-            )
+            self._failed = self._describe(error, what)
         return StorageFailed(self._failed)
+
+    def _describe(self, error: Exception, what: str) -> str:
+        # LMDB reports a write that was cut short by a full disk as an input/output error, too: say what is free.
+        disk = os.statvfs(self.path)
+        return (
+            f"the database in {self.path} could not be {what} ({error}; {disk.f_bavail * disk.f_frsize >> 20} MiB "
+            "are free on its disk); what it held before is whole; make room on the disk, or replace it if it is "
+            "faulty, then start the node again"
+        )
+
+
+class _Meta:
+    """The `meta` table, as a migration sees it."""
+
+    def __init__(self, batch: Batch) -> None:
+        self._txn, self._table = batch._txn, batch._tables.meta
+
+    def get(self, key: bytes) -> bytes | None:
+        return self._txn.get(key, db=self._table)
+
+    def put(self, key: bytes, value: bytes) -> None:
+        self._txn.put(key, value, db=self._table)
+
+
+def _migrate(batch: Batch) -> str | None:
+    """Bring a database of an older release up to date; what was done, None where it was so already."""
+    meta = _Meta(batch)
+    found = int.from_bytes(meta.get(SCHEMA_KEY) or b"", "little")
+    return None if found == SCHEMA else migrate(meta, found)
 
 
 def _u32(number: int) -> bytes:
@@ -477,17 +588,18 @@ def _inspect(path: Path, genesis_hash: Hash, genesis_name: str) -> bool:
                 meta = environment.open_db(b"meta", txn=txn, create=False)
             except lmdb.Error:
                 raise _foreign(file) from None
-            schema, found = txn.get(b"schema", db=meta), txn.get(b"genesis", db=meta)
+            schema, found = txn.get(SCHEMA_KEY, db=meta), txn.get(b"genesis", db=meta)
             name = txn.get(b"genesis name", db=meta) or b""
             if schema is None and found is None and txn.stat(meta)["entries"] == 0:
                 return True  # Killed after making the tables.
             if schema is None or found is None:
                 raise _foreign(file)
-            if int.from_bytes(schema, "little") != SCHEMA:
-                raise DataFolderError(
-                    f"{file} has schema {int.from_bytes(schema, 'little')}, but this version of potchain uses schema "
-                    f"{SCHEMA}: run the version that made the folder, or choose another folder with --base-path"
-                )
+            number = int.from_bytes(schema, "little")
+            if number > SCHEMA:
+                release = (txn.get(RELEASE_KEY, db=meta) or b"").decode("utf-8", "replace")
+                raise DataFolderError(f"{file} {newer(number, release)}")
+            if not number:
+                raise _foreign(file)
             if found != genesis_hash:
                 raise GenesisMismatch(path, genesis_hash, genesis_name, found, name.decode("utf-8", "replace"))
     return False

@@ -292,7 +292,7 @@ def test_an_interrupt_while_several_things_are_under_way_ends_a_command_without_
         async with trio.open_nursery() as nursery:
             nursery.start_soon(interrupted)
 
-    monkeypatch.setattr(cli, "app", lambda *_, **__: trio.run(several))
+    monkeypatch.setattr(cli, "command_line", lambda: lambda *_, **__: trio.run(several))
     with pytest.raises(SystemExit) as ended:
         main(["task", "list"])
     assert ended.value.code == 130

@@ -144,9 +144,7 @@ def test_a_variable_that_is_no_settings_is_told(
 
 
 def test_no_two_settings_of_the_command_line_have_one_variable() -> None:
-    command = typer.main.get_command(cli.app)
-    name_variables(command)
-    variables = [setting.variable for setting in settings_of(command)]
+    variables = [setting.variable for setting in settings_of(cli.command_line())]
     assert len(set(variables)) == len(variables) > 60
 
 

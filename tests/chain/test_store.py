@@ -376,17 +376,6 @@ def test_another_programs_database_is_refused(tmp_path: Path) -> None:
     assert contents(tmp_path) == before
 
 
-def test_another_schema_is_refused_with_both_numbers(tmp_path: Path) -> None:
-    with open_store(tmp_path / "db"):
-        pass
-    with lmdb.open(str(tmp_path / "db"), max_dbs=9) as environment:
-        meta = environment.open_db(b"meta")
-        with environment.begin(write=True) as txn:
-            txn.put(b"schema", (99).to_bytes(4, "little"), db=meta)
-    with pytest.raises(DataFolderError, match="has schema 99, but this version of potchain uses schema 1"):
-        Store.open(tmp_path / "db", GENESIS, "test", lambda batch: write_block(batch, 0))
-
-
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataFolderError, match="cannot be used: Not a directory"):
