@@ -124,6 +124,7 @@ class BlobStore:
 
     def __init__(self, path: Path, bytes_max: int) -> None:
         self._path = path
+        self.bytes_max = bytes_max
         self._lock = threading.Lock()
         self._kept = _Area(bytes_max - bytes_max // INCOMING_SHARE)
         self._incoming = _Area(bytes_max // INCOMING_SHARE)

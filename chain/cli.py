@@ -136,6 +136,9 @@ def run(
     state_pruning: cli_node.StatePruning = None,
     pool_limit: cli_node.PoolLimit = None,
     pool_kbytes: cli_node.PoolKbytes = None,
+    prometheus_port: cli_node.PrometheusPort = None,
+    prometheus_external: cli_node.PrometheusExternal = False,
+    no_prometheus: cli_node.NoPrometheus = False,
     listen_addr: cli_node.ListenAddr = None,
     unsafe_new_vote_log: cli_node.NewVoteLog = False,
     config: ConfigOption = None,  # noqa: ARG001  (its callback does the work)
@@ -179,6 +182,8 @@ def run(
         state_pruning=state_pruning,
         pool_limit=pool_limit,
         pool_kbytes=pool_kbytes,
+        prometheus_external=prometheus_external,
+        no_prometheus=no_prometheus,
     )
     history = flags.history()
     if validator is None and not full_node:
@@ -189,17 +194,20 @@ def run(
         if unsafe_new_vote_log:
             raise UserError("--unsafe-new-vote-log is for one validator: give --validator with it")
         nodes = len(spec.development.validators) if spec.development else 1
-        cli_node.check_ports(rpc_port or RPC_PORT, port or PORT, nodes)
+        metrics = flags.metrics(prometheus_port)
+        rpc_port, port = rpc_port or RPC_PORT, port or PORT
+        cli_node.check_ports(nodes, rpc_port, port, metrics)
         # Everybody knows the keys of these validators: there is nothing of theirs to protect.
         access = flags.access(is_validator=False)
         passed_on = replace(flags, rpc_external=False, unsafe_rpc_external=access.is_external)
         words = tuple(passed_on.words())
-        plan = Launch(spec, base, access.host, rpc_port or RPC_PORT, port or PORT, words, supervised)
+        plan = Launch(spec, base, access.host, rpc_port, port, metrics, words, supervised)
         _run(partial(launch, plan))
         return
     role = NodeRole.of(spec, validator, None if name is None else check_name(name))
     rpc_port, port = rpc_port or RPC_PORT + role.offset, port or PORT + role.offset
-    cli_node.check_ports(rpc_port, port, 1)
+    metrics = flags.metrics(prometheus_port, role.offset)
+    cli_node.check_ports(1, rpc_port, port, metrics)
     node = NodeConfig(
         spec=spec,
         role=role,
@@ -214,6 +222,7 @@ def run(
         pool_limits=flags.pool_limits(),
         supervised=supervised,
         listen_host=cli_node.listen_host(listen_addr, spec),
+        metrics=metrics,
         past=Past.KNOWN if unsafe_new_vote_log else Past.UNKNOWN,
     )
     _run(partial(run_node, node))

@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from ipaddress import ip_address
+from itertools import combinations
 from typing import Annotated
 
 import typer
 
 from chain.cli_common import UserError
 from chain.history import HISTORY
+from chain.metrics.server import PROMETHEUS_PORT
 from chain.net.messages import TRANSACTION_BYTES_MAX
 from chain.pool import PoolLimits
 from chain.rpc.access import EVERY_INTERFACE, LOOPBACK, Access, Origins, RpcMethods, WrongOrigin
@@ -176,6 +178,20 @@ NewVoteLog = Annotated[
         "log was lost. Needed only where too many have lost theirs. What it signs twice costs its stake.",
     ),
 ]
+PrometheusPort = Annotated[
+    int | None,
+    typer.Option(
+        metavar="PORT",
+        help=f"Port for Prometheus; of the first node, if several run. [default: {PROMETHEUS_PORT}]",
+        show_default=False,
+        min=1,
+        max=PORT_MAX,
+    ),
+]
+PrometheusExternal = Annotated[
+    bool, typer.Option("--prometheus-external", help="Answer other machines' Prometheus too, on every interface.")
+]
+NoPrometheus = Annotated[bool, typer.Option("--no-prometheus", help="Answer no Prometheus.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +211,8 @@ class NodeFlags:
     state_pruning: str | None = None
     pool_limit: int | None = None
     pool_kbytes: int | None = None
+    prometheus_external: bool = False
+    no_prometheus: bool = False
 
     def words(self) -> Iterator[str]:
         """The same for another command line."""
@@ -221,6 +239,15 @@ class NodeFlags:
             raise UserError(f"--rpc-cors: {error}") from None
         is_external = self.rpc_external or self.unsafe_rpc_external
         return Access(EVERY_INTERFACE if is_external else LOOPBACK, methods, origins)
+
+    def metrics(self, port: int | None, offset: int = 0) -> tuple[str, int] | None:
+        """Where Prometheus asks, of the node at this place among those of one machine; None where it may not."""
+        if self.no_prometheus:
+            if port is not None or self.prometheus_external:
+                raise UserError("--no-prometheus: expected it without --prometheus-port and --prometheus-external")
+            return None
+        host = EVERY_INTERFACE if self.prometheus_external else LOOPBACK
+        return host, port or PROMETHEUS_PORT + offset
 
     def history(self) -> int | None:
         """How many states the ledger keeps, None for all; UserError for what is no number of them."""
@@ -281,11 +308,15 @@ def listen_host(given: str | None, spec: GenesisSpec) -> str:
         ) from None
 
 
-def check_ports(rpc_port: int, port: int, nodes: int) -> None:
+def check_ports(nodes: int, rpc_port: int, port: int, metrics: tuple[str, int] | None) -> None:
     """Refuse ports that do not exist, or that nodes on one machine would take from each other; UserError."""
-    for flag, first in (("--rpc-port", rpc_port), ("--port", port)):
-        if first + nodes - 1 > PORT_MAX:
-            raise UserError(f"{flag} {first}: {nodes} nodes need ports up to {first + nodes - 1}, above {PORT_MAX}")
-    if abs(rpc_port - port) < nodes:
-        apart = "other ports than one another" if nodes == 1 else f"ports that are {nodes} or more apart"
-        raise UserError(f"--rpc-port {rpc_port} and --port {port}: RPC and peers need {apart}")
+    first = [("--rpc-port", "RPC", rpc_port), ("--port", "peers", port)]
+    if metrics is not None:
+        first.append(("--prometheus-port", "Prometheus", metrics[1]))
+    for flag, _, number in first:
+        if number + nodes - 1 > PORT_MAX:
+            raise UserError(f"{flag} {number}: {nodes} nodes need ports up to {number + nodes - 1}, above {PORT_MAX}")
+    for (flag, what, number), (other_flag, other, other_number) in combinations(first, 2):
+        if abs(number - other_number) < nodes:
+            apart = "other ports than one another" if nodes == 1 else f"ports that are {nodes} or more apart"
+            raise UserError(f"{flag} {number} and {other_flag} {other_number}: {what} and {other} need {apart}")

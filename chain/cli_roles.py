@@ -26,10 +26,13 @@ from chain.cli_common import (
     default_base_path,
     key_of,
 )
+from chain.cli_node import PrometheusExternal
 from chain.cli_silos import Data, silo_files
 from chain.display import Progress
 from chain.folder_lock import FolderLocked, lock_folder, sign_lock
+from chain.metrics.server import MetricsServer
 from chain.primitives import ss58
+from chain.rpc.access import EVERY_INTERFACE, LOOPBACK
 from chain.rpc.client import Client, ConnectionLost
 from chain.supervisor import cancel_when_told
 from runtime.modules.training_types import CAPACITY_MAX
@@ -71,9 +74,6 @@ PrometheusPort = Annotated[
         help="Answer Prometheus at this port of this machine. [default: no]",
         show_default=False,
     ),
-]
-PrometheusExternal = Annotated[
-    bool, typer.Option("--prometheus-external", help="Answer other machines' Prometheus too, on every interface.")
 ]
 Capacity = Annotated[
     int | None,
@@ -233,7 +233,7 @@ class Role:
 
 
 def _run_role(run: Callable[..., Awaitable[None]], role: Role) -> None:
-    from trainer.metrics import Meter, served
+    from trainer.metrics import Meter
     from trainer.status import show
 
     if role.prometheus_external and role.prometheus_port is None:
@@ -253,10 +253,14 @@ def _run_role(run: Callable[..., Awaitable[None]], role: Role) -> None:
     report = partial(progress.say, name)
 
     async def main() -> None:
-        if keypair is None:
-            await run(cache, report=report, meter=meter)
-            return
         async with trio.open_nursery() as nursery:
+            if role.prometheus_port is not None:
+                host = EVERY_INTERFACE if role.prometheus_external else LOOPBACK
+                await nursery.start(MetricsServer(host, role.prometheus_port, meter.scrape).run)
+            if keypair is None:
+                await run(cache, report=report, meter=meter)
+                nursery.cancel_scope.cancel()
+                return
             if not role.supervised:
                 report(f"works as {account}; Ctrl-C stops")
                 nursery.start_soon(_tell_connection, urls, report)
@@ -265,8 +269,7 @@ def _run_role(run: Callable[..., Awaitable[None]], role: Role) -> None:
             nursery.cancel_scope.cancel()
 
     try:
-        with served(meter, role.prometheus_port, external=role.prometheus_external):
-            trio.run(_until_stopped, main, role.supervised)
+        trio.run(_until_stopped, main, role.supervised)
     finally:
         progress.clear()
 

@@ -33,9 +33,9 @@ class CannotLaunch(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """What to run, and where: `rpc_port` and `port` are the first node's, the next node's are one higher.
+    """What to run, and where: the ports are the first node's, the next node's are one higher.
 
-    `node_flags` are words for the command line of each node.
+    `metrics` is where Prometheus asks, if it may; `node_flags` are words for the command line of each node.
     """
 
     spec: GenesisSpec
@@ -43,6 +43,7 @@ class Launch:
     rpc_host: str
     rpc_port: int
     port: int
+    metrics: tuple[str, int] | None
     node_flags: tuple[str, ...]
     supervised: bool
 
@@ -123,7 +124,9 @@ def _children(plan: Launch) -> Iterator[Child]:
     rpc_urls = [f"ws://127.0.0.1:{plan.rpc_port + i}" for i in range(len(development.validators))]
     bootnodes = [f"--bootnode=127.0.0.1:{plan.port + i}" for i in range(len(development.validators))]
     for i, key in enumerate(development.validators):
-        ports = (f"--rpc-port={plan.rpc_port + i}", f"--port={plan.port + i}")
+        ports = [f"--rpc-port={plan.rpc_port + i}", f"--port={plan.port + i}"]
+        if plan.metrics is not None:
+            ports.append(f"--prometheus-port={plan.metrics[1] + i}")
         yield _child(plan, key.name, f"--validator={key.name}", *ports, *bootnodes, *plan.node_flags)
     if not plan.spec.runtime.has(Training):
         return
@@ -171,7 +174,10 @@ def check_folders(plan: Launch) -> None:
 def require_free_ports(plan: Launch) -> None:
     """Say which port is taken before anything is started; a node says the same should it lose a race."""
     for i in range(len(plan.spec.development.validators) if plan.spec.development else 0):
-        wanted = ((plan.rpc_host, plan.rpc_port + i, "--rpc-port"), ("127.0.0.1", plan.port + i, "--port"))
+        wanted = [(plan.rpc_host, plan.rpc_port + i, "--rpc-port"), (LOOPBACK, plan.port + i, "--port")]
+        if plan.metrics is not None:
+            host, first = plan.metrics
+            wanted.append((host, first + i, "--prometheus-port"))
         for host, port, flag in wanted:
             with socket.socket() as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -25,7 +25,7 @@ from chain.primitives.scale import Struct, codec_of, decode, u32
 from chain.primitives.seal import Seal
 from chain.primitives.types import BLOCK, HEADER, Block, ConsensusDigest, Header, WireExtrinsic, genesis_header
 from chain.proposing import Rejected, propose
-from chain.store import MAP_BYTES_FIRST, Batch, DataFolderError, Head, Snapshot, Store
+from chain.store import MAP_BYTES_FIRST, Batch, DataFolderError, Head, Sizes, Snapshot, Store
 from runtime.composition import Runtime, View
 from runtime.executive import Executed, Executive
 from runtime.handover import handover_keys
@@ -197,6 +197,10 @@ class Ledger:
     def size_bytes(self) -> int:
         """How much of the disk the chain takes."""
         return self._store.size_bytes
+
+    def sizes(self) -> Sizes:
+        """How large the database is; for a thread."""
+        return self._store.sizes()
 
     def header(self, block_hash: Hash) -> Header | None:
         with self._store.read() as snapshot:

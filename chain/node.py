@@ -22,6 +22,8 @@ from chain.display import say, waiting_line
 from chain.importer import Imported, Importer
 from chain.intake import Intake
 from chain.ledger import Ledger
+from chain.metrics.node import NodeMetrics, Parts
+from chain.metrics.server import MetricsServer
 from chain.net.dialer import Bootnode
 from chain.net.errors import PeerError
 from chain.net.messages import Role
@@ -120,6 +122,17 @@ class Node:
         )
         self._reporter = Reporter(config.spec, ledger, self._why_stalled)
         self._rpc = RpcServer(self, config.rpc_port, access=config.access, limits=config.limits)
+        self._metrics = NodeMetrics(
+            Parts(
+                ledger=ledger,
+                pool=self.pool,
+                blobs=self.blobs,
+                network=self._network,
+                sync_status=lambda: self._sync.status,
+                folder=config.data_path,
+                has_keys=config.role.keys is not None,
+            )
+        )
 
     def _make_gadget(self, keys: ValidatorKeys, sync: Synchroniser) -> Gadget:
         timing = self._config.spec.timing
@@ -145,6 +158,9 @@ class Node:
         await self._pool_keeper.restore()  # Before clients ask for their next nonce, which counts what waits.
         nursery.start_soon(self._pool_keeper.run)
         await nursery.start(self._rpc.run)
+        if self._config.metrics is not None:
+            nursery.start_soon(self._metrics.run)
+            await nursery.start(MetricsServer(*self._config.metrics, self._metrics.scrape).run)
         if isinstance(self._sync, Synchroniser):
             nursery.start_soon(self._sync.run)
         nursery.start_soon(self._intake.run, self.heads)

@@ -63,6 +63,7 @@ class NodeConfig:
     pool_limits: PoolLimits
     supervised: bool
     listen_host: str = LOOPBACK  # where peers reach this node
+    metrics: tuple[str, int] | None = None  # where Prometheus asks: host and port
     past: Past = Past.UNKNOWN  # What a validator without a vote log takes for its key's past.
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import heapq
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -125,6 +125,7 @@ class _Queue:
     next_nonce: int  # the account's, as far as the pool knows
     by_nonce: dict[int, PoolTransaction] = field(default_factory=dict)
     nonces: list[int] = field(default_factory=list)  # ascending
+    ready_count: int = 0  # as the pool has counted it
 
     def put(self, transaction: PoolTransaction) -> None:
         nonce = transaction.valid.nonce
@@ -143,6 +144,12 @@ class _Queue:
             found.append(transaction)
             nonce += 1
         return found
+
+    def count_ready(self) -> int:
+        """How many `ready` would find."""
+        places = range(len(self.nonces))
+        # With a gap in front of it, a nonce is further from its place than the account's.
+        return bisect_right(places, self.next_nonce, key=lambda place: self.nonces[place] - place)
 
     def worth(self, nonce: int) -> Worth:
         """What decides who is pushed out: a future transaction is worth less than every ready one."""
@@ -166,6 +173,7 @@ class Pool:
         self._by_hash: dict[Hash, PoolTransaction] = {}  # the longest unvalidated first
         self._banned: dict[Hash, tuple[int, str]] = {}  # until when and why, the earliest ban first
         self._arrivals = 0
+        self._ready_count = 0
         self._recent: dict[bytes, int] = {}  # the next nonce of those who sent something in the last blocks
         # The worth of each sender's last transaction, the least first, with entries that are no longer true among them.
         self._tails: list[tuple[Worth, bytes]] = []
@@ -215,7 +223,7 @@ class Pool:
         if rival is not None:
             self._remove(rival, Fate.USURPED, found)
         self._queues.setdefault(valid.sender, queue).put(newcomer)
-        self._note_tail(valid.sender)
+        self._note_change(valid.sender)
         self._by_hash[found] = newcomer
         self.bytes_used += len(raw)
         return found
@@ -275,10 +283,13 @@ class Pool:
         queue = self._queues.get(tail[1])
         return queue is None or not queue.nonces or queue.worth(queue.nonces[-1]) != tail[0]
 
-    def _note_tail(self, sender: bytes) -> None:
-        """A sender's queue has changed: note what its last transaction is worth now."""
+    def _note_change(self, sender: bytes) -> None:
+        """A sender's queue has changed: note how many of it are ready, and what its last transaction is worth now."""
         queue = self._queues.get(sender)
         if queue is not None and queue.nonces:
+            ready_count = queue.count_ready()
+            self._ready_count += ready_count - queue.ready_count
+            queue.ready_count = ready_count
             heapq.heappush(self._tails, (queue.worth(queue.nonces[-1]), sender))
         if len(self._tails) > 2 * len(self._queues) + STALE_TAILS_MAX:
             self._tails = [(queue.worth(queue.nonces[-1]), sender) for sender, queue in self._queues.items()]
@@ -321,7 +332,7 @@ class Pool:
             queue = self._queues[verdict.sender]
             queue.put(renewed)
             self._advance(queue, verdict.account_nonce, Fate.INVALID)
-            self._note_tail(verdict.sender)
+            self._note_change(verdict.sender)
 
     def revalidate(
         self, validate: Callable[[bytes], ValidTransaction], now_ms: int, count_max: int | None = None
@@ -400,8 +411,7 @@ class Pool:
 
     def counts(self) -> tuple[int, int]:
         """How many are ready, and how many wait as future."""
-        ready = sum(len(queue.ready()) for queue in self._queues.values())
-        return ready, len(self._by_hash) - ready
+        return self._ready_count, len(self._by_hash) - self._ready_count
 
     def __contains__(self, found: Hash) -> bool:
         return found in self._by_hash
@@ -420,7 +430,9 @@ class Pool:
         queue.pop(transaction.valid.nonce)
         if not queue.nonces:
             del self._queues[transaction.valid.sender]
-        self._note_tail(transaction.valid.sender)
+            self._ready_count -= queue.ready_count
+            queue.ready_count = 0  # A usurper may come to the same queue.
+        self._note_change(transaction.valid.sender)
         self._on_removed(Departure(transaction.hash, fate, usurper, index))
 
     def _advance_sender(self, sender: bytes, next_nonce: int) -> None:
@@ -439,7 +451,7 @@ class Pool:
             for nonce in queue.nonces[: bisect_left(queue.nonces, next_nonce)]:
                 self._remove(queue.by_nonce[nonce], fate)
             if queue.nonces:
-                self._note_tail(queue.by_nonce[queue.nonces[0]].valid.sender)
+                self._note_change(queue.by_nonce[queue.nonces[0]].valid.sender)
 
 
 def _best_first(transaction: PoolTransaction) -> tuple[int, int]:

@@ -112,6 +112,15 @@ class Tables:
     staged: lmdb._Database
 
 
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How large the database's file is, how much of it has something in it, and what it may grow into."""
+
+    file_bytes: int
+    live_bytes: int
+    map_bytes: int
+
+
 class Snapshot:
     """The database as it was when the snapshot was taken, whatever is written meanwhile. For one thread at a time."""
 
@@ -155,6 +164,12 @@ class Snapshot:
     def state_keys(self) -> int:
         """Return how many keys the head's state has."""
         return self._entries(self._tables.state)
+
+    def live_bytes(self) -> int:
+        """Return how much of the file has something in it: the pages of all tables."""
+        stats = [self._txn.stat(getattr(self._tables, field.name)) for field in fields(Tables)]
+        pages = sum(stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"] for stat in stats)
+        return pages * stats[0]["psize"]
 
     def handover(self, set_id: int) -> bytes | None:
         """Return what was kept of the block at which a validator set ended."""
@@ -505,6 +520,11 @@ class Store:
     def size_bytes(self) -> int:
         """How much of the disk the database takes; it does not shrink."""
         return (self.path / _DATABASE_FILE).stat().st_size
+
+    def sizes(self) -> Sizes:
+        """Return how large the database is, for its operator. Reads a page a table; raises StorageFailed."""
+        with self.read() as snapshot:
+            return Sizes(self.size_bytes, snapshot.live_bytes(), self.map_bytes)
 
     @property
     def map_bytes(self) -> int:

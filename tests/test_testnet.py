@@ -70,7 +70,7 @@ class Network:
 
 
 def launch(base: Path, rpc_port: int, port: int, genesis: Path = TESTNET) -> subprocess.Popen[bytes]:
-    ports = (f"--rpc-port={rpc_port}", f"--port={port}")
+    ports = (f"--rpc-port={rpc_port}", f"--port={port}", "--no-prometheus")
     with (base / "terminal").open("ab") as terminal:
         return subprocess.Popen(
             [sys.executable, "-m", "chain", f"--genesis={genesis}", f"--base-path={base}", *ports],

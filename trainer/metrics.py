@@ -6,22 +6,21 @@ registry of its own.
 
 from __future__ import annotations
 
-import errno
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from prometheus_client import CollectorRegistry, Gauge, Histogram, Info, start_http_server
+import trio
+from prometheus_client import CollectorRegistry, Gauge, Histogram, Info, generate_latest
 from prometheus_client import Counter as CounterMetric
 
-from trainer.node import CannotServe, Standing
+from trainer.node import Standing
 
 # From a commitment's half second to local steps of an hour.
 SECONDS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1_000.0, 3_600.0)
 # What is done for a slot, or for a round; further names are those of the calls that are sent.
 FETCH, COMPUTE, EVALUATE, ENCODE, UPLOAD, SUM = "fetch", "compute", "evaluate", "encode", "upload", "sum"
-LOOPBACK, EVERY_INTERFACE = "127.0.0.1", "0.0.0.0"
 
 
 class Meter:
@@ -94,22 +93,6 @@ class Meter:
         self._judged.labels("rejected").set(standing.rejected)
         self._height.set(height)
 
-
-@contextmanager
-def served(meter: Meter, port: int | None, *, external: bool = False) -> Iterator[None]:
-    """Answer scrapes at `port` for as long as the block lasts, of this machine alone unless `external`."""
-    if port is None:
-        yield
-        return
-    host = EVERY_INTERFACE if external else LOOPBACK
-    try:
-        server, thread = start_http_server(port, host, meter.registry)
-    except OSError as error:
-        why = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
-        raise CannotServe(f"port {port} {why}: give another with --prometheus-port") from None
-    try:
-        yield
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    async def scrape(self) -> bytes:
+        """All of it, as Prometheus reads it."""
+        return await trio.to_thread.run_sync(generate_latest, self.registry)

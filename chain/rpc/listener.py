@@ -56,8 +56,11 @@ FULL_ANSWER = (
 )
 
 
-async def open_listener(host: str, port: int, limits: Limits) -> trio.SocketListener:
-    """Listen at one address; raises `PortInUse`, or OSError for an address that is not this machine's."""
+async def open_listener(host: str, port: int, limits: Limits, flag: str = "--rpc-port") -> trio.SocketListener:
+    """Listen at one address; raises `PortInUse`, or OSError for an address that is not this machine's.
+
+    `flag` is what chooses the port.
+    """
     family = trio.socket.AF_INET6 if ":" in host else trio.socket.AF_INET
     sock = trio.socket.socket(family, trio.socket.SOCK_STREAM)
     try:
@@ -71,9 +74,9 @@ async def open_listener(host: str, port: int, limits: Limits) -> trio.SocketList
     except OSError as error:
         sock.close()
         if error.errno == errno.EADDRINUSE:
-            raise PortInUse(host, port) from None
+            raise PortInUse(host, port, flag) from None
         raise OSError(
-            error.errno, f"cannot serve RPC at {host}:{port}: {error.strerror}: is it an address of this machine?"
+            error.errno, f"cannot serve at {host}:{port}: {error.strerror}: is it an address of this machine?"
         ) from None
     return trio.SocketListener(sock)
 

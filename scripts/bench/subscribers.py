@@ -287,6 +287,7 @@ def running_node(
         f"--rpc-port={rpc_port}",
         f"--rpc-max-connections={2 * subscribers}",  # some are kept for clients without subscriptions
         f"--port={port}",
+        "--no-prometheus",
     )
     cores = sorted(os.sched_getaffinity(0))
     command = [sys.executable, "-m", "chain", *options]

@@ -51,7 +51,7 @@ def main() -> None:
 
 def start(folder: Path) -> subprocess.Popen[bytes]:
     """The launcher, its terminal in a file."""
-    options = (f"--rpc-port={RPC_PORT}", f"--port={PORT}", f"--base-path={folder / 'data'}")
+    options = (f"--rpc-port={RPC_PORT}", f"--port={PORT}", "--no-prometheus", f"--base-path={folder / 'data'}")
     with (folder / "terminal").open("wb") as terminal:
         return subprocess.Popen(
             [sys.executable, "-m", "chain", f"--genesis={ROOT / 'genesis' / 'testnet.json'}", *options],

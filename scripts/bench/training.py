@@ -159,7 +159,7 @@ def run(case: Case, folder: Path, seconds: float) -> Measured:
     """Start a network, watch it, stop it."""
     write_genesis(case, folder)
     rpc_port = free_run(2 * case.validators)
-    ports = (f"--rpc-port={rpc_port}", f"--port={rpc_port + case.validators}")
+    ports = (f"--rpc-port={rpc_port}", f"--port={rpc_port + case.validators}", "--no-prometheus")
     with (folder / "terminal").open("wb") as terminal:
         network = subprocess.Popen(
             [

@@ -37,7 +37,9 @@ def potchain(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 @contextmanager
 def running_node(base: Path, *arguments: str) -> Iterator[list[str]]:
     """A node that has said that it is ready, and all that it said before and then."""
-    ports = (f"--rpc-port={free_port()}", f"--port={free_port()}")
+    ports = [f"--rpc-port={free_port()}", f"--port={free_port()}"]
+    if not any(argument.startswith("--prometheus-port") for argument in arguments):
+        ports.append("--no-prometheus")
     command = [sys.executable, "-m", "chain", f"--genesis={TESTNET}", f"--base-path={base}", *ports, *arguments]
     node = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     assert node.stdout is not None
@@ -146,7 +148,7 @@ def test_a_folder_of_another_chain_names_both_hashes_and_is_left_alone(tmp_path:
     other.write_text(json.dumps(genesis))
     before = {path: path.stat().st_mtime_ns for path in base.rglob("*")}
     role = () if whole_network else ("--validator", "alice")
-    ports = ("--rpc-port", str(free_port()), "--port", str(free_port()))
+    ports = ("--rpc-port", str(free_port()), "--port", str(free_port()), "--no-prometheus")
     message = refusal("--genesis", other, "--base-path", base, *role, *ports)
     assert len(set(re.findall(r"0x[0-9a-f]{64}", message))) == 2
     assert "--base-path" in message
@@ -157,19 +159,20 @@ def test_a_second_node_on_one_folder_is_refused_by_the_lock(tmp_path: Path) -> N
     with running_node(tmp_path, "--validator=alice"):
         message = refusal(
             *("--genesis", TESTNET, "--base-path", tmp_path, "--validator", "alice"),
-            *("--rpc-port", str(free_port()), "--port", str(free_port())),
+            *("--rpc-port", str(free_port()), "--port", str(free_port()), "--no-prometheus"),
         )
     assert "lock" in message
     assert str(tmp_path / "alice") in message
 
 
-@pytest.mark.parametrize("flag", ["--rpc-port", "--port"])
+@pytest.mark.parametrize("flag", ["--rpc-port", "--port", "--prometheus-port"])
 @pytest.mark.parametrize("whole_network", [True, False])
 def test_a_port_in_use_is_named_with_its_flag(tmp_path: Path, flag: str, whole_network: bool) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        ports = {"--rpc-port": free_port(), "--port": free_port(), flag: taken.getsockname()[1]}
+        ports = {each: free_port() for each in ("--rpc-port", "--port", "--prometheus-port")}
+        ports[flag] = taken.getsockname()[1]
         role = () if whole_network else ("--validator", "alice")
         options = [str(word) for pair in ports.items() for word in pair]
         message = refusal("--genesis", TESTNET, "--base-path", tmp_path / "data", *role, *options)

@@ -74,6 +74,13 @@ def test_flags_of_one_node_are_refused_for_a_whole_network(tmp_path: Path, flag:
         (("--rpc-port", "65533"), "--rpc-port 65533: 4 nodes need ports up to 65536, above 65535"),
         (("--port", "65535"), "--port 65535: 4 nodes need ports up to 65538, above 65535"),
         (("--rpc-port", "9944", "--port", "9947"), "need ports that are 4 or more apart"),
+        (
+            ("--prometheus-port", "9943"),
+            "--rpc-port 9944 and --prometheus-port 9943: RPC and Prometheus need ports that",
+        ),
+        (("--prometheus-port", "65533"), "--prometheus-port 65533: 4 nodes need ports up to 65536, above 65535"),
+        (("--no-prometheus", "--prometheus-port", "9700"), "--no-prometheus: expected it without --prometheus-port"),
+        (("--full-node", "--no-prometheus", "--prometheus-external"), "and --prometheus-external"),
         (("--full-node", "--rpc-port", "9944", "--port", "9944"), "need other ports than one another"),
         (
             ("--full-node", "--name", "../up"),
@@ -138,6 +145,8 @@ ALL_FLAGS = NodeFlags(
     state_pruning="archive",
     pool_limit=6,
     pool_kbytes=2048,
+    prometheus_external=True,
+    no_prometheus=True,
 )
 
 
@@ -153,7 +162,7 @@ def test_every_flag_can_be_passed_on_and_is_one_that_the_help_explains() -> None
 
 def test_a_launcher_passes_the_flags_to_its_nodes_and_to_nobody_else() -> None:
     words = tuple(ALL_FLAGS.words())
-    plan = Launch(load(TESTNET), Path("data"), EVERY_INTERFACE, 9944, 30333, words, False)
+    plan = Launch(load(TESTNET), Path("data"), EVERY_INTERFACE, 9944, 30333, None, words, False)
     told = {child.name for child in _children(plan) if set(words) <= set(child.arguments)}
     untold = {child.name for child in _children(plan) if not set(words) & set(child.arguments)}
     assert told == {"alice", "bob", "charlie", "dave"}
@@ -211,7 +220,7 @@ def test_a_file_where_a_folder_should_be_is_named(tmp_path: Path, command: tuple
     file = tmp_path / "file"
     file.touch()
     rpc_port, port = free_port(), free_port()
-    ports = () if command[0] == "worker" else ("--rpc-port", str(rpc_port), "--port", str(port))
+    ports = () if command[0] == "worker" else ("--rpc-port", str(rpc_port), "--port", str(port), "--no-prometheus")
     message = refusal(*command, "--base-path", file, *ports)
     assert str(file) in message
     assert "--base-path" in message

@@ -413,6 +413,7 @@ class AnyHistory(RuleBasedStateMachine):
             expected.append(best)
             nonces[best.sender] += 1
         assert [item.valid.priority for item in self.pool.ready()] == [item.priority for item in expected]
+        assert self.pool.counts() == (len(expected), len(self.held) - len(expected))
         for sender, nonce in nonces.items():
             assert self.pool.next_nonce(sender, self.nonces[sender]) == nonce
 

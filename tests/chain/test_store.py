@@ -391,3 +391,15 @@ def test_a_first_start_that_was_killed_is_begun_again(tmp_path: Path, left: str)
             environment.open_db(b"meta")
     with open_store(tmp_path) as store:
         check_whole(store, 0)
+
+
+def test_what_is_deleted_leaves_the_file_as_long_as_it_was_and_is_seen_to(tmp_path: Path) -> None:
+    with open_store(tmp_path) as store:
+        entries = [(number.to_bytes(4, "big"), b"x" * 1000) for number in range(300)]
+        store.write(lambda batch: batch.put_staged(entries))
+        full = store.sizes()
+        store.write(Batch.clear_staged)
+        cleared = store.sizes()
+        assert 300_000 < full.live_bytes <= full.file_bytes <= full.map_bytes
+        assert full.live_bytes - cleared.live_bytes > 300_000
+        assert cleared.file_bytes >= full.file_bytes

@@ -52,7 +52,7 @@ def running_node(genesis: Path, base: Path, rpc_port: int | None = None) -> Iter
     """
     rpc_port = rpc_port or free_port()
     command = [sys.executable, "-m", "chain", f"--genesis={genesis}", f"--base-path={base}", "--validator=alice"]
-    ports = [f"--rpc-port={rpc_port}", f"--port={free_port()}"]
+    ports = [f"--rpc-port={rpc_port}", f"--port={free_port()}", "--no-prometheus"]
     process = subprocess.Popen(
         [*command, *ports, "--supervised"],
         stdin=subprocess.PIPE,

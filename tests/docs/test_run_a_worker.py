@@ -20,8 +20,8 @@ import trio
 from chain.primitives import ss58
 from chain.primitives.keys import Keypair
 from tests.ports import free_port
+from tests.scrape import scraped
 from tests.trainer.network import VALIDATORS, Lines, network, one_engine
-from tests.trainer.test_metrics import scraped
 from trainer import measured, relay, sandbox
 from trainer.auditor import attend
 from trainer.node import open_node
@@ -57,11 +57,11 @@ async def running(command: str, folder: Path, name: str) -> AsyncIterator[Path]:
 async def test_the_page_leads_from_no_key_to_a_worker_that_earns(tmp_path: Path) -> None:
     new, transfer, alone = BLOCKS[0].splitlines()
     metrics = free_port()
-    assert "--prometheus-port 9615" in alone
+    assert "--prometheus-port 9700" in alone
 
     def here(command: str, url: str) -> str:
         # Bob of this chain is a validator; its other rich account is Charlie's.
-        for there, ours in {"ws://127.0.0.1:9944": url, "9615": str(metrics), "//Bob": "//Charlie"}.items():
+        for there, ours in {"ws://127.0.0.1:9944": url, "9700": str(metrics), "//Bob": "//Charlie"}.items():
             command = command.replace(there, ours)
         return command
 

@@ -93,7 +93,7 @@ class Reader:
 
     def start(self, command: str, expected: str) -> None:
         """Start the chain, and wait until its output is what the page shows."""
-        ports = f"--rpc-port={self.rpc_port} --port={free_port()} --supervised"
+        ports = f"--rpc-port={self.rpc_port} --port={free_port()} --no-prometheus --supervised"
         self.chain = subprocess.Popen(
             [*command.split(), *ports.split(), f"--base-path={self.folder / 'data'}"],
             cwd=self.folder,

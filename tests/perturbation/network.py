@@ -117,6 +117,7 @@ class Network:
             *("-m", "chain", f"--genesis={self.base / 'genesis.json'}", *role, f"--name={name}", "--supervised"),
             *(f"--base-path={self.base}", f"--rpc-port={self.rpc_ports[name]}", f"--port={self.ports[name]}"),
             *(f"--bootnode={way}" for way in ways),
+            "--no-prometheus",
         )
         if small_disk:
             mount_small_disk(self.folder(name))

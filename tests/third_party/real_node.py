@@ -28,6 +28,7 @@ def running(genesis: Path, base: Path, *arguments: str) -> Iterator[str]:
     """
     port = free_port()
     command = [sys.executable, "-m", "chain", f"--genesis={genesis}", f"--base-path={base}", f"--rpc-port={port}"]
+    command.append("--no-prometheus")
     with (base / "output").open("a+") as output:
         node = subprocess.Popen(
             [*command, f"--port={free_port()}", "--supervised", *arguments],

@@ -360,7 +360,7 @@ async def test_a_node_lives_with_what_its_pool_brings_back_and_a_restart_meets_i
 async def test_a_node_whose_runtime_lets_nobody_make_a_block_says_which_hook_and_stops(tmp_path: Path) -> None:
     genesis = write_chain(tmp_path)
     command = [sys.executable, "-m", "chain", f"--genesis={genesis}", f"--base-path={tmp_path}", "--validator=alice"]
-    command += [f"--rpc-port={(rpc_port := free_port())}", f"--port={free_port()}"]
+    command += [f"--rpc-port={(rpc_port := free_port())}", f"--port={free_port()}", "--no-prometheus"]
     async with trio.open_nursery() as nursery:
         run = partial(trio.run_process, command, cwd=tmp_path, capture_stdout=True, capture_stderr=True, check=False)
         ended: list[subprocess.CompletedProcess[bytes]] = []

@@ -19,9 +19,9 @@ import trio
 
 from chain.primitives.keys import Keypair
 from tests.ports import free_port
+from tests.scrape import scraped
 from tests.trainer.kit import BATCH
 from tests.trainer.network import EVE, VALIDATORS, network, one_engine
-from tests.trainer.test_metrics import scraped
 from trainer import confinement, hosts, wire
 from trainer.auditor import attend
 from trainer.hosts import Cluster, Forged, opened, sealed

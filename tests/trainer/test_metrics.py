@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -12,33 +10,21 @@ from typing import Any
 
 import pytest
 import trio
-from prometheus_client.parser import text_string_to_metric_families
 
 from chain.display import Progress, Token
-from tests.ports import free_port
+from tests.scrape import read
 from tests.trainer.kit import BATCH
 from tests.trainer.network import AGGREGATOR, EVE, VALIDATORS, OneEngine, network, one_engine, reporter
 from trainer.aggregator import run_aggregator
 from trainer.auditor import attend
 from trainer.measured import ASK_SECONDS, BLOB_SECONDS, HEAD_SECONDS, TRANSACT_SECONDS, MeasuredNode
-from trainer.metrics import COMPUTE, Meter, served
-from trainer.node import CannotServe, NodeError, Standing, open_node
+from trainer.metrics import COMPUTE, Meter
+from trainer.node import NodeError, Standing, open_node
 from trainer.sandbox import Deadlines
 from trainer.status import line, show, waits_for
 from trainer.worker import work
 
 POT = Token("POT", 12)
-
-
-def scraped(port: int) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-    """Each sample of a scrape, by its name and labels, as Prometheus's own parser reads it."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
-        text = answer.read().decode()
-    return {
-        (sample.name, frozenset(sample.labels.items())): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
 
 
 def test_a_line_says_what_was_earned_and_judged_and_how_fast_it_went() -> None:
@@ -89,15 +75,13 @@ async def test_who_watches_sees_what_is_waited_for_and_since_when(autojump_clock
     ]
 
 
-def test_a_bond_that_shrinks_and_a_part_of_the_work_that_fails_are_counted() -> None:
+async def test_a_bond_that_shrinks_and_a_part_of_the_work_that_fails_are_counted() -> None:
     meter = Meter()
     for bond in (400, 340, 400):
         meter.stands(Standing(bond, 0, 0, 0), 5)
     with pytest.raises(NodeError), meter.stage("commit"):
         raise NodeError
-    port = free_port()
-    with served(meter, port):
-        found = scraped(port)
+    found = read(await meter.scrape())
     assert found["potchain_worker_slashed_planck_total", frozenset()] == 60
     assert found["potchain_worker_bonded_planck", frozenset()] == 400
     assert found["potchain_worker_height", frozenset()] == 5
@@ -105,14 +89,6 @@ def test_a_bond_that_shrinks_and_a_part_of_the_work_that_fails_are_counted() -> 
     assert found["potchain_worker_stage_failures_total", commit] == 1
     assert found["potchain_worker_stage_seconds_count", commit] == 1
     assert found["potchain_worker_stages_running", commit] == 0
-
-
-def test_a_port_that_is_taken_is_named_with_what_to_do() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        said = f"port {port} is in use: give another with --prometheus-port"
-        with pytest.raises(CannotServe, match=said), served(Meter(), port):
-            pass
 
 
 class NoHeads:
@@ -186,7 +162,6 @@ def test_nothing_that_a_node_is_asked_is_left_without_a_bound() -> None:
 @pytest.mark.slow
 async def test_a_workers_metrics_and_line_say_what_the_chain_says_of_it(tmp_path: Path) -> None:
     lines: list[str] = []
-    port = free_port()
     with trio.fail_after(90):
         async with (
             network(tmp_path, rounds=2) as chain,
@@ -215,8 +190,7 @@ async def test_a_workers_metrics_and_line_say_what_the_chain_says_of_it(tmp_path
             told = await node.standing()
             while meter.standing != told:
                 await trio.sleep(0.05)
-            with served(meter, port):
-                found = await trio.to_thread.run_sync(scraped, port)
+            found = read(await meter.scrape())
             nursery.cancel_scope.cancel()
     books = told
     assert (books.accepted, books.rejected) == (4, 0)
