@@ -27,12 +27,13 @@ LINES = {
     "tolerance.py": ["1 local steps, inner sgd", "2 local steps, inner adam", "top 10 %"],
     "training.py": ["plain JAX", "by processor time", "worker engines", "verified training costs"],
     "sync.py": ["100 empty blocks made", "--sync full", "--sync warp"],
+    "transfers.py": ["20 a second", "40 of 40", "a node's processor time", "p50 in 2 s"],
     "subscribers.py": ["10 subscribers to heads", "all of them have it after", "a block comes every"],
 }
 # These start nodes that run at their own pace, or JAX.
 SLOW = (
     *("byzantine.py", "frontier.py", "latency.py", "silos.py", "subscribers.py", "sync.py", "tolerance.py"),
-    *("detection.py", "training.py"),
+    *("detection.py", "training.py", "transfers.py"),
 )
 
 
