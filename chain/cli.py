@@ -22,6 +22,7 @@ from chain import (
     cli_light,
     cli_modules,
     cli_node,
+    cli_query,
     cli_rewards,
     cli_roles,
     cli_simulate,
@@ -50,6 +51,8 @@ app = typer.Typer(
 )
 app.add_typer(cli_keys.app, name="key")
 app.command("transfer")(cli_transfer.transfer)
+app.command("query")(cli_query.query)
+app.command("account")(cli_query.account)
 app.command("simulate")(cli_simulate.simulate)
 for role in (cli_roles.worker, cli_roles.auditor, cli_roles.aggregator):
     app.command()(role)

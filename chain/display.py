@@ -58,6 +58,22 @@ class Token:
         digits = (whole or "0") + part.ljust(self.decimals, "0")
         return int(digits)
 
+    def read(self, text: str) -> int:
+        """The planck in an amount with its unit: 1.5POT, 3mPOT, 20µPOT (or uPOT), 7planck; ValueError without one.
+
+        A bare number is refused: who means tokens must not get planck.
+        """
+        scales = {"": 0, "m": 3, "µ": 6, "μ": 6, "u": 6}  # The micro sign, and the Greek letter that looks like it.
+        units = {prefix + self.symbol: self.decimals - less for prefix, less in scales.items() if less <= self.decimals}
+        units["planck"] = 0
+        for unit in sorted(units, key=len, reverse=True):
+            if text.endswith(unit):
+                return Token(unit, units[unit]).parse(text.removesuffix(unit).rstrip(" "))
+        least = ", ".join(f"3{unit}" for unit in units if unit.startswith("m"))
+        raise ValueError(
+            f"expected an amount with its unit, such as 1.5{self.symbol}, {least} or 7planck, got {text!r}"
+        )
+
 
 async def token_of(client: Client) -> tuple[Token, int]:
     """How the chain shows amounts, and its SS58 prefix."""

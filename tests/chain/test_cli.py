@@ -66,7 +66,7 @@ def refusal(*arguments: str | Path) -> str:
 
 
 COMMANDS = "|worker|auditor|aggregator|transfer|key|key new|key inspect|task|task list|task watch|task fetch"
-COMMANDS += "|module|module new|module check|module weigh|task new|task cancel|reward|reward explain"
+COMMANDS += "|query|account|module|module new|module check|module weigh|task new|task cancel|reward|reward explain"
 
 
 @pytest.mark.parametrize("command", COMMANDS.split("|"))
