@@ -127,7 +127,8 @@ def task(
         if found is None:
             return None, training.next_task_id.get(), None
         is_active = task in training.active_tasks.get()
-        return found, is_active, training.history[task, found.round - 1] if found.round else None
+        evaluated = found.last_evaluated
+        return found, is_active, None if evaluated is None else training.history[task, evaluated].evaluation
 
     def plan(runtime: Runtime[Any]) -> Callable[[Any], Any]:
         if not runtime.has(Training):

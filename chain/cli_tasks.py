@@ -172,18 +172,12 @@ async def _round_line(client: Client, task: dict[str, Any], round: int, token: T
     return round_line(
         task["name"],
         round,
-        _millionths(record["loss"]),
-        _millionths(record["accuracy"]),
+        None if record["loss"] is None else (record["loss"], record["accuracy"]),
         sum(slot["accepted"] for slot in record["slots"]),
         len(record["slots"]),
         token.format(record["minted"]),
         "",
     )
-
-
-def _millionths(value: float) -> int:
-    """A value as the chain keeps it."""
-    return round(value * 1_000_000)
 
 
 @app.command()

@@ -72,12 +72,12 @@ class Reporter:
         with self._ledger.state() as state:
             training = self._ledger.runtime.at(state).module(Training)
             task, record = training.tasks[event.task], training.history[event.task, event.round]
+        found = event.evaluation
         rejected = sorted({self.names[slot.worker] for slot in record.slots if not slot.accepted and not slot.planted})
         return round_line(
             task.name.decode(errors="replace"),
             event.round,
-            event.loss_micro,
-            event.accuracy_ppm,
+            None if found is None else (found.loss_micro / 1e6, found.accuracy_ppm / 1e6),
             sum(1 for slot in record.slots if slot.accepted),
             len(record.slots),
             self._token.format(event.minted),

@@ -92,6 +92,8 @@ class Offer:
         """What it costs, in words."""
         federated, audited = self.policy.is_federated, f"{self.policy.audited_ppm / PPM:.0%} of all slots"
         how = "scored on held-out rows" if federated else "recomputed"
+        every = self.policy.evaluate_rounds
+        often = "each round" if every == 1 else f"the first round, every {every:,} rounds and the last"
         lines = [
             f"escrow     {token.format(costs.escrow)}: {self.rounds} rounds of {self.policy.slots} slots at "
             f"{token.format(self.price_per_slot)}; what is not spent comes back",
@@ -99,6 +101,7 @@ class Offer:
             "time that the task takes is paid from it, and a week for its model, the rest comes back",
             f"fee        {token.format(costs.fee)}",
             f"audits     {audited}, {how} by {self.policy.auditors_per_slot} each",
+            f"evaluated  after {often}, on the held-out rows",
             f"upload     {self.size:,} bytes",
         ]
         if federated:

@@ -52,6 +52,8 @@ INNER: Final = "inner_"
 # What a slot earns and how many are audited, so that checking costs an eighth of training: a tenth protects this price.
 PRICE: Final = "0.4"
 AUDITED_PPM: Final = PPM // 10
+# How often a task is evaluated, about: so many points make a curve, whose cost does not grow with the rounds.
+EVALUATIONS: Final = 20
 # No number of a policy needs more; an exponent of a thousand digits would be computed with before it is refused.
 NUMBER_CHARACTERS_MAX = 40
 
@@ -280,6 +282,14 @@ ROWS: Final[tuple[Row, ...]] = (
         "Steps that an honest integer may be off; measured here by default",
     ),
     Number("outliers", (Policy,), "outliers_ppm", PPM, "0.00002", "The share of integers that may be farther"),
+    Number(
+        "evaluate_rounds",
+        (Policy,),
+        "evaluate_rounds",
+        1,
+        None,
+        "Rounds from one evaluation on held-out rows to the next; a twentieth of all by default",
+    ),
     Number("commit_blocks", (Policy,), "commit_blocks", 1, "120", "How long workers have to compute"),
     Number("reveal_blocks", (Policy,), "reveal_blocks", 1, "20", "How long they have to upload"),
     Number("audit_blocks", (Policy,), "audit_blocks", 1, "120", "How long auditors are waited for"),
@@ -359,7 +369,7 @@ class _Resolution:
         if steps:
             self._defaults["optimizer"] = "sgd"
             self._defaults.update(_OUTER.get(self._name("optimizer"), {}))
-        policy = self._policy(LocalSteps(steps, self._descent(INNER, rounds * steps)) if steps else None)
+        policy = self._policy(rounds, LocalSteps(steps, self._descent(INNER, rounds * steps)) if steps else None)
         price = str(self._said.get("price", (PRICE, ""))[0])
         terms = Terms(
             rounds, price, self._descent("", rounds), policy, "tolerance" in self._said, "audited" in self._said
@@ -387,13 +397,17 @@ class _Resolution:
         rule, clip = self._chosen(prefix + "optimizer", prefix), self._chosen(prefix + "clip", prefix)
         return Descent(rule, replace(schedule, decay=decay), clip, **self._numbers(Descent, prefix))
 
-    def _policy(self, local_steps: LocalSteps | None) -> Policy:
+    def _policy(self, rounds: int, local_steps: LocalSteps | None) -> Policy:
         chosen = {name: self._chosen(name) for name in ("codec", "aggregation")}
         half = (self._number(_row("slots")) + 1) // 2
         chosen["verification"] = self._chosen("verification", silos_min=half)
         # What a contribution does to a model is only known of those that are scored.
         audited_ppm = PPM if isinstance(chosen["verification"], Scored) else AUDITED_PPM
-        derived = {"tolerance_micro_steps": training_policy.TOLERANCE_MICRO_STEPS_MIN, "audited_ppm": audited_ppm}
+        derived = {
+            "tolerance_micro_steps": training_policy.TOLERANCE_MICRO_STEPS_MIN,
+            "audited_ppm": audited_ppm,
+            "evaluate_rounds": max(1, rounds // EVALUATIONS),
+        }
         numbers = self._numbers(Policy, "", derived)
         return Policy(local_steps=local_steps, **chosen, **numbers)
 

@@ -79,6 +79,7 @@ def testnet() -> dict[str, object]:
                             "auditedPpm": 250_000,
                             "toleranceMicroSteps": 510_000,
                             "outliersPpm": 20,
+                            "evaluateRounds": 1,
                         },
                         "rounds": 200,
                         "pricePerSlot": POT,

@@ -23,7 +23,7 @@ from trainer.job import Job, NextModel
 from trainer.measured import MeasuredNode
 from trainer.metrics import Meter
 from trainer.node import BlobMissing, Node, NodeError, open_node
-from trainer.sandbox import Engine, Engines, Evaluation, open_engines
+from trainer.sandbox import Engine, Engines, open_engines
 from trainer.scorer import Scorer
 from trainer.spill import StoredUpdate, load
 from trainer.status import tell
@@ -92,7 +92,7 @@ class TaskAuditor:
         # Slots whose challenge the chain refused: a bond that cannot be paid now must not cost a fee in every block.
         self._refused: set[int] = set()
         self._models: dict[tuple[int, ...], NextModel] = {}
-        self._evaluations: dict[tuple[int, ...], tuple[Evaluation, int]] = {}
+        self._evaluations: dict[tuple[int, ...], tuple[int, int]] = {}
         self._summing = trio.Lock()
         # The phases in which this round was confirmed, or could not be.
         self._confirmed: set[str] = set()
@@ -257,16 +257,13 @@ class TaskAuditor:
 
     async def _attest(self, view: RoundView, accepted: tuple[int, ...]) -> None:
         model = await self._model(view, accepted)
-        if accepted not in self._evaluations:
-            self._evaluations[accepted] = await self.job.evaluate(self.engine, model.theta)
-        evaluation, count = self._evaluations[accepted]
         said = (accepted, model.params_root, model.optimizer_root)
         for attestation in view.attestations:
             if attestation.validator == self.node.account:
                 if (attestation.accepted, attestation.params_root, attestation.optimizer_root) == said:
                     return
                 break
-        loss, accuracy = evaluation.loss_sum / count, evaluation.correct / count
+        figures = await self._evaluated(model, accepted) if self.task.is_evaluated(view.round) else None
         error = await self.node.transact(
             "training.attest",
             task=self.task.id,
@@ -275,18 +272,25 @@ class TaskAuditor:
             accepted=bitmap(accepted, len(view.slots)),
             params_root=model.params_root,
             optimizer_root=model.optimizer_root,
-            loss_micro=scoring.in_micro(loss),
-            accuracy_ppm=min(max(round(accuracy * MICRO), 0), MICRO),
+            evaluation=figures,
         )
         if error is None:
             rejected = len(view.revealed) - len(accepted)
             note = f", {rejected} rejected" if rejected else ""
-            self.report(
-                f"task {self.task.id} round {view.round}: attested {len(accepted)} slots{note}, "
-                f"loss {loss:.3f}, accuracy {accuracy:.1%}"
-            )
+            if figures is not None:
+                note += f", loss {figures[0] / MICRO:.3f}, accuracy {figures[1] / MICRO:.1%}"
+            self.report(f"task {self.task.id} round {view.round}: attested {len(accepted)} slots{note}")
         else:
             self.report(f"task {self.task.id} round {view.round}: not attested: {error}")
+
+    async def _evaluated(self, model: NextModel, accepted: tuple[int, ...]) -> tuple[int, int]:
+        """The model's loss (1e-6) and accuracy (ppm) on the held-out rows, measured once."""
+        if accepted not in self._evaluations:
+            found, count = await self.job.evaluate(self.engine, model.theta)
+            # A stranger's program counts the right answers.
+            accuracy = min(max(round(found.correct / count * MICRO), 0), MICRO)
+            self._evaluations[accepted] = scoring.in_micro(found.loss_sum / count), accuracy
+        return self._evaluations[accepted]
 
 
 MakeServant = Callable[[TaskView, Node, Engine, Job, Report], TaskAuditor]

@@ -67,20 +67,24 @@ class Checked:
 class Result:
     """A final round of a task: held-out loss and accuracy (0 to 1) after it, what it paid and all have (planck).
 
+    Loss and accuracy are None after rounds that are not evaluated.
     `seconds_left` is what the rounds still take at the pace that was seen; None before two were.
     """
 
     round: int
     rounds: int
-    loss: float
-    accuracy: float
+    loss: float | None
+    accuracy: float | None
     paid: int
     spent: int
     seconds_left: float | None
 
     def __str__(self) -> str:
         left = "" if self.seconds_left is None or self.round + 1 == self.rounds else f"  {time_left(self.seconds_left)}"
-        return f"round {self.round:>4} of {self.rounds}  loss {self.loss:.4f}  accuracy {self.accuracy:.2%}{left}"
+        figures = "not evaluated"
+        if self.loss is not None and self.accuracy is not None:
+            figures = f"loss {self.loss:.4f}  accuracy {self.accuracy:.2%}"
+        return f"round {self.round:>4} of {self.rounds}  {figures}{left}"
 
 
 class Market:

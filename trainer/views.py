@@ -59,11 +59,16 @@ class TaskView:
     slots: int
     tolerance: Tolerance
     audit_blocks: int
+    evaluate_rounds: int
 
     @property
     def batches(self) -> int:
         """How many batches a slot takes."""
         return self.local_steps.count if self.local_steps else 1
+
+    def is_evaluated(self, round_: int) -> bool:
+        """Whether validators say how good the model is that this round makes."""
+        return round_ % self.evaluate_rounds == 0 or round_ + 1 == self.rounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +188,7 @@ def task_of(value: Any) -> TaskView:
                 micro_steps=int(policy["toleranceMicroSteps"]), outliers_ppm=int(policy["outliersPpm"])
             ),
             audit_blocks=int(policy["auditBlocks"]),
+            evaluate_rounds=max(1, int(policy["evaluateRounds"])),
         )
     except ChoiceError:
         raise

@@ -16,7 +16,7 @@ from chain.rpc.plain import plain
 from chain.rpc.registry import Registry
 from runtime.modules.training import Training
 from runtime.modules.training_sizes import Storage
-from runtime.modules.training_types import Confirmation, Model, RoundRecord, RoundState, Task
+from runtime.modules.training_types import Confirmation, Evaluation, Model, RoundRecord, RoundState, Task
 
 registry = Registry()
 
@@ -30,7 +30,10 @@ TASKS_MAX = 1024
 
 
 class _Figures:
-    """Loss and accuracy of final rounds, the oldest forgotten first. Threads share it: a race only computes twice."""
+    """Loss and accuracy after rounds that were evaluated, the oldest forgotten first.
+
+    Threads share it: a race only computes twice.
+    """
 
     def __init__(self) -> None:
         self._known: dict[tuple[Hash, int, int], tuple[float, float]] = {}
@@ -39,8 +42,9 @@ class _Figures:
         key = (genesis, task, round_)
         known = self._known.get(key)
         if known is None:
-            record: RoundRecord = training.history[task, round_]
-            known = self._known[key] = (record.loss_micro / 1e6, record.accuracy_ppm / 1e6)
+            found: Evaluation | None = training.history[task, round_].evaluation
+            assert found is not None, f"round {round_} of task {task} is final and was not evaluated"
+            known = self._known[key] = (found.loss_micro / 1e6, found.accuracy_ppm / 1e6)
             while len(self._known) > KEPT_ROUNDS_MAX:
                 self._known.pop(next(iter(self._known)), None)
         return known
@@ -65,14 +69,14 @@ def training_tasks(context: Context) -> list[dict[str, Any]]:
 
 @registry.thread("training_task")
 def training_task(context: Context, task: Index32) -> dict[str, Any]:
-    """One task with its loss and accuracy curves (held out, 0 to 1)."""
+    """One task with its loss and accuracy curves (held out, 0 to 1), a point for each round that was evaluated."""
     with context.state(None) as state:
         training = context.runtime.at(state).module(Training)
         found = _task(training, task)
         genesis = context.backend.ledger.genesis_hash
         is_active = task in training.active_tasks.get()
         kept = _storage(training.storage[task], state.header.height)
-        points = [(number, *_figures.of(genesis, training, task, number)) for number in _chosen(found.round)]
+        points = [(number, *_figures.of(genesis, training, task, number)) for number in curve_rounds(found)]
         silos = training.silos[task]
     latest = points[-1][1:] if points else (None, None)
     return {
@@ -171,15 +175,26 @@ def _storage(kept: Storage, height: int) -> dict[str, Any]:
     }
 
 
-def _chosen(count: int) -> list[int]:
-    """Which of the rounds 0 to count - 1 a curve shows: all, or evenly spaced with the last."""
-    if count <= CURVE_POINTS_MAX:
-        return list(range(count))
-    return sorted({(count - 1) * point // (CURVE_POINTS_MAX - 1) for point in range(CURVE_POINTS_MAX)})
+def curve_rounds(task: Task) -> list[int]:
+    """Which of the rounds that were evaluated a curve shows: all, or evenly spaced with the newest."""
+    newest = task.last_evaluated
+    if newest is None:
+        return []
+    rounds, most = range(0, newest, task.policy.evaluate_rounds), CURVE_POINTS_MAX - 1
+    if len(rounds) > most:
+        return [*(rounds[len(rounds) * point // most] for point in range(most)), newest]
+    return [*rounds, newest]
 
 
 def _latest(training: Any, genesis: Hash, task_id: int, task: Task) -> tuple[float | None, float | None]:
-    return _figures.of(genesis, training, task_id, task.round - 1) if task.round else (None, None)
+    newest = task.last_evaluated
+    return (None, None) if newest is None else _figures.of(genesis, training, task_id, newest)
+
+
+def _shares(evaluation: Evaluation | None) -> dict[str, float | None]:
+    if evaluation is None:
+        return {"loss": None, "accuracy": None}
+    return {"loss": evaluation.loss_micro / 1e6, "accuracy": evaluation.accuracy_ppm / 1e6}
 
 
 def _short_task(
@@ -255,8 +270,7 @@ def _begun_round(training: Any, task_id: int, model: Model, state: RoundState) -
                 "accepted": read_bitmap(attestation.accepted, len(state.slots)),
                 "paramsRoot": hexed(attestation.params_root),
                 "optimizerRoot": hexed(attestation.optimizer_root),
-                "loss": attestation.loss_micro / 1e6,
-                "accuracy": attestation.accuracy_ppm / 1e6,
+                **_shares(attestation.evaluation),
             }
             for attestation in state.attestations
         ],
@@ -267,7 +281,8 @@ def _begun_round(training: Any, task_id: int, model: Model, state: RoundState) -
 def _final_round(task_id: int, number: int, record: RoundRecord, weights: Sequence[int], start: Hash) -> dict[str, Any]:
     """A final round: the chain keeps its outcome, and in `attesters` the validators whose agreement made it final.
 
-    It began with the parameters `startParamsRoot`, and made those of `paramsRoot` of them.
+    It began with the parameters `startParamsRoot`, and made those of `paramsRoot` of them. Loss and accuracy on the
+    held-out rows are null where the policy does not have the round evaluated.
     """
     return {
         "task": task_id,
@@ -282,8 +297,7 @@ def _final_round(task_id: int, number: int, record: RoundRecord, weights: Sequen
         "startParamsRoot": hexed(start),
         "paramsRoot": hexed(record.params_root),
         "optimizerRoot": hexed(record.optimizer_root),
-        "loss": record.loss_micro / 1e6,
-        "accuracy": record.accuracy_ppm / 1e6,
+        **_shares(record.evaluation),
         "slots": [
             {
                 "slot": position,

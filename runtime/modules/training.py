@@ -57,6 +57,7 @@ from runtime.modules.training_types import (
     Aggregate,
     Attestation,
     Confirmation,
+    Evaluation,
     Model,
     Phase,
     Round,
@@ -256,12 +257,12 @@ class Training(TrainingSchema):
         accepted: bytes,
         params_root: H256,
         optimizer_root: H256,
-        loss_micro: u64,
-        accuracy_ppm: u32,
+        evaluation: tuple[u64, u32] | None,
     ) -> Pays:
         """Say which slots are right (bitmap, lowest bit first) and what the model became. The first word is free.
 
-        A slot may be left out only if it was challenged. A validator's later word replaces its earlier one.
+        A slot may be left out only if it was challenged. Loss (1e-6) and accuracy (ppm) on the held-out rows belong to
+        the rounds that the policy has evaluated, and to no others. A validator's later word replaces its earlier one.
         """
         validator = origin.ensure_signed()
         self._ensure_authority(validator)
@@ -270,9 +271,12 @@ class Training(TrainingSchema):
         before = self.tasks[task]
         if not slots and (params_root, optimizer_root) != (before.params_root, before.optimizer_root):
             raise self.RootsChanged
-        if accuracy_ppm > ACCURACY_PPM_MAX:
+        if before.is_evaluated(round) != (evaluation is not None):
+            raise self.WrongEvaluation
+        figures = None if evaluation is None else Evaluation(*evaluation)
+        if figures is not None and figures.accuracy_ppm > ACCURACY_PPM_MAX:
             raise self.InvalidAccuracy
-        attestation = Attestation(validator, accepted, params_root, optimizer_root, loss_micro, accuracy_ppm)
+        attestation = Attestation(validator, accepted, params_root, optimizer_root, figures)
         if attestation in state.attestations:
             raise self.AlreadyAttested
         repeated = any(other.validator == validator for other in state.attestations)

@@ -302,3 +302,8 @@ class TrainingErrors:
         """The slot is wrong, as its worker has shown, and nobody audits it: leave it out."""
 
         index = 58
+
+    class WrongEvaluation(DispatchError):
+        """The policy has this round evaluated and the attestation says nothing of it, or the other way round."""
+
+        index = 59

@@ -6,6 +6,7 @@ from chain.primitives.scale import H256, AccountId, Balance, u16, u32, u64
 from chain.primitives.seal import BlsPublicKey
 from runtime.framework import event
 from runtime.modules.training_types import (
+    Evaluation,
     ReopenReason,
     Round,
     SlashReason,
@@ -129,8 +130,7 @@ class TrainingEvents:
         round: Round
         params_root: H256
         optimizer_root: H256
-        loss_micro: u64
-        accuracy_ppm: u32
+        evaluation: Evaluation | None
         minted: Balance
 
     @event(index=12)

@@ -53,6 +53,8 @@ HARM_PPM_MAX: Final = 1000 * PPM
 FORFEIT_PLANCK_MAX: Final = 5 * 10**12
 # As many rows as one data set may have.
 SAMPLES_MAX: Final = 1 << 24
+# As many rounds as a task may have: it is evaluated after its first and its last.
+EVALUATE_ROUNDS_MAX: Final = 1_000_000
 # Each costs as much as the first, and the centre has hardly moved for long.
 ITERATIONS_MAX: Final = 100
 
@@ -324,6 +326,7 @@ class Policy:
     audited_ppm: u32  # the share of slots that are audited at all
     tolerance_micro_steps: u32
     outliers_ppm: u32
+    evaluate_rounds: u32  # from one evaluation on the held-out rows to the next
     codec: Codec = Int8()
     local_steps: LocalSteps | None = None
     aggregation: Aggregation = Mean()
@@ -343,6 +346,10 @@ class Policy:
     def tenure(self) -> int:
         """For how many rounds a slot stays with its worker, if nothing goes wrong."""
         return self.codec.tenure if isinstance(self.codec, TopKFeedback | Int8Momentum) else 1
+
+    def is_evaluated(self, round_: int, rounds: int) -> bool:
+        """Whether validators say how good the model is that a round makes; after the last one they always do."""
+        return round_ % self.evaluate_rounds == 0 or round_ + 1 == rounds
 
 
 # The least and the most that each number may be.
@@ -399,6 +406,7 @@ BOUNDS: Final[Mapping[type, Mapping[str, tuple[int, int]]]] = {
         "audited_ppm": (1, PPM),
         "tolerance_micro_steps": (TOLERANCE_MICRO_STEPS_MIN, TOLERANCE_MICRO_STEPS_MAX),
         "outliers_ppm": (OUTLIERS_PPM_MIN, OUTLIERS_PPM_MAX),
+        "evaluate_rounds": (1, EVALUATE_ROUNDS_MAX),
     },
 }
 

@@ -17,6 +17,7 @@ from runtime.modules.training_types import (
     Attestation,
     ChallengeCount,
     Confirmation,
+    Evaluation,
     Model,
     Phase,
     RoundState,
@@ -31,8 +32,7 @@ class Outcome:
     accepted: tuple[int, ...]
     params_root: bytes
     optimizer_root: bytes
-    loss_micro: int
-    accuracy_ppm: int
+    evaluation: Evaluation | None
     attesters: tuple[bytes, ...]
 
 
@@ -105,8 +105,7 @@ def outcome(state: RoundState, validators: Sequence[bytes], quorum: int) -> Outc
                 accepted=tuple(read_bitmap(accepted, len(state.slots))),
                 params_root=params_root,
                 optimizer_root=optimizer_root,
-                loss_micro=_median([attestation.loss_micro for attestation in group]),
-                accuracy_ppm=_median([attestation.accuracy_ppm for attestation in group]),
+                evaluation=_middle([each.evaluation for each in group if each.evaluation is not None]),
                 attesters=tuple(sorted(attestation.validator for attestation in group)),
             )
     return None
@@ -176,6 +175,15 @@ def upheld(count: ChallengeCount, height: int) -> ChallengeCount:
 
 def _current(state: RoundState, validators: Sequence[bytes]) -> list[Attestation]:
     return [attestation for attestation in state.attestations if attestation.validator in validators]
+
+
+def _middle(evaluations: Sequence[Evaluation]) -> Evaluation | None:
+    """The median of each figure; None of a round that is not evaluated."""
+    if not evaluations:
+        return None
+    return Evaluation(
+        _median([each.loss_micro for each in evaluations]), _median([each.accuracy_ppm for each in evaluations])
+    )
 
 
 def _median(values: Sequence[int]) -> int:

@@ -351,8 +351,7 @@ def _finalise(training: TrainingSchema, task_id: int, state: RoundState, agreed:
         attempt=state.attempt,
         params_root=agreed.params_root,
         optimizer_root=agreed.optimizer_root,
-        loss_micro=agreed.loss_micro,
-        accuracy_ppm=agreed.accuracy_ppm,
+        evaluation=agreed.evaluation,
         minted=pay.total,
         emission=pay.emission,
         finalised_at=height,
@@ -379,8 +378,7 @@ def _finalise(training: TrainingSchema, task_id: int, state: RoundState, agreed:
             state.round,
             agreed.params_root,
             agreed.optimizer_root,
-            agreed.loss_micro,
-            agreed.accuracy_ppm,
+            agreed.evaluation,
             pay.total,
         )
     )

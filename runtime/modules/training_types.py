@@ -107,6 +107,18 @@ class Task:
     escrow: Balance
     minted: Balance
 
+    def is_evaluated(self, round_: int) -> bool:
+        """Whether validators evaluate what this round makes."""
+        return self.policy.is_evaluated(round_, self.rounds)
+
+    @property
+    def last_evaluated(self) -> int | None:
+        """The newest of its final rounds that was evaluated."""
+        if not self.round:
+            return None
+        newest = self.round - 1
+        return newest if self.is_evaluated(newest) else newest - newest % self.policy.evaluate_rounds
+
 
 @scale_path("potchain_training::Phase")
 class Phase(IntEnum):
@@ -134,17 +146,28 @@ class SlotState:
         return self.challenger is not None
 
 
+@scale_path("potchain_training::Evaluation")
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """How good a model is on the held-out rows: its mean loss in 1e-6, and right answers in parts per million."""
+
+    loss_micro: u64
+    accuracy_ppm: u32
+
+
 @scale_path("potchain_training::Attestation")
 @dataclass(frozen=True, slots=True)
 class Attestation:
-    """A validator's word on a round: which slots it accepts (bitmap) and what the model became."""
+    """A validator's word on a round: which slots it accepts (bitmap) and what the model became.
+
+    How good that is it says after the rounds that the policy has evaluated, and after no other.
+    """
 
     validator: AccountId
     accepted: bytes
     params_root: H256
     optimizer_root: H256
-    loss_micro: u64
-    accuracy_ppm: u32
+    evaluation: Evaluation | None
 
 
 @scale_path("potchain_training::Model")
@@ -216,8 +239,7 @@ class RoundRecord:
     attempt: u32
     params_root: H256
     optimizer_root: H256
-    loss_micro: u64
-    accuracy_ppm: u32
+    evaluation: Evaluation | None
     minted: Balance
     emission: Balance  # beyond the task's price, for each accepted slot
     finalised_at: u32

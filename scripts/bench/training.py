@@ -61,6 +61,7 @@ class Case:
     block_ms: int = 1000
     slots: int = CAPACITY * len(WORKERS)
     batch: int | None = None
+    evaluate_rounds: int = 1
 
     @property
     def rows(self) -> int:
@@ -250,6 +251,7 @@ def write_genesis(case: Case, folder: Path) -> None:
         "auditedPpm": round(case.audited * PPM),
         "toleranceMicroSteps": 600_000,
         "outliersPpm": 20_000,
+        "evaluateRounds": case.evaluate_rounds,
     }
     if case.steps > 1:
         policy["localSteps"] = {"count": case.steps, "inner": sgd}

@@ -162,7 +162,7 @@ class FalseWord(Speaker):
     async def speak(self, view: RoundView, now: tuple[int, int]) -> bool:
         if any(each.validator == self.node.account for each in view.attestations):
             return False
-        return await self.say("training.attest", view, **self.made_up(view), loss_micro=0, accuracy_ppm=1_000_000)
+        return await self.say("training.attest", view, **self.made_up(view), evaluation=(0, 1_000_000))
 
 
 class FalseSum(Speaker):

@@ -63,6 +63,7 @@ POLICY = {
     "auditedPpm": 1_000_000,
     "toleranceMicroSteps": 510_000,
     "outliersPpm": 20,
+    "evaluateRounds": 1,
 }
 
 

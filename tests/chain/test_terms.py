@@ -39,7 +39,7 @@ def terms(**values: Any) -> Terms:
 
 
 def test_what_nobody_says_is_adam_int8_and_the_least_tolerance() -> None:
-    policy = Policy(4, 120, 20, 120, 1, 100_000, 510_000, 20)
+    policy = Policy(4, 120, 20, 120, 1, 100_000, 510_000, 20, 5)
     assert terms() == Terms(100, "0.4", Descent(ADAM), policy, tolerance_said=False, audited_said=False)
 
 
@@ -86,6 +86,7 @@ def test_everything_may_be_chosen() -> None:
         outliers=0.001,
         auditors=3,
         audited=0.25,
+        evaluate_rounds=3,
         commit_blocks=1,
         reveal_blocks=10,
         audit_blocks=11,
@@ -97,10 +98,15 @@ def test_everything_may_be_chosen() -> None:
         60,
         "2.5",
         Descent(Nesterov(7 * TENTH, 9 * TENTH)),
-        Policy(8, 1, 10, 11, 3, 250_000, 600_000, 1_000, TopK(100_000, 5), LocalSteps(32, inner)),
+        Policy(8, 1, 10, 11, 3, 250_000, 600_000, 1_000, 3, TopK(100_000, 5), LocalSteps(32, inner)),
         tolerance_said=True,
         audited_said=True,
     )
+
+
+def test_a_task_is_evaluated_some_twenty_times_unless_its_owner_says_how_often() -> None:
+    assert [terms(rounds=rounds).policy.evaluate_rounds for rounds in (1, 39, 40, 1_000_000)] == [1, 1, 2, 50_000]
+    assert terms(rounds=1_000, evaluate_rounds=1).policy.evaluate_rounds == 1
 
 
 def test_a_schedule_takes_what_is_left_of_the_rounds_and_local_steps_are_averaged() -> None:

@@ -112,6 +112,7 @@ _TASK = {
         "slots": 2,
         "toleranceMicroSteps": 510_000,
         "outliersPpm": 20,
+        "evaluateRounds": 1,
         "auditBlocks": 10,
         "codec": {"topK": {"sharePpm": 1, "warmupRounds": 2}},
         "localSteps": {"count": 8, "inner": _DESCENT},

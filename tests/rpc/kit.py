@@ -63,6 +63,7 @@ TASK: dict[str, object] = {
         "auditedPpm": 1_000_000,
         "toleranceMicroSteps": 510_000,
         "outliersPpm": 20,
+        "evaluateRounds": 1,
     },
     "rounds": 3,
     "pricePerSlot": POT,

@@ -45,7 +45,7 @@ async def final_round(it: Served, client: Client) -> None:
     await until(Phase.AUDIT)
     model = {"accepted": bitmap([1], 2), "params_root": MODEL, "optimizer_root": MODEL}
     await say(BOB, "aggregate", **at, **model)
-    await say(ALICE, "attest", **at, **model, loss_micro=1, accuracy_ppm=1)
+    await say(ALICE, "attest", **at, **model, evaluation=(1, 1))
 
 
 async def explained(

@@ -25,7 +25,7 @@ from trainer.dataset import parse
 from trainer.market import Market
 from trainer.task import Built
 
-POLICY = Policy(2, 120, 20, 120, 1, 230_000, 510_000, 20)
+POLICY = Policy(2, 120, 20, 120, 1, 230_000, 510_000, 20, 1)
 ADAM = Descent(Adam(10**9, 9 * 10**11, 999 * 10**9, 10**4))
 
 
@@ -98,7 +98,8 @@ async def test_a_task_is_measured_priced_uploaded_and_created(
         )
         assert held.deposit == Decimal(printed[2].split()[1]) * POT
         assert printed[4] == "audits     23% of all slots, recomputed by 1 each"
-        assert printed[6] == "workers    offer 0 slots at this moment: rounds have no more, until others come"
+        assert printed[5] == "evaluated  after each round, on the held-out rows"
+        assert printed[7] == "workers    offer 0 slots at this moment: rounds have no more, until others come"
         assert "small is task 1, created in block " in printed[-2]
         assert printed[-1] == "watch it: potchain task watch 1"
         task = await client.read(lambda chain: chain.training.tasks[1])

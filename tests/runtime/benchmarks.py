@@ -47,6 +47,7 @@ from runtime.modules.training_types import (
     Aggregate,
     Attestation,
     Confirmation,
+    Evaluation,
     Model,
     Phase,
     Plant,
@@ -447,8 +448,7 @@ def attestation_by_the_last_of_a_hundred() -> Prepared:
         accepted=b"\xff" * (SLOTS_MAX // 8),
         params_root=root("p"),
         optimizer_root=root("o"),
-        loss_micro=1,
-        accuracy_ppm=1,
+        evaluation=(1, 1),
     )
 
 
@@ -649,7 +649,7 @@ def _after_a_full_round(chain: TestChain) -> None:
     """Task 0 is at round 1, and the one before had as many slots as this."""
     training = chain.modules.training
     slots = tuple(SlotRecord(slot.worker, root("earlier"), True) for slot in training.rounds[0].slots)
-    training.history[0, 0] = RoundRecord(0, root("p"), root("o"), 1, 1, 1, 0, 1, slots, (), None)
+    training.history[0, 0] = RoundRecord(0, root("p"), root("o"), Evaluation(1, 1), 1, 0, 1, slots, (), None)
     training.rounds[0] = replace(
         training.rounds[0],
         round=1,
@@ -671,7 +671,7 @@ def _full(phase: Phase, *, ahead: Phase = Phase.COMMIT, workers: int = 0) -> Tes
         chain.call(ALICE, "training.create_task", **terms(optimizer=DEAREST, policy=DEAREST_POLICY))
     for task in range(ACTIVE_TASKS_MAX):
         attestations = [
-            Attestation(each.public, b"\xff" * (SLOTS_MAX // 8), root("p"), root("o"), 1, 1)
+            Attestation(each.public, b"\xff" * (SLOTS_MAX // 8), root("p"), root("o"), Evaluation(1, 1))
             for each in (_validators()[:-1] if phase is Phase.AUDIT else ())
         ]
         # As many as there can be with one that is still to come, all of them false.

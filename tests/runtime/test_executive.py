@@ -114,7 +114,7 @@ def test_a_call_that_pays_no_has_its_fee_returned_but_not_its_tip(chain: TestCha
         dataset_root=b"d" * 32,
         params_root=b"m" * 32,
         optimizer=Descent(Sgd(10**10, 0)),
-        policy=Policy(1, 5, 10, 10, 1, 1_000_000, 510_000, 20),
+        policy=Policy(1, 5, 10, 10, 1, 1_000_000, 510_000, 20, 1),
         rounds=1,
         price_per_slot=POT,
         storage=Claim(7_000, 120_000, 20_000),

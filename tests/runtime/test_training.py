@@ -14,6 +14,7 @@ from runtime.modules.training_types import (
     AGGREGATES_MAX,
     Aggregate,
     ChallengeCount,
+    Evaluation,
     Phase,
     ReopenReason,
     RoundRecord,
@@ -24,8 +25,7 @@ from runtime.modules.training_types import (
 )
 from runtime.testing import ALICE, BOB, CHARLIE, DAVE, ENDOWMENT, EVE, FERDIE, POT, STAKE
 from tests.runtime.training_kit import (
-    ACCURACY_PPM,
-    LOSS_MICRO,
+    EVALUATION,
     POLICY,
     PRICE,
     VALIDATORS,
@@ -66,8 +66,7 @@ def test_a_round_in_which_all_are_honest_takes_four_blocks_and_pays_every_slot()
         attempt=0,
         params_root=new_params,
         optimizer_root=new_optimizer,
-        loss_micro=LOSS_MICRO,
-        accuracy_ppm=ACCURACY_PPM,
+        evaluation=Evaluation(*EVALUATION),
         minted=4 * WORTH,
         emission=POT,
         finalised_at=height + 3,
@@ -570,9 +569,9 @@ def test_a_validator_may_change_its_word_which_then_costs_a_fee() -> None:
     with story.chain.unchanged(Training.AlreadyAttested):
         story.attest(DAVE)
     accepted = bitmap(range(4), 4)
-    arguments = {**story.attempt(), "accepted": accepted, "optimizer_root": root(), "loss_micro": 1}
-    first = story.chain.submit(BOB, "training.attest", params_root=root(1), accuracy_ppm=1, **arguments)
-    second = story.chain.submit(BOB, "training.attest", params_root=root(2), accuracy_ppm=1, **arguments)
+    arguments = {**story.attempt(), "accepted": accepted, "optimizer_root": root(), "evaluation": (1, 1)}
+    first = story.chain.submit(BOB, "training.attest", params_root=root(1), **arguments)
+    second = story.chain.submit(BOB, "training.attest", params_root=root(2), **arguments)
     assert (first.error, second.error) == (None, None)
     assert first.fee == 0 < second.fee
 
@@ -581,10 +580,26 @@ def test_loss_and_accuracy_are_the_lower_median_of_those_who_agreed() -> None:
     story = Story()
     story.to_audit()
     for validator, loss, accuracy in ((ALICE, 5, 10), (BOB, 7, 0), (CHARLIE, 6, 1_000_000), (DAVE, 1 << 60, 11)):
-        story.attest(validator, loss_micro=loss, accuracy_ppm=accuracy)
+        story.attest(validator, evaluation=(loss, accuracy))
     story.next()
-    record = story.training.history[0, 0]
-    assert (record.loss_micro, record.accuracy_ppm) == (6, 10)
+    assert story.training.history[0, 0].evaluation == Evaluation(6, 10)
+
+
+def test_the_first_round_every_so_many_and_the_last_are_evaluated_and_no_others() -> None:
+    story = Story(policy=replace(POLICY, evaluate_rounds=3), rounds=6)
+    evaluated = []
+    assert story.task().last_evaluated is None
+    for round_ in range(6):
+        story.to_audit()
+        wrong = None if story.task().is_evaluated(round_) else EVALUATION
+        with story.chain.unchanged(Training.WrongEvaluation):
+            story.attest(ALICE, evaluation=wrong)
+        story.attest()
+        story.next()
+        evaluated.append(story.training.history[0, round_].evaluation is not None)
+        newest = max(number for number, is_evaluated in enumerate(evaluated) if is_evaluated)
+        assert story.task().last_evaluated == newest
+    assert evaluated == [True, False, False, True, False, True]
 
 
 def test_a_silent_aggregator_delays_nothing_and_a_lying_one_decides_nothing_and_is_slashed() -> None:

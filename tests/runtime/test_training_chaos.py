@@ -155,8 +155,7 @@ class Chaos:
                 accepted=accepted,
                 params_root=before.params_root if same else root("params", task, state.round, accepted),
                 optimizer_root=before.optimizer_root if same else root("optimizer", task, state.round, accepted),
-                loss_micro=self.rng.randrange(1 << 40),
-                accuracy_ppm=self.rng.randrange(1_000_001),
+                evaluation=(self.rng.randrange(1 << 40), self.rng.randrange(1_000_001)),
             )
 
 

@@ -53,6 +53,7 @@ TASK: dict[str, Any] = {
         "auditedPpm": 1_000_000,
         "toleranceMicroSteps": 510_000,
         "outliersPpm": 20,
+        "evaluateRounds": 3,
     },
     "rounds": 200,
     "pricePerSlot": POT,
@@ -67,7 +68,7 @@ def test_a_task_in_genesis_runs_from_the_first_block() -> None:
     assert (first.owner, first.name, first.status) == (ALICE.public, b"digits", TaskStatus.ACTIVE)
     assert (first.program_root, first.dataset_root, first.params_root) == (b"\x11" * 32, b"\x22" * 32, b"\x33" * 32)
     assert first.optimizer == Descent(Adam(20_000_000_000, 900_000_000_000, 999_000_000_000, 10_000))
-    assert first.policy == Policy(4, 20, 10, 30, 2, 1_000_000, 510_000, 20)
+    assert first.policy == Policy(4, 20, 10, 30, 2, 1_000_000, 510_000, 20, 3)
     assert (first.round, first.rounds, first.escrow) == (0, 200, 800 * POT)
     assert second.optimizer == Descent(Sgd(1, 0))
     kept = [chain.modules.training.storage[index].deposit for index in (0, 1)]
@@ -103,7 +104,7 @@ def test_a_task_in_genesis_may_choose_all_that_others_may() -> None:
     assert task.optimizer == Descent(rule, Schedule(3, Cosine(200, 10)), ClipNorm(4), 9)
     local = LocalSteps(8, Descent(rule, Schedule(0, Staircase(2, 6))))
     clip, scored = CenteredClip(500_000, 10), Scored(10_000, 5, 1, 2)
-    assert task.policy == Policy(4, 20, 10, 30, 2, 1_000_000, 510_000, 20, Int16(), local, clip, scored)
+    assert task.policy == Policy(4, 20, 10, 30, 2, 1_000_000, 510_000, 20, 3, Int16(), local, clip, scored)
 
 
 def test_what_a_node_says_of_a_task_is_what_a_genesis_file_takes() -> None:

@@ -437,7 +437,7 @@ def test_what_was_meant_for_an_earlier_attempt_is_refused_in_the_next() -> None:
     with story.chain.unchanged(Training.WrongAttempt):
         story.chain.call(BOB, "training.challenge", **old, slot=1)
     with story.chain.unchanged(Training.WrongAttempt):
-        said = {"accepted": b"\x02", "loss_micro": 1, "accuracy_ppm": 1}
+        said = {"accepted": b"\x02", "evaluation": (1, 1)}
         story.chain.call(BOB, "training.attest", **old, **roots, **said)
 
 
@@ -459,7 +459,7 @@ def test_an_attestation_is_a_validators_canonical_and_complete_word() -> None:
     with chain.unchanged(Training.SlotNotChallenged):
         story.attest(ALICE, accepted=b"\0")
     with chain.unchanged(Training.InvalidAccuracy):
-        story.attest(ALICE, accuracy_ppm=1_000_001)
+        story.attest(ALICE, evaluation=(1, 1_000_001))
     for slot in range(4):
         if slot not in missing:
             story.challenge(ALICE, slot)

@@ -21,7 +21,7 @@ from runtime.modules.training_rounds import (
     unchallenged,
     upheld,
 )
-from runtime.modules.training_types import Attestation, ChallengeCount, Phase, RoundState, SlotState
+from runtime.modules.training_types import Attestation, ChallengeCount, Evaluation, Phase, RoundState, SlotState
 
 VALIDATORS = tuple(bytes((index,)) * 32 for index in range(1, 5))
 STRANGER = bytes((99,)) * 32
@@ -34,7 +34,7 @@ def root(number: int) -> bytes:
 
 
 def attestation(validator: bytes, word: int = 0, loss: int = 0, accuracy: int = 0) -> Attestation:
-    return Attestation(validator, bitmap([0], 1), root(word), root(word + 100), loss, accuracy)
+    return Attestation(validator, bitmap([0], 1), root(word), root(word + 100), Evaluation(loss, accuracy))
 
 
 def audited(*attestations: Attestation, auditors: tuple[bytes, ...] = ()) -> RoundState:
@@ -48,8 +48,7 @@ def test_a_quorum_that_says_the_same_decides() -> None:
         accepted=(0,),
         params_root=root(0),
         optimizer_root=root(100),
-        loss_micro=7,
-        accuracy_ppm=8,
+        evaluation=Evaluation(7, 8),
         attesters=tuple(sorted(VALIDATORS[1:])),
     )
 
@@ -73,8 +72,9 @@ def test_one_liar_cannot_move_loss_or_accuracy_beyond_what_the_honest_measured()
         state = audited(*honest, attestation(VALIDATORS[2], loss=lie, accuracy=min(lie, 1_000_000)))
         agreed = outcome(state, VALIDATORS, QUORUM)
         assert agreed is not None
-        assert 10 <= agreed.loss_micro <= 12
-        assert agreed.accuracy_ppm == 500_000
+        assert agreed.evaluation is not None
+        assert 10 <= agreed.evaluation.loss_micro <= 12
+        assert agreed.evaluation.accuracy_ppm == 500_000
 
 
 @given(words=st.lists(st.none() | st.integers(0, 2), min_size=4, max_size=4))

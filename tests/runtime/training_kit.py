@@ -28,10 +28,10 @@ POLICY = Policy(
     audited_ppm=1_000_000,
     tolerance_micro_steps=510_000,
     outliers_ppm=20,
+    evaluate_rounds=1,
 )
 CLAIM = Claim(program_bytes=7_000, dataset_bytes=120_000, parameters=20_000)
-LOSS_MICRO = 1_234_567
-ACCURACY_PPM = 912_000
+EVALUATION = (1_234_567, 912_000)
 
 
 def root(*words: object) -> bytes:
@@ -226,8 +226,7 @@ class Story:
                 "accepted": bitmap(accepted, len(self.state(task).slots)),
                 "params_root": params_root,
                 "optimizer_root": optimizer_root,
-                "loss_micro": LOSS_MICRO,
-                "accuracy_ppm": ACCURACY_PPM,
+                "evaluation": EVALUATION if self.task(task).is_evaluated(self.state(task).round) else None,
                 **changes,
             }
             self.chain.call(validator, "training.attest", **self.attempt(task), **arguments)

@@ -74,6 +74,7 @@ def genesis_config(
         "auditedPpm": 1_000_000,
         "toleranceMicroSteps": 510_000,
         "outliersPpm": 20,
+        "evaluateRounds": 4,
     }
     adam = {"learningRate": 2 * 10**10, "beta1": 9 * 10**11, "beta2": 999 * 10**9, "epsilon": 10**4}
     return {

@@ -124,7 +124,7 @@ async def test_a_poisoner_among_silos_loses_money_and_the_model_is_as_good_as_wi
     assert 0 <= funds - FORFEIT * poisoner.rejected - left < POT
 
     alone, believed = trained_here(4), trained_here(5)
-    reached = history[-1].loss_micro / 1e6
+    reached = history[-1].evaluation.loss_micro / 1e6
     print(f"held-out loss {reached:.4f}; honest alone {alone:.4f}, with the poisoner believed {believed:.4f}")
     assert reached <= alone * MARGIN < believed
 

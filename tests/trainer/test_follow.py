@@ -43,6 +43,7 @@ TASK = TaskView(
     slots=2,
     tolerance=Tolerance(510_000, 20),
     audit_blocks=20,
+    evaluate_rounds=1,
 )
 
 

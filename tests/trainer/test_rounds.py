@@ -80,7 +80,8 @@ async def test_rounds_are_trained_audited_and_paid_though_a_worker_dies_before_i
     assert (
         by_work + sum(shares[keys.account.public] for keys in VALIDATORS) + shares.get(AGGREGATOR.public, 0) == minted
     )
-    assert history[-1].loss_micro < history[0].loss_micro
+    assert [record.evaluation is not None for record in history] == [True, False, False, False, True, True]
+    assert history[-1].evaluation.loss_micro < history[0].evaluation.loss_micro
     assert model is not None
     expected = await trained_here(tmp_path / "here", seed, rounds)
     assert np.allclose(optimizers.decode_params(model, expected.size), expected, atol=2e-3)

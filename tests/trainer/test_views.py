@@ -49,6 +49,7 @@ TASK: dict[str, Any] = {
         "slots": 2,
         "toleranceMicroSteps": 510_000,
         "outliersPpm": 20,
+        "evaluateRounds": 1,
         "auditBlocks": 10,
         "codec": {"int8": {}},
         "localSteps": None,
