@@ -18,6 +18,7 @@ import typer
 from chain import (
     __version__,
     cli_config,
+    cli_db,
     cli_keys,
     cli_light,
     cli_modules,
@@ -62,6 +63,7 @@ app.add_typer(cli_validators.app, name="validator")
 app.add_typer(cli_light.app, name="light")
 app.add_typer(cli_modules.app, name="module")
 app.add_typer(cli_config.app, name="config")
+app.add_typer(cli_db.app, name="db")
 
 RPC_PORT = 9944  # Substrate's, so that wallets find a local node without being told
 PORT = 30333  # Substrate's

@@ -43,7 +43,7 @@ _TABLES: Final = (
     *(b"meta", b"headers", b"bodies", b"seals", b"heights", b"roots", b"state", b"nodes", b"stale"),
     *(b"handovers", b"staged"),
 )
-_DATABASE_FILE: Final = "data.mdb"
+DATABASE_FILE: Final = "data.mdb"
 # Where a smaller copy of the database grows until it takes the file's place; what a kill leaves of it is of no use.
 COMPACTING: Final = "compact" + PARTIAL
 _HEAD: Final = struct.Struct("<I32sQI")
@@ -362,6 +362,7 @@ class Store:
         self._tables = tables
         self._write_lock = threading.Lock()
         self._failed: str | None = None
+        self._closed = False
         self._gate = Gate()
         # What was done to a database of an older release when it was opened, for the operator.
         self.migrated: str | None = None
@@ -436,10 +437,13 @@ class Store:
         """Let the running write and the readers end, then close the database and give up its lock."""
         with self._write_lock:
             self._failed = f"the database in {self.path} is closed"
+            if self._closed:
+                return
             try:
                 with self._gate.alone(CLOSE_WAIT_SECONDS):
                     self._environment.close()
                     os.close(self._lock_fd)
+                    self._closed = True
             except TimeoutError:
                 return  # Unmapping the file under a reader would end the process on the spot.
 
@@ -496,7 +500,7 @@ class Store:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
             self._environment.copy(str(folder), compact=True)
-            file = folder / _DATABASE_FILE
+            file = folder / DATABASE_FILE
             with file.open("rb+") as written:
                 os.fsync(written.fileno())
         except (lmdb.Error, OSError) as error:
@@ -505,13 +509,20 @@ class Store:
             raise StorageFailed(self._describe(error, "copied")) from error
         return file
 
+    @property
+    def copied_bytes(self) -> int:
+        """How far a copy is that is being made."""
+        file = self.path / COMPACTING / DATABASE_FILE
+        return file.stat().st_size if file.exists() else 0
+
     def replace_by(self, file: Path) -> None:
         """Let a copy take the database's place, and close both: whatever kills this, one of them is there, whole."""
         with self._write_lock:
             self._failed = f"the database in {self.path} is closed"
             with self._gate.alone(CLOSE_WAIT_SECONDS):
                 self._environment.close()
-            os.replace(file, self.path / _DATABASE_FILE)
+                self._closed = True
+            os.replace(file, self.path / DATABASE_FILE)
             sync_folder(self.path)
             file.parent.rmdir()
             os.close(self._lock_fd)
@@ -519,7 +530,7 @@ class Store:
     @property
     def size_bytes(self) -> int:
         """How much of the disk the database takes; it does not shrink."""
-        return (self.path / _DATABASE_FILE).stat().st_size
+        return (self.path / DATABASE_FILE).stat().st_size
 
     def sizes(self) -> Sizes:
         """Return how large the database is, for its operator. Reads a page a table; raises StorageFailed."""
@@ -590,7 +601,7 @@ def _inspect(path: Path, genesis_hash: Hash, genesis_name: str) -> bool:
 
     Reads only. The lock is held, so nobody else has the database open.
     """
-    file = path / _DATABASE_FILE
+    file = path / DATABASE_FILE
     size = file.stat().st_size if file.exists() else 0
     if size == 0:
         return True
@@ -638,6 +649,6 @@ def _unwritable(path: Path, error: OSError) -> DataFolderError:
 
 def _unusable(path: Path, error: lmdb.Error) -> DataFolderError:
     return DataFolderError(
-        f"{path / _DATABASE_FILE} cannot be opened ({error}): if it is potchain's, it is damaged, so move it away and "
+        f"{path / DATABASE_FILE} cannot be opened ({error}): if it is potchain's, it is damaged, so move it away and "
         "the node fetches the chain from its peers; if it is not, choose another folder with --base-path"
     )

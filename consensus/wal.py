@@ -146,6 +146,16 @@ class Wal:
             view = view[self._disk.write(file, view) :]
 
 
+def height_of(path: Path, disk: Disk = OS_DISK) -> int:
+    """The height that a log's records are of, whosever it is; raises as `Wal.open`, and writes nothing."""
+    try:
+        data = disk.read(path)
+    except OSError as error:
+        raise _failed(path, "read", error) from error
+    records, _ = _read(path, data, data[len(_MAGIC) : len(_MAGIC) + _IDENTITY_BYTES])
+    return records[0].height
+
+
 def _read(path: Path, data: bytes, identity: bytes) -> tuple[list[Record], int]:
     """Return the records and the length of the sound part."""
     head = data[: _HEAD_BYTES - 4]
