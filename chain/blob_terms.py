@@ -22,7 +22,7 @@ from runtime.modules.training_sizes import (
     retained_rounds,
     update_bytes_max,
 )
-from runtime.modules.training_types import ZERO_HASH, Confirmation, Model, RoundRecord, RoundState, Task
+from runtime.modules.training_types import ZERO_HASH, Aggregate, Confirmation, Model, RoundRecord, RoundState, Task
 
 
 class Named(NamedTuple):
@@ -67,7 +67,7 @@ def kept_of(training: Any, number: int, height: int) -> Kept:
         slots = () if begun is None else begun.slots
         needed += [Named(slot.update_root, update) for slot in slots if slot.update_root is not None]
     if running is not None:
-        for params_root, optimizer_root in _by_voices(running, training.confirmations[number]):
+        for params_root, optimizer_root in _by_voices(running, training.confirmations[number], training.proven[number]):
             rest += [Named(params_root, params), Named(optimizer_root, state)]
     for round_ in reversed(range(max(0, task.round - retained_rounds(task.policy)), task.round)):
         record: RoundRecord = training.history[number, round_]
@@ -79,10 +79,12 @@ def kept_of(training: Any, number: int, height: int) -> Kept:
     return Kept(dataset, tuple(_within(room, (*needed, *rest))), until)
 
 
-def _by_voices(running: RoundState, confirmations: Iterable[Confirmation]) -> list[tuple[Hash, Hash]]:
+def _by_voices(
+    running: RoundState, confirmations: Iterable[Confirmation], proven: Iterable[Aggregate]
+) -> list[tuple[Hash, Hash]]:
     """The models that were said to follow, those first that most said."""
     voices = Counter((word.params_root, word.optimizer_root) for word in running.attestations)
-    voices.update((word.params_root, word.optimizer_root) for word in running.aggregates)
+    voices.update((word.params_root, word.optimizer_root) for word in (*running.aggregates, *proven))
     voices.update((word.model.params_root, word.model.optimizer_root) for word in confirmations)
     return [model for model, _ in voices.most_common()]
 

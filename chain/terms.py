@@ -41,10 +41,12 @@ from runtime.modules.training_policy import (
     Schedule,
     Scored,
     Sgd,
+    Slices,
     Staircase,
     TopK,
     TopKFeedback,
     TrimmedMean,
+    Whole,
 )
 from runtime.modules.training_types import ROUNDS_MAX
 
@@ -264,6 +266,13 @@ ROWS: Final[tuple[Row, ...]] = (
     Number("forfeit", (Scored,), "forfeit", PICO, "1", "Tokens that a silo loses when it adds more"),
     Number("weight_max", (Scored,), "weight_max", 1, str(SAMPLES_MAX), "Samples that a silo weighs at most"),
     Number("silos_min", (Scored,), "silos_min", 1, None, "Silos that a round waits for; half of its slots by default"),
+    Choice(
+        "checks",
+        {"whole": Whole, "slices": Slices},
+        "whole",
+        "How sums are checked: each validator adds up all of every update, or its slices of an aggregator's result",
+    ),
+    Number("slice_chunks", (Slices,), "chunks", 1, "16", "Of 16,384 parameters, in a slice"),
     Number("auditors", (Policy,), "auditors_per_slot", 1, "1", "Validators that recompute each slot that is audited"),
     Number(
         "audited",
@@ -371,9 +380,8 @@ class _Resolution:
             self._defaults.update(_OUTER.get(self._name("optimizer"), {}))
         policy = self._policy(rounds, LocalSteps(steps, self._descent(INNER, rounds * steps)) if steps else None)
         price = str(self._said.get("price", (PRICE, ""))[0])
-        terms = Terms(
-            rounds, price, self._descent("", rounds), policy, "tolerance" in self._said, "audited" in self._said
-        )
+        descent = self._descent("", rounds)
+        terms = Terms(rounds, price, descent, policy, "tolerance" in self._said, "audited" in self._said)
         self._refuse_the_useless(bool(steps))
         if not training_policy.aggregation_is_valid(policy):
             raise TermsError(
@@ -387,6 +395,13 @@ class _Resolution:
                 f"where the aggregation is not the mean; got {policy.audited_ppm / PPM:g}, {self._name('codec')} and "
                 f"{self._name('aggregation')}"
             )
+        if not training_policy.checks_are_valid(policy, descent):
+            raise TermsError(
+                f"{self._called('checks')}: a slice is what has its place in every update; expected the codec int8, "
+                f"int16 or int8-momentum, the aggregation mean, median or trimmed-mean, no clip by norm and the "
+                f"verification recompute; got {self._name('codec')}, {self._name('aggregation')}, "
+                f"{self._name('clip')} and {self._name('verification')}"
+            )
         return terms
 
     def _descent(self, prefix: str, steps: int) -> Descent:
@@ -398,7 +413,7 @@ class _Resolution:
         return Descent(rule, replace(schedule, decay=decay), clip, **self._numbers(Descent, prefix))
 
     def _policy(self, rounds: int, local_steps: LocalSteps | None) -> Policy:
-        chosen = {name: self._chosen(name) for name in ("codec", "aggregation")}
+        chosen = {name: self._chosen(name) for name in ("codec", "aggregation", "checks")}
         half = (self._number(_row("slots")) + 1) // 2
         chosen["verification"] = self._chosen("verification", silos_min=half)
         # What a contribution does to a model is only known of those that are scored.

@@ -56,6 +56,7 @@ _VERIFICATIONS: _Kinds = {
     "recompute": (lambda: None, ()),
     "scored": (Scored, ("harmPpm", "forfeit", "weightMax", "silosMin")),
 }
+_CHECKS: _Kinds = {"whole": (lambda: None, ()), "slices": (int, ("chunks",))}
 _AGGREGATIONS: _Kinds = {
     "mean": (Mean, ()),
     "median": (Median, ()),
@@ -102,6 +103,14 @@ def scored_of(value: Any) -> Scored | None:
     """How slots are scored in `{"scored": {…}}`; none in `{"recompute": {}}`: they are computed again."""
     scored: Scored | None = _read("verification", value, lambda found: _choice(_VERIFICATIONS, found))
     return scored
+
+
+def slice_chunks_of(value: Any) -> int | None:
+    """How many chunks of parameters a slice has in `{"slices": {…}}`; none in `{"whole": {}}`: everybody sums all."""
+    chunks: int | None = _read("checks", value, lambda found: _choice(_CHECKS, found))
+    if chunks is not None and chunks < 1:
+        raise ChoiceError(f"checks: expected slices of 1 chunk at least, got {chunks}")
+    return chunks
 
 
 def local_steps_json(steps: LocalSteps) -> dict[str, Any]:

@@ -55,6 +55,7 @@ class TaskView:
     local_steps: LocalSteps | None
     aggregation: Aggregation
     scored: Scored | None  # none: auditors compute slots again
+    slice_chunks: int | None  # of a slice that validators check; none: they add up everything
     rounds: int
     slots: int
     tolerance: Tolerance
@@ -104,6 +105,25 @@ class AggregateView:
 
 
 @dataclass(frozen=True, slots=True)
+class TrialView:
+    """An aggregate whose slices are being checked; of validators it has public keys."""
+
+    aggregate: AggregateView
+    since: int
+    checkers: int  # of each slice: one of so many is honest
+    order: tuple[bytes, ...]  # empty until it is drawn who checks what
+    found: Mapping[bytes, tuple[int, ...]]  # the slices that each validator found right
+    disputes: Mapping[bytes, int]  # the slice that each validator found wrong
+
+    def drawn(self, validator: bytes, slices: int) -> tuple[int, ...]:
+        """The slices that a validator is to check, as the chain draws them."""
+        if validator not in self.order:
+            return ()
+        place, count = self.order.index(validator), len(self.order)
+        return tuple(index for index in range(slices) if (place - index * self.checkers) % count < self.checkers)
+
+
+@dataclass(frozen=True, slots=True)
 class RoundView:
     """A task's running round, or with phase "final" its last one. Roots are those that the round starts from.
 
@@ -124,6 +144,9 @@ class RoundView:
     slots: tuple[SlotView, ...]
     attestations: tuple[AttestationView, ...]
     aggregates: tuple[AggregateView, ...]
+    trial: TrialView | None = None
+    # Of which every slice was found right: as good as what this program added up itself.
+    proven: tuple[AggregateView, ...] = ()
     confirmed_by: tuple[bytes, ...] = ()
     ahead: RoundView | None = None
     before: PastRound | None = None
@@ -182,6 +205,7 @@ def task_of(value: Any) -> TaskView:
             local_steps=choices.local_steps_of(policy["localSteps"]),
             aggregation=choices.aggregation_of(policy["aggregation"]),
             scored=choices.scored_of(policy["verification"]),
+            slice_chunks=choices.slice_chunks_of(policy["checks"]),
             rounds=int(value["rounds"]),
             slots=int(policy["slots"]),
             tolerance=Tolerance(
@@ -235,7 +259,9 @@ def _begun_round(value: Mapping[str, Any]) -> RoundView:
         optimizer_root=_hash(value["optimizerRoot"]),
         slots=tuple(_slot(slot) for slot in value["slots"]),
         attestations=tuple(_attestation(attestation) for attestation in value["attestations"]),
-        aggregates=tuple(AggregateView(_accepted(each), *_roots(each)) for each in value["aggregates"]),
+        aggregates=tuple(_aggregate(each) for each in value["aggregates"]),
+        trial=None if value["trial"] is None else _trial(value["trial"]),
+        proven=tuple(_aggregate(each) for each in value["proven"]),
         confirmed_by=tuple(ss58.decode(each["validator"], None) for each in value["confirmations"]),
     )
 
@@ -282,6 +308,24 @@ def _slot(value: Mapping[str, Any]) -> SlotView:
 
 def _attestation(value: Mapping[str, Any]) -> AttestationView:
     return AttestationView(ss58.decode(value["validator"], None), _accepted(value), *_roots(value))
+
+
+def _aggregate(value: Mapping[str, Any]) -> AggregateView:
+    return AggregateView(_accepted(value), *_roots(value))
+
+
+def _trial(value: Mapping[str, Any]) -> TrialView:
+    return TrialView(
+        aggregate=_aggregate(value),
+        since=int(value["since"]),
+        checkers=int(value["checkers"]),
+        order=tuple(ss58.decode(account, None) for account in value["order"]),
+        found={
+            ss58.decode(word["validator"], None): tuple(int(index) for index in word["right"])
+            for word in value["found"]
+        },
+        disputes={ss58.decode(each["validator"], None): int(each["slice"]) for each in value["disputes"]},
+    )
 
 
 def _accepted(value: Mapping[str, Any]) -> tuple[int, ...]:

@@ -15,8 +15,17 @@ from chain.rpc.params import Index32
 from chain.rpc.plain import plain
 from chain.rpc.registry import Registry
 from runtime.modules.training import Training
-from runtime.modules.training_sizes import Storage
-from runtime.modules.training_types import Confirmation, Evaluation, Model, RoundRecord, RoundState, Task
+from runtime.modules.training_sizes import Storage, slice_count
+from runtime.modules.training_types import (
+    Aggregate,
+    Confirmation,
+    Evaluation,
+    Model,
+    RoundRecord,
+    RoundState,
+    Task,
+    Trial,
+)
 
 registry = Registry()
 
@@ -222,6 +231,7 @@ def _begun_round(training: Any, task_id: int, model: Model, state: RoundState) -
     is_running = training.tasks[task_id].round == state.round
     confirmations: Sequence[Confirmation] = training.confirmations[task_id] if is_running else ()
     planted = {plant.slot for plant in training.plants[task_id]} if is_running else set()
+    slices = slice_count(training.storage[task_id].claim, training.tasks[task_id].policy)
     return {
         "task": task_id,
         "round": state.round,
@@ -255,15 +265,9 @@ def _begun_round(training: Any, task_id: int, model: Model, state: RoundState) -
             }
             for confirmation in confirmations
         ],
-        "aggregates": [
-            {
-                "aggregator": ss58.encode(aggregate.aggregator),
-                "accepted": read_bitmap(aggregate.accepted, len(state.slots)),
-                "paramsRoot": hexed(aggregate.params_root),
-                "optimizerRoot": hexed(aggregate.optimizer_root),
-            }
-            for aggregate in state.aggregates
-        ],
+        "aggregates": [_aggregate(aggregate, state) for aggregate in state.aggregates],
+        "trial": _trial(training.trials.get(task_id), state, slices) if is_running else None,
+        "proven": [_aggregate(each, state) for each in training.proven[task_id]] if is_running else [],
         "attestations": [
             {
                 "validator": ss58.encode(attestation.validator),
@@ -275,6 +279,35 @@ def _begun_round(training: Any, task_id: int, model: Model, state: RoundState) -
             for attestation in state.attestations
         ],
         "minted": 0,
+    }
+
+
+def _aggregate(aggregate: Aggregate, state: RoundState) -> dict[str, Any]:
+    """What an aggregator said the model becomes."""
+    return {
+        "aggregator": ss58.encode(aggregate.aggregator),
+        "accepted": read_bitmap(aggregate.accepted, len(state.slots)),
+        "paramsRoot": hexed(aggregate.params_root),
+        "optimizerRoot": hexed(aggregate.optimizer_root),
+    }
+
+
+def _trial(trial: Trial | None, state: RoundState, slices: int) -> dict[str, Any] | None:
+    """The aggregate whose slices are being checked, by whom, and what was found so far."""
+    if trial is None:
+        return None
+    return {
+        **_aggregate(trial.aggregate, state),
+        "since": trial.since,
+        "slices": slices,
+        "checkers": trial.checkers,
+        "order": [ss58.encode(account) for account in trial.order],
+        "found": [
+            {"validator": ss58.encode(word.validator), "right": read_bitmap(word.right, slices)} for word in trial.words
+        ],
+        "disputes": [
+            {"validator": ss58.encode(dispute.validator), "slice": dispute.slice} for dispute in trial.disputes
+        ],
     }
 
 
@@ -314,6 +347,8 @@ def _final_round(task_id: int, number: int, record: RoundRecord, weights: Sequen
         ],
         "confirmations": [],
         "aggregates": [],
+        "trial": None,
+        "proven": [],
         "attestations": [],
         "ahead": None,
         "attesters": [ss58.encode(account) for account in record.attesters],

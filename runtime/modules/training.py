@@ -29,6 +29,7 @@ from runtime.modules import (
     training_plants,
     training_rounds,
     training_silos,
+    training_slices,
     training_storage,
     training_transitions,
     training_workers,
@@ -37,6 +38,7 @@ from runtime.modules.training_policy import (
     Descent,
     Policy,
     aggregation_is_valid,
+    checks_are_valid,
     codec_is_valid,
     descent_is_valid,
     local_steps_are_valid,
@@ -44,7 +46,7 @@ from runtime.modules.training_policy import (
     verification_is_valid,
 )
 from runtime.modules.training_schema import TrainingSchema
-from runtime.modules.training_sizes import Claim
+from runtime.modules.training_sizes import SLICES_MAX, Claim, slice_count
 from runtime.modules.training_types import (
     ACCURACY_PPM_MAX,
     ACTIVE_TASKS_MAX,
@@ -78,6 +80,8 @@ from runtime.types import DispatchError, GenesisError, Origin, Pays, Weight
 ROUND_ACCESS: Final = Weight(MILLISECOND)
 # In an audit, a hundred validators' attestations make it twice as large.
 AUDIT_ACCESS: Final = Weight(2 * MILLISECOND)
+# A hundred validators' words on 256 slices: each is looked at for each slice, and its bits are counted.
+TRIAL_ACCESS: Final = Weight(5 * MILLISECOND)
 # A full list of workers takes 2.5 ms to decode and to encode.
 WORKERS_ACCESS: Final = Weight(4 * MILLISECOND)
 # A full list of silos, and the task itself.
@@ -216,22 +220,28 @@ class Training(TrainingSchema):
         """Say what the model becomes if these slots count (bitmap as in `attest`). The first word is free.
 
         The first that said what validators agree on is paid; who said something else of the same slots is slashed. An
-        aggregator's later word, on other slots after a challenge, replaces its earlier one.
+        aggregator's later word, on other slots after a challenge, replaces its earlier one. Where validators check
+        slices, the first is put on trial.
         """
         account = origin.ensure_signed()
         if account not in self.aggregators:
             raise self.NotRegistered
-        state = self._running(task, round, attempt, Phase.AUDIT)
+        if self.unheard_aggregators[account] > self.system.height:
+            raise self.AggregatorUnheard
+        state = self._fixed(task, round, attempt)
         self._read_accepted(task, state, accepted)
         aggregate = Aggregate(account, accepted, params_root, optimizer_root)
         if aggregate in state.aggregates:
             raise self.SameAggregate
         others = tuple(other for other in state.aggregates if other.aggregator != account)
+        repeated = len(others) < len(state.aggregates)
         if len(others) >= AGGREGATES_MAX:
             raise self.TooManyAggregates
-        self.rounds[task] = replace(state, aggregates=(*others, aggregate))
+        state = replace(state, aggregates=(*others, aggregate))
+        self.rounds[task] = state
         self.emit(self.Aggregated(task, round, account, accepted, params_root, optimizer_root))
-        return Pays.NO if len(others) == len(state.aggregates) else Pays.YES
+        training_slices.hear(self, task, state)
+        return Pays.YES if repeated else Pays.NO
 
     @call(index=6, weight=Weight(200 * MICROSECOND))
     def register_aggregator(self, origin: Origin) -> None:
@@ -381,8 +391,7 @@ class Training(TrainingSchema):
         """
         validator = origin.ensure_signed()
         self._ensure_authority(validator)
-        if not training_ahead.is_fixed(self, task, self._found(task, round, attempt)):
-            raise self.WrongPhase(f"round {round} of task {task} still takes commitments or reveals")
+        self._fixed(task, round, attempt)
         confirmations = self.confirmations[task]
         if any(other.validator == validator for other in confirmations):
             raise self.AlreadyConfirmed
@@ -408,6 +417,31 @@ class Training(TrainingSchema):
         state = self._running(task, round, attempt, Phase.AUDIT)
         self._assigned(state, slot, worker)
         training_plants.show(self, task, state, slot, proof)
+        return Pays.NO
+
+    @call(index=19, weight=AUDIT_ACCESS + TRIAL_ACCESS)
+    def find_slices(
+        self,
+        origin: Origin,
+        task: TaskId,
+        round: Round,
+        attempt: u32,
+        accepted: bytes,
+        params_root: H256,
+        optimizer_root: H256,
+        right: bytes,
+        wrong: u16 | None,
+    ) -> Pays:
+        """Say which slices of the aggregate on trial are right (bitmap, lowest bit first), or that one is wrong. Free.
+
+        Whoever was drawn for a slice is to add it up; anybody may. A dispute reserves ChallengeBond until a quorum has
+        found its slice right, which burns it, or the aggregate false, which costs its aggregator SlashFalseAggregate.
+        """
+        validator = origin.ensure_signed()
+        self._ensure_authority(validator)
+        state = self._fixed(task, round, attempt)
+        trial = training_slices.trial_of(self, task, (accepted, params_root, optimizer_root))
+        training_slices.find(self, task, state, trial, validator, right, wrong)
         return Pays.NO
 
     def on_initialize(self) -> Weight:
@@ -457,6 +491,8 @@ class Training(TrainingSchema):
             raise self.InvalidAggregation
         if not verification_is_valid(terms.policy):
             raise self.InvalidVerification
+        if not checks_are_valid(terms.policy, terms.optimizer) or slice_count(terms.storage, terms.policy) > SLICES_MAX:
+            raise self.InvalidChecks
         if not 1 <= terms.rounds <= ROUNDS_MAX:
             raise self.InvalidRounds
         if terms.price_per_slot < self.price_per_slot_min:
@@ -521,6 +557,13 @@ class Training(TrainingSchema):
         # What was said of an attempt that failed must not be taken for something about the one that runs.
         if state.attempt != attempt:
             raise self.WrongAttempt(f"round {round_} of task {task} is at attempt {state.attempt}, got {attempt}")
+        return state
+
+    def _fixed(self, task: int, round_: int, attempt: int) -> RoundState:
+        """The running round, once nothing more is revealed to it."""
+        state = self._found(task, round_, attempt)
+        if not training_ahead.is_fixed(self, task, state):
+            raise self.WrongPhase(f"round {round_} of task {task} still takes commitments or reveals")
         return state
 
     def _running(self, task: int, round_: int, attempt: int, phase: Phase) -> RoundState:

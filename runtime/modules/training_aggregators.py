@@ -9,12 +9,14 @@ from runtime.modules.training_schema import TrainingSchema
 
 
 def is_engaged(training: TrainingSchema, account: bytes) -> bool:
-    """Whether an aggregator has a word in a running round, which may yet be found false."""
-    return any(
-        aggregate.aggregator == account
-        for task in training.active_tasks.get()
-        for aggregate in training.rounds[task].aggregates
-    )
+    """Whether an aggregator has a word in a running round, or on trial, which may yet be found false."""
+    for task in training.active_tasks.get():
+        trial = training.trials.get(task)
+        if trial is not None and trial.aggregate.aggregator == account:
+            return True
+        if any(aggregate.aggregator == account for aggregate in training.rounds[task].aggregates):
+            return True
+    return False
 
 
 def remove(training: TrainingSchema, account: bytes) -> None:
@@ -27,11 +29,11 @@ def remove(training: TrainingSchema, account: bytes) -> None:
     training.emit(training.AggregatorDeregistered(account, bond))
 
 
-def slash(training: TrainingSchema, account: bytes, task: int, round_: int) -> None:
-    """Burn a part of an aggregator's bond; one that is left with too little of it is removed."""
+def slash(training: TrainingSchema, account: bytes, task: int, round_: int) -> int:
+    """Burn a part of an aggregator's bond, and return how much; one that is left with too little of it is removed."""
     bond = training.aggregators.get(account)
     if bond is None:  # Removed by another task's round in this block.
-        return
+        return 0
     amount = min(training.slash_false_aggregate, bond)
     slashed = training.balances.slash_reserved(account, amount)
     assert slashed == amount, f"0x{account.hex()} lacks {amount - slashed} of its bond"
@@ -39,3 +41,4 @@ def slash(training: TrainingSchema, account: bytes, task: int, round_: int) -> N
     training.emit(training.AggregatorSlashed(account, task, round_, amount))
     if bond - amount < training.aggregator_bond_min:
         remove(training, account)
+    return amount

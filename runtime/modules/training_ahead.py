@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from runtime.modules import training_plants, training_silos, training_workers
+from runtime.modules import training_plants, training_silos, training_slices, training_workers
 from runtime.modules.training_rounds import all_committed, confirmed, idle, opened
 from runtime.modules.training_schema import TrainingSchema
 from runtime.modules.training_types import Model, Phase, RoundState
@@ -38,7 +38,7 @@ def is_fixed(training: TrainingSchema, task: int, state: RoundState) -> bool:
 
 
 def begin(training: TrainingSchema, task: int, state: RoundState, height: int) -> None:
-    """Open the next round, for whom it was drawn, once a quorum has confirmed what the running one makes.
+    """Open the next round, for whom it was drawn, once it is confirmed or proven what the running one makes.
 
     While a slot is challenged, or shown to be planted, what was confirmed is in doubt, and nothing is begun on it. Nor
     is a federated task's round: what was revealed to one that is thrown away, another silo could say again.
@@ -48,7 +48,9 @@ def begin(training: TrainingSchema, task: int, state: RoundState, height: int) -
     if not workers or doubted or len(state.slots) > SLOTS_AHEAD_MAX or training_silos.is_federated(training, task):
         return
     quorum = training.validators.validator_set().quorum
-    model = confirmed(training.confirmations[task], training.validator_accounts(), quorum)
+    model = training_slices.proven_model(training, task, state) or confirmed(
+        training.confirmations[task], training.validator_accounts(), quorum
+    )
     if model is None or not all(training_workers.is_sound(training, account) for account in set(workers)):
         return
     training.next_workers.remove(task)

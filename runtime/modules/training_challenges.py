@@ -26,7 +26,7 @@ def stake(training: TrainingSchema, account: bytes) -> None:
 
 def uphold(training: TrainingSchema, account: bytes, slashed: int) -> int:
     """Give the bond back with a part of what the worker lost, all of which is burned already; how much that is."""
-    _give_back(training, account)
+    give_back(training, account)
     training.challenges[account] = upheld(training.challenges[account], training.system.height)
     reward = share_of(training, slashed)
     if reward:
@@ -52,7 +52,7 @@ def share_of(training: TrainingSchema, burned: int) -> int:
 def drop(training: TrainingSchema, state: RoundState) -> None:
     """Give the bonds of an attempt back that ended without a verdict."""
     for account in challengers(state):
-        _give_back(training, account)
+        give_back(training, account)
 
 
 def challengers(state: RoundState) -> list[bytes]:
@@ -60,6 +60,7 @@ def challengers(state: RoundState) -> list[bytes]:
     return [slot.challenger for slot in state.slots if slot.challenger is not None]
 
 
-def _give_back(training: TrainingSchema, account: bytes) -> None:
+def give_back(training: TrainingSchema, account: bytes) -> None:
+    """Free the bond of a challenge about which nothing was found."""
     missing = training.balances.unreserve(account, training.challenge_bond)
     assert not missing, f"0x{account.hex()} lacks {missing} of its bond"

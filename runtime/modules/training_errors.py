@@ -307,3 +307,33 @@ class TrainingErrors:
         """The policy has this round evaluated and the attestation says nothing of it, or the other way round."""
 
         index = 59
+
+    class InvalidChecks(DispatchError):
+        """Slices: 1-4096 chunks each, 256 at most; int8 or int16, no norm clip, no Krum or centered clip, no scores."""
+
+        index = 60
+
+    class NotOnTrial(DispatchError):
+        """No such aggregate of this task is on trial, or who checks it is not drawn yet."""
+
+        index = 61
+
+    class UnknownSlice(DispatchError):
+        """The aggregate has fewer slices."""
+
+        index = 62
+
+    class AlreadyChecked(DispatchError):
+        """The validator has said so already, or disputes a slice, or a quorum has found the slice right."""
+
+        index = 63
+
+    class Contradiction(DispatchError):
+        """A slice cannot be right and wrong by the word of one validator."""
+
+        index = 64
+
+    class AggregatorUnheard(DispatchError):
+        """An aggregate of the signer's came to nothing, as its blobs were not served: it is not heard for a while."""
+
+        index = 65

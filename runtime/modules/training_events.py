@@ -326,3 +326,68 @@ class TrainingEvents:
         slot: Slot
         amount: Balance
         reward: Balance
+
+    @event(index=36)
+    class TrialOpened:
+        """An aggregate is on trial: who checks which slices of it is drawn in the next block."""
+
+        task: TaskId
+        round: Round
+        aggregator: AccountId
+        params_root: H256
+
+    @event(index=37)
+    class SlicesFound:
+        """A validator added up slices of the aggregate on trial and found `count` more of them right."""
+
+        task: TaskId
+        round: Round
+        validator: AccountId
+        count: u16
+
+    @event(index=38)
+    class SliceDisputed:
+        """A validator found a slice of the aggregate on trial wrong: everybody adds it up."""
+
+        task: TaskId
+        round: Round
+        slice: u16
+        validator: AccountId
+
+    @event(index=39)
+    class DisputeRefuted:
+        """A quorum found the disputed slice right: the bond is burned."""
+
+        task: TaskId
+        round: Round
+        slice: u16
+        validator: AccountId
+
+    @event(index=40)
+    class AggregateProven:
+        """Every slice of an aggregate was found right by validators of whom one at least is honest."""
+
+        task: TaskId
+        round: Round
+        aggregator: AccountId
+        params_root: H256
+
+    @event(index=41)
+    class AggregateRefuted:
+        """A quorum found the aggregate on trial wrong; who said so first was paid `reward` of what that cost."""
+
+        task: TaskId
+        round: Round
+        aggregator: AccountId
+        validator: AccountId
+        reward: Balance
+
+    @event(index=42)
+    class CheckerFined:
+        """A validator had found a slice right that was proven wrong; so much of its stake is burned."""
+
+        validator: AccountId
+        task: TaskId
+        round: Round
+        slice: u16
+        amount: Balance

@@ -13,6 +13,7 @@ from runtime.genesis import Section
 from runtime.modules.training_policy import (
     AGGREGATIONS,
     BOUNDS,
+    CHECKS,
     CLIPS,
     CODECS,
     DECAYS,
@@ -95,6 +96,8 @@ def _policy(section: Section) -> Policy:
         parts["aggregation"] = _choice(section.section("aggregation"), AGGREGATIONS)
     if "verification" in section:
         parts["verification"] = _choice(section.section("verification"), VERIFICATIONS)
+    if "checks" in section:
+        parts["checks"] = _choice(section.section("checks"), CHECKS)
     section.finish()
     return Policy(**parts)
 

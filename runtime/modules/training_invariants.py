@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from runtime.modules import training_ahead, training_challenges, training_storage, training_workers
+from chain.primitives.seal import read_bitmap
+from runtime.modules import training_ahead, training_challenges, training_slices, training_storage, training_workers
 from runtime.modules.training_policy import SAMPLES_MAX, Scored
 from runtime.modules.training_schema import TrainingSchema
 from runtime.modules.training_types import (
@@ -79,6 +80,29 @@ def _check_tasks(training: TrainingSchema) -> None:
             assert slot.update_root is not None or (slot.challenger is None and not slot.auditors)
         _check_ahead(training, task, value, state)
     assert sorted(training.provisional.keys()) == sorted(training.rounds_ahead.keys())
+    _check_trials(training)
+
+
+def _check_trials(training: TrainingSchema) -> None:
+    """What is on trial, or proven, was said of a round whose sum is fixed, and nobody calls a slice right and wrong."""
+    for task in sorted((*training.trials.keys(), *training.proven.keys())):
+        assert training_slices.count_of(training, task), f"task {task} has no slices"
+        assert training_ahead.is_fixed(training, task, training.rounds[task])
+        assert len(training.proven[task]) <= AGGREGATES_MAX
+    for task, trial in training.trials.items():
+        said = [word.validator for word in trial.words]
+        assert len(set(said)) == len(said)
+        assert len(set(trial.order)) == len(trial.order)
+        assert trial.order or not trial.words
+        disputed = {dispute.validator: dispute.slice for dispute in trial.disputes}
+        assert len(disputed) == len(trial.disputes)
+        for word in trial.words:
+            found = read_bitmap(word.right, training_slices.count_of(training, task))
+            assert found
+            assert disputed.get(word.validator) not in found
+        assert training_slices.claim_of(trial.aggregate) not in [
+            training_slices.claim_of(aggregate) for aggregate in training.proven[task]
+        ]
 
 
 def _check_ahead(training: TrainingSchema, task: int, value: Task, state: RoundState) -> None:
@@ -173,4 +197,7 @@ def bound(training: TrainingSchema) -> dict[bytes, int]:
     for state in training.rounds.values():
         for account in training_challenges.challengers(state):
             reserved[account] = reserved.get(account, 0) + training.challenge_bond
+    for trial in training.trials.values():
+        for dispute in trial.disputes:
+            reserved[dispute.validator] = reserved.get(dispute.validator, 0) + training.challenge_bond
     return reserved

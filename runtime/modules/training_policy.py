@@ -55,6 +55,8 @@ FORFEIT_PLANCK_MAX: Final = 5 * 10**12
 SAMPLES_MAX: Final = 1 << 24
 # As many rounds as a task may have: it is evaluated after its first and its last.
 EVALUATE_ROUNDS_MAX: Final = 1_000_000
+# A slice of 256 MiB of parameters: a model has no more.
+SLICE_CHUNKS_MAX: Final = 4096
 # Each costs as much as the first, and the centre has hardly moved for long.
 ITERATIONS_MAX: Final = 100
 
@@ -310,6 +312,27 @@ VERIFICATIONS: Final = (Recompute, Scored)
 Verification = Annotated[Recompute | Scored, Enum("potchain_training::Verification", *VERIFICATIONS)]
 
 
+@variant(0)
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """Every validator adds up all of every update, and believes nobody."""
+
+
+@variant(1)
+@dataclass(frozen=True, slots=True)
+class Slices:
+    """Validators check what an aggregator has added up, each some slices of it, and f + 1 of them every slice.
+
+    A slice is so many `chunks` of 64 KiB of the parameters' blob, which are 16,384 parameters each.
+    """
+
+    chunks: u16
+
+
+CHECKS: Final = (Whole, Slices)
+Checks = Annotated[Whole | Slices, Enum("potchain_training::Checks", *CHECKS)]
+
+
 @scale_path("potchain_training::Policy")
 @dataclass(frozen=True, slots=True)
 class Policy:
@@ -331,6 +354,7 @@ class Policy:
     local_steps: LocalSteps | None = None
     aggregation: Aggregation = Mean()
     verification: Verification = Recompute()
+    checks: Checks = Whole()
 
     @property
     def batches(self) -> int:
@@ -397,6 +421,8 @@ BOUNDS: Final[Mapping[type, Mapping[str, tuple[int, int]]]] = {
         "weight_max": (1, SAMPLES_MAX),
         "silos_min": (1, SLOTS_MAX),
     },
+    Whole: {},
+    Slices: {"chunks": (1, SLICE_CHUNKS_MAX)},
     Policy: {
         "slots": (1, SLOTS_MAX),
         "commit_blocks": (1, PHASE_BLOCKS_MAX),
@@ -413,7 +439,7 @@ BOUNDS: Final[Mapping[type, Mapping[str, tuple[int, int]]]] = {
 
 def is_variant(kind: type) -> bool:
     """Whether a record is one of several that there may be in its place."""
-    return kind in (*OPTIMIZERS, *DECAYS, *CLIPS, *CODECS, *AGGREGATIONS, *VERIFICATIONS)
+    return kind in (*OPTIMIZERS, *DECAYS, *CLIPS, *CODECS, *AGGREGATIONS, *VERIFICATIONS, *CHECKS)
 
 
 def json_name(kind: type) -> str:
@@ -460,6 +486,20 @@ def verification_is_valid(policy: Policy) -> bool:
         if weighs or policy.tenure > 1 or not is_fit:
             return False
     return _in_bounds(verification)
+
+
+def checks_are_valid(policy: Policy, descent: Descent) -> bool:
+    """Whether what is chosen can be computed slice by slice, if it is to be checked so.
+
+    Of a dense update a slice has its place in the blob, where a sparse one has to be read from its beginning. A norm,
+    Krum and a centered clip need all of the vector, and so does a model that is measured.
+    """
+    if isinstance(policy.checks, Slices):
+        is_dense = isinstance(policy.codec, Int8 | Int16 | Int8Momentum)
+        by_coordinate = isinstance(policy.aggregation, Mean | Median | TrimmedMean)
+        if not is_dense or not by_coordinate or policy.is_federated or isinstance(descent.clip, ClipNorm):
+            return False
+    return _in_bounds(policy.checks)
 
 
 def policy_is_valid(policy: Policy, validators: int) -> bool:

@@ -20,6 +20,7 @@ from runtime.modules.training_types import (
     CHALLENGES_MAX,
     LEAVE_BLOCKS,
     PLANT_KEY_BLOCKS,
+    Aggregate,
     ChallengeCount,
     Confirmation,
     Model,
@@ -32,6 +33,7 @@ from runtime.modules.training_types import (
     Silo,
     Task,
     TaskId,
+    Trial,
     Worker,
 )
 from runtime.modules.validators import Validators
@@ -138,6 +140,17 @@ class TrainingSchema(TrainingErrors, TrainingEvents, Module):
     )
     aggregators = StorageMap[AccountId, Balance](doc="The bonds of the registered aggregators.")
     aggregator_count = StorageValue[u32](default=0, doc="How many aggregators are registered.")
+    unheard_aggregators = StorageMap[AccountId, u32](
+        default=0, doc="Until which height an aggregator whose blobs were not served is not heard."
+    )
+    trials = StorageMap[TaskId, Trial](
+        hasher=Hasher.TWOX_64_CONCAT, doc="The aggregate of a task's running round whose slices are being checked."
+    )
+    proven = StorageMap[TaskId, tuple[Aggregate, ...]](
+        default=(),
+        hasher=Hasher.TWOX_64_CONCAT,
+        doc="The aggregates of a task's running round of which every slice was found right.",
+    )
     challenges = StorageMap[AccountId, ChallengeCount](
         default=ChallengeCount(upheld=0, refuted=0, left=CHALLENGES_MAX, height=0),
         doc="How each validator's challenges ended, and how many it has left.",

@@ -20,6 +20,7 @@ from runtime.modules.training_policy import (
     Nesterov,
     Policy,
     Sgd,
+    Slices,
     TopK,
     TopKFeedback,
 )
@@ -41,6 +42,9 @@ OVERHEAD_BYTES: Final = 128
 BLOCK: Final = 256
 # While a top-k task warms up it sends at most a quarter of all values.
 WARMUP_PPM_MAX: Final = 250_000
+
+# A validator's word on slices is a bitmap: 32 bytes.
+SLICES_MAX: Final = 256
 
 # A round's blobs stay until so many later rounds are final, for who still fetches or checks them. Counted in rounds and
 # not in blocks: how many rounds end within a time nobody knows, and what is paid for has to be a number of bytes.
@@ -126,6 +130,13 @@ def update_bytes_max(claim: Claim, policy: Policy) -> int:
             return count + _blocks(count) + -(-count * index_bits // 8) + 1 + OVERHEAD_BYTES
         case _:
             assert_never(codec)
+
+
+def slice_count(claim: Claim, policy: Policy) -> int:
+    """In how many slices a task's aggregates are checked; none where every validator adds up all."""
+    if not isinstance(policy.checks, Slices):
+        return 0
+    return -(-params_bytes(claim) // (policy.checks.chunks * CHUNK_BYTES))
 
 
 def round_bytes(claim: Claim, descent: Descent, policy: Policy) -> int:

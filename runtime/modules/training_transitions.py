@@ -17,6 +17,7 @@ from runtime.modules import (
     training_challenges,
     training_plants,
     training_silos,
+    training_slices,
     training_storage,
     training_workers,
 )
@@ -65,6 +66,7 @@ def begin_block(training: TrainingSchema) -> int:
     starving = False
     for task in training.idle_tasks.get():
         starving |= _open_round(training, task, height)
+    training_slices.draw(training)
     settled = 0
     for task in _in_turn(training, height):
         state = training.rounds[task]
@@ -330,6 +332,9 @@ def _finalise(training: TrainingSchema, task_id: int, state: RoundState, agreed:
     spent = training.balances.burn_reserved(task.owner, burned)
     assert spent == burned, f"the escrow of task {task_id} lacks {burned - spent}"
     aggregator, liars = judged_aggregates(state, agreed)
+    if training_slices.count_of(training, task_id):
+        aggregator, others = training_slices.settle(training, task_id, state, agreed)
+        liars += [account for account in others if account not in liars]
     for account in liars:
         training_aggregators.slash(training, account, task_id, state.round)
     workers = [state.slots[index].worker for index in paid_slots]
@@ -415,6 +420,7 @@ def _reopen(training: TrainingSchema, task: int, state: RoundState, reason: Reop
     """Let the same round wait for a fresh beacon: whoever failed it may not be drawn again. False if the task ended."""
     attempt = state.attempt + 1
     training_ahead.discard(training, task)
+    training_slices.drop(training, task)
     training_plants.end(training, task, state.round)
     training_workers.release(training, training_workers.workers_of(state))
     training.emit(training.RoundReopened(task, state.round, attempt, reason))

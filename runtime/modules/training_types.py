@@ -199,6 +199,46 @@ class Aggregate:
     optimizer_root: H256
 
 
+@scale_path("potchain_training::SliceWord")
+@dataclass(frozen=True, slots=True)
+class SliceWord:
+    """Which slices of an aggregate a validator has added up itself and found right (bitmap, lowest bit first)."""
+
+    validator: AccountId
+    right: bytes
+
+
+@scale_path("potchain_training::Dispute")
+@dataclass(frozen=True, slots=True)
+class Dispute:
+    """A validator's word that a slice of an aggregate is wrong, for which it has a bond reserved."""
+
+    validator: AccountId
+    slice: u16
+
+
+@scale_path("potchain_training::Trial")
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """An aggregate whose slices are being checked.
+
+    `order` is empty until the block after it was said draws it: slice i is for the f + 1 validators from place
+    i (f + 1) of it on, around its end.
+    """
+
+    aggregate: Aggregate
+    since: u32  # the height at which it was said
+    checkers: u16  # of each slice: f + 1
+    order: tuple[AccountId, ...]
+    words: tuple[SliceWord, ...]
+    disputes: tuple[Dispute, ...]  # in the order in which they were said
+
+    def drawn(self, index: int) -> list[bytes]:
+        """The validators that are to check a slice."""
+        first = index * self.checkers
+        return [self.order[(first + place) % len(self.order)] for place in range(min(self.checkers, len(self.order)))]
+
+
 @scale_path("potchain_training::RoundState")
 @dataclass(frozen=True, slots=True)
 class RoundState:

@@ -45,7 +45,7 @@ def test_what_nobody_says_is_adam_int8_and_the_least_tolerance() -> None:
 
 def test_every_number_of_the_chain_has_a_row_and_every_row_one_of_the_chain() -> None:
     """What is added to a policy is added to the table, or this says so."""
-    slots = (*chain.CODECS, *chain.AGGREGATIONS, *chain.VERIFICATIONS)
+    slots = (*chain.CODECS, *chain.AGGREGATIONS, *chain.VERIFICATIONS, *chain.CHECKS)
     kinds = (*chain.OPTIMIZERS, *chain.DECAYS, *chain.CLIPS, *slots)
     for prefix in ("", "inner_"):
         rows = [row for row in ROWS if row.name.startswith("inner_") == bool(prefix)]
@@ -56,7 +56,7 @@ def test_every_number_of_the_chain_has_a_row_and_every_row_one_of_the_chain() ->
         expected = {(kind, name) for kind in records + outer * (not prefix) for name in BOUNDS[kind]}
         expected |= {(kind, "") for kind in kinds if not prefix or kind in records}
         assert {pair for pair in found if pair[1] != "rounds"} == expected
-    records_of_a_policy = {"codec", "local_steps", "aggregation", "verification"}
+    records_of_a_policy = {"codec", "local_steps", "aggregation", "verification", "checks"}
     assert {field.name for field in fields(Policy)} == {*BOUNDS[Policy]} | records_of_a_policy
     assert set(get_args(chain.Optimizer)[0].__args__) == set(chain.OPTIMIZERS)
 
@@ -164,6 +164,9 @@ def test_an_option_counts_before_the_file_and_makes_what_belonged_to_its_choice_
             "expected silos_min of at most slots, audited 1, a codec that",
         ),
         ({"verification": "scored", "codec": "top-k-feedback"}, "got 1, top-k-feedback and mean"),
+        ({"checks": "slices", "codec": "top-k"}, "got top-k, mean, none and recompute"),
+        ({"checks": "slices", "clip": "norm"}, "got int8, mean, norm and recompute"),
+        ({"slice_chunks": 4}, "slice_chunks is for checks slices, got whole"),
         ({"verification": "scored", "audited": 0.5}, "got 0.5, int8 and mean"),
         ({"lerning_rate": 1}, "'lerning_rate' is no term of a task; did you mean 'learning_rate'?"),
         ({"zzz": 1}, f"'zzz' is no term of a task; there are {', '.join(NAMES)}"),

@@ -118,6 +118,7 @@ _TASK = {
         "localSteps": {"count": 8, "inner": _DESCENT},
         "aggregation": {"centeredClip": {"radiusPpm": 1, "iterations": 2}},
         "verification": {"recompute": {}},
+        "checks": {"whole": {}},
     },
 }
 _SLOT = {

@@ -35,7 +35,9 @@ from runtime.modules.training_policy import (
     Recompute,
     Schedule,
     Scored,
+    Slices,
 )
+from runtime.modules.training_sizes import SLICES_MAX
 from runtime.modules.training_types import (
     ACTIVE_TASKS_MAX,
     AGGREGATES_MAX,
@@ -56,8 +58,10 @@ from runtime.modules.training_types import (
     RoundState,
     Seats,
     Silo,
+    SliceWord,
     SlotRecord,
     SlotState,
+    Trial,
     Worker,
     commitment_of,
 )
@@ -457,6 +461,31 @@ def confirmation_by_the_last_of_a_hundred() -> Prepared:
     chain = _full(Phase.AUDIT)
     return chain.prepare(
         _validators()[-1], "training.confirm", **ATTEMPT, params_root=root("p"), optimizer_root=root("o")
+    )
+
+
+@benchmark
+def slices_found_right_by_the_last_of_a_hundred() -> Prepared:
+    chain = _full(Phase.AUDIT)
+    training = chain.modules.training
+    task = training.tasks[0]
+    training.tasks[0] = replace(task, policy=replace(task.policy, checks=Slices(1)))
+    claim = training.storage[0].claim
+    training.storage[0] = replace(training.storage[0], claim=replace(claim, parameters=SLICES_MAX * 16_384))
+    accounts, all_right = tuple(each.public for each in _validators()), b"\xff" * (SLICES_MAX // 8)
+    aggregate = training.rounds[0].aggregates[0]
+    # All but one have found every slice but the last right, so that each is looked at, and nothing is decided before.
+    words = tuple(SliceWord(account, all_right[:-1] + b"\x7f") for account in accounts[:-1])
+    training.trials[0] = Trial(aggregate, 0, len(accounts) // 3 + 1, accounts, words, ())
+    return chain.prepare(
+        _validators()[-1],
+        "training.find_slices",
+        **ATTEMPT,
+        accepted=aggregate.accepted,
+        params_root=aggregate.params_root,
+        optimizer_root=aggregate.optimizer_root,
+        right=all_right,
+        wrong=None,
     )
 
 

@@ -30,10 +30,12 @@ from runtime.modules.training_policy import (
     Schedule,
     Scored,
     Sgd,
+    Slices,
     Staircase,
     TopK,
     TopKFeedback,
     TrimmedMean,
+    Whole,
 )
 from runtime.modules.training_types import (
     ZERO_HASH,
@@ -47,6 +49,8 @@ from runtime.modules.training_types import (
 )
 from runtime.testing import ALICE, BOB, CHARLIE, DAVE, ENDOWMENT, EVE, FERDIE, POT, STAKE, TestChain
 from tests.runtime.training_kit import (
+    ADAM,
+    CLAIM,
     POLICY,
     PRICE,
     SALT,
@@ -84,7 +88,7 @@ CHOICES: list[object] = [
     *(Descent(Sgd(1, 0)), Int8(), Int16(), TopK(1, 0), TopKFeedback(1, 0, 0, 2), Int8Momentum(1, 2)),
     LocalSteps(1, Descent(Sgd(1, 0))),
     *(Mean(), Median(), TrimmedMean(0), Krum(0), MultiKrum(0), CenteredClip(1, 1)),
-    *(Recompute(), Scored(1_000, 0, 1, 1), POLICY),
+    *(Recompute(), Scored(1_000, 0, 1, 1), Whole(), Slices(1), POLICY),
 ]
 
 
@@ -109,6 +113,8 @@ def chosen(choice: object) -> tuple[dict[str, object], type[Exception]]:
             return terms(policy=replace(POLICY, aggregation=choice)), Training.InvalidAggregation
         case Recompute() | Scored():
             return terms(policy=replace(POLICY, verification=choice)), Training.InvalidVerification
+        case Whole() | Slices():
+            return terms(policy=replace(POLICY, checks=choice)), Training.InvalidChecks
         case _:
             return terms(policy=choice), Training.InvalidPolicy
 
@@ -149,6 +155,32 @@ def test_top_k_is_for_the_mean_alone() -> None:
     policy = replace(POLICY, codec=TopK(10_000, 0), aggregation=Mean())
     chain.call(ALICE, "training.create_task", **terms(policy=policy))
     assert chain.modules.training.tasks[5].policy == policy
+
+
+def test_slices_are_for_what_can_be_added_up_slice_by_slice_and_are_not_too_many() -> None:
+    chain = TestChain()
+    policy = replace(POLICY, checks=Slices(1))
+    refused = [
+        replace(policy, codec=TopK(10_000, 0)),
+        replace(policy, codec=TopKFeedback(10_000, 0, 0, 2)),
+        replace(policy, aggregation=Krum(1)),
+        replace(policy, aggregation=MultiKrum(1)),
+        replace(policy, aggregation=CenteredClip(1, 1)),
+        replace(policy, verification=Scored(1_000, 0, 1, 1)),
+    ]
+    for each in refused:
+        with chain.unchanged(Training.InvalidChecks):
+            chain.call(ALICE, "training.create_task", **terms(policy=each))
+    with chain.unchanged(Training.InvalidChecks):
+        chain.call(ALICE, "training.create_task", **terms(policy=policy, optimizer=replace(ADAM, clip=ClipNorm(1))))
+    too_many = replace(CLAIM, parameters=256 * 16_384 + 1)
+    with chain.unchanged(Training.InvalidChecks):
+        chain.call(ALICE, "training.create_task", **terms(policy=policy, storage=too_many))
+    taken = [replace(policy, codec=codec) for codec in (Int8(), Int16(), Int8Momentum(1, 2))]
+    taken += [replace(policy, aggregation=aggregation) for aggregation in (Median(), TrimmedMean(1))]
+    for each in taken:
+        chain.call(ALICE, "training.create_task", **terms(policy=each))
+    chain.call(ALICE, "training.create_task", **terms(policy=replace(policy, checks=Slices(2)), storage=too_many))
 
 
 def test_a_task_reserves_its_whole_escrow_or_is_refused() -> None:

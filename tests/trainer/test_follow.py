@@ -39,6 +39,7 @@ TASK = TaskView(
     local_steps=None,
     aggregation=Mean(),
     scored=None,
+    slice_chunks=None,
     rounds=10,
     slots=2,
     tolerance=Tolerance(510_000, 20),

@@ -11,6 +11,7 @@ import pytest
 from chain.primitives import ss58
 from chain.rpc.plain import plain
 from runtime.modules import training_policy as on_chain
+from runtime.modules.training_types import Aggregate, Trial
 from trainer.choices import (
     ChoiceError,
     aggregation_of,
@@ -19,6 +20,7 @@ from trainer.choices import (
     local_steps_json,
     local_steps_of,
     scored_of,
+    slice_chunks_of,
 )
 from trainer.codecs import INT8, INT16
 from trainer.codecs.dense import Dense
@@ -55,6 +57,7 @@ TASK: dict[str, Any] = {
         "localSteps": None,
         "aggregation": {"mean": {}},
         "verification": {"recompute": {}},
+        "checks": {"whole": {}},
     },
 }
 SLOT = {
@@ -79,6 +82,8 @@ ROUND: dict[str, Any] = {
     "slots": [SLOT],
     "attestations": [{"validator": ACCOUNT, "accepted": [0], "paramsRoot": ROOT, "optimizerRoot": ROOT}],
     "aggregates": [{"accepted": [0], "paramsRoot": ROOT, "optimizerRoot": ROOT}],
+    "trial": None,
+    "proven": [],
     "confirmations": [{"validator": ACCOUNT, "paramsRoot": ROOT, "optimizerRoot": ROOT}],
     "ahead": None,
 }
@@ -104,6 +109,34 @@ def test_a_round_ahead_goes_on_from_the_running_one_as_if_all_of_it_were_accepte
     assert (running.before, ahead.ahead) == (None, None)
 
 
+def test_a_trial_is_read_and_every_slice_of_it_is_for_as_many_as_the_chain_draws() -> None:
+    accounts = [bytes([number]) * 32 for number in range(5)]
+    said = {"accepted": [0], "paramsRoot": ROOT, "optimizerRoot": ROOT}
+    trial = {
+        **said,
+        "since": 9,
+        "slices": 7,
+        "checkers": 2,
+        "order": [ss58.encode(account) for account in accounts],
+        "found": [{"validator": ACCOUNT, "right": [1, 4]}],
+        "disputes": [{"validator": ss58.encode(accounts[1]), "slice": 3}],
+    }
+    running = round_of({**ROUND, "trial": trial, "proven": [said]})
+    assert running.proven == running.aggregates
+    found = running.trial
+    assert found is not None
+    assert (found.aggregate, found.found, found.disputes) == (
+        running.aggregates[0],
+        {bytes(32): (1, 4)},
+        {accounts[1]: 3},
+    )
+    on_the_chain = Trial(Aggregate(bytes(32), b"", bytes(32), bytes(32)), 9, 2, tuple(accounts), (), ())
+    for account in accounts:
+        drawn = [index for index in range(7) if account in on_the_chain.drawn(index)]
+        assert list(found.drawn(account, 7)) == drawn
+    assert found.drawn(b"\x09" * 32, 7) == ()
+
+
 def test_a_sum_is_fixed_once_whatever_was_committed_is_revealed() -> None:
     shown, never = {**SLOT, "updateRoot": ROOT}, {**SLOT, "commitment": None}
     for phase, slots, is_fixed in (
@@ -125,7 +158,9 @@ def test_a_task_of_another_shape_is_refused(name: str, wrong: object) -> None:
 
 
 @pytest.mark.parametrize("wrong", [5, 1.5, float("inf"), "x", [5], {"worker": 5}, [{**SLOT, "worker": 5}], [None]])
-@pytest.mark.parametrize("name", ["paramsRoot", "slots", "attestations", "aggregates", "confirmations", "ahead"])
+@pytest.mark.parametrize(
+    "name", ["paramsRoot", "slots", "attestations", "aggregates", "confirmations", "trial", "proven", "ahead"]
+)
 def test_a_round_of_another_shape_is_refused(name: str, wrong: object) -> None:
     with pytest.raises(ViewError, match=r"training_round: unexpected answer"):
         round_of({**ROUND, name: wrong})
@@ -143,7 +178,7 @@ def test_a_choice_of_another_shape_is_refused(wrong: Any) -> None:
     for optimizer in (wrong, {**TASK["optimizer"], "rule": wrong}, {**TASK["optimizer"], "schedule": wrong}):
         with pytest.raises(ChoiceError):
             task_of({**TASK, "optimizer": optimizer})
-    for name in ("codec", "aggregation", "verification", *(["localSteps"] if wrong is not None else [])):
+    for name in ("codec", "aggregation", "verification", "checks", *(["localSteps"] if wrong is not None else [])):
         with pytest.raises(ChoiceError):
             task_of({**TASK, "policy": {**TASK["policy"], name: wrong}})
 
@@ -167,6 +202,8 @@ def test_a_choice_of_another_shape_is_refused(wrong: Any) -> None:
         (codec_of, {"topK": {"sharePpm": 1}}),
         (local_steps_of, {"count": 0, "inner": TASK["optimizer"]}),
         (local_steps_of, {"count": 1, "inner": {}}),
+        (slice_chunks_of, {"slices": {"chunks": 0}}),
+        (slice_chunks_of, {"slices": {}}),
         (aggregation_of, {"trimmedMean": {"byzantinePpm": 500_001}}),
         (aggregation_of, {"centeredClip": {"radiusPpm": 0, "iterations": 1}}),
     ],
@@ -213,6 +250,8 @@ def test_programs_read_every_choice_that_the_chain_takes_as_the_chain_says_it() 
         assert of(plain(choice)) == expected
     assert scored_of(plain(on_chain.Recompute())) is None
     assert scored_of(plain(on_chain.Scored(10_000, 7, 2_000, 3))) == Scored(10_000, 7, 2_000, 3)
+    assert slice_chunks_of(plain(on_chain.Whole())) is None
+    assert slice_chunks_of(plain(on_chain.Slices(16))) == 16
     rules: list[tuple[Any, Any]] = [
         (on_chain.Sgd(1, 2), Sgd(1, 2)),
         (on_chain.Adam(1, 2, 3, 4), Adam(1, 2, 3, 4)),

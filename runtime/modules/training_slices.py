@@ -1,0 +1,246 @@
+"""Aggregates that validators check slice by slice: who checks what, when one is proven, and who loses by a dispute.
+
+Rule: an aggregate is proven when each of its slices was found right by all f + 1 validators that were drawn for it and
+disputed by nobody, or found right by a quorum, whoever was drawn. As at most f validators are faulty, one of any f + 1
+is honest; and as sums are exact, an honest validator finds a slice right if and only if it is. That is the one place
+where validators rely on others than themselves: attesting takes a quorum as ever.
+
+One aggregate is on trial at a time, the first that was said. It is refuted when a quorum disputes it, each some slice;
+a dispute is refuted when a quorum finds its slice right. Who is silent is replaced by anybody, since a quorum proves as
+well; what cannot be fetched is never proven, and validators add up everything themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from chain.primitives.seal import bitmap, read_bitmap
+from runtime.modules import training_aggregators, training_challenges, validators_offences
+from runtime.modules.training_draws import Draws
+from runtime.modules.training_rounds import Outcome, revealed
+from runtime.modules.training_schema import TrainingSchema
+from runtime.modules.training_sizes import slice_count
+from runtime.modules.training_types import (
+    ABSENCE_BLOCKS,
+    AGGREGATES_MAX,
+    Aggregate,
+    Dispute,
+    Model,
+    RoundState,
+    SliceWord,
+    Trial,
+)
+
+_LABEL: Final = b"slices"
+
+
+def count_of(training: TrainingSchema, task: int) -> int:
+    """In how many slices a task's aggregates are checked; 0 where every validator adds up all."""
+    return slice_count(training.storage[task].claim, training.tasks[task].policy)
+
+
+def hear(training: TrainingSchema, task: int, state: RoundState) -> None:
+    """Put the first aggregate on trial that is not proven, unless one is on trial already."""
+    if not count_of(training, task) or task in training.trials:
+        return
+    proven = training.proven[task]
+    # An attempt has no more trials than aggregates that are heard: others would only keep validators busy.
+    if len(proven) >= AGGREGATES_MAX:
+        return
+    known = [claim_of(aggregate) for aggregate in proven]
+    for aggregate in state.aggregates:
+        if claim_of(aggregate) not in known:
+            checkers = training.validators.validator_set().f + 1
+            training.trials[task] = Trial(aggregate, training.system.height, checkers, (), (), ())
+            training.emit(training.TrialOpened(task, state.round, aggregate.aggregator, aggregate.params_root))
+            return
+
+
+def draw(training: TrainingSchema) -> None:
+    """Draw who checks the aggregates that the block before this one put on trial."""
+    height = training.system.height
+    for task in training.active_tasks.get():
+        trial = training.trials.get(task)
+        if trial is None or trial.order:
+            continue
+        validators = training.validator_accounts()
+        present = [account for account in validators if training.absent_auditors[account] < height]
+        if len(present) < trial.checkers:
+            present = list(validators)
+        state = training.rounds[task]
+        draws = Draws(training.validators.randomness(), task, state.round, state.attempt, _LABEL)
+        training.trials[task] = replace(trial, order=tuple(draws.sample(present, len(present))))
+
+
+def trial_of(training: TrainingSchema, task: int, said: tuple[bytes, bytes, bytes]) -> Trial:
+    """The trial of an aggregate, once it is drawn who checks it."""
+    trial = training.trials.get(task)
+    if trial is None or not trial.order or claim_of(trial.aggregate) != said:
+        raise training.NotOnTrial
+    return trial
+
+
+def find(
+    training: TrainingSchema,
+    task: int,
+    state: RoundState,
+    trial: Trial,
+    validator: bytes,
+    right: bytes,
+    wrong: int | None,
+) -> None:
+    """Take a validator's word on slices, and end the trial if it decides it. Guards come before anything is written."""
+    count = count_of(training, task)
+    try:
+        found = read_bitmap(right, count)
+    except ValueError as error:
+        raise training.InvalidBitmap(str(error)) from error
+    if wrong is not None and wrong >= count:
+        raise training.UnknownSlice
+    before = next((word.right for word in trial.words if word.validator == validator), bytes(len(right)))
+    known = read_bitmap(before, count)
+    disputed = [dispute.slice for dispute in trial.disputes if dispute.validator == validator]
+    if any(each in found or each in known for each in (*disputed, *(() if wrong is None else (wrong,)))):
+        raise training.Contradiction
+    news = [index for index in found if index not in known]
+    current = training.validator_accounts()
+    quorum = training.validators.validator_set().quorum
+    if wrong is None and not news:
+        raise training.AlreadyChecked
+    if wrong is not None and (disputed or len(_finders(trial, wrong, current)) >= quorum):
+        raise training.AlreadyChecked
+    if wrong is not None:
+        training_challenges.stake(training, validator)
+        trial = replace(trial, disputes=(*trial.disputes, Dispute(validator, wrong)))
+        training.emit(training.SliceDisputed(task, state.round, wrong, validator))
+    if news:
+        others = tuple(word for word in trial.words if word.validator != validator)
+        trial = replace(trial, words=(*others, SliceWord(validator, bitmap((*known, *news), count))))
+        training.emit(training.SlicesFound(task, state.round, validator, len(news)))
+    _decide(training, task, state, trial, count)
+
+
+def proven_model(training: TrainingSchema, task: int, state: RoundState) -> Model | None:
+    """What a round makes if all that is revealed counts, where that is proven."""
+    everything = bitmap(revealed(state), len(state.slots))
+    for aggregate in training.proven[task]:
+        if aggregate.accepted == everything:
+            return Model(aggregate.params_root, aggregate.optimizer_root)
+    return None
+
+
+def settle(training: TrainingSchema, task: int, state: RoundState, agreed: Outcome) -> tuple[bytes | None, list[bytes]]:
+    """End what is open when a round is final: who is paid for its model, and who else was found to have made one up.
+
+    Only who served what it said is paid: an aggregate that was not proven saved nobody the work.
+    """
+    said = (bitmap(agreed.accepted, len(state.slots)), agreed.params_root, agreed.optimizer_root)
+    paid = next((each.aggregator for each in training.proven[task] if claim_of(each) == said), None)
+    trial = training.trials.get(task)
+    false: list[bytes] = []
+    if trial is not None:
+        is_judged, is_right = trial.aggregate.accepted == said[0], claim_of(trial.aggregate) == said
+        if is_judged and not is_right:
+            false.append(trial.aggregate.aggregator)
+        for dispute in trial.disputes if is_judged else ():
+            if is_right:
+                _refute(training, task, state, dispute)
+            else:
+                training_challenges.uphold(training, dispute.validator, 0)
+        if is_judged:
+            trial = replace(trial, disputes=())
+            training.trials[task] = trial
+        patience = training.tasks[task].policy.audit_blocks // 2
+        height = training.system.height
+        if is_right and trial.since + patience <= height:
+            training.unheard_aggregators[trial.aggregate.aggregator] = height + ABSENCE_BLOCKS
+    drop(training, task)
+    return paid, false
+
+
+def drop(training: TrainingSchema, task: int) -> None:
+    """Forget the trials of an attempt that is over; the bonds of disputes that nothing was found about are free."""
+    trial = training.trials.get(task)
+    for dispute in () if trial is None else trial.disputes:
+        training_challenges.give_back(training, dispute.validator)
+    training.trials.remove(task)
+    training.proven.remove(task)
+
+
+def claim_of(aggregate: Aggregate) -> tuple[bytes, bytes, bytes]:
+    """What an aggregate says, whoever says it."""
+    return aggregate.accepted, aggregate.params_root, aggregate.optimizer_root
+
+
+def _decide(training: TrainingSchema, task: int, state: RoundState, trial: Trial, count: int) -> None:
+    """Store a trial, without the disputes that a quorum refutes; or end it, proven or refuted."""
+    validators = training.validator_accounts()
+    quorum = training.validators.validator_set().quorum
+    if sum(dispute.validator in validators for dispute in trial.disputes) >= quorum:
+        _strike(training, task, state, trial)
+        return
+    voices = [(word.validator, int.from_bytes(word.right, "little")) for word in trial.words]
+    current = [(account, bits) for account, bits in voices if account in validators]
+    for dispute in trial.disputes:
+        if sum(bits >> dispute.slice & 1 for _, bits in current) >= quorum:
+            _refute(training, task, state, dispute)
+            trial = replace(trial, disputes=tuple(each for each in trial.disputes if each != dispute))
+    disputed = [dispute.slice for dispute in trial.disputes]
+    found = dict(current)
+    for index in range(count):
+        by_drawn = index not in disputed and all(found.get(each, 0) >> index & 1 for each in trial.drawn(index))
+        if not by_drawn and sum(bits >> index & 1 for _, bits in current) < quorum:
+            training.trials[task] = trial
+            return
+    # Whatever was disputed has a quorum by now, so that no bond is left.
+    training.trials.remove(task)
+    training.proven[task] = (*training.proven[task], trial.aggregate)
+    aggregate = trial.aggregate
+    training.emit(training.AggregateProven(task, state.round, aggregate.aggregator, aggregate.params_root))
+    hear(training, task, state)
+
+
+def _strike(training: TrainingSchema, task: int, state: RoundState, trial: Trial) -> None:
+    """Slash who said what a quorum found false, fine who found a slice right that is not, and try the next one."""
+    claim = claim_of(trial.aggregate)
+    said = [each.aggregator for each in state.aggregates if claim_of(each) == claim]
+    liars = said if trial.aggregate.aggregator in said else [trial.aggregate.aggregator, *said]
+    slashed = sum(training_aggregators.slash(training, account, task, state.round) for account in liars)
+    first, *others = trial.disputes
+    reward = training_challenges.uphold(training, first.validator, slashed)
+    for dispute in others:
+        training_challenges.uphold(training, dispute.validator, 0)
+    training.emit(training.AggregateRefuted(task, state.round, trial.aggregate.aggregator, first.validator, reward))
+    _fine_liars(training, task, state, trial)
+    training.trials.remove(task)
+    left = replace(state, aggregates=tuple(each for each in state.aggregates if claim_of(each) != claim))
+    training.rounds[task] = left
+    hear(training, task, left)
+
+
+def _fine_liars(training: TrainingSchema, task: int, state: RoundState, trial: Trial) -> None:
+    """Fine each validator for one slice that it found right and f + 1 others did not, of whom one is honest."""
+    disputed = [dispute.slice for dispute in trial.disputes]
+    wrong = [index for index in sorted(set(disputed)) if disputed.count(index) >= trial.checkers]
+    for word in trial.words:
+        bits = int.from_bytes(word.right, "little")
+        lies = [index for index in wrong if bits >> index & 1]
+        if lies:
+            fined = validators_offences.fine(training.validators, word.validator, training.slash_false_aggregate)
+            training.emit(training.CheckerFined(word.validator, task, state.round, lies[0], fined))
+
+
+def _refute(training: TrainingSchema, task: int, state: RoundState, dispute: Dispute) -> None:
+    training_challenges.refute(training, dispute.validator)
+    training.emit(training.DisputeRefuted(task, state.round, dispute.slice, dispute.validator))
+
+
+def _finders(trial: Trial, index: int, validators: Sequence[bytes]) -> list[bytes]:
+    """The validators of the set that found a slice right."""
+    return [
+        word.validator
+        for word in trial.words
+        if word.validator in validators and int.from_bytes(word.right, "little") >> index & 1
+    ]
