@@ -1,4 +1,7 @@
-"""Fast tests first: a mistake shows within seconds, before anything starts a network.
+"""Fast files first: a mistake shows within seconds, before anything starts a network.
+
+`scripts/test` has two workers take file after file in this order, so that what a file's tests share is made once, and
+one of them computes while the other waits for a network.
 
 Hypothesis draws the same examples every time, without a deadline: a test fails because of the code, and not because of
 the day or the machine. `--hypothesis-profile=default` draws new ones; scripts/fuzz.py looks further.
@@ -23,8 +26,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Move the slow tests behind all others; otherwise the order stays."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+    """Move files with slow tests behind all others, and in them the slow tests; otherwise the order stays."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    files = {path: number for number, path in enumerate(dict.fromkeys(item.path for item in items))}
+    items.sort(key=lambda item: (item.path in slow, files[item.path], item.get_closest_marker("slow") is not None))
 
 
 @pytest.fixture(autouse=True, scope="session")
