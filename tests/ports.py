@@ -10,15 +10,16 @@ from __future__ import annotations
 import socket
 
 PORTS_FIRST, PORTS_LAST = 21000, 31999  # Linux connects from 32768 on, other systems from 49152 on
-BLOCK_PORTS = 200  # the largest network of a test takes sixteen; a process comes round to a port after a good while
+BLOCK_PORTS = 400  # a process comes round to a port after fifty others
+NETWORK_NODES = 4  # the nodes of a whole network take the ports from the one that is named on
 
 _claim: socket.socket | None = None  # holds the block's first port for as long as this process lives
 _given = 0
 
 
 def free_port() -> int:
-    """A port that is free now, and that nobody else is given."""
-    return free_ports(1)
+    """A port that is free now and that nobody else is given, as the next ones are, for a network that begins there."""
+    return free_ports(NETWORK_NODES)
 
 
 def free_ports(count: int) -> int:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+from itertools import pairwise
 
-from tests.ports import BLOCK_PORTS, free_port, free_ports
+from tests.ports import BLOCK_PORTS, NETWORK_NODES, free_port, free_ports
 
-MANY = BLOCK_PORTS // 2 - 1
+MANY = BLOCK_PORTS // NETWORK_NODES - 1
 
 
-def test_no_port_is_handed_out_twice_in_a_row() -> None:
-    ports = [free_port() for _ in range(MANY)]
-    assert len(set(ports)) == MANY
+def test_no_port_is_handed_out_twice_in_a_row_nor_in_the_way_of_a_network() -> None:
+    ports = sorted(free_port() for _ in range(MANY))
+    assert all(later - port >= NETWORK_NODES for port, later in pairwise(ports))
 
 
 def test_a_port_that_somebody_listens_on_is_passed_over() -> None:
