@@ -6,7 +6,9 @@ never a vote.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import trio
 
@@ -27,7 +29,7 @@ from runtime.types import InvalidReason, InvalidTransaction, MalformedTransactio
 THREADS = 1
 REST = 1.0
 BATCH = 64  # checked in one visit to a thread: some 10 ms of work
-QUEUE_BATCHES_MAX = 32  # gossip that waits for its check: about a second's worth of checking
+QUEUE_MAX = 32 * BATCH  # gossip that waits for its check: about a second's worth of checking
 REVALIDATED_PER_BLOCK = 128  # verdicts renewed after each block: some 20 ms of a thread
 
 # Who passes these on has not checked them. A signature may be wrong here and right there for a block or two, when its
@@ -52,14 +54,15 @@ class Intake:
         self._pool = pool
         self._network = network
         self._is_behind = is_behind
-        self._clients = Threads(THREADS, REST)
+        self._submitted = _Together(self._judge)
         self._gossip = Threads(THREADS, REST)
-        self._send, self._receive = trio.open_memory_channel[tuple[bytes, list[bytes]]](QUEUE_BATCHES_MAX)
+        self._queue: deque[tuple[bytes, bytes]] = deque()  # What peers sent, each with who sent it.
+        self._came = trio.Event()
 
     async def submit(self, raw: bytes) -> Hash:
         """Pool and gossip a client's extrinsic; raises InvalidTransaction or PoolError, with what the client can do."""
         self._pool.precheck(raw, now_ms())
-        (verdict,) = await self._clients.run(self._judge, [raw])
+        verdict = await self._submitted.judge(raw)
         if isinstance(verdict, InvalidTransaction):
             self._ban_if_panicked(raw, verdict)
             raise verdict
@@ -83,12 +86,10 @@ class Intake:
         if self._is_behind():
             self._network.postpone_transactions(transactions)
             return
-        for start in range(0, len(transactions), BATCH):
-            try:
-                self._send.send_nowait((peer, transactions[start : start + BATCH]))
-            except trio.WouldBlock:
-                self._network.postpone_transactions(transactions[start:])
-                return
+        room = QUEUE_MAX - len(self._queue)
+        self._queue.extend((peer, raw) for raw in transactions[:room])
+        self._network.postpone_transactions(transactions[room:])
+        self._came.set()
 
     async def run(self, heads: Broadcast[Header]) -> None:
         """Check what is queued, and after each block what has waited longest, until cancelled."""
@@ -97,11 +98,16 @@ class Intake:
             nursery.start_soon(self._revalidate, heads)
 
     async def _take_in(self) -> None:
-        async for peer, batch in self._receive:
-            _, judged = await self._admit(batch)
-            points = sum(_points(raw, verdict) for raw, verdict in judged)
-            if points:
-                self._network.penalise(peer, points, "gossiped transactions that are valid on no node")
+        while True:
+            await self._came.wait()
+            self._came = trio.Event()
+            while self._queue:
+                batch = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
+                _, judged = await self._admit([raw for _, raw in batch])
+                points = {raw: points for raw, verdict in judged if (points := _points(raw, verdict))}
+                for peer in dict.fromkeys(peer for peer, raw in batch if raw in points):
+                    sent = sum(points.get(raw, 0.0) for sender, raw in batch if sender == peer)
+                    self._network.penalise(peer, sent, "gossiped transactions that are valid on no node")
 
     async def _admit(self, batch: Sequence[bytes]) -> tuple[list[bytes], list[tuple[bytes, Verdict]]]:
         """Check what the pool does not know, pool and pass on what is valid; which that is, and every verdict."""
@@ -154,6 +160,36 @@ class Intake:
                     self._ledger.panics.tell(error)
                     verdicts.append(error)
         return verdicts
+
+
+@dataclass(slots=True)
+class _Case:
+    raw: bytes
+    verdict: Verdict | None = None
+
+
+class _Together:
+    """Judges what clients submit at the same time in one visit to a thread: to go there costs as much as a check."""
+
+    def __init__(self, judge: Callable[[Sequence[bytes]], list[Verdict]]) -> None:
+        self._judge = judge
+        self._threads = Threads(THREADS, REST)
+        self._turn = trio.Lock()
+        self._waiting: list[_Case] = []
+
+    async def judge(self, raw: bytes) -> Verdict:
+        """The verdict on a transaction, with those on all that waited with it."""
+        case = _Case(raw)
+        self._waiting.append(case)
+        async with self._turn:
+            while case.verdict is None:
+                cases = self._waiting[:BATCH]
+                verdicts = await self._threads.run(self._judge, [each.raw for each in cases])
+                # Only now: should this client go away before, the next one's turn judges them.
+                del self._waiting[: len(cases)]
+                for each, verdict in zip(cases, verdicts, strict=True):
+                    each.verdict = verdict
+        return case.verdict
 
 
 def _points(raw: bytes, verdict: Verdict) -> float:

@@ -78,6 +78,8 @@ UNFINISHED_BYTES_MAX = 96 * 1024 * 1024
 # How often lost gossip is repaired and, every fifth time, our best height is repeated.
 REPAIR_S = 1.0
 STATUS_EVERY_REPAIRS = 5
+# Transactions that come one by one are passed on together: a message costs as much as some twenty transactions in it.
+GOSSIP_S = 0.05
 
 
 def head_of(identity: bytes) -> str:
@@ -123,6 +125,8 @@ class Network:
         self._peers: dict[bytes, Peer] = {}
         self._reputation = Reputation()
         self._gossip = Gossip(self._rng)
+        self._unpublished: list[bytes] = []
+        self._to_publish = trio.Event()
         self._turns = Turns()
         self._unfinished = Pile(UNFINISHED_BYTES_MAX)
         self._nursery: trio.Nursery | None = None
@@ -150,6 +154,7 @@ class Network:
             server = Server(self._handler, trio.CapacityLimiter(SERVING_THREADS))
             self._serve = server.serve
             nursery.start_soon(partial(trio.serve_listeners, self._accept, listeners, handler_nursery=nursery))
+            nursery.start_soon(self._publish)
             nursery.start_soon(self._repair)
             for bootnode in self._bootnodes:
                 nursery.start_soon(self._dialer.keep, bootnode)
@@ -177,10 +182,9 @@ class Network:
             connected.send(Consensus(frame))
 
     def gossip_transactions(self, transactions: Sequence[bytes]) -> None:
-        """Pass valid transactions on, our own or those that `Handler.on_transactions` was given."""
-        pushes = self._gossip.publish(transactions, list(self._peers), trio.current_time())
-        for identity, pushed in pushes.items():
-            self._give(self._peers[identity], pushed)
+        """Pass valid transactions on soon, our own or those that `Handler.on_transactions` was given."""
+        self._unpublished.extend(transactions)
+        self._to_publish.set()
 
     def postpone_transactions(self, transactions: Sequence[bytes]) -> None:
         """Ask again later for what `Handler.on_transactions` was given and had no room for."""
@@ -462,6 +466,19 @@ class Network:
         for part in batches(transactions):
             if peer.offer(Transactions(part)):
                 self._gossip.gave(peer.id, part)
+
+    async def _publish(self) -> None:
+        """Push what is to be passed on, all that came within a moment at once."""
+        while True:
+            await self._to_publish.wait()
+            await trio.sleep(GOSSIP_S)
+            self._to_publish = trio.Event()
+            transactions, self._unpublished = self._unpublished, []
+            for part in batches(transactions):
+                pushes = self._gossip.publish(part, list(self._peers), trio.current_time())
+                for identity, pushed in pushes.items():
+                    self._give(self._peers[identity], pushed)
+                await trio.lowlevel.checkpoint()
 
     async def _repair(self) -> None:
         """Tell peers of transactions that they were not given, ask again for what did not come, repeat our status."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -11,13 +11,13 @@ import pytest
 import trio
 import trio.testing
 
-from chain.intake import QUEUE_BATCHES_MAX, Intake
+from chain.intake import BATCH, QUEUE_MAX, Intake
 from chain.pool import AlreadyImported, Pool
 from chain.primitives.keys import Keypair
 from chain.primitives.types import Id, encode_extrinsic, sign_extrinsic
 from chain.rpc.broadcast import Broadcast
 from runtime.potchain import RUNTIME
-from runtime.types import InvalidTransaction
+from runtime.types import InvalidReason, InvalidTransaction
 from tests.rpc.kit import ALICE, BOB, CHARLIE, open_ledger
 
 CALL = RUNTIME.encode_call(RUNTIME.call("balances.transfer_keep_alive", dest=Id(BOB.public), value=1))
@@ -103,12 +103,47 @@ async def test_who_gossips_what_no_node_can_have_checked_pays_for_it(tmp_path: P
         assert len(it.pool) == 2
 
 
+async def test_what_clients_submit_at_once_is_judged_together_and_each_is_told_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    visits: list[int] = []
+    judge = Intake._judge
+
+    def counting(self: Intake, transactions: Sequence[bytes]) -> list[Any]:
+        visits.append(len(transactions))
+        return judge(self, transactions)
+
+    monkeypatch.setattr(Intake, "_judge", counting)
+    told: dict[int, object] = {}
+    async with setting(tmp_path) as it:
+
+        async def submit(nonce: int, raw: bytes) -> None:
+            try:
+                told[nonce] = await it.intake.submit(raw)
+            except InvalidTransaction as error:
+                told[nonce] = error.reason
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(submit, 0, it.transfer(nonce=0))
+            async with trio.open_nursery() as impatient:
+                impatient.start_soon(submit, -1, it.transfer(BOB))
+                await trio.testing.wait_all_tasks_blocked()
+                impatient.cancel_scope.cancel()  # It goes away while it waits, or while the thread rests before it.
+            for nonce in range(1, BATCH + 2):
+                genesis = bytes(32) if nonce == 7 else None
+                nursery.start_soon(submit, nonce, it.transfer(nonce=nonce, genesis=genesis))
+        assert len(visits) <= 4
+        assert [nonce for nonce, said in told.items() if said is InvalidReason.BAD_PROOF] == [7]
+        assert set(range(BATCH + 2)) <= told.keys()
+        assert len(it.pool) == sum(isinstance(said, bytes) for said in told.values())
+
+
 async def test_gossip_that_there_is_no_room_for_is_asked_for_again(tmp_path: Path) -> None:
     it = Setting(tmp_path)
-    for number in range(QUEUE_BATCHES_MAX):
-        it.intake.gossiped(b"peer", [b"%d" % number])
-    it.intake.gossiped(b"peer", [b"one", b"more"])
-    assert it.network.postponed == [b"one", b"more"]
+    it.intake.gossiped(b"peer", [b"%d" % number for number in range(QUEUE_MAX - 1)])
+    it.intake.gossiped(b"peer", [b"last", b"one", b"more"])
+    it.intake.gossiped(b"peer", [b"and another"])
+    assert it.network.postponed == [b"one", b"more", b"and another"]
     it.ledger.close()
 
 
