@@ -197,6 +197,7 @@ def _introduce(plan: Launch, processes: int) -> None:
     ports = f"{plan.rpc_port} to {last}" if last > plan.rpc_port else f"{last}"
     others = "" if plan.rpc_host == LOOPBACK else ", and on this machine's other addresses"
     say("rpc", f"ws://127.0.0.1:{ports}  (HTTP too{others})")
+    say("dashboard", f"http://127.0.0.1:{plan.rpc_port}/")
 
 
 def _count(number: int, noun: str) -> str:

@@ -71,6 +71,7 @@ async def run_node(config: NodeConfig) -> None:
                     "proxy that filters methods in front of it, or start it with --rpc-methods safe",
                     config.rpc_port,
                 )
+            say("dashboard", config.access.page(config.rpc_port))
             say(
                 "ready",
                 f"{config.role.name} at height {ledger.head.height} after {trio.current_time() - started:.1f} s: "

@@ -14,6 +14,7 @@ from chain import terms as asked
 from chain.display import Token
 from chain.primitives.hashing import Hash
 from chain.primitives.keys import Keypair
+from chain.protection import protecting
 from chain.rpc.client import Client, ClientError
 from runtime.modules import training_storage
 from runtime.modules.training import Training
@@ -167,15 +168,8 @@ async def offered(client: Client, owner: Keypair, made: Made, terms: asked.Terms
 
 async def protected(client: Client, offer: Offer) -> Offer:
     """The offer with so many more of its slots audited, in per cent, as its price needs; all where none is enough."""
-
-    def least(chain: Any) -> Policy:
-        worth = offer.price_per_slot + min(offer.price_per_slot, chain.rewards.slot_emission)
-        policy = offer.policy
-        while policy.audited_ppm < PPM and chain.training.worth_max(policy) < worth:
-            policy = replace(policy, audited_ppm=min(PPM, policy.audited_ppm + PPM // 100))
-        return policy
-
-    return replace(offer, policy=await client.read(least))
+    policy = await client.read(lambda chain: protecting(chain, offer.policy, offer.price_per_slot))
+    return replace(offer, policy=policy)
 
 
 async def quote(client: Client, owner: Keypair, offer: Offer) -> Quote:

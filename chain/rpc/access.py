@@ -86,6 +86,11 @@ class Access:
         """Whether other machines can reach the server."""
         return not ip_address(self.host).is_loopback
 
+    def page(self, port: int) -> str:
+        """Where a browser on this machine finds the dashboard."""
+        host = LOOPBACK if self.host == EVERY_INTERFACE else f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{port}/"
+
     @property
     def serves_unsafe(self) -> bool:
         """Whether unsafe methods are answered."""

@@ -10,7 +10,10 @@ from chain.rpc import (
     methods_chainspec,
     methods_childstate,
     methods_consensus,
+    methods_earnings,
+    methods_explorer,
     methods_payment,
+    methods_prepare,
     methods_state,
     methods_system,
     methods_training,
@@ -32,7 +35,9 @@ def all_methods(runtime: Runtime[View]) -> Registry:
         methods_chainspec.registry,
         methods_childstate.registry,
         methods_consensus.registry,
+        methods_explorer.registry,
         methods_payment.registry,
+        methods_prepare.registry,
         methods_state.registry,
         methods_system.registry,
         methods_transaction.registry,
@@ -40,6 +45,7 @@ def all_methods(runtime: Runtime[View]) -> Registry:
         registry.include(part)
     if runtime.has(Training):
         registry.include(methods_training.registry)
+        registry.include(methods_earnings.registry)
 
     @registry.sync("rpc_methods")
     def rpc_methods(context: object) -> dict[str, object]:

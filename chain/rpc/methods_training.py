@@ -81,7 +81,7 @@ def training_task(context: Context, task: Index32) -> dict[str, Any]:
     """One task with its loss and accuracy curves (held out, 0 to 1), a point for each round that was evaluated."""
     with context.state(None) as state:
         training = context.runtime.at(state).module(Training)
-        found = _task(training, task)
+        found = task_of(training, task)
         genesis = context.backend.ledger.genesis_hash
         is_active = task in training.active_tasks.get()
         kept = _storage(training.storage[task], state.header.height)
@@ -115,7 +115,7 @@ def training_round(context: Context, task: Index32, round: Index32 | None = None
     """
     with context.state(None) as state:
         training = context.runtime.at(state).module(Training)
-        found = _task(training, task)
+        found = task_of(training, task)
         running: RoundState | None = training.rounds.get(task)
         ahead = _round_ahead(training, task)
         if running is not None and round in (None, running.round):
@@ -134,14 +134,19 @@ def training_round(context: Context, task: Index32, round: Index32 | None = None
 
 @registry.thread("training_workers")
 def training_workers(context: Context) -> list[dict[str, Any]]:
-    """Every worker that was ever registered, with its bond, record and earnings."""
+    """Every worker that was ever registered, with its bond, record and earnings.
+
+    `slashed` is what its bond lacks of what it was registered with.
+    """
     with context.state(None) as state:
         found = []
-        for account, worker in context.runtime.at(state).module(Training).workers.items():
+        training = context.runtime.at(state).module(Training)
+        for account, worker in training.workers.items():
             found.append(
                 {
                     "account": ss58.encode(account),
                     "bond": worker.bond,
+                    "slashed": max(0, training.worker_bond * worker.capacity - worker.bond),
                     "capacity": worker.capacity,
                     "active": worker.active,
                     "freeAt": worker.free_at,
@@ -163,7 +168,7 @@ def _round_ahead(training: Any, task: int) -> dict[str, Any] | None:
     return {**_begun_round(training, task, training.provisional[task], state), "ahead": None}
 
 
-def _task(training: Any, task: int) -> Task:
+def task_of(training: Any, task: int) -> Task:
     found: Task | None = training.tasks.get(task)
     if found is None:
         reason = f"no task {task}: {training.next_task_id.get()} were created, numbered from 0"

@@ -2,9 +2,15 @@
 
 Browsers send a page's origin with every WebSocket and with every POST and PUT, so that no page gets past, not even one
 that has made its own name point to this machine. What is no browser sends none, and is not asked for one.
+
+The node's own pages are trusted where they were opened by address: a browser that says `http://192.0.2.1:9944` is
+there, while a name may be anybody's who points it here.
 """
 
 from __future__ import annotations
+
+from ipaddress import ip_address
+from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
@@ -15,6 +21,18 @@ from chain.rpc.access import Origins
 from chain.rpc.params import quote
 
 
+def is_own_page(origin: str, host: str) -> bool:
+    """Whether a page comes from where it asks, by the address of a machine and not by a name."""
+    scheme, _, place = origin.partition("://")
+    if scheme not in ("http", "https") or place != host:
+        return False
+    try:
+        ip_address(urlsplit(origin).hostname or "")
+    except ValueError:
+        return False
+    return True
+
+
 class OriginGate:
     """Stands before the application: what it refuses, nothing else sees."""
 
@@ -23,8 +41,9 @@ class OriginGate:
         self._origins = origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        origin = Headers(scope=scope).get("origin") if scope["type"] in ("http", "websocket") else None
-        if origin is None or self._origins.trust(origin):
+        headers = Headers(scope=scope) if scope["type"] in ("http", "websocket") else Headers()
+        origin = headers.get("origin")
+        if origin is None or self._origins.trust(origin) or is_own_page(origin, headers.get("host", "")):
             await self._app(scope, receive, send)
             return
         refusal = PlainTextResponse(

@@ -1,4 +1,4 @@
-"""The RPC server: JSON-RPC over HTTP and WebSocket at `/`, blobs at `/blobs/{root}`, all on one port, all bounded.
+"""The RPC server: JSON-RPC over HTTP and WebSocket at `/`, blobs at `/blobs/{root}`, the dashboard; all on one port.
 
 No client can hold up the node: slow ones are dropped, loud ones slowed down, and work runs in threads of its own.
 """
@@ -6,7 +6,6 @@ No client can hold up the node: slow ones are dropped, loud ones slowed down, an
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from contextlib import suppress
 from typing import cast
 
@@ -18,10 +17,11 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.routing import Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from chain.dashboard.site import Site
 from chain.pace import Turns
 from chain.pile import Pile
 from chain.rpc import protocol
@@ -40,10 +40,6 @@ from chain.rpc.protocol import Limits
 
 log = logging.getLogger("potchain.rpc")
 
-WELCOME = (
-    "This is the RPC port of a potchain node: connect a Substrate wallet or library to ws://HOST:PORT, "
-    "or POST JSON-RPC here (content-type: application/json).\n"
-)
 # WebSocket close codes (RFC 6455): a policy was violated; the server failed.
 POLICY_VIOLATION = 1008
 INTERNAL_ERROR = 1011
@@ -52,7 +48,7 @@ REASON_BYTES_MAX = 120
 
 
 class RpcServer:
-    """Serves one node's backend. `routes` are pages beside the RPC, such as the dashboard's."""
+    """Serves one node's backend, and the dashboard."""
 
     def __init__(
         self,
@@ -61,7 +57,6 @@ class RpcServer:
         *,
         access: Access | None = None,
         limits: Limits | None = None,
-        routes: Sequence[BaseRoute] = (),
     ) -> None:
         self.port = port
         self._access = access or Access()
@@ -71,9 +66,8 @@ class RpcServer:
         self._dispatcher = Dispatcher(backend, methods, self._limits, serves_unsafe=self._access.serves_unsafe)
         blobs = BlobRoutes(backend, self._limits)
         served = [
-            *routes,
             Route("/", self._post, methods=["POST"]),
-            Route("/", _welcome, methods=["GET"]),
+            *Site().routes(),
             WebSocketRoute("/", self._websocket),
             Route("/health", self._health, methods=["GET"]),
             Route("/blobs/{root}", blobs.get, methods=["GET"]),
@@ -219,11 +213,6 @@ async def _close(websocket: WebSocket, code: int, reason: str) -> None:
     gone = (RuntimeError, WebSocketDisconnect, trio.BrokenResourceError, trio.ClosedResourceError)
     with trio.move_on_after(1.0), suppress(*gone):
         await websocket.close(code, reason.encode()[:REASON_BYTES_MAX].decode(errors="ignore"))
-
-
-async def _welcome(request: Request) -> Response:
-    del request
-    return PlainTextResponse(WELCOME)
 
 
 def _json(text: str, status: int = 200) -> Response:

@@ -26,7 +26,7 @@ NODE_MAJOR_MIN = 18  # the oldest that @polkadot/api runs on
 START_SECONDS_MAX = 60  # a start takes one; machines that run the tests may be busy
 STOP_SECONDS_MAX = 20
 # What a node says when all is well, or the machine too busy for it.
-EXPECTED = ["states"], ["ready"], ["block"], ["stall"], ["task"], ["wait"]
+EXPECTED = ["states"], ["dashboard"], ["ready"], ["block"], ["stall"], ["task"], ["wait"]
 INSTALL_SECONDS_MAX = 300
 SCRIPT_SECONDS_MAX = 60  # as the scripts have it themselves
 

@@ -32,7 +32,7 @@ def named(events: list[Any]) -> list[str]:
 
 
 # What a node may have beyond the methods that the library knows: its own, and the newer specification's.
-BEYOND = {"training", "consensus", "archive", "chainHead", "chainSpec", "transaction", "transactionWatch"}
+BEYOND = {"training", "consensus", "explorer", "archive", "chainHead", "chainSpec", "transaction", "transactionWatch"}
 
 
 def test_a_connection_learns_the_chain_and_is_warned_of_nothing_but_methods_beyond_the_library(

@@ -1,0 +1,88 @@
+// A curve as an element of its own: drawn in the pixels that it has, so that its text stays readable on a phone.
+import { h } from './dom.js';
+
+const HEIGHT = 190;
+const LEFT = 52;
+const RIGHT = 12;
+const TOP = 12;
+const BOTTOM = 26;
+const TICKS = 4;
+
+class Curve extends HTMLElement {
+  #data = null;
+  #drawn = '';
+  #observer = new ResizeObserver(() => this.#draw());
+
+  // `{ points: [[x, y]…], label, format, unit }`, with x a round.
+  set data(value) {
+    this.#data = value;
+    this.#draw();
+  }
+
+  get data() {
+    return this.#data;
+  }
+
+  connectedCallback() {
+    this.#observer.observe(this);
+  }
+
+  disconnectedCallback() {
+    this.#observer.disconnect();
+  }
+
+  #draw() {
+    const width = Math.floor(this.clientWidth);
+    const { points, label, format, unit } = this.#data ?? { points: [] };
+    const stamp = `${width} ${points.length} ${points.at(-1)} ${points[0]}`;
+    if (width < 60 || stamp === this.#drawn) return;
+    this.#drawn = stamp;
+    const xs = points.map(([x]) => x);
+    const ys = points.map(([, y]) => y);
+    const [first, last] = [xs[0], xs.at(-1)];
+    const [low, high] = bounds(Math.min(...ys), Math.max(...ys));
+    const x = (value) => LEFT + ((width - LEFT - RIGHT) * (value - first)) / Math.max(1, last - first);
+    const y = (value) => TOP + ((HEIGHT - TOP - BOTTOM) * (high - value)) / (high - low);
+    const path = points.map(([px, py], index) => `${index ? 'L' : 'M'}${x(px).toFixed(1)} ${y(py).toFixed(1)}`).join('');
+    const ticks = Array.from({ length: TICKS + 1 }, (_, index) => low + ((high - low) * index) / TICKS);
+    const summary = `${label}: ${format(ys[0])} in round ${first}, ${format(ys.at(-1))} in round ${last}`;
+    const readout = h('text', { class: 'readout', x: width - RIGHT, y: TOP + 2, 'text-anchor': 'end' });
+    const marker = h('circle', { class: 'marker', r: 4, visibility: 'hidden' });
+    const svg = h(
+      'svg',
+      { width, height: HEIGHT, viewBox: `0 0 ${width} ${HEIGHT}`, role: 'img', 'aria-label': summary },
+      ticks.map((value) => [
+        h('line', { class: 'grid', x1: LEFT, x2: width - RIGHT, y1: y(value), y2: y(value) }),
+        h('text', { x: LEFT - 8, y: y(value) + 4, 'text-anchor': 'end' }, format(value, high - low)),
+      ]),
+      h('text', { x: LEFT, y: HEIGHT - 6 }, `${unit} ${first}`),
+      last > first && h('text', { x: width - RIGHT, y: HEIGHT - 6, 'text-anchor': 'end' }, last),
+      h('path', { class: 'line', d: path }),
+      points.length === 1 && h('circle', { class: 'dot', cx: x(first), cy: y(ys[0]), r: 3 }),
+      marker,
+      readout,
+    );
+    svg.onpointermove = ({ offsetX }) => {
+      const nearest = points.reduce((best, point) => (Math.abs(x(point[0]) - offsetX) < Math.abs(x(best[0]) - offsetX) ? point : best));
+      marker.setAttribute('cx', x(nearest[0]));
+      marker.setAttribute('cy', y(nearest[1]));
+      marker.setAttribute('visibility', 'visible');
+      readout.textContent = `${unit} ${nearest[0]}: ${format(nearest[1])}`;
+    };
+    svg.onpointerleave = () => {
+      marker.setAttribute('visibility', 'hidden');
+      readout.textContent = '';
+    };
+    this.replaceChildren(svg);
+  }
+}
+
+// Room around the values, also where they are all the same.
+function bounds(least, most) {
+  const room = (most - least) * 0.08 || Math.abs(most) * 0.1 || 0.1;
+  return [Math.max(0, least - room), most + room];
+}
+
+customElements.define('pot-curve', Curve);
+
+export const curve = (data) => h('pot-curve', { data });
