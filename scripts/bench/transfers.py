@@ -93,7 +93,14 @@ def running_nodes(folder: Path, senders: list[Keypair]) -> Iterator[Nodes]:
     running: list[subprocess.Popen[bytes]] = []
     try:
         for place, name in enumerate(NAMES):
-            command = [sys.executable, "-m", "chain", f"--genesis={folder / 'genesis.json'}", "--supervised"]
+            command = [
+                sys.executable,
+                "-m",
+                "chain",
+                f"--genesis={folder / 'genesis.json'}",
+                "--supervised",
+                "--no-prometheus",
+            ]
             command += [f"--validator={name.lower()}", f"--base-path={folder}"]
             command += [f"--rpc-port={first + place}", f"--port={first + len(NAMES) + place}"]
             command += [f"--bootnode=127.0.0.1:{first + len(NAMES) + other}" for other in range(len(NAMES))]
