@@ -26,6 +26,7 @@ from chain import (
     cli_query,
     cli_rewards,
     cli_roles,
+    cli_secrets,
     cli_simulate,
     cli_tasks,
     cli_transfer,
@@ -94,8 +95,8 @@ def run(
     validator: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME|KEYFILE",
-            help="Run one validator: a development validator of the genesis file by name, or a key file.",
+            metavar="NAME|KEY",
+            help="Run one validator: a development validator of the genesis file by name, or a key's name or file.",
         ),
     ] = None,
     full_node: Annotated[bool, typer.Option("--full-node", help="Run one node that follows the chain.")] = False,
@@ -147,6 +148,9 @@ def run(
     listen_addr: cli_node.ListenAddr = None,
     unsafe_new_vote_log: cli_node.NewVoteLog = False,
     config: ConfigOption = None,  # noqa: ARG001  (its callback does the work)
+    password_filename: cli_secrets.PasswordFilename = None,
+    password_fd: cli_secrets.PasswordFd = None,
+    keystore_path: cli_secrets.KeystorePath = None,
     supervised: Supervised = False,
     version: Annotated[  # noqa: ARG001  (its callback does the work)
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
@@ -209,7 +213,8 @@ def run(
         plan = Launch(spec, base, access.host, rpc_port, port, metrics, words, supervised)
         _run(partial(launch, plan))
         return
-    role = NodeRole.of(spec, validator, None if name is None else check_name(name))
+    key = None if validator is None else cli_secrets.key_at(validator, keystore_path, password_filename, password_fd)
+    role = NodeRole.of(spec, key, None if name is None else check_name(name))
     rpc_port, port = rpc_port or RPC_PORT + role.offset, port or PORT + role.offset
     metrics = flags.metrics(prometheus_port, role.offset)
     cli_node.check_ports(1, rpc_port, port, metrics)

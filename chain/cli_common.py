@@ -1,4 +1,4 @@
-"""What the commands share: how they reach a node and a key, and how their errors are shown."""
+"""What the commands share: how they reach a node, and how their errors are shown."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Annotated
 
 import typer
 
+from chain.keystore import KeyFileError, WrongPassword
 from chain.light.errors import CheckpointError, LightError
-from chain.primitives.keys import Keypair, KeyUriError, Scheme
+from chain.primitives.keys import KeyUriError
 from chain.primitives.ss58 import Ss58Error
 from chain.rpc.errors import ClientError, RpcError
 from chain.rpc.errors import PortInUse as RpcPortInUse
 from chain.supervisor import EXIT_MISCONFIGURED, Misconfigured
-from chain.validator_keys import KeyFileError, read_secret
 from runtime.types import GenesisError
 
 EXIT_FAILED = 1  # the command was right but did not succeed
@@ -30,9 +30,6 @@ NodesOption = Annotated[
         metavar="URL",
         help="RPC address of a node, ws:// or wss://; may be given again as a fallback. [default: ws://127.0.0.1:9944]",
     ),
-]
-KeyOption = Annotated[
-    str, typer.Option(metavar="KEY", help="Key file, or a secret such as //Eve for a development account.")
 ]
 NodeOption = Annotated[str, typer.Option("--node", metavar="URL", help="RPC address of a node, ws:// or wss://.")]
 Supervised = Annotated[bool, typer.Option("--supervised", hidden=True, help="Stop when standard input ends.")]
@@ -78,7 +75,7 @@ def fault_of(error: BaseException) -> Fault | None:
         return faults[0] if all(faults) else None
     if not isinstance(error, Exception):  # The program's own end, or Ctrl-C.
         return None
-    if isinstance(error, RpcError | ClientError | LightError):
+    if isinstance(error, RpcError | ClientError | LightError | WrongPassword):
         return Fault(str(error), EXIT_FAILED)
     # Imported when there is such an error to be told apart: a light client needs neither a database nor a network.
     from chain.importer import CannotFollow
@@ -125,16 +122,3 @@ def fault_of(error: BaseException) -> Fault | None:
 
 def _is_full(error: BaseException | None) -> bool:
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-
-
-def secret_of(text: str) -> str:
-    """The secret URI behind a key file's name, or the text itself where it is one; raises KeyFileError."""
-    if not text.strip():
-        raise UserError("expected a key file, a phrase in quotes or a secret such as //Alice, got nothing")
-    is_file_name = not text.startswith(("//", "0x")) and " " not in text
-    return read_secret(Path(text)) if is_file_name else text
-
-
-def key_of(text: str, scheme: Scheme = Scheme.ED25519) -> Keypair:
-    """The key behind a key file's name or a secret URI; raises KeyFileError or KeyUriError."""
-    return Keypair.from_uri(secret_of(text), scheme)

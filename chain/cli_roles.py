@@ -18,18 +18,18 @@ import typer
 
 from chain.cli_common import (
     DEFAULT_RPC,
-    KeyOption,
     NodesOption,
     Supervised,
     UserError,
     check_name,
     default_base_path,
-    key_of,
 )
 from chain.cli_node import PrometheusExternal
+from chain.cli_secrets import KEY_HELP, KeyOption, takes_key
 from chain.cli_silos import Data, silo_files
 from chain.display import Progress
 from chain.folder_lock import FolderLocked, lock_folder, sign_lock
+from chain.key_source import FORMS, KeySource
 from chain.metrics.server import MetricsServer
 from chain.primitives import ss58
 from chain.rpc.access import EVERY_INTERFACE, LOOPBACK
@@ -87,10 +87,11 @@ Capacity = Annotated[
 ]
 
 
+@takes_key
 def worker(
     key: Annotated[
-        str | None,
-        typer.Option(metavar="KEY", help="Key file, or a secret such as //Eve for a development account. [required]"),
+        KeySource | None,
+        typer.Option(metavar="KEY", help=f"{KEY_HELP} [required]"),
     ] = None,
     node: NodesOption = None,
     base_path: RoleBasePath = None,
@@ -158,7 +159,7 @@ def worker(
         _run_role(partial(hosts.serve_host, cluster, platform=platform.value, devices=count), role)
         return
     if key is None:
-        raise UserError("--key is missing: a key file, or a secret such as //Eve; make one with: potchain key new")
+        raise UserError(f"--key is missing: {FORMS}; make one with: potchain key new NAME")
     if files:
         _run_role(partial(run_silo, data=files, platform=platform.value, devices=count), role)
         return
@@ -166,6 +167,7 @@ def worker(
     _run_role(partial(run, cluster=cluster, plants=plants), role)
 
 
+@takes_key
 def auditor(
     key: KeyOption,
     node: NodesOption = None,
@@ -190,6 +192,7 @@ def auditor(
     _run_role(role, Role("auditor", key, node, base_path, name, prometheus_port, prometheus_external, supervised))
 
 
+@takes_key
 def aggregator(
     key: KeyOption,
     node: NodesOption = None,
@@ -223,7 +226,7 @@ class Role:
     """What the commands of workers, auditors and aggregators have in common."""
 
     kind: str
-    key: str | None  # None where it takes neither a key nor a node
+    key: KeySource | None  # None where it takes neither a key nor a node
     nodes: list[str] | None
     base_path: Path | None
     name: str
@@ -239,7 +242,7 @@ def _run_role(run: Callable[..., Awaitable[None]], role: Role) -> None:
     if role.prometheus_external and role.prometheus_port is None:
         raise UserError("--prometheus-external: give --prometheus-port with it")
     name = check_name(role.name)
-    keypair = None if role.key is None else key_of(role.key)
+    keypair = None if role.key is None else role.key.keypair()
     cache = (role.base_path or default_base_path("workers")) / name
     cache.mkdir(parents=True, exist_ok=True)
     try:

@@ -14,7 +14,8 @@ from typing import Annotated, Any
 import trio
 import typer
 
-from chain.cli_common import DEFAULT_RPC, EXIT_FAILED, KeyOption, NodeOption, UserError, key_of
+from chain.cli_common import DEFAULT_RPC, EXIT_FAILED, NodeOption, UserError
+from chain.cli_secrets import KeyOption, takes_key
 from chain.display import token_of
 from chain.primitives import ss58
 from chain.primitives.keys import Keypair
@@ -52,6 +53,7 @@ def silo_files(given: Sequence[str]) -> dict[int, Path]:
     return found
 
 
+@takes_key
 def admit_silo(
     task: TaskId,
     address: Address,
@@ -61,13 +63,14 @@ def admit_silo(
 ) -> None:
     """Let an account contribute to a federated task of yours, or change how many samples it may have."""
     done = f"is admitted to task {task} with up to {samples:,} samples"
-    trio.run(partial(_tell, node, key_of(key), "training.admit_silo", task, address, done, samples_max=samples))
+    trio.run(partial(_tell, node, key.keypair(), "training.admit_silo", task, address, done, samples_max=samples))
 
 
+@takes_key
 def expel_silo(task: TaskId, address: Address, key: KeyOption, node: NodeOption = DEFAULT_RPC) -> None:
     """Let a silo contribute to a federated task of yours no more."""
     done = f"is expelled from task {task}: it has no slot in the rounds that follow"
-    trio.run(partial(_tell, node, key_of(key), "training.expel_silo", task, address, done))
+    trio.run(partial(_tell, node, key.keypair(), "training.expel_silo", task, address, done))
 
 
 async def _tell(node: str, owner: Keypair, call: str, task: int, address: str, done: str, **more: Any) -> None:

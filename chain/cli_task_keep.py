@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import trio
 import typer
 
-from chain.cli_common import DEFAULT_RPC, KeyOption, NodeOption, UserError, key_of
+from chain.cli_common import DEFAULT_RPC, NodeOption, UserError
+from chain.cli_secrets import KeyOption, takes_key
 from chain.cli_task_new import ask
 from chain.display import token_of
 from chain.rpc.client import Client
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from chain.primitives.keys import Keypair
 
 
+@takes_key
 def keep_task(
     task: Annotated[int, typer.Argument(metavar="ID", help="The task's number, as `potchain task list` shows it.")],
     key: KeyOption,
@@ -25,7 +27,7 @@ def keep_task(
     rpc: NodeOption = DEFAULT_RPC,
 ) -> None:
     """Have a finished task's model kept longer, whoever's it is; or let a running task of yours take longer."""
-    trio.run(partial(_keep, rpc, key_of(key), task, days, yes=yes))
+    trio.run(partial(_keep, rpc, key.keypair(), task, days, yes=yes))
 
 
 async def _keep(rpc: str, payer: Keypair, task: int, days: int, *, yes: bool) -> None:

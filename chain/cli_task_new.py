@@ -13,7 +13,8 @@ import trio
 import typer
 
 from chain.cli_calibrate import calibrated
-from chain.cli_common import DEFAULT_RPC, EXIT_FAILED, KeyOption, NodeOption, UserError, key_of
+from chain.cli_common import DEFAULT_RPC, EXIT_FAILED, NodeOption, UserError
+from chain.cli_secrets import KeyOption, takes_key
 from chain.cli_task_files import PlatformOption, SourceArgument, made_of, read_source, terms_of
 from chain.cli_terms import with_terms
 from chain.display import Progress, token_of
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from trainer.task import Built, Saved
 
 
+@takes_key
 @with_terms
 def new_task(
     source: SourceArgument,
@@ -43,7 +45,7 @@ def new_task(
     """
     if not (yes or dry_run or sys.stdin.isatty()):
         raise UserError("add --yes to pay without being asked; nothing was sent")
-    owner = key_of(key)
+    owner = key.keypair()
     task = read_source(source)
     terms = terms_of(task, flags)
     made = made_of(task, terms)
@@ -105,13 +107,14 @@ def ask(question: str) -> None:
         raise typer.Exit
 
 
+@takes_key
 def cancel_task(
     task: Annotated[int, typer.Argument(metavar="ID", help="The task's number, as `potchain task list` shows it.")],
     key: KeyOption,
     rpc: NodeOption = DEFAULT_RPC,
 ) -> None:
     """End a task of yours with the rounds that have begun, which are paid; the rest of the escrow comes back."""
-    trio.run(_cancel, rpc, key_of(key), task)
+    trio.run(_cancel, rpc, key.keypair(), task)
 
 
 async def _cancel(rpc: str, owner: Keypair, task: int) -> None:

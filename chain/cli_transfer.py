@@ -13,8 +13,10 @@ from typing import Annotated, Any
 import trio
 import typer
 
-from chain.cli_common import DEFAULT_RPC, EXIT_FAILED, NodeOption, UserError, secret_of
+from chain.cli_common import DEFAULT_RPC, EXIT_FAILED, NodeOption, UserError
+from chain.cli_secrets import KEY_HELP, scheme_of, takes_key
 from chain.display import Token, token_of
+from chain.key_source import KeySource
 from chain.primitives import ss58
 from chain.primitives.keys import Keypair, Scheme
 from chain.primitives.types import Id
@@ -28,17 +30,19 @@ from runtime.potchain import RUNTIME
 WAIT_SECONDS = 4.0
 
 
+@takes_key
 def transfer(
     to: Annotated[str, typer.Argument(metavar="ADDRESS", help="Address of the receiver (SS58).")],
     amount: Annotated[str, typer.Argument(metavar="AMOUNT", help="How many tokens, such as 1.5.")],
-    key: Annotated[str, typer.Option("--from", metavar="KEY", help="Sender: a key file, or a secret such as //Alice.")],
+    key: Annotated[KeySource, typer.Option("--from", metavar="KEY", help=f"Sender: {KEY_HELP}")],
     scheme: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="SCHEME",
-            help="Which of the secret's two accounts sends: that of ed25519, or of sr25519 as in wallets.",
+            help="Which of the secret's two accounts sends: that of ed25519, or of sr25519 as in wallets. "
+            "[default: the key's own, ed25519 for one that has none]",
         ),
-    ] = "ed25519",
+    ] = None,
     rpc: NodeOption = DEFAULT_RPC,
     genesis: Annotated[
         Path | None,
@@ -48,16 +52,16 @@ def transfer(
     ] = None,
 ) -> None:
     """Send tokens to an address, and wait until that is final."""
-    if scheme.upper() not in Scheme.__members__:
-        raise UserError(f"--scheme: expected ed25519 or sr25519, got {scheme!r}")
-    secret = secret_of(key)
-    senders = {each: Keypair.from_uri(secret, each) for each in Scheme}
+    chosen = scheme_of(scheme)
+    secret = key.open()
+    chosen = secret.scheme if chosen is None else chosen
+    senders = {chosen: secret.keypair(chosen), **secret.accounts()}
     runtime: Runtime[Any] = RUNTIME
     if genesis is not None:
         from genesis.spec import load  # late: most who send tokens do so on this project's own chains
 
         runtime = load(genesis).runtime
-    trio.run(partial(_transfer, rpc, runtime, senders, Scheme[scheme.upper()], to.strip(), amount))
+    trio.run(partial(_transfer, rpc, runtime, senders, chosen, to.strip(), amount))
 
 
 async def _transfer(

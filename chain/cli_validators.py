@@ -13,7 +13,8 @@ from typing import Annotated, Any
 import trio
 import typer
 
-from chain.cli_common import DEFAULT_RPC, EXIT_FAILED, KeyOption, NodeOption, UserError, secret_of
+from chain.cli_common import DEFAULT_RPC, EXIT_FAILED, NodeOption, UserError
+from chain.cli_secrets import KeyOption, takes_key
 from chain.display import Token, token_of
 from chain.primitives import bls, ss58
 from chain.rpc.client import Client
@@ -70,52 +71,55 @@ def _standing(account: bytes, chain: Any) -> Standing:
 
 
 @app.command()
+@takes_key
 def status(key: KeyOption, rpc: NodeOption = DEFAULT_RPC) -> None:
     """Say what the account has bonded, whether it stands for election, and in which sets it sits."""
-    trio.run(_status, rpc, _keys(key))
+    trio.run(_status, rpc, key.validator())
 
 
 @app.command()
+@takes_key
 def bond(amount: Amount, key: KeyOption, rpc: NodeOption = DEFAULT_RPC) -> None:
     """Bond tokens, or more tokens."""
-    trio.run(partial(_bond, rpc, _keys(key), amount))
+    trio.run(partial(_bond, rpc, key.validator(), amount))
 
 
 @app.command("set-keys")
+@takes_key
 def set_keys(key: KeyOption, rpc: NodeOption = DEFAULT_RPC) -> None:
     """Name the key that a node with this key file votes with, for the next election on."""
-    keys = _keys(key)
+    keys = key.validator()
     secret, account = keys.bls_secret, keys.account.public
     arguments = {"bls_key": bls.public_key(secret), "proof": bls.prove_possession(secret, account)}
     trio.run(partial(_send, rpc, keys, "set_keys", **arguments))
 
 
 @app.command()
+@takes_key
 def validate(key: KeyOption, rpc: NodeOption = DEFAULT_RPC) -> None:
     """Stand for election."""
-    trio.run(partial(_send, rpc, _keys(key), "validate"))
+    trio.run(partial(_send, rpc, key.validator(), "validate"))
 
 
 @app.command()
+@takes_key
 def chill(key: KeyOption, rpc: NodeOption = DEFAULT_RPC) -> None:
     """Stand for election no more. Keep the node running while `status` says that the account sits in a set."""
-    trio.run(partial(_send, rpc, _keys(key), "chill"))
+    trio.run(partial(_send, rpc, key.validator(), "chill"))
 
 
 @app.command()
+@takes_key
 def unbond(amount: Amount, key: KeyOption, rpc: NodeOption = DEFAULT_RPC) -> None:
     """Let bonded tokens leave: they can be withdrawn some sessions later, as `status` says."""
-    trio.run(partial(_unbond, rpc, _keys(key), amount))
+    trio.run(partial(_unbond, rpc, key.validator(), amount))
 
 
 @app.command()
+@takes_key
 def withdraw(key: KeyOption, rpc: NodeOption = DEFAULT_RPC) -> None:
     """Have the tokens back that have waited for long enough."""
-    trio.run(partial(_send, rpc, _keys(key), "withdraw_unbonded"))
-
-
-def _keys(key: str) -> ValidatorKeys:
-    return ValidatorKeys.from_uri(secret_of(key))
+    trio.run(partial(_send, rpc, key.validator(), "withdraw_unbonded"))
 
 
 async def _status(rpc: str, keys: ValidatorKeys) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 
-from chain.cli_common import UserError, key_of
+from chain.cli_common import UserError
+from chain.cli_secrets import key_at
 from chain.display import Token
+from chain.keystore import NoSuchKey
 from chain.primitives import ss58
 from chain.primitives.keys import Keypair, Scheme
 from chain.primitives.ss58 import Ss58Error
@@ -57,9 +58,10 @@ def account_of(text: str, scheme: Scheme, words: Words) -> bytes:
     try:
         return words.account(text)
     except Ss58Error as error:
-        if " " not in text and not Path(text).exists():
-            raise UserError(f"{error}; or give a key file") from None
-    return key_of(text, scheme).public
+        try:
+            return key_at(text).public(scheme)
+        except NoSuchKey:
+            raise UserError(f"{error}; or give a key's name or file") from None
 
 
 # --- for programs --------------------------------------------------------------------------------------------------

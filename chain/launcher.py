@@ -15,7 +15,7 @@ import trio
 from chain import __version__
 from chain.display import TEXT_COLUMN, say
 from chain.rpc.access import LOOPBACK
-from chain.supervisor import Child, Supervisor, cancel_when_told
+from chain.supervisor import SECRET, Child, Supervisor, cancel_when_told
 from genesis.spec import GenesisSpec
 from runtime.modules.training import Training
 
@@ -131,11 +131,11 @@ def _children(plan: Launch) -> Iterator[Child]:
     if not plan.spec.runtime.has(Training):
         return
     for i, key in enumerate(development.validators):
-        yield _child(plan, f"{key.name}-auditor", "auditor", f"--key={key.uri}", f"--node={rpc_urls[i]}")
+        yield _child(plan, f"{key.name}-auditor", "auditor", f"--node={rpc_urls[i]}", secret=key.uri)
     for role, keys in (("aggregator", development.aggregators), ("worker", development.workers)):
         for i, key in enumerate(keys):
             flags = WORKER_FLAGS if role == "worker" else ()
-            yield _child(plan, key.name, role, f"--key={key.uri}", *_rpc_from(rpc_urls, i), *flags)
+            yield _child(plan, key.name, role, *_rpc_from(rpc_urls, i), *flags, secret=key.uri)
 
 
 def _rpc_from(urls: list[str], first: int) -> list[str]:
@@ -143,14 +143,14 @@ def _rpc_from(urls: list[str], first: int) -> list[str]:
     return [f"--node={url}" for url in urls[first:] + urls[:first]]
 
 
-def _child(plan: Launch, name: str, *arguments: str) -> Child:
+def _child(plan: Launch, name: str, *arguments: str, secret: str | None = None) -> Child:
     command, *options = arguments
     common = (f"--genesis={plan.spec.path}", f"--base-path={plan.base_path}", "--supervised")
     if command.startswith("--"):
         words = (command, *options, *common)
     else:
-        words = (command, f"--name={name}", *options, *common[1:])
-    return Child(name, ("-m", "chain", *words), plan.base_path / f"{name}.log")
+        words = (command, f"--name={name}", f"--key={SECRET}", *options, *common[1:])
+    return Child(name, ("-m", "chain", *words), plan.base_path / f"{name}.log", secret)
 
 
 def check_folders(plan: Launch) -> None:

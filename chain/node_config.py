@@ -7,13 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from chain.key_source import KeySource
+from chain.keystore import KeyFileError, NoSuchKey, read_secret, write_private
 from chain.net.network import head_of
 from chain.pool import PoolLimits
 from chain.primitives.keys import Keypair, Scheme
 from chain.rpc.access import LOOPBACK, Access
 from chain.rpc.protocol import Limits
 from chain.sync.mode import SyncMode
-from chain.validator_keys import KeyFileError, ValidatorKeys, read_secret, write_secret
+from chain.validator_keys import ValidatorKeys
 from consensus.lookback import Past
 from genesis.spec import Address, GenesisSpec
 
@@ -27,23 +29,20 @@ class NodeRole:
     keys: ValidatorKeys | None
 
     @classmethod
-    def of(cls, spec: GenesisSpec, validator: str | None, name: str | None) -> NodeRole:
+    def of(cls, spec: GenesisSpec, validator: KeySource | None, name: str | None) -> NodeRole:
         """The role that --validator and --name ask for; KeyFileError where there is no such key."""
         if validator is None:
             return cls(name or "full-node", len(spec.development.validators) if spec.development else 0, None)
-        known = spec.validator_key(validator)
+        known = spec.validator_key(validator.text)
         if known is not None:
             offset, key = known
             return cls(name or key.name, offset, ValidatorKeys.from_uri(key.uri))
-        path = Path(validator)
-        if not path.is_file():
+        try:
+            return cls(name or validator.name or "validator", 0, validator.validator())
+        except NoSuchKey as error:
             names = ", ".join(key.name for key in spec.development.validators) if spec.development else ""
-            secret = " (a secret is given in a file of its own: potchain key new)" if validator.startswith("//") else ""
-            raise KeyFileError(
-                f"--validator {validator}: no such key file{secret}"
-                + (f", and the genesis file's development validators are {names}" if names else "")
-            )
-        return cls(name or path.stem, 0, ValidatorKeys.from_uri(read_secret(path)))
+            others = f"; the genesis file's development validators are {names}" if names else ""
+            raise KeyFileError(f"--validator: {error}{others}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,5 +82,5 @@ def node_key(path: Path) -> Keypair:
     """A full node's own identity: made at the first start, kept in its data folder."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_secret(path, "0x" + os.urandom(32).hex())
-    return Keypair.from_uri(read_secret(path), Scheme.ED25519)
+        write_private(path, f"0x{os.urandom(32).hex()}\n".encode())
+    return read_secret(path).keypair(Scheme.ED25519)

@@ -11,9 +11,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import trio
@@ -26,6 +26,7 @@ RESTART_SECONDS_MAX = 5.0  # a child that dies at once on every start must not k
 HEALTHY_SECONDS = 20.0  # a child that ran this long starts again with the shortest pause
 LOG_BYTES_MAX = 8 * 1024 * 1024  # two files of this size a child: some days of a node's lines
 LINE_BYTES_MAX = 4096  # what is kept of a line that never ends
+SECRET = "SECRET"  # where a child's arguments name the pipe with its secret
 EXIT_MISCONFIGURED = 2  # what a process exits with when starting it again cannot help
 
 
@@ -35,11 +36,12 @@ class Misconfigured(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """A process to keep alive."""
+    """A process to keep alive. Its `secret` comes to it by a pipe, whose path stands where its arguments say SECRET."""
 
     name: str
     arguments: tuple[str, ...]
     log: Path
+    secret: str | None = field(default=None, repr=False)
 
 
 class Supervisor:
@@ -76,14 +78,16 @@ class Supervisor:
 
     async def _run_once(self, child: Child) -> tuple[int, str]:
         """Run the child to its end; returns its exit code and the last line that it wrote."""
-        process = await trio.lowlevel.open_process(
-            [sys.executable, *child.arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=environment_of_children(),
-            start_new_session=True,  # Ctrl-C in the terminal is for this process, which then stops its children
-        )
+        with _piped(child.secret) as secret:
+            process = await trio.lowlevel.open_process(
+                [sys.executable, *(word.replace(SECRET, f"/dev/fd/{secret}") for word in child.arguments)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env=environment_of_children(),
+                pass_fds=() if secret is None else (secret,),
+                start_new_session=True,  # Ctrl-C in the terminal is for this process, which then stops its children
+            )
         self._note(child.name, process.pid)
         try:
             last_line = await self._read_lines(process, child)
@@ -120,6 +124,21 @@ class Supervisor:
         with suppress(OSError):  # A full disk must not end the children: they stop and come back by themselves.
             temporary.write_text(json.dumps(self._pids, indent=1))
             os.replace(temporary, self._pids_path)
+
+
+@contextmanager
+def _piped(secret: str | None) -> Iterator[int | None]:
+    """An open pipe that holds a secret, to be read once: neither arguments nor environment, which others may read."""
+    if secret is None:
+        yield None
+        return
+    reading, writing = os.pipe()
+    try:
+        os.write(writing, secret.encode())  # Far less than a pipe has room for.
+        os.close(writing)
+        yield reading
+    finally:
+        os.close(reading)
 
 
 async def _stop(process: trio.Process) -> None:

@@ -6,6 +6,7 @@ import sr25519
 
 PUBLIC_BYTES = 32
 SEED_BYTES = 32
+SECRET_BYTES = 64
 SIGNATURE_BYTES = 64
 
 Pair = tuple[bytes, bytes]  # the public key (32 bytes) and the secret (64 bytes)
@@ -38,3 +39,24 @@ def hard_derive(pair: Pair, chain_code: bytes) -> Pair:
     """The child pair behind a hard junction."""
     _, public, secret = sr25519.hard_derive_keypair((chain_code, *pair), b"")
     return bytes(public), bytes(secret)
+
+
+def soft_derive(pair: Pair, chain_code: bytes) -> Pair:
+    """The child pair behind a soft junction, whose public key follows from the parent's. Its nonce is random."""
+    _, public, secret = sr25519.derive_keypair((chain_code, *pair), b"")
+    return bytes(public), bytes(secret)
+
+
+def pair_from_secret(secret: bytes) -> Pair:
+    """The key pair of a 64-byte secret; ValueError if it is none."""
+    return bytes(sr25519.public_from_secret_key(secret)), secret
+
+
+def to_ed25519_notation(secret: bytes) -> bytes:
+    """A 64-byte secret with its scalar multiplied by the cofactor, as wallets keep it."""
+    return bytes(sr25519.convert_secret_key_to_ed25519(secret))
+
+
+def from_ed25519_notation(secret: bytes) -> bytes:
+    """The 64-byte secret of what `to_ed25519_notation` makes; ValueError if it is none."""
+    return bytes(sr25519.pair_from_ed25519_secret_key(secret)[1])

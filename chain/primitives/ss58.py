@@ -44,12 +44,18 @@ def decode(text: str, prefix: int | None = 42) -> bytes:
     body, checksum = data[:-CHECKSUM_BYTES], data[-CHECKSUM_BYTES:]
     if _checksum(body) != checksum:
         raise Ss58Error(f"{text}: the checksum does not match; a character is mistyped")
-    found = data[0] if prefix_size == 1 else (data[0] & 0x3F) << 2 | data[1] >> 6 | (data[1] & 0x3F) << 8
+    found = prefix_of(text)
     if _prefix_bytes(found) != data[:prefix_size]:
         raise Ss58Error(f"{text}: network prefix {found} is not in its shortest form")
     if prefix is not None and found != prefix:
         raise Ss58Error(f"{text}: the address is for network {found}, expected {prefix}")
     return body[prefix_size:]
+
+
+def prefix_of(text: str) -> int:
+    """The network prefix of an address that `decode` takes."""
+    data = _base58_decode(text)
+    return data[0] if data[0] < 0x40 else (data[0] & 0x3F) << 2 | data[1] >> 6 | (data[1] & 0x3F) << 8
 
 
 def _prefix_bytes(prefix: int) -> bytes:

@@ -31,7 +31,16 @@ SECONDS_MAX = 60  # a start takes one; machines that run the tests may be busy
 def potchain(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """Run the command to its end."""
     command = [sys.executable, "-m", "chain", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=SECONDS_MAX, cwd=ROOT, check=False)
+    # In a session of its own: there is no terminal that it could ask or tell anything.
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS_MAX,
+        cwd=ROOT,
+        check=False,
+        start_new_session=True,
+    )
 
 
 @contextmanager
@@ -190,12 +199,12 @@ def test_validator_and_full_node_exclude_each_other() -> None:
 
 def test_a_new_key_is_written_for_its_owner_only_and_inspected(tmp_path: Path) -> None:
     path = tmp_path / "my.key"
-    made = potchain("key", "new", "-o", path)
+    made = potchain("key", "new", "-o", path, "--no-password")
     assert made.returncode == 0
     assert os.stat(path).st_mode & 0o777 == 0o600
     inspected = potchain("key", "inspect", path)
     assert inspected.stdout.splitlines() == made.stdout.splitlines()[1:]
-    assert "exists already" in refusal("key", "new", "-o", path)
+    assert "exists already" in refusal("key", "new", "-o", path, "--no-password")
     path.chmod(0o644)
     assert "chmod 600" in refusal("key", "inspect", path)
 
@@ -210,8 +219,8 @@ def test_development_keys_have_substrates_well_known_addresses() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("key", "inspect", "one two three"), "BIP-39 phrase"),
-        (("key", "inspect", "0x12"), "32 bytes"),
+        (("key", "inspect", "one two three"), "a secret on the command line can be read by every user"),
+        (("worker", "--key", "0x12"), "keep the key with `potchain key import NAME`, then give its NAME"),
         (("key", "inspect", "nowhere.key"), "cannot read key file nowhere.key"),
         (("worker", "--key", "nowhere.key"), "potchain key new"),
     ],
@@ -223,7 +232,7 @@ def test_a_bad_key_says_what_was_expected(arguments: tuple[str, ...], message: s
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("", "--key is missing: a key file, or a secret such as //Eve; make one with: potchain key new"),
+        ("", "--key is missing: a key's name, a key file, or //Name for a development account; make one with: "),
         ("--key //Eve --devices 65", "--devices: expected 1 to 64, got 65"),
         ("--key //Eve --prometheus-external", "--prometheus-external: give --prometheus-port with it"),
         ("--process-id 1", "--process-id and --hosts-secret are for a worker of several hosts: give --coordinator"),

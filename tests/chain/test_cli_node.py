@@ -89,8 +89,8 @@ def test_flags_of_one_node_are_refused_for_a_whole_network(tmp_path: Path, flag:
         (("--full-node", "--name", ".."), "got '..'"),
         (("--full-node", "--name", ""), "got ''"),
         (("--full-node", "--bootnode", "[::1:1"), "--bootnode: expected HOST:PORT, got '[::1:1'"),
-        (("--validator", ""), "no such key file"),
-        (("--validator", "/"), "no such key file"),
+        (("--validator", ""), "expected a key's name, a key file, or //Name"),
+        (("--validator", "/"), "cannot read key file /: Is a directory"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_written(

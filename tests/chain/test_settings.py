@@ -13,6 +13,7 @@ import typer.main
 
 from chain import cli
 from chain.environment import environment_of_children
+from chain.keystore import read_secret
 from chain.settings import ConfigOption, default_file, name_variables, settings_of
 
 
@@ -80,11 +81,13 @@ def test_a_command_has_a_table_of_its_own_and_variables_with_its_name(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = written(tmp_path / "node.toml", '[key.new]\nwords = 24\n[worker]\nkey = "//Eve"\n')
-    assert run("--config", file, "key", "new") == 0
-    assert len(capsys.readouterr().out.splitlines()[0].split()) == 2 + 24
+    options = ("--config", file, "key", "new", "--no-password", "-o")
+    assert run(*options, tmp_path / "one.key") == 0
+    assert len(read_secret(tmp_path / "one.key").uri.split()) == 24
     monkeypatch.setenv("POTCHAIN_KEY_NEW_WORDS", "15")
-    assert run("--config", file, "key", "new") == 0
-    assert len(capsys.readouterr().out.splitlines()[0].split()) == 2 + 15
+    assert run(*options, tmp_path / "two.key") == 0
+    assert len(read_secret(tmp_path / "two.key").uri.split()) == 15
+    capsys.readouterr()
     found = shown(capsys, "--config", file)
     assert found["key.new.words"] == ("15", "POTCHAIN_KEY_NEW_WORDS")
     assert found["worker.key"] == ("(a secret)", str(file))

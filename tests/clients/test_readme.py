@@ -44,12 +44,26 @@ def example_at(node: RunningNode, opening: str) -> str:
 
 def run(*command: str, folder: Path = HERE) -> str:
     """What a program prints; it must end well and complain of nothing."""
-    done = subprocess.run(command, capture_output=True, text=True, timeout=SCRIPT_SECONDS_MAX, cwd=folder, check=False)
+    # In a session of its own: there is no terminal that it could ask or tell anything.
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=SCRIPT_SECONDS_MAX,
+        cwd=folder,
+        check=False,
+        start_new_session=True,
+    )
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
 
-def test_the_commands_do_what_is_said_of_them(node: RunningNode, tmp_path: Path) -> None:
+def test_the_commands_do_what_is_said_of_them(
+    node: RunningNode, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    password = tmp_path_factory.mktemp("password") / "file"  # what people type
+    password.touch(0o600)
+    password.write_text("correct horse\n")
     lines = [shlex.split(line, comments=True) for line in example("```\n.venv/bin/potchain task list").splitlines()]
     watched = []
     for program, *arguments in lines:
@@ -57,7 +71,7 @@ def test_the_commands_do_what_is_said_of_them(node: RunningNode, tmp_path: Path)
         arguments = [str(ROOT / word) if word.startswith("docs/") else word for word in arguments]
         command = [sys.executable, "-m", "chain", *arguments]
         command += ["--auditors", "1"] if arguments[:2] == ["task", "new"] else []  # the tests' chain has one validator
-        command += [] if arguments[0] == "key" else ["--node", node.url]
+        command += ["--password-filename", str(password)] if arguments[0] == "key" else ["--node", node.url]
         if "watch" in arguments:  # which goes on until it is told to stop
             with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as watch:
                 assert watch.stdout is not None

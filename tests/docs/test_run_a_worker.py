@@ -56,14 +56,16 @@ async def running(command: str, folder: Path, name: str) -> AsyncIterator[Path]:
 @pytest.mark.slow
 async def test_the_page_leads_from_no_key_to_a_worker_that_earns(tmp_path: Path) -> None:
     new, transfer, alone = BLOCKS[0].splitlines()
-    metrics = free_port()
+    metrics, password = free_port(), tmp_path / "password"
+    password.touch(0o600)
+    password.write_text("correct horse\n")  # What people type.
     assert "--prometheus-port 9700" in alone
 
     def here(command: str, url: str) -> str:
         # Bob of this chain is a validator; its other rich account is Charlie's.
         for there, ours in {"ws://127.0.0.1:9944": url, "9700": str(metrics), "//Bob": "//Charlie"}.items():
             command = command.replace(there, ours)
-        return command
+        return command + (f" --password-filename {password}" if ".key" in command else "")
 
     async def potchain(command: str) -> str:
         words = [sys.executable, "-m", "chain", *command.split()[1:]]
@@ -85,7 +87,7 @@ async def test_the_page_leads_from_no_key_to_a_worker_that_earns(tmp_path: Path)
 
             for keys in VALIDATORS:
                 nursery.start_soon(audits, keys.account)
-            (address,) = re.findall(r"ed25519 +address (\S+)", await potchain(new))
+            (address,) = re.findall(r"ed25519 +address (\S+)", await potchain(here(new, chain.url)))
             await potchain(here(transfer, chain.url).replace("ADDRESS", address) + f" --node {chain.url}")
             account = ss58.decode(address, None)
 

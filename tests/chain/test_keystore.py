@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from chain.cli_common import EXIT_FAILED, fault_of
-from chain.validator_keys import KeyFileError, read_secret, write_secret
+from chain.keystore import KeyFileError, read_secret, write_private
 
 
 def test_a_new_key_is_flushed_with_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -22,12 +22,12 @@ def test_a_new_key_is_flushed_with_its_name(tmp_path: Path, monkeypatch: pytest.
         real(file)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    write_secret(tmp_path / "key", "//Alice")
+    write_private(tmp_path / "key", b"//Alice\n")
     assert [path.name.split(".")[0] for path in flushed] == ["key", tmp_path.name]
-    assert read_secret(tmp_path / "key") == "//Alice"
+    assert read_secret(tmp_path / "key").uri == "//Alice"
     with pytest.raises(KeyFileError, match="exists already and is left as it is"):
-        write_secret(tmp_path / "key", "//Bob")
-    assert read_secret(tmp_path / "key") == "//Alice"
+        write_private(tmp_path / "key", b"//Bob\n")
+    assert read_secret(tmp_path / "key").uri == "//Alice"
 
 
 def test_a_disk_without_room_keeps_no_half_of_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,12 +37,12 @@ def test_a_disk_without_room_keeps_no_half_of_a_key(tmp_path: Path, monkeypatch:
     with monkeypatch.context() as full:
         full.setattr(os, "fsync", refuse)
         with pytest.raises(KeyFileError, match="No space left on device; nothing of it is left") as caught:
-            write_secret(tmp_path / "key", "//Alice")
+            write_private(tmp_path / "key", b"//Alice\n")
     fault = fault_of(caught.value)
     assert fault is not None
     assert fault.exit_code == EXIT_FAILED
-    write_secret(tmp_path / "key", "//Alice")
-    assert read_secret(tmp_path / "key") == "//Alice"
+    write_private(tmp_path / "key", b"//Alice\n")
+    assert read_secret(tmp_path / "key").uri == "//Alice"
 
 
 def test_a_key_file_has_its_name_when_it_is_whole_and_not_before(
@@ -57,6 +57,6 @@ def test_a_key_file_has_its_name_when_it_is_whole_and_not_before(
         real(name, target)
 
     monkeypatch.setattr(Path, "hardlink_to", link)
-    write_secret(path, "//Alice")
+    write_private(path, b"//Alice\n")
     assert seen == [(False, "//Alice\n", 0o600)]
     assert list(tmp_path.iterdir()) == [path]
