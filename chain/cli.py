@@ -146,6 +146,7 @@ def run(
     prometheus_external: cli_node.PrometheusExternal = False,
     no_prometheus: cli_node.NoPrometheus = False,
     listen_addr: cli_node.ListenAddr = None,
+    public_addr: cli_node.PublicAddr = None,
     unsafe_new_vote_log: cli_node.NewVoteLog = False,
     config: ConfigOption = None,  # noqa: ARG001  (its callback does the work)
     password_filename: cli_secrets.PasswordFilename = None,
@@ -200,6 +201,8 @@ def run(
             raise UserError("--name and --bootnode are for one node: give --validator or --full-node with them")
         if listen_addr is not None:
             raise UserError("--listen-addr is for one node: a whole network on one machine needs no other to reach it")
+        if public_addr is not None:
+            raise UserError("--public-addr is for one node: give --validator or --full-node with it")
         if unsafe_new_vote_log:
             raise UserError("--unsafe-new-vote-log is for one validator: give --validator with it")
         nodes = len(spec.development.validators) if spec.development else 1
@@ -232,6 +235,7 @@ def run(
         pool_limits=flags.pool_limits(),
         supervised=supervised,
         listen_host=cli_node.listen_host(listen_addr, spec),
+        public=cli_node.public_address(public_addr),
         metrics=metrics,
         past=Past.KNOWN if unsafe_new_vote_log else Past.UNKNOWN,
     )

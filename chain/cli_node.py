@@ -22,7 +22,8 @@ from chain.rpc.access import EVERY_INTERFACE, LOOPBACK, Access, Origins, RpcMeth
 from chain.rpc.broadcast import BACKLOG
 from chain.rpc.protocol import Limits
 from chain.sync.mode import SyncMode
-from genesis.spec import GenesisSpec
+from genesis.spec import Address, GenesisSpec, parse_address
+from runtime.types import GenesisError
 
 MIB = 1024 * 1024
 # Reading JSON holds the interpreter, 18 ms a MiB: more at once would be felt by every vote.
@@ -170,6 +171,14 @@ ListenAddr = Annotated[
         show_default=False,
     ),
 ]
+PublicAddr = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS:PORT",
+        help="Where other nodes find this one, if that is not the address at which they see it, such as behind a NAT "
+        "whose port is another. They believe it once they have reached it there.",
+    ),
+]
 NewVoteLog = Annotated[
     bool,
     typer.Option(
@@ -306,6 +315,20 @@ def listen_host(given: str | None, spec: GenesisSpec) -> str:
         raise UserError(
             f"--listen-addr: expected an address of this machine, or 0.0.0.0 or :: for every one, got {given[:50]!r}"
         ) from None
+
+
+def public_address(given: str | None) -> Address | None:
+    """Where others find the node; UserError for what is not the address of one machine."""
+    if given is None:
+        return None
+    try:
+        address = parse_address(given, "--public-addr")
+        ip_address(address.host)
+    except (GenesisError, ValueError):
+        raise UserError(
+            f"--public-addr: expected an address and a port such as 192.0.2.1:30333, got {given[:80]!r}"
+        ) from None
+    return address
 
 
 def check_ports(nodes: int, rpc_port: int, port: int, metrics: tuple[str, int] | None) -> None:

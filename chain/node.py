@@ -24,12 +24,14 @@ from chain.intake import Intake
 from chain.ledger import Ledger
 from chain.metrics.node import NodeMetrics, Parts
 from chain.metrics.server import MetricsServer
+from chain.net.book import AddressBook
 from chain.net.dialer import Bootnode
 from chain.net.errors import PeerError
 from chain.net.messages import Role
 from chain.net.network import Network
 from chain.net.peer import PeerInfo
 from chain.node_config import NodeConfig, is_own, names_of_nodes, node_key
+from chain.peer_keeper import PeerKeeper
 from chain.pool import Pool
 from chain.pool_keeper import PoolKeeper
 from chain.primitives import bls
@@ -82,6 +84,9 @@ class Node:
         self._keep_genesis_blobs()
         self._importer = Importer(ledger, self._validators_after, self._on_imported)
         identity = config.role.keys.node if config.role.keys else node_key(config.data_path / "node.key")
+        book = AddressBook()
+        self._peer_keeper = PeerKeeper(config.data_path / "peers.dat", ledger.genesis_hash, book)
+        self._peer_keeper.restore()
         self._network = Network(
             identity,
             ledger.genesis_hash,
@@ -92,6 +97,8 @@ class Node:
             role=Role.VALIDATOR if config.role.keys else Role.FULL,
             name_of=names_of_nodes(config.spec),
             lowest=ledger.lowest_block,
+            public=None if config.public is None else (config.public.host, config.public.port),
+            book=book,
         )
         self._sync: Synchroniser | Warp
         self._gadget: Gadget | None = None
@@ -157,6 +164,7 @@ class Node:
             await nursery.start(self._gadget.run)
         await self._pool_keeper.restore()  # Before clients ask for their next nonce, which counts what waits.
         nursery.start_soon(self._pool_keeper.run)
+        nursery.start_soon(self._peer_keeper.run)
         await nursery.start(self._rpc.run)
         if self._config.metrics is not None:
             nursery.start_soon(self._metrics.run)
@@ -297,7 +305,9 @@ class Node:
 
     @property
     def listen_addresses(self) -> Sequence[tuple[str, int]]:
-        return [(self._config.listen_host, self._config.port)]
+        public = self._config.public
+        told = [] if public is None else [(public.host, public.port)]
+        return [*told, (self._config.listen_host, self._config.port)]
 
     @property
     def sync_status(self) -> SyncStatus:

@@ -63,6 +63,7 @@ class NodeConfig:
     supervised: bool
     listen_host: str = LOOPBACK  # where peers reach this node
     metrics: tuple[str, int] | None = None  # where Prometheus asks: host and port
+    public: Address | None = None  # where others find this node, if that is not where they see it
     past: Past = Past.UNKNOWN  # What a validator without a vote log takes for its key's past.
 
 

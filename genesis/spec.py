@@ -257,9 +257,9 @@ def _address(where: str, value: object) -> Address:
     return Address(host, int(port))
 
 
-def parse_address(text: str) -> Address:
+def parse_address(text: str, flag: str = "--bootnode") -> Address:
     """HOST:PORT as given on the command line; raises GenesisError."""
-    return _address("--bootnode", text)
+    return _address(flag, text)
 
 
 def _no_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -103,6 +103,20 @@ async def greet(
         return Connection(stream, identity, message, reader.widened(bytes_max), dialled)
 
 
+async def identify(tcp: trio.SocketStream, context: ssl.SSLContext) -> bytes:
+    """Who listens at the other end of a stream that we have opened: no conversation comes of it.
+
+    Raises `PeerError`, `trio.TooSlowError`, `trio.BrokenResourceError`.
+    """
+    with trio.fail_after(HANDSHAKE_S):
+        stream: Transport = trio.SSLStream(tcp, context, https_compatible=True)
+        await stream.do_handshake()
+        identity = identity_of(stream.getpeercert(binary_form=True))
+        # What a node says that is connected already is nothing to write down.
+        await stream.send_all(pack(Refused(Refusal.DUPLICATE, "only seeing whether you can be reached")))
+        return identity
+
+
 async def _receive(stream: Transport, reader: FrameReader) -> bytes:
     while (payload := reader.next()) is None:
         data = await stream.receive_some(RECEIVE_BYTES)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import logging
 import secrets
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from random import Random
@@ -15,13 +16,14 @@ from random import Random
 import trio
 
 from chain.blobs import BlobChunks
-from chain.net.dialer import Bootnode, Dialer
+from chain.net.book import AddressBook
+from chain.net.dialer import CONNECT_S, Bootnode, Dialer
 from chain.net.errors import PeerError, PeerGone, PeerUnavailable, PortInUse
 from chain.net.exchange import PeerExchange
 from chain.net.fetch import Fetch, fetch_chunks
 from chain.net.gossip import Gossip, batches
 from chain.net.handler import SERVING_THREADS, Handler, Server
-from chain.net.handshake import RefusedByPeer, RefusedByUs, greet, judge_hello
+from chain.net.handshake import RefusedByPeer, RefusedByUs, greet, identify, judge_hello
 from chain.net.messages import (
     BLOCKS_COUNT_MAX,
     HANDOVERS_COUNT_MAX,
@@ -91,7 +93,8 @@ class Network:
     """One node's network. `run` it once inside a nursery; all other methods belong to the same event loop.
 
     `best()` gives the height and hash of our newest sealed block; `lowest` is the height from which on we have every
-    one. `listen` is (host, port); port 0 takes any free one. `name_of(id)` is what logs call a node.
+    one. `listen` is (host, port); port 0 takes any free one. `name_of(id)` is what logs call a node. `public` is where
+    others find us, if that is not where they see us; `book` has where nodes were found before.
     """
 
     def __init__(
@@ -107,6 +110,8 @@ class Network:
         rng: Random | None = None,
         name_of: Callable[[bytes], str] = head_of,
         lowest: int = 0,
+        public: tuple[str, int] | None = None,
+        book: AddressBook | None = None,
     ) -> None:
         self.id = identity.public
         self._name_of = name_of
@@ -132,7 +137,16 @@ class Network:
         self._nursery: trio.Nursery | None = None
         self._dialer = Dialer(self._converse_dialled, self._peers.get, self._banned_for, self._rng)
         self._reserved = Reserved(self._dialer.keep)
-        self._exchange = PeerExchange(self.id, self._peers, self._dialer)
+        self._exchange = PeerExchange(
+            self.id,
+            public,
+            self._peers,
+            self._dialer,
+            AddressBook() if book is None else book,
+            self._answers,
+            lambda: int(time.time()),
+            self._rng,
+        )
 
     # ------------------------------------------------------------------ what the node calls
 
@@ -156,6 +170,7 @@ class Network:
             nursery.start_soon(partial(trio.serve_listeners, self._accept, listeners, handler_nursery=nursery))
             nursery.start_soon(self._publish)
             nursery.start_soon(self._repair)
+            nursery.start_soon(self._exchange.run)
             for bootnode in self._bootnodes:
                 nursery.start_soon(self._dialer.keep, bootnode)
             task_status.started((host, self._listen_port))
@@ -341,6 +356,20 @@ class Network:
             await trio.aclose_forcefully(tcp)
         return peer.id
 
+    async def _answers(self, node: Bootnode) -> bool:
+        """Whether a node answers at its address, with its key."""
+        try:
+            with trio.fail_after(CONNECT_S):
+                tcp = await trio.open_tcp_stream(node.host, node.port)
+        except (OSError, trio.TooSlowError):
+            return False
+        try:
+            return await identify(tcp, self._dialling) == node.identity
+        except (PeerError, trio.BrokenResourceError, trio.TooSlowError):
+            return False
+        finally:
+            await trio.aclose_forcefully(tcp)
+
     async def _greet(self, tcp: trio.SocketStream, host: str, expected: bytes | None, *, dialled: bool) -> Peer:
         """The handshake; the peer is in the table when this returns, with no checkpoint in between."""
 
@@ -371,7 +400,8 @@ class Network:
 
         context = self._dialling if dialled else self._accepting
         connection = await greet(tcp, context, self._hello, judge, dialled=dialled)
-        peer = Peer(connection, host, self._name_of(connection.identity))
+        reached: tuple[str, int] | None = tcp.socket.getpeername()[:2] if dialled else None
+        peer = Peer(connection, host, self._name_of(connection.identity), reached)
         if (other := self._peers.get(peer.id)) is not None:
             other.drop("a newer connection took its place")
         self._peers[peer.id] = peer
@@ -404,7 +434,8 @@ class Network:
     async def _converse(self, peer: Peer) -> None:
         """Run the peer until its end; then settle what it did."""
         try:
-            self._exchange.introduce(peer)
+            assert self._nursery is not None
+            self._exchange.introduce(peer, self._nursery)
             self._handler.on_connected(peer.id)
             log.info("connected to %s (%s), %d peers", peer, peer.hello.role.name.lower(), len(self._peers))
             self._handler.on_status(peer.id, peer.best_height, peer.best_hash)
@@ -414,6 +445,7 @@ class Network:
             peer.gone.set()
             if self._peers.get(peer.id) is peer:
                 del self._peers[peer.id]
+                self._exchange.gone(peer)
                 self._gossip.forget_peer(peer.id)
                 log.info("disconnected from %s: %s, %d peers", peer, peer.failure, len(self._peers))
                 self._handler.on_disconnected(peer.id)

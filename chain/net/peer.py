@@ -94,7 +94,7 @@ class PeerInfo:
 class Peer:
     """A peer after its handshake. `run` it once; everything else is synchronous but `request` and `drained`."""
 
-    def __init__(self, connection: Connection, host: str, name: str) -> None:
+    def __init__(self, connection: Connection, host: str, name: str, dialled_at: tuple[str, int] | None = None) -> None:
         self.id = connection.identity
         self.name = name
         self.hello = connection.hello
@@ -103,6 +103,7 @@ class Peer:
         self.best_height = connection.hello.height
         self.best_hash = connection.hello.block_hash
         self.lowest_height = connection.hello.lowest
+        self.dialled_at = dialled_at  # where we reached it; None where it reached us
         self.connected_since = trio.current_time()
         self.latency_ms: float | None = None
         self.failure: str | None = None

@@ -11,8 +11,9 @@ import httpx
 import pytest
 import trio
 
+from chain.checked_file import UnusableFile
 from chain.pool import Pool
-from chain.pool_keeper import FILE_BYTES_MAX, PoolKeeper, UnusablePoolFile, encode_pool, read_pool
+from chain.pool_keeper import FILE_BYTES_MAX, PoolKeeper, encode_pool, pool_file, read_pool
 from chain.primitives import ss58
 from chain.primitives.hashing import blake2_256
 from chain.primitives.types import sign_extrinsic
@@ -47,22 +48,22 @@ async def take_nothing(transactions: Sequence[bytes]) -> int:
 def test_what_is_written_is_read_in_the_order_of_arrival(tmp_path: Path) -> None:
     path = tmp_path / "pool.dat"
     expected = raws(a_pool())
-    path.write_bytes(encode_pool(expected, GENESIS))
-    assert read_pool(path, GENESIS) == expected
+    path.write_bytes(encode_pool(expected, pool_file(path, GENESIS)))
+    assert read_pool(pool_file(path, GENESIS)) == expected
     assert len(expected) == 3
-    assert read_pool(tmp_path / "none", GENESIS) == []
+    assert read_pool(pool_file(tmp_path / "none", GENESIS)) == []
 
 
 def test_a_file_with_any_byte_missing_changed_or_added_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "pool.dat"
-    whole = encode_pool(raws(a_pool()), GENESIS)
+    whole = encode_pool(raws(a_pool()), pool_file(path, GENESIS))
     bad = [whole[:size] for size in range(len(whole))]
     bad += [whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :] for at in range(len(whole))]
     bad += [whole + b"\0", whole + whole]
     for data in bad:
         path.write_bytes(data)
-        with pytest.raises(UnusablePoolFile, match="checksum"):
-            read_pool(path, GENESIS)
+        with pytest.raises(UnusableFile, match="checksum"):
+            read_pool(pool_file(path, GENESIS))
 
 
 def checked(content: bytes) -> bytes:
@@ -72,7 +73,7 @@ def checked(content: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (encode_pool([], bytes(32)), "another's"),
+        (encode_pool([], pool_file(Path(), bytes(32))), "another's"),
         (checked(b"potpool2" + GENESIS + b"\0"), "another version's"),
         (checked(b"potpool1" + GENESIS), "."),
         (checked(b"potpool1" + GENESIS + b"\x04\x28"), "."),
@@ -111,13 +112,13 @@ async def test_the_file_is_written_when_the_pool_has_changed(tmp_path: Path) -> 
     pool = a_pool()
     keeper = PoolKeeper(path, GENESIS, pool, take_nothing)
     await keeper.write()
-    assert read_pool(path, GENESIS) == raws(pool)
+    assert read_pool(pool_file(path, GENESIS)) == raws(pool)
     path.unlink()
     await keeper.write()
     assert not path.exists(), "nothing changed, and nothing was written"
     submit(pool, BOB, 1)
     await keeper.write()
-    assert read_pool(path, GENESIS) == raws(pool)
+    assert read_pool(pool_file(path, GENESIS)) == raws(pool)
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -131,7 +132,7 @@ async def test_it_is_written_from_time_to_time_and_at_the_end(tmp_path: Path, mo
         monkeypatch.undo()
         submit(pool, BOB, 1)
         nursery.cancel_scope.cancel()
-    assert read_pool(path, GENESIS) == raws(pool)
+    assert read_pool(pool_file(path, GENESIS)) == raws(pool)
 
 
 async def test_only_what_is_still_valid_comes_back_and_it_is_passed_on(tmp_path: Path) -> None:
@@ -139,7 +140,7 @@ async def test_only_what_is_still_valid_comes_back_and_it_is_passed_on(tmp_path:
     good = [it.transfer(kit.ALICE, 1), it.transfer(kit.ALICE), it.transfer(kit.BOB)]
     poor, foreign = it.transfer(kit.CHARLIE), it.transfer(kit.BOB, 1, genesis=bytes(32))
     path = tmp_path / "pool.dat"
-    path.write_bytes(encode_pool([*good, poor, foreign, b"\x04\x00"], GENESIS))
+    path.write_bytes(encode_pool([*good, poor, foreign, b"\x04\x00"], pool_file(path, GENESIS)))
     await PoolKeeper(path, GENESIS, it.pool, it.intake.restore).restore()
     assert raws(it.pool) == good
     assert it.network.gossiped == good

@@ -11,6 +11,7 @@ import trio
 
 from chain.adoption import Handover, StateChunk
 from chain.blobs import BlobChunks, BlobStore
+from chain.net.book import AddressBook
 from chain.net.handshake import Connection, greet
 from chain.net.messages import PROTOCOL_VERSION, Hello, Message, Role, unpack
 from chain.net.network import Network
@@ -124,9 +125,22 @@ async def start(
     port: int = 0,
     genesis_hash: Hash = GENESIS,
     role: Role = Role.VALIDATOR,
+    host: str = HOST,
+    public: tuple[str, int] | None = None,
+    book: AddressBook | None = None,
 ) -> Running:
     """Run one network in the nursery until its scope is cancelled."""
-    network = Network(identity, genesis_hash, (HOST, port), bootnodes, node, lambda: node.best, role=role)
+    network = Network(
+        identity,
+        genesis_hash,
+        (host, port),
+        bootnodes,
+        node,
+        lambda: node.best,
+        role=role,
+        public=public,
+        book=book,
+    )
     scope = trio.CancelScope()
 
     async def run(task_status: trio.TaskStatus[tuple[str, int]]) -> None:
@@ -162,10 +176,11 @@ async def pair(alice: Node, bob: Node) -> AsyncIterator[tuple[Running, Running]]
         yield first, second
 
 
-async def dial(identity: Keypair, port: int, *, role: Role = Role.VALIDATOR) -> Connection:
+async def dial(identity: Keypair, port: int, *, role: Role = Role.VALIDATOR, listen_port: int = 0) -> Connection:
     """A peer without a network of its own: authenticated and greeted, and then free to send what it likes."""
     tcp = await trio.open_tcp_stream(HOST, port)
-    hello = Hello(PROTOCOL_VERSION, GENESIS, 0, bytes(32), 0, role, 0, int.from_bytes(identity.public[:8], "big"))
+    instance = int.from_bytes(identity.public[:8], "big")
+    hello = Hello(PROTOCOL_VERSION, GENESIS, 0, bytes(32), 0, role, listen_port, instance)
     context = make_context(identity.secret_seed, server_side=False)
     try:
         return await greet(tcp, context, lambda: hello, lambda *_: None, dialled=True)

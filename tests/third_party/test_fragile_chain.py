@@ -25,7 +25,7 @@ from chain.intake import Intake
 from chain.ledger import ExecutedBlock, Ledger
 from chain.node_life import open_ledger
 from chain.pool import Fate, Pool, PoolLimits, TemporarilyBanned
-from chain.pool_keeper import encode_pool
+from chain.pool_keeper import encode_pool, pool_file
 from chain.primitives import bls
 from chain.primitives.hashing import Hash, blake2_256
 from chain.primitives.keys import Keypair
@@ -338,7 +338,8 @@ async def test_a_node_lives_with_what_its_pool_brings_back_and_a_restart_meets_i
     ledger = open_ledger(load(genesis), tmp_path / "alice", Executive(RUNTIME))
     ledger.close()
     waiting = sign(BOB, DOWN, 0, ledger.genesis_hash)
-    (tmp_path / "alice" / "pool.dat").write_bytes(encode_pool([waiting], ledger.genesis_hash))
+    file = pool_file(tmp_path / "alice" / "pool.dat", ledger.genesis_hash)
+    file.path.write_bytes(encode_pool([waiting], file))
     for start in (1, 2):
         with running(genesis, tmp_path, "--validator=alice") as url, trio.fail_after(SECONDS_MAX):
             async with Client.reconnecting([url], RUNTIME) as client:
