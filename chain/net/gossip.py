@@ -52,6 +52,7 @@ class Gossip:
         self._wanted: OrderedDict[Hash, _Wanted] = OrderedDict()
         self._number_of: dict[bytes, int] = {}
         self._peer_of: dict[int, bytes] = {}
+        self._repaired: dict[int, Hash] = {}  # The newest transaction when a peer knew, or was told of, all of them.
         self._connections = 0
 
     def __len__(self) -> int:
@@ -97,15 +98,24 @@ class Gossip:
         self.knows(peer, [blake2_256(transaction) for transaction in transactions])
 
     def unknown_to(self, peer: bytes) -> list[Hash]:
-        """Newest published transactions that the peer was neither given nor told of."""
+        """Newest published transactions that the peer was neither given nor told of; for `repaired`."""
         found: list[Hash] = []
         number = self._number(peer)
+        repaired = self._repaired.get(number)
         for key in reversed(self._bodies):
+            if key == repaired:
+                break
             if number not in self._entries[key].known_by:
                 found.append(key)
                 if len(found) == HASHES_COUNT_MAX:
                     break
         return found
+
+    def repaired(self, peer: bytes, hashes: Sequence[Hash]) -> None:
+        """The peer was told of all that were unknown to it."""
+        self.knows(peer, hashes)
+        if self._bodies and len(hashes) < HASHES_COUNT_MAX:
+            self._repaired[self._number(peer)] = next(reversed(self._bodies))
 
     def announced(self, peer: bytes, hashes: Sequence[Hash], now: float) -> list[Hash]:
         """Of what the peer says that it has, what to ask it for."""
@@ -158,7 +168,9 @@ class Gossip:
 
     def forget_peer(self, peer: bytes) -> None:
         """The peer is gone: when it comes back it may have lost everything, so that it gets another number."""
-        self._peer_of.pop(self._number_of.pop(peer, 0), None)
+        number = self._number_of.pop(peer, 0)
+        self._peer_of.pop(number, None)
+        self._repaired.pop(number, None)
 
     def _number(self, peer: bytes) -> int:
         number = self._number_of.get(peer)

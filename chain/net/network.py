@@ -520,9 +520,9 @@ class Network:
             rounds += 1
             for peer in list(self._peers.values()):
                 hashes = self._gossip.unknown_to(peer.id)
-                if hashes and peer.offer(HaveTransactions(tuple(hashes))):
-                    self._gossip.knows(peer.id, hashes)
-                await trio.lowlevel.checkpoint()  # With a full cache this is milliseconds for each peer.
+                if not hashes or peer.offer(HaveTransactions(tuple(hashes))):
+                    self._gossip.repaired(peer.id, hashes)
+                await trio.lowlevel.checkpoint()  # With a full cache this is milliseconds for a new peer.
             for identity, hashes in self._gossip.overdue(trio.current_time()).items():
                 if (holder := self._peers.get(identity)) is not None:
                     _ask(holder, hashes)

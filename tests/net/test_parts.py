@@ -118,6 +118,21 @@ def test_a_peer_that_was_away_is_told_again_and_asked_no_more() -> None:
     assert gossip.overdue(WANTED_S) == {}
 
 
+def test_who_was_told_of_all_is_told_of_what_is_published_since() -> None:
+    gossip = Gossip(Random(1))
+    first, second, third = (b"transfer %d" % i for i in range(3))
+    gossip.publish([first, second], [], 0.0)
+    told = gossip.unknown_to(ALICE.public)
+    assert told == [blake2_256(second), blake2_256(first)]
+    assert gossip.unknown_to(ALICE.public) == told  # There was no room to tell it.
+    gossip.repaired(ALICE.public, told)
+    assert gossip.unknown_to(ALICE.public) == []
+    gossip.publish([third], [], 1.0)
+    assert gossip.unknown_to(ALICE.public) == [blake2_256(third)]
+    gossip.forget_peer(ALICE.public)
+    assert len(gossip.unknown_to(ALICE.public)) == 3
+
+
 def test_an_old_transaction_is_forgotten_so_that_it_may_be_valid_later() -> None:
     gossip = Gossip(Random(1))
     assert gossip.received(ALICE.public, [TRANSFER], 0.0) == [TRANSFER]
