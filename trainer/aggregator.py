@@ -7,7 +7,7 @@ slots. Who is first is paid; who comes later keeps quiet.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import trio
@@ -20,7 +20,8 @@ from trainer.follow import Heights, Report, follow
 from trainer.job import Job, NextModel
 from trainer.measured import MeasuredNode
 from trainer.metrics import SUM, Meter
-from trainer.node import Node, NodeError, open_node
+from trainer.node import BlobMissing, Node, NodeError, open_node
+from trainer.slices import MalformedUpdate, Slices
 from trainer.spill import StoredUpdate
 from trainer.status import tell
 from trainer.views import AggregateView, RoundView, TaskView
@@ -37,8 +38,11 @@ async def run_aggregator(
         await aggregate(MeasuredNode(node, meter), cache_dir, meter, report=report)
 
 
-async def aggregate(node: Node, cache_dir: Path, meter: Meter, *, report: Report) -> None:
-    """An aggregator's life on a chain."""
+async def aggregate(
+    node: Node, cache_dir: Path, meter: Meter, *, report: Report, servant: MakeServant | None = None
+) -> None:
+    """An aggregator's life on a chain; `servant` makes what serves a task, a `TaskAggregator` unless told."""
+    make = servant or TaskAggregator
     blobs, memories = BlobFiles(cache_dir / "blobs"), MemoryFiles(cache_dir / "memories")
 
     async def always(heights: Heights) -> None:
@@ -48,7 +52,7 @@ async def aggregate(node: Node, cache_dir: Path, meter: Meter, *, report: Report
 
     await follow(
         node,
-        lambda task: TaskAggregator(task, node, Job(task, node, blobs, memories), meter, report),
+        lambda task: make(task, node, Job(task, node, blobs, memories), meter, report),
         report,
         always=always,
     )
@@ -63,20 +67,23 @@ class TaskAggregator:
         self.job = job
         self.meter = meter
         self.report = report
+        self.slices = None if task.slice_chunks is None else Slices(task, node, job)
         # What was found out in this round: for which slots it is known what they make.
         self._round = (-1, -1)
         self._said: set[tuple[int, ...]] = set()
+        # Whether what was said before the audit's beginning came in time only its block knows.
+        self._tried: set[tuple[str, tuple[int, ...]]] = set()
         self._models: dict[tuple[int, ...], NextModel] = {}
 
     async def step(self, view: RoundView, height: int) -> None:  # noqa: ARG002
         """Publish what the model becomes as soon as all is revealed; in the audit, say it of the slots that count."""
         if self._round != (view.round, view.attempt):
-            self._round, self._said, self._models = (view.round, view.attempt), set(), {}
-        accepted = _accepted(view)
-        if not view.is_fixed or accepted in self._said:
+            self._round, self._said, self._tried, self._models = (view.round, view.attempt), set(), set(), {}
+        accepted = _accepted(view) if self.slices is None else _undoubted(view)
+        if not view.is_fixed or not accepted or accepted in self._said or (view.phase, accepted) in self._tried:
             return
         model = await self._model(view, accepted)
-        if model is None or view.phase != "audit":
+        if model is None:
             return
         if AggregateView(accepted, model.params_root, model.optimizer_root) in view.aggregates:
             self._said.add(accepted)
@@ -90,7 +97,9 @@ class TaskAggregator:
             params_root=model.params_root,
             optimizer_root=model.optimizer_root,
         )
-        self._said.add(accepted)
+        self._tried.add((view.phase, accepted))
+        if view.phase == "audit" or error is None:
+            self._said.add(accepted)
         # A round that became final first needs no aggregate any more.
         if error is None:
             self.report(f"task {self.task.id} round {view.round}: aggregated {len(accepted)} updates")
@@ -100,7 +109,13 @@ class TaskAggregator:
 
         A malformed update is about to be challenged; which slots count is then known from the attestations.
         """
-        if accepted not in self._models:
+        if accepted not in self._models and self.slices is not None:
+            model = await self._in_slices(view, accepted, self.slices)
+            if model is None:
+                return None
+            await self.job.publish(model)
+            self._models[accepted] = model
+        elif accepted not in self._models:
             updates = {slot: update for slot in accepted if (update := await self._update(view, slot)) is not None}
             if not updates or len(updates) != len(accepted):
                 return None
@@ -110,6 +125,16 @@ class TaskAggregator:
             self._models[accepted] = model
         return self._models[accepted]
 
+    async def _in_slices(self, view: RoundView, accepted: tuple[int, ...], slices: Slices) -> NextModel | None:
+        """The same, with a slice of each update at a time: no machine has to hold them all."""
+        model = None
+        try:
+            with self.meter.stage(SUM):
+                model = await slices.model(view, accepted)
+        except* (MalformedUpdate, BlobMissing):
+            pass
+        return model
+
     async def _update(self, view: RoundView, slot: int) -> StoredUpdate | None:
         root = view.slots[slot].update_root
         try:
@@ -118,12 +143,23 @@ class TaskAggregator:
             return None
 
 
+MakeServant = Callable[[TaskView, Node, Job, Meter, Report], TaskAggregator]
+
+
 def _accepted(view: RoundView) -> tuple[int, ...]:
     """The slots that most validators accept so far, or all that are revealed while nobody is said to be wrong."""
     if not any(slot.challenged or (slot.planted and slot.auditors) for slot in view.slots):
         return tuple(slot for slot in view.revealed if slot not in view.left_out)
     voices = Counter(attestation.accepted for attestation in view.attestations)
     return voices.most_common(1)[0][0] if voices else ()
+
+
+def _undoubted(view: RoundView) -> tuple[int, ...]:
+    """The slots that nobody has said to be wrong. Where validators wait for an aggregate before they attest, they say
+    by challenges alone what they think; and an aggregate of all, which was said before, is not forgotten.
+    """
+    doubted = [index for index, slot in enumerate(view.slots) if slot.challenged or (slot.planted and slot.auditors)]
+    return tuple(slot for slot in view.revealed if slot not in view.left_out and slot not in doubted)
 
 
 async def _register(node: Node, heights: Heights, report: Report) -> None:

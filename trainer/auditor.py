@@ -16,6 +16,7 @@ from chain.primitives.keys import Keypair
 from chain.primitives.seal import bitmap
 from trainer import audit, scoring
 from trainer.audit import MICRO
+from trainer.checker import Checker
 from trainer.codecs.blocks import CodecError
 from trainer.files import BlobFiles, MemoryFiles
 from trainer.follow import Report, follow
@@ -25,10 +26,11 @@ from trainer.metrics import Meter
 from trainer.node import BlobMissing, Node, NodeError, open_node
 from trainer.sandbox import Engine, Engines, open_engines
 from trainer.scorer import Scorer
+from trainer.slices import Slices
 from trainer.spill import StoredUpdate, load
 from trainer.status import tell
 from trainer.tenure import Tenures
-from trainer.views import RoundView, TaskView
+from trainer.views import AggregateView, RoundView, TaskView
 
 # Why the chain takes no challenge of an auditor: no money for its bond, or too many that were refuted.
 NO_MORE_CHALLENGES = ("InsufficientBalance", "Expendability", "LiquidityRestrictions", "TooManyChallenges")
@@ -84,6 +86,9 @@ class TaskAuditor:
         self.tenures = Tenures(task, node, job)
         self.report = report
         self.scorer = None if task.scored is None else Scorer(task.scored, engine, job)
+        self.checker: Checker | None = None
+        if task.slice_chunks is not None:
+            self.checker = Checker(Slices(task, node, job), node, report, self._note_malformed)
         # What was found out in this round; slots are judged by the root that was revealed for them.
         self._round = (-1, -1)
         self._heard = True
@@ -92,7 +97,7 @@ class TaskAuditor:
         # Slots whose challenge the chain refused: a bond that cannot be paid now must not cost a fee in every block.
         self._refused: set[int] = set()
         self._models: dict[tuple[int, ...], NextModel] = {}
-        self._evaluations: dict[tuple[int, ...], tuple[int, int]] = {}
+        self._evaluations: dict[Hash, tuple[int, int]] = {}
         self._summing = trio.Lock()
         # The phases in which this round was confirmed, or could not be.
         self._confirmed: set[str] = set()
@@ -106,11 +111,22 @@ class TaskAuditor:
         if not view.is_fixed or not await self._is_heard(view):
             await self.job.prepare(self.engine)
             return
-        has_all = await self._fetch(view, height)
+        believes = self.checker is not None and not self._is_late(view, height)
+        has_all = await self._fetch(
+            view, height, [slot for slot in view.revealed if not believes or self._is_drawn(view, slot)]
+        )
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._confirm, view)
+            if self.checker is not None and believes:
+                nursery.start_soon(self.checker.step, view, height)
+            else:
+                nursery.start_soon(self._confirm, view)
             if view.phase == "audit" and has_all:
-                await self._audit(view)
+                await self._audit(view, believes=believes)
+
+    def _is_late(self, view: RoundView, height: int) -> bool:
+        """Whether no aggregate of what this auditor accepts was proven in time: then it adds up everything itself."""
+        given_up = view.phase == "audit" and height >= view.deadline - self.task.audit_blocks // 2
+        return given_up and self._proven(view, self._accepted(view, believes=True)) is None
 
     async def _confirm(self, view: RoundView) -> None:
         """Say what all slots make, which takes no more than their sum, so that the next round begins from it.
@@ -146,16 +162,41 @@ class TaskAuditor:
         if error is None:
             self.report(f"task {self.task.id} round {view.round}: confirmed the sum of {len(updates)} slots")
 
-    async def _audit(self, view: RoundView) -> None:
+    async def _audit(self, view: RoundView, *, believes: bool) -> None:
+        """Challenge what is wrong, or attest; who `believes` what is proven has not fetched every update."""
         await self._recompute(view)
-        wrong = [slot for slot in view.revealed if slot in view.left_out or not self._is_right(view, slot)]
+        accepted = self._accepted(view, believes=believes)
+        wrong = [slot for slot in view.revealed if slot not in accepted]
         news = [slot for slot in wrong if not view.slots[slot].challenged and not view.slots[slot].planted]
         if news:
             async with trio.open_nursery() as nursery:
                 for slot in (each for each in news if each not in self._refused):
                     nursery.start_soon(self._challenge, view, slot)
             return
-        await self._attest(view, tuple(slot for slot in view.revealed if slot not in wrong))
+        proven = self._proven(view, accepted) if self.checker is not None else None
+        if proven is not None:
+            # What only its aggregator has would be lost with it: this validator's node keeps it as well.
+            if all([await self.node.has_blob(root) for root in (proven.params_root, proven.optimizer_root)]):
+                await self._attest(view, accepted, proven.params_root, proven.optimizer_root)
+        elif not believes:
+            model = await self._model(view, accepted)
+            await self._attest(view, accepted, model.params_root, model.optimizer_root)
+
+    def _accepted(self, view: RoundView, *, believes: bool) -> tuple[int, ...]:
+        """The slots that nothing is known against; those that were not fetched count where others `believe` them."""
+        return tuple(
+            slot
+            for slot in view.revealed
+            if slot not in view.left_out and self._is_right(view, slot, believes=believes)
+        )
+
+    def _proven(self, view: RoundView, accepted: tuple[int, ...]) -> AggregateView | None:
+        return next((aggregate for aggregate in view.proven if aggregate.accepted == accepted), None)
+
+    def _note_malformed(self, root: Hash, reason: str) -> None:
+        if self._updates.get(root, root) is not None:
+            self._updates[root] = None
+            self.report(f"task {self.task.id}: update 0x{root.hex()} is malformed: {reason}")
 
     async def _is_heard(self, view: RoundView) -> bool:
         """Whether this account has a word in the round: what others say fails, and costs them a fee."""
@@ -166,8 +207,8 @@ class TaskAuditor:
             self._heard = heard
         return heard
 
-    async def _fetch(self, view: RoundView, height: int) -> bool:
-        """Fetch the revealed updates; whether all are here, or given up on after half of the audit's time."""
+    async def _fetch(self, view: RoundView, height: int, slots: Sequence[int]) -> bool:
+        """Fetch revealed updates; whether all are here, or given up on after half of the audit's time."""
         given_up = view.phase == "audit" and height >= view.deadline - self.task.audit_blocks // 2
         missing: list[int] = []
 
@@ -182,7 +223,7 @@ class TaskAuditor:
 
         await self.job.program()
         async with trio.open_nursery() as nursery:
-            for slot in view.revealed:
+            for slot in slots:
                 root = view.slots[slot].update_root
                 if root is not None and self._updates.get(root) is None:
                     nursery.start_soon(one, slot, root)
@@ -200,8 +241,7 @@ class TaskAuditor:
             for slot in view.revealed:
                 state, update = view.slots[slot], self._update(view, slot)
                 key = (slot, state.update_root or b"")
-                drawn = self.node.account in state.auditors or state.challenged or (state.planted and state.auditors)
-                if drawn and update is not None and key not in self._verdicts:
+                if self._is_drawn(view, slot) and update is not None and key not in self._verdicts:
                     nursery.start_soon(self._judge, view, slot, key, update)
 
     async def _judge(self, view: RoundView, slot: int, key: tuple[int, Hash], stored: StoredUpdate) -> None:
@@ -223,13 +263,19 @@ class TaskAuditor:
                 self.report(f"task {self.task.id} round {view.round}: slot {slot} is harmful: {score}")
             self._verdicts[key] = score.right
 
+    def _is_drawn(self, view: RoundView, slot: int) -> bool:
+        """Whether this auditor computes a slot again."""
+        state = view.slots[slot]
+        return self.node.account in state.auditors or state.challenged or (state.planted and bool(state.auditors))
+
     def _update(self, view: RoundView, slot: int) -> StoredUpdate | None:
         return self._updates.get(view.slots[slot].update_root or b"")
 
-    def _is_right(self, view: RoundView, slot: int) -> bool:
+    def _is_right(self, view: RoundView, slot: int, *, believes: bool) -> bool:
         """A slot is right until shown wrong; one without a well-formed update is wrong."""
-        key = (slot, view.slots[slot].update_root or b"")
-        return self._update(view, slot) is not None and self._verdicts.get(key, True)
+        root = view.slots[slot].update_root or b""
+        is_formed = self._updates[root] is not None if root in self._updates else believes
+        return is_formed and self._verdicts.get((slot, root), True)
 
     async def _challenge(self, view: RoundView, slot: int) -> None:
         try:
@@ -255,23 +301,24 @@ class TaskAuditor:
                 self._models[accepted] = model
             return self._models[accepted]
 
-    async def _attest(self, view: RoundView, accepted: tuple[int, ...]) -> None:
-        model = await self._model(view, accepted)
-        said = (accepted, model.params_root, model.optimizer_root)
+    async def _attest(
+        self, view: RoundView, accepted: tuple[int, ...], params_root: Hash, optimizer_root: Hash
+    ) -> None:
+        said = (accepted, params_root, optimizer_root)
         for attestation in view.attestations:
             if attestation.validator == self.node.account:
                 if (attestation.accepted, attestation.params_root, attestation.optimizer_root) == said:
                     return
                 break
-        figures = await self._evaluated(model, accepted) if self.task.is_evaluated(view.round) else None
+        figures = await self._evaluated(params_root) if self.task.is_evaluated(view.round) else None
         error = await self.node.transact(
             "training.attest",
             task=self.task.id,
             round=view.round,
             attempt=view.attempt,
             accepted=bitmap(accepted, len(view.slots)),
-            params_root=model.params_root,
-            optimizer_root=model.optimizer_root,
+            params_root=params_root,
+            optimizer_root=optimizer_root,
             evaluation=figures,
         )
         if error is None:
@@ -283,14 +330,14 @@ class TaskAuditor:
         else:
             self.report(f"task {self.task.id} round {view.round}: not attested: {error}")
 
-    async def _evaluated(self, model: NextModel, accepted: tuple[int, ...]) -> tuple[int, int]:
-        """The model's loss (1e-6) and accuracy (ppm) on the held-out rows, measured once."""
-        if accepted not in self._evaluations:
-            found, count = await self.job.evaluate(self.engine, model.theta)
+    async def _evaluated(self, params_root: Hash) -> tuple[int, int]:
+        """A model's loss (1e-6) and accuracy (ppm) on the held-out rows, measured once."""
+        if params_root not in self._evaluations:
+            found, count = await self.job.evaluate(self.engine, await self.job.theta_at(params_root))
             # A stranger's program counts the right answers.
             accuracy = min(max(round(found.correct / count * MICRO), 0), MICRO)
-            self._evaluations[accepted] = scoring.in_micro(found.loss_sum / count), accuracy
-        return self._evaluations[accepted]
+            self._evaluations[params_root] = scoring.in_micro(found.loss_sum / count), accuracy
+        return self._evaluations[params_root]
 
 
 MakeServant = Callable[[TaskView, Node, Engine, Job, Report], TaskAuditor]

@@ -77,6 +77,12 @@ class Job:
                 # Nodes keep no more than the owner claimed and pays for: such a task would not be trained to its end.
                 _check_claim("bytes in the program", claim.program_bytes, len(blob))
                 _check_claim("parameters", claim.parameters, program.parameters)
+                if self.task.slice_chunks is not None and program.parameters != claim.parameters:
+                    # The chain counts slices by the claim.
+                    raise ChoiceError(
+                        f"parameters: in slices exactly as many as claimed, {claim.parameters:,}, got "
+                        f"{program.parameters:,}"
+                    )
                 self._program_blob, self._program = blob, program
             return self._program
 
@@ -92,12 +98,23 @@ class Job:
 
     async def theta(self, view: RoundView) -> Float32s:
         """The parameters that the round starts from."""
-        root = view.params_root
+        return await self.theta_at(view.params_root)
+
+    async def theta_at(self, root: Hash) -> Float32s:
+        """The parameters of a blob."""
         if root not in self._thetas:
             length = (await self.program()).parameters
             data = await self._node.get_blob(root, 4 * length)
             self._keep(self._thetas, root, optimizers.decode_params(data, length))
         return self._thetas[root]
+
+    def loaded_theta(self, root: Hash) -> Float32s | None:
+        """The parameters of a blob, where they are in memory anyway."""
+        return self._thetas.get(root)
+
+    def spill(self) -> Spill:
+        """A file for parts of updates, gone with the last of them."""
+        return self._files.spill()
 
     async def contribution(self, engine: Engine, view: RoundView, slot: int) -> Float32s:
         """What a slot is to say, computed here: its gradient, or where its local steps lead."""

@@ -94,6 +94,10 @@ class MeasuredNode:
         with self._meter.stage(FETCH), _within(BLOB_SECONDS, f"blob 0x{root.hex()}"):
             return await self._node.get_blob(root, bytes_max)
 
+    async def get_chunks(self, root: Hash, first: int, count: int) -> tuple[int, bytes]:
+        with self._meter.stage(FETCH), _within(BLOB_SECONDS, f"chunks of blob 0x{root.hex()}"):
+            return await self._node.get_chunks(root, first, count)
+
     async def has_blob(self, root: Hash) -> bool:
         with _within(BLOB_SECONDS, f"whether there is blob 0x{root.hex()}"):
             return await self._node.has_blob(root)

@@ -104,6 +104,9 @@ class Node(Protocol):
     async def get_blob(self, root: Hash, bytes_max: int) -> bytes:
         """A blob, checked against its root; BlobMissing or BlobOversized where that is certain."""
 
+    async def get_chunks(self, root: Hash, first: int, count: int) -> tuple[int, bytes]:
+        """A blob's length, and its bytes from chunk `first` on, `count` chunks at most, each proven by the root."""
+
     async def has_blob(self, root: Hash) -> bool:
         """Whether the node has a blob, or found it at a peer."""
 
@@ -197,6 +200,14 @@ class RpcNode:
             raise BlobMissing(str(error)) from None
         except BlobTooLarge as error:
             raise BlobOversized(str(error)) from None
+        except ClientError as error:
+            raise NodeError(str(error)) from None
+
+    async def get_chunks(self, root: Hash, first: int, count: int) -> tuple[int, bytes]:
+        try:
+            return await self._client.get_chunks(root, first, count)
+        except BlobNotFound as error:
+            raise BlobMissing(str(error)) from None
         except ClientError as error:
             raise NodeError(str(error)) from None
 

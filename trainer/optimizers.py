@@ -156,6 +156,11 @@ def decode_state(optimizer: Optimizer, data: bytes, length: int) -> OptimizerSta
     return OptimizerState(count, tuple(decode_params(parsed[name], length) for name in names))
 
 
+def empty(length: int) -> Float32s:
+    """A vector f32[P] that is about to be filled."""
+    return np.empty(length, np.float32)
+
+
 def encode_params(theta: Float32s) -> bytes:
     """A parameter vector's blob: raw little-endian float32."""
     return _raw(theta)

@@ -122,6 +122,12 @@ class TrialView:
         place, count = self.order.index(validator), len(self.order)
         return tuple(index for index in range(slices) if (place - index * self.checkers) % count < self.checkers)
 
+    def is_found_by_drawn(self, index: int) -> bool:
+        """Whether all validators that were drawn for a slice have found it right."""
+        count = len(self.order)
+        drawn = [self.order[(index * self.checkers + place) % count] for place in range(min(self.checkers, count))]
+        return all(index in self.found.get(account, ()) for account in drawn)
+
 
 @dataclass(frozen=True, slots=True)
 class RoundView:

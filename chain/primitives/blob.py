@@ -15,6 +15,8 @@ HASH_BYTES = 32
 # 2^40 bytes are 2^24 chunks: proofs have at most 24 hashes.
 BLOB_BYTES_MAX = 1 << 40
 PROOF_HASHES_MAX = 24
+# Chunks in one answer: a mebibyte, which is in memory while it is sent. Peers give as many at once.
+RANGE_CHUNKS_MAX = 16
 # How an answer with chunks begins: the blob's length.
 LENGTH_BYTES = 8
 

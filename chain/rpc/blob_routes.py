@@ -19,7 +19,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from chain.blobs import BlobStoreFull, StoredBlob, Upload
-from chain.primitives.blob import encode_chunks
+from chain.primitives.blob import RANGE_CHUNKS_MAX, encode_chunks
 from chain.primitives.hashing import Hash
 from chain.rpc.backend import Backend
 from chain.rpc.body import BodyTooLarge, BodyTooSlow, body_pieces
@@ -31,8 +31,6 @@ IMMUTABLE = "public, max-age=31536000, immutable"
 PIECE_BYTES = 64 * 1024
 # What goes to or from the disk in one visit to a thread, and thus what one client holds in memory.
 DISK_BYTES = 256 * 1024
-# Chunks in one answer, with what peers give at once: a mebibyte, which is in memory while it is sent.
-CHUNKS_MAX = 16
 _INDEX = re.compile(r"0|[1-9][0-9]{0,7}")
 # The disk's own threads: no number of clients takes those that blocks and votes need.
 THREADS = 4
@@ -116,11 +114,11 @@ class BlobRoutes:
         texts = [query.get("first", ""), query.get("count", "")]
         if len(query.multi_items()) != 2 or not all(_INDEX.fullmatch(text) for text in texts):
             return PlainTextResponse(
-                f"expected ?first=0&count=1 to {CHUNKS_MAX}, got {str(request.url.query)[:80]!r}\n", 400
+                f"expected ?first=0&count=1 to {RANGE_CHUNKS_MAX}, got {str(request.url.query)[:80]!r}\n", 400
             )
         first, count = map(int, texts)
-        if not 1 <= count <= CHUNKS_MAX:
-            return PlainTextResponse(f"expected 1 to {CHUNKS_MAX} chunks, got {count}\n", 400)
+        if not 1 <= count <= RANGE_CHUNKS_MAX:
+            return PlainTextResponse(f"expected 1 to {RANGE_CHUNKS_MAX} chunks, got {count}\n", 400)
         store = self._backend.blobs
         found = await self.in_thread(store.chunks, root, first, count)
         if found is None:

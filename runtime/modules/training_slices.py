@@ -5,9 +5,10 @@ disputed by nobody, or found right by a quorum, whoever was drawn. As at most f 
 is honest; and as sums are exact, an honest validator finds a slice right if and only if it is. That is the one place
 where validators rely on others than themselves: attesting takes a quorum as ever.
 
-One aggregate is on trial at a time, the first that was said. It is refuted when a quorum disputes it, each some slice;
-a dispute is refuted when a quorum finds its slice right. Who is silent is replaced by anybody, since a quorum proves as
-well; what cannot be fetched is never proven, and validators add up everything themselves.
+One aggregate is on trial at a time, in the order in which they were said; where that takes long, others have a turn.
+One is refuted when a quorum disputes it, each some slice; a dispute is refuted when a quorum finds its slice right. Who
+is silent is replaced by anybody, since a quorum proves as well; what cannot be fetched is never proven, and validators
+add up everything themselves.
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ from runtime.modules.training_types import (
 )
 
 _LABEL: Final = b"slices"
+# Of an audit's time, how long an aggregate is on trial while another one waits: what is not served is not waited for.
+# Validators add up everything themselves after half of it.
+TURN_SHARE: Final = 4
 
 
 def count_of(training: TrainingSchema, task: int) -> int:
@@ -43,33 +47,30 @@ def count_of(training: TrainingSchema, task: int) -> int:
 
 def hear(training: TrainingSchema, task: int, state: RoundState) -> None:
     """Put the first aggregate on trial that is not proven, unless one is on trial already."""
-    if not count_of(training, task) or task in training.trials:
-        return
-    proven = training.proven[task]
-    # An attempt has no more trials than aggregates that are heard: others would only keep validators busy.
-    if len(proven) >= AGGREGATES_MAX:
-        return
-    known = [claim_of(aggregate) for aggregate in proven]
-    for aggregate in state.aggregates:
-        if claim_of(aggregate) not in known:
-            checkers = training.validators.validator_set().f + 1
-            training.trials[task] = Trial(aggregate, training.system.height, checkers, (), (), ())
-            training.emit(training.TrialOpened(task, state.round, aggregate.aggregator, aggregate.params_root))
-            return
+    if count_of(training, task) and task not in training.trials:
+        waiting = _waiting(training, task, state)
+        if waiting:
+            _open(training, task, state, waiting[0])
 
 
 def draw(training: TrainingSchema) -> None:
-    """Draw who checks the aggregates that the block before this one put on trial."""
+    """Draw who checks the aggregates that the block before this one put on trial; let others have their turns."""
     height = training.system.height
     for task in training.active_tasks.get():
         trial = training.trials.get(task)
-        if trial is None or trial.order:
+        if trial is None:
             continue
+        state = training.rounds[task]
+        if trial.order:
+            another = _another(training, task, state, trial)
+            if another is None:
+                continue
+            drop_disputes(training, trial)
+            trial = _open(training, task, state, another)
         validators = training.validator_accounts()
         present = [account for account in validators if training.absent_auditors[account] < height]
         if len(present) < trial.checkers:
             present = list(validators)
-        state = training.rounds[task]
         draws = Draws(training.validators.randomness(), task, state.round, state.attempt, _LABEL)
         training.trials[task] = replace(trial, order=tuple(draws.sample(present, len(present))))
 
@@ -152,9 +153,8 @@ def settle(training: TrainingSchema, task: int, state: RoundState, agreed: Outco
         if is_judged:
             trial = replace(trial, disputes=())
             training.trials[task] = trial
-        patience = training.tasks[task].policy.audit_blocks // 2
         height = training.system.height
-        if is_right and trial.since + patience <= height:
+        if is_right and height >= _turn_ends(training, task, trial):
             training.unheard_aggregators[trial.aggregate.aggregator] = height + ABSENCE_BLOCKS
     drop(training, task)
     return paid, false
@@ -163,15 +163,53 @@ def settle(training: TrainingSchema, task: int, state: RoundState, agreed: Outco
 def drop(training: TrainingSchema, task: int) -> None:
     """Forget the trials of an attempt that is over; the bonds of disputes that nothing was found about are free."""
     trial = training.trials.get(task)
-    for dispute in () if trial is None else trial.disputes:
-        training_challenges.give_back(training, dispute.validator)
+    if trial is not None:
+        drop_disputes(training, trial)
     training.trials.remove(task)
     training.proven.remove(task)
+
+
+def drop_disputes(training: TrainingSchema, trial: Trial) -> None:
+    """Give the bonds of disputes back that ended without a verdict."""
+    for dispute in trial.disputes:
+        training_challenges.give_back(training, dispute.validator)
 
 
 def claim_of(aggregate: Aggregate) -> tuple[bytes, bytes, bytes]:
     """What an aggregate says, whoever says it."""
     return aggregate.accepted, aggregate.params_root, aggregate.optimizer_root
+
+
+def _waiting(training: TrainingSchema, task: int, state: RoundState) -> list[Aggregate]:
+    """The aggregates that are not proven, in the order in which they were said."""
+    proven = [claim_of(aggregate) for aggregate in training.proven[task]]
+    # An attempt has no more proofs than aggregates that are heard: others would only keep validators busy.
+    if len(proven) >= AGGREGATES_MAX:
+        return []
+    return [aggregate for aggregate in state.aggregates if claim_of(aggregate) not in proven]
+
+
+def _another(training: TrainingSchema, task: int, state: RoundState, trial: Trial) -> Aggregate | None:
+    """Which aggregate is next, once the one on trial had its turn: the one said after it, or the first again."""
+    if training.system.height < _turn_ends(training, task, trial):
+        return None
+    waiting, claim = _waiting(training, task, state), claim_of(trial.aggregate)
+    claims = [claim_of(aggregate) for aggregate in waiting]
+    after = claims.index(claim) + 1 if claim in claims else 0
+    others = [each for each in (*waiting[after:], *waiting[:after]) if claim_of(each) != claim]
+    return others[0] if others else None
+
+
+def _turn_ends(training: TrainingSchema, task: int, trial: Trial) -> int:
+    return trial.since + max(1, training.tasks[task].policy.audit_blocks // TURN_SHARE)
+
+
+def _open(training: TrainingSchema, task: int, state: RoundState, aggregate: Aggregate) -> Trial:
+    checkers = training.validators.validator_set().f + 1
+    trial = Trial(aggregate, training.system.height, checkers, (), (), ())
+    training.trials[task] = trial
+    training.emit(training.TrialOpened(task, state.round, aggregate.aggregator, aggregate.params_root))
+    return trial
 
 
 def _decide(training: TrainingSchema, task: int, state: RoundState, trial: Trial, count: int) -> None:

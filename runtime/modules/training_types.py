@@ -227,7 +227,7 @@ class Trial:
     """
 
     aggregate: Aggregate
-    since: u32  # the height at which it was said
+    since: u32  # the height at which its turn began
     checkers: u16  # of each slice: f + 1
     order: tuple[AccountId, ...]
     words: tuple[SliceWord, ...]

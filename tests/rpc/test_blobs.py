@@ -15,9 +15,9 @@ import trio
 import trio.testing
 
 from chain.blobs import INCOMING_SHARE, BlobStore
-from chain.primitives.blob import CHUNK_BYTES, blob_root
+from chain.primitives.blob import CHUNK_BYTES, RANGE_CHUNKS_MAX, blob_root
 from chain.primitives.hashing import Hash
-from chain.rpc.blob_routes import CHUNKS_MAX, FETCHES_MAX, BlobRoutes
+from chain.rpc.blob_routes import FETCHES_MAX, BlobRoutes
 from chain.rpc.client import BlobError, BlobNotFound, Client
 from chain.rpc.protocol import Limits
 from tests.rpc.kit import Served, served
@@ -167,7 +167,7 @@ async def test_a_range_of_chunks_comes_proven_and_from_peers_without_being_kept(
         here, there = it.node.blobs.put(data), blob_root(data[1:])
         it.node.peer_blobs[there] = data[1:]
         for root, expected in ((here, data), (there, data[1:])):
-            found = await client.get_chunks(root, 4, CHUNKS_MAX)
+            found = await client.get_chunks(root, 4, RANGE_CHUNKS_MAX)
             assert found == (len(expected), expected[4 * CHUNK_BYTES :])
         assert not it.node.blobs.has(there)
         with pytest.raises(BlobNotFound):
@@ -188,7 +188,7 @@ async def test_a_range_that_is_no_range_is_refused(tmp_path: Path) -> None:
     async with served(tmp_path) as it, browser() as http:
         place = f"{url(it, it.node.blobs.put(bytes(100)))}/chunks"
         for query in (
-            *("", "?first=0", "?first=0&count=0", f"?first=0&count={CHUNKS_MAX + 1}", "?first=-1&count=1"),
+            *("", "?first=0", "?first=0&count=0", f"?first=0&count={RANGE_CHUNKS_MAX + 1}", "?first=-1&count=1"),
             *("?first=00&count=1", "?first=0&count=1&count=1", "?first=1e3&count=1", "?first=123456789&count=1"),
         ):
             assert (await http.get(place + query)).status_code == 400

@@ -321,6 +321,29 @@ def test_an_aggregate_that_is_right_and_was_never_proven_keeps_its_aggregator_un
     story.aggregate(FERDIE)
 
 
+def test_an_aggregate_that_nobody_can_check_is_tried_for_its_turn_alone_while_others_wait() -> None:
+    story = SliceStory()
+    story.to_audit()
+    story.aggregate(EVE, word="nowhere")
+    story.next()
+    assert story.trial.aggregate.aggregator == EVE.public
+    story.find(DAVE, [], 0)
+    story.next(2 * SLICED.audit_blocks // 4)
+    assert story.trial.aggregate.aggregator == EVE.public
+    free = story.chain.free(DAVE)
+    story.aggregate(FERDIE)
+    story.next()
+    assert (story.trial.aggregate.aggregator, story.trial.disputes) == (FERDIE.public, ())
+    assert story.chain.free(DAVE) == free + 5 * POT
+    assert story.trial.order
+    story.next(SLICED.audit_blocks // 4)
+    assert story.trial.aggregate.aggregator == EVE.public
+    story.attest()
+    story.next()
+    assert EVE.public not in story.training.aggregators
+    assert story.training.aggregators[FERDIE.public] == BOND
+
+
 def test_an_aggregator_on_trial_cannot_leave() -> None:
     story = SliceStory()
     story.to_trial(word="false")

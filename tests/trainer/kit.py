@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -20,6 +21,7 @@ from trainer.dataset import Manifest, Split
 BATCH = 32
 PIXELS = 64
 CLASSES = 10
+WIDTH = 520
 TRAIN, HELD_OUT = 600, 40
 
 
@@ -39,25 +41,52 @@ def logits(params: Any, x: jax.Array) -> jax.Array:
     return jnp.asarray(x.astype(jnp.float32) / 16 @ params["w"] + params["b"])
 
 
-def cross_entropy(params: Any, x: jax.Array, y: jax.Array) -> jax.Array:
-    return -(jax.nn.log_softmax(logits(params, x)) * jax.nn.one_hot(y, CLASSES)).sum(axis=-1)
+def wide_logits(params: Any, x: jax.Array) -> jax.Array:
+    hidden = jax.nn.relu(x.astype(jnp.float32) / 16 @ params["w1"] + params["b1"])
+    return jnp.asarray(hidden @ params["w2"] + params["b2"])
 
 
-def loss(params: Any, x: jax.Array, y: jax.Array) -> jax.Array:
-    return cross_entropy(params, x, y).mean()
+Loss = Callable[[Any, jax.Array, jax.Array], jax.Array]
+Evaluate = Callable[[Any, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 
 
-def evaluation(params: Any, x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return cross_entropy(params, x, y).sum(), (logits(params, x).argmax(axis=-1) == y).sum()
+def _objectives(model: Callable[[Any, jax.Array], jax.Array]) -> tuple[Loss, Evaluate]:
+    """A model's loss, and its evaluation."""
+
+    def cross_entropy(params: Any, x: jax.Array, y: jax.Array) -> jax.Array:
+        return -(jax.nn.log_softmax(model(params, x)) * jax.nn.one_hot(y, CLASSES)).sum(axis=-1)
+
+    def loss(params: Any, x: jax.Array, y: jax.Array) -> jax.Array:
+        return cross_entropy(params, x, y).mean()
+
+    def evaluation(params: Any, x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return cross_entropy(params, x, y).sum(), (model(params, x).argmax(axis=-1) == y).sum()
+
+    return loss, evaluation
+
+
+loss, evaluation = _objectives(logits)
 
 
 @cache
 def small_task() -> SmallTask:
     rng = np.random.default_rng(5)
     params = {"w": rng.standard_normal((PIXELS, CLASSES)).astype(np.float32) / 8, "b": np.zeros(CLASSES, np.float32)}
+    return _task(rng, (loss, evaluation), params)
+
+
+@cache
+def wide_task() -> SmallTask:
+    """The same with a hidden layer: 39,010 parameters, which are three chunks of 64 KiB."""
+    rng = np.random.default_rng(6)
+    shapes = {"w1": (PIXELS, WIDTH), "b1": (WIDTH,), "w2": (WIDTH, CLASSES), "b2": (CLASSES,)}
+    params = {name: rng.standard_normal(shape).astype(np.float32) / 8 for name, shape in shapes.items()}
+    return _task(rng, _objectives(wide_logits), params)
+
+
+def _task(rng: np.random.Generator, objectives: tuple[Loss, Evaluate], params: Any) -> SmallTask:
     program, theta, _ = export.build(
-        loss,
-        evaluation,
+        *objectives,
         params,
         inputs=Rows((PIXELS,), "uint8"),
         targets=Rows((), "uint8"),

@@ -26,7 +26,7 @@ from runtime.executive import Executive
 from runtime.potchain import RUNTIME
 from runtime.types import InherentData
 from tests.rpc.kit import GENESIS_MS, MiniNode
-from tests.trainer.kit import small_task
+from tests.trainer.kit import SmallTask, small_task
 from trainer.aggregator import run_aggregator
 from trainer.auditor import run_auditor
 from trainer.sandbox import Deadlines, Engines
@@ -49,10 +49,16 @@ PLAIN: Choice = ({}, None)
 
 
 def genesis_config(
-    rounds: int, audit_blocks: int, choices: Sequence[Choice], others: Sequence[Keypair] = ()
+    rounds: int,
+    audit_blocks: int,
+    choices: Sequence[Choice],
+    others: Sequence[Keypair] = (),
+    *,
+    task: SmallTask | None = None,
+    validators: Sequence[ValidatorKeys] = VALIDATORS,
 ) -> dict[str, Mapping[str, object]]:
     """Two validators, tasks of two slots owned by Charlie, and money for everybody."""
-    task = small_task()
+    task = task or small_task()
     sizes = {root: len(data) for root, data in task.blobs.items()}
     program, params = sizes.pop(task.program_root), sizes.pop(task.params_root)
     storage = {"programBytes": program, "datasetBytes": sum(sizes.values()), "parameters": params // 4}
@@ -62,9 +68,11 @@ def genesis_config(
             "bls": "0x" + bls.public_key(keys.bls_secret).hex(),
             "proof": "0x" + bls.prove_possession(keys.bls_secret, keys.account.public).hex(),
         }
-        for keys in VALIDATORS
+        for keys in validators
     ]
-    people = [CHARLIE, EVE, FERDIE, AGGREGATOR, *(keys.account for keys in VALIDATORS), *others]
+    people = [CHARLIE, EVE, FERDIE, AGGREGATOR, *(keys.account for keys in validators), *others]
+    # An owner may be a validator, too.
+    people = list({key.public: key for key in people}.values())
     policy = {
         "slots": 2,
         "commitBlocks": PATIENT_BLOCKS,
@@ -100,18 +108,21 @@ def genesis_config(
     }
 
 
+@dataclass
 class Chain(MiniNode):
     """Seals a block on a clock, with the signatures of all validators."""
 
+    sealers: Sequence[ValidatorKeys] = ()
+
     def _commit(self, height: int, waiting: list[bytes]) -> ExecutedBlock:
         ledger = self.ledger
-        primary = VALIDATORS[height % len(VALIDATORS)]
+        primary = self.sealers[height % len(self.sealers)]
         beacon = bls.sign(primary.bls_secret, beacon_message(ledger.genesis_hash, height))
         inherent = InherentData(GENESIS_MS + height * 1000, ledger.seal(ledger.head_hash))
         executed, _ = ledger.propose(height, 0, beacon, inherent, waiting)
         vote = vote_message(ledger.genesis_hash, 0, height, 0, Phase.COMMIT, executed.hash)
-        signature = bls.aggregate([bls.sign(keys.bls_secret, vote) for keys in VALIDATORS])
-        voters = bitmap(range(len(VALIDATORS)), len(VALIDATORS))
+        signature = bls.aggregate([bls.sign(keys.bls_secret, vote) for keys in self.sealers])
+        voters = bitmap(range(len(self.sealers)), len(self.sealers))
         ledger.commit(executed, Seal(height, 0, 0, executed.hash, voters, signature))
         return executed
 
@@ -150,18 +161,21 @@ async def network(
     choices: Sequence[Choice] = (PLAIN,),
     others: Sequence[Keypair] = (),
     expiring: bool = False,
+    task: SmallTask | None = None,
+    validators: Sequence[ValidatorKeys] = VALIDATORS,
 ) -> AsyncIterator[Network]:
     """A chain with a small task for each choice, and money for others, too, for as long as the scope lasts.
 
     `expiring` blobs are dropped as a node drops them; else all rounds can be looked at when they are over.
     """
     executive = Executive(RUNTIME)
-    state = executive.genesis(genesis_config(rounds, audit_blocks, choices, others))
+    config = genesis_config(rounds, audit_blocks, choices, others, task=task, validators=validators)
+    state = executive.genesis(config)
     ledger = Ledger.open(folder / "db", executive=executive, genesis_state=state, genesis_name="rounds")
     blobs = BlobStore(folder / "blobs", 1 << 28)
-    for data in small_task().blobs.values():
+    for data in (task or small_task()).blobs.values():
         blobs.put(data)
-    node = Chain(ledger, executive, blobs)
+    node = Chain(ledger, executive, blobs, sealers=validators)
     server = RpcServer(node, port=0)
     try:
         async with trio.open_nursery() as nursery:

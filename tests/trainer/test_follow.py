@@ -130,6 +130,9 @@ class Heads:
     async def get_blob(self, root: bytes, bytes_max: int) -> bytes:
         raise AssertionError(f"nobody asks for {bytes_max} bytes of {root.hex()}")
 
+    async def get_chunks(self, root: bytes, first: int, count: int) -> tuple[int, bytes]:
+        raise AssertionError(f"nobody asks for {count} chunks from {first} on of {root.hex()}")
+
     async def has_blob(self, root: bytes) -> bool:
         raise AssertionError(f"nobody asks for {root.hex()}")
 

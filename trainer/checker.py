@@ -1,0 +1,107 @@
+"""A validator's part in an aggregate's trial: it adds up the slices that were drawn for it, and says what it found.
+
+Rule: it says of a slice only what it computed. What cannot be fetched it says nothing of, so that an aggregate which is
+not served is never proven.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from chain.primitives.hashing import Hash
+from chain.primitives.seal import bitmap
+from trainer.follow import Report
+from trainer.node import Node, NodeError
+from trainer.slices import MalformedUpdate, Slices
+from trainer.views import AggregateView, RoundView, TrialView
+
+# What those that were drawn have not all found right after an eighth of an audit's time is for everybody. A quarter is
+# how long an aggregate is on trial while another one waits.
+PATIENCE = 8
+
+
+class Checker:
+    """Checks what is on trial in one task. `malformed` is told the root of an update that is none, and why."""
+
+    def __init__(self, slices: Slices, node: Node, report: Report, malformed: Callable[[Hash, str], None]) -> None:
+        self._slices = slices
+        self._node = node
+        self._report = report
+        self._malformed = malformed
+        self._round = (-1, -1)
+        self._verdicts: dict[tuple[AggregateView, int], bool] = {}
+        # A dispute that the chain refuses is tried once, and costs no fee in every block.
+        self._refused: set[AggregateView] = set()
+
+    async def step(self, view: RoundView, height: int) -> None:
+        """Look at whatever of the trial is to be looked at, and say it in one transaction."""
+        if self._round != (view.round, view.attempt):
+            self._round, self._verdicts, self._refused = (view.round, view.attempt), {}, set()
+        trial = view.trial
+        # Whoever has disputed an aggregate has nothing to add.
+        if trial is None or not trial.order or self._node.account in trial.disputes:
+            return
+        said = trial.found.get(self._node.account, ())
+        claim, right = trial.aggregate, []
+        for index in self._due(trial, height):
+            if index in said:
+                continue
+            verdict = await self._verdict(view, claim, index)
+            if verdict is False:
+                await self._say(view, claim, (), index)
+                return
+            if verdict:
+                right.append(index)
+        if right:
+            await self._say(view, claim, tuple(right), None)
+
+    def _due(self, trial: TrialView, height: int) -> list[int]:
+        """The slices to look at: what is disputed first, then what was drawn, then what others leave undone."""
+        count = self._slices.count
+        due = [*sorted(trial.disputes.values()), *trial.drawn(self._node.account, count)]
+        if height >= trial.since + self._slices.task.audit_blocks // PATIENCE:
+            due += [index for index in range(count) if not trial.is_found_by_drawn(index)]
+        return list(dict.fromkeys(due))
+
+    async def _verdict(self, view: RoundView, claim: AggregateView, index: int) -> bool | None:
+        """Whether a slice is right; None where that cannot be known now."""
+        key = (claim, index)
+        if key not in self._verdicts:
+            try:
+                self._verdicts[key] = await self._slices.is_right(view, claim, index)
+            except* MalformedUpdate as group:
+                for error in group.exceptions:
+                    if isinstance(error, MalformedUpdate):
+                        self._malformed(error.root, str(error))
+            except* NodeError as group:
+                self._report(
+                    f"task {self._slices.task.id} round {view.round}: slice {index} not checked yet: "
+                    f"{group.exceptions[0]}"
+                )
+        return self._verdicts.get(key)
+
+    async def _say(self, view: RoundView, claim: AggregateView, right: tuple[int, ...], wrong: int | None) -> None:
+        if wrong is not None and claim in self._refused:
+            return
+        try:
+            error = await self._node.transact(
+                "training.find_slices",
+                task=self._slices.task.id,
+                round=view.round,
+                attempt=view.attempt,
+                accepted=bitmap(claim.accepted, len(view.slots)),
+                params_root=claim.params_root,
+                optimizer_root=claim.optimizer_root,
+                right=bitmap(right, self._slices.count),
+                wrong=wrong,
+            )
+        except NodeError as failure:
+            error = str(failure)
+        place = f"task {self._slices.task.id} round {view.round}"
+        if wrong is not None:
+            self._refused.add(claim)
+            outcome = "disputed" if error is None else f"wrong, and not disputed: {error}"
+            self._report(f"{place}: slice {wrong} of an aggregate is {outcome}")
+        elif error is None:
+            self._report(f"{place}: found {len(right)} of {self._slices.count} slices right")
+        # A trial that was over first needs no word any more.
