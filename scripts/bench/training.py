@@ -33,6 +33,7 @@ from processes import Ledger, seconds_by_role
 from chain.development import ACCOUNTS, address, authority, endowed, processes
 from chain.rpc.client import Client
 from runtime.modules.balances import POT
+from trainer.child import HUGE_PAGES, ONE_THREAD
 
 PICO = 10**12
 PPM = 10**6
@@ -47,7 +48,6 @@ RATE = {"digits": 0.1, "fashion": 0.03, "bible": 0.03}
 STEPS = {"digits": (1, 5), "fashion": (8, 64), "bible": (4, 32)}
 # Rounds before what is counted begins: engines start and compile.
 WARM_UP_ROUNDS = 1
-ONE_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Case:
     block_ms: int = 1000
     slots: int = CAPACITY * len(WORKERS)
     batch: int | None = None
-    evaluate_rounds: int = 1
+    evaluate_rounds: int = 5
 
     @property
     def rows(self) -> int:
@@ -82,6 +82,7 @@ class Measured:
     rounds: int = 0
     accepted: int = 0
     rejected: int = 0
+    audited: dict[tuple[int, int], int] = field(default_factory=dict)  # slots drawn, by round and attempt
     cpu: Ledger = field(default_factory=Ledger)
     phases: Counter[str] = field(default_factory=Counter)  # heads at which the task's newest round was in a phase
     loss: float = 0.0
@@ -94,6 +95,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, nargs="+", help="numbers of local steps")
     parser.add_argument("--validators", type=int, default=4, choices=range(1, 5), help="each with an auditor")
     parser.add_argument("--audited", type=float, default=0.1, help="the share of slots that is recomputed")
+    parser.add_argument("--evaluate-rounds", type=int, default=5, help="rounds from one evaluation to the next")
     parser.add_argument("--block-ms", type=int, default=1000, help="from one block to the next")
     parser.add_argument("--seconds", type=float, default=20.0, help="how long each network is watched at least")
     parser.add_argument("--short", action="store_true", help="digits, for as long as a round takes")
@@ -110,18 +112,27 @@ def main() -> None:
     print(machine())
     print(
         f"{len(WORKERS)} workers, {options.validators} validators, a block every {options.block_ms} ms; "
-        f"of {options.audited:.0%} of all slots one validator is drawn to recompute it"
+        f"of {options.audited:.0%} of all slots one validator is drawn to recompute it, "
+        f"every {options.evaluate_rounds} rounds all evaluate"
     )
     for model in options.models:
         for steps in options.steps or STEPS[model]:
-            case = Case(model, steps, options.validators, options.audited, options.block_ms)
-            alone = plain_processes(case, min(options.seconds, 10.0))
+            case = Case(
+                model,
+                steps,
+                options.validators,
+                options.audited,
+                options.block_ms,
+                evaluate_rounds=options.evaluate_rounds,
+            )
+            alone = plain_processes(case, min(options.seconds, 10.0), {})
+            tuned = plain_processes(case, min(options.seconds, 10.0), {"GLIBC_TUNABLES": HUGE_PAGES})
             with tempfile.TemporaryDirectory(prefix="potchain-bench-") as folder:
                 measured = run(case, Path(folder), options.seconds)
-            report(case, alone, measured)
+            report(case, alone, tuned, measured)
 
 
-def report(case: Case, alone: dict[str, float], measured: Measured) -> None:
+def report(case: Case, alone: dict[str, float], tuned: dict[str, float], measured: Measured) -> None:
     """Print what a case came to."""
     samples = measured.accepted * case.rows
     speed, plain_speed = samples / measured.wall, alone["samples"] / alone["wall"]
@@ -139,14 +150,32 @@ def report(case: Case, alone: dict[str, float], measured: Measured) -> None:
         f"  plain JAX's CPU seconds for these samples {worth:.1f}, of all processes {cpu.total:.1f}: "
         f"{worth / cpu.total:.1%} by processor time"
     )
+    print(
+        f"  plain JAX with the allocator's huge pages, as engines have them: {tuned['samples'] / tuned['wall']:,.0f} a "
+        f"second, {speed * tuned['wall'] / tuned['samples']:.1%} by the clock, "
+        f"{samples * tuned['cpu'] / tuned['samples'] / cpu.total:.1%} by processor time"
+    )
     shares = ", ".join(f"{role} {seconds:.1f} ({seconds / cpu.total:.0%})" for role, seconds in cpu.items())
     print(f"  CPU seconds: {shares}")
     training = cpu["worker engines"] + cpu["workers"]
     verification = cpu["auditor engines"] + cpu["auditors"] + cpu["aggregator"]
     cost = (training + verification) / training
+    # What the draw took beyond its mean, or less, at what a slot costs its worker.
+    drawn, meant = sum(measured.audited.values()), case.audited * measured.accepted
+    luck = (drawn - meant) * training / measured.accepted
+    # A machine that has the workers and one validator of several.
+    shared = training + (cpu["nodes"] + cpu["auditors"] + cpu["auditor engines"]) / case.validators
     print(
         f"  verified training costs {cost:.2f} x the workers' {training:.1f} s   goal {GOAL_COST:g}: "
         f"{verdict(GOAL_COST / cost)}; with the chain's nodes {cpu.total / training:.2f} x"
+    )
+    print(
+        f"  {drawn} slots recomputed where {meant:.1f} is the mean: with that verified training costs "
+        f"{cost - luck / training:.2f} x"
+    )
+    print(
+        f"  with one of the {case.validators} validators beside these workers: {worth / shared:.1%} of plain JAX's "
+        "samples by processor time"
     )
     total = sum(measured.phases.values())
     print(
@@ -216,6 +245,8 @@ async def watch(folder: Path, seconds: float, network: subprocess.Popen[bytes], 
                         break
                 running = await client.request("training_round", 0)
                 measured.phases[running["phase"]] += 1
+                if drawn := sum(bool(slot["auditors"]) for slot in running["slots"]):
+                    measured.audited[running["round"], running["attempt"]] = drawn
             measured.wall, measured.cpu = now - started, seconds_by_role(data) - before
             measured.rounds, measured.loss = ends[-1] - ends[0], task["latestLoss"]
             for number in range(ends[0], ends[-1]):
@@ -301,10 +332,14 @@ def write_genesis(case: Case, folder: Path) -> None:
     (folder / "genesis.json").write_text(json.dumps(genesis))
 
 
-def plain_processes(case: Case, seconds: float) -> dict[str, float]:
-    """What as many processes as there are workers do in plain JAX at the same time, together."""
+def plain_processes(case: Case, seconds: float, more: dict[str, str]) -> dict[str, float]:
+    """What as many processes as there are workers do in plain JAX at the same time, together.
+
+    `more` is what their environment has beside one thread each.
+    """
     command = [sys.executable, __file__, "--plain", case.model, str(case.steps), str(seconds)]
-    environment = {**os.environ, "XLA_FLAGS": ONE_THREAD, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    threads = {"XLA_FLAGS": ONE_THREAD, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    environment = {**os.environ, **threads, **more}
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) for _ in WORKERS]
     found = [json.loads(process.communicate()[0]) for process in running]
     return {
