@@ -7,7 +7,6 @@ a node whose clock is wrong follows, and is told so.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import trio
 
 from chain.importer import CannotFollow, Importer
 from chain.ledger import ExecutedBlock, NotNext
+from chain.log import Log
 from chain.pool import Pool
 from chain.primitives import bls, ss58
 from chain.primitives.hashing import Hash, blake2_256
@@ -38,7 +38,7 @@ BUILD_SECONDS = 0.4
 # A clock stays wrong for hours and a block comes every second: the operator is told once in a while.
 CLOCK_NEWS_SECONDS = 60.0
 
-log = logging.getLogger("potchain")
+log = Log("clock")
 
 
 def now_ms() -> int:
@@ -178,7 +178,7 @@ class Author:
     def _tell_of_clocks(self, news: str) -> None:
         if trio.current_time() >= self._clock_news_at + CLOCK_NEWS_SECONDS:
             self._clock_news_at = trio.current_time()
-            log.warning("clock: %s", news)
+            log.warning(news)
 
 
 def parent_seal_of(runtime: Runtime[View], block: Block) -> Seal | None:

@@ -40,6 +40,7 @@ from chain.cli_common import (
     default_base_path,
     fault_of,
 )
+from chain.cli_log import LogFlags, LogFormat, LogLevels
 from chain.display import print_anything
 from chain.settings import ConfigOption, name_variables, origin
 from chain.supervisor import EXIT_MISCONFIGURED
@@ -147,6 +148,8 @@ def run(
     no_prometheus: cli_node.NoPrometheus = False,
     listen_addr: cli_node.ListenAddr = None,
     public_addr: cli_node.PublicAddr = None,
+    log_format: LogFormat = None,
+    log: LogLevels = None,
     unsafe_new_vote_log: cli_node.NewVoteLog = False,
     config: ConfigOption = None,  # noqa: ARG001  (its callback does the work)
     password_filename: cli_secrets.PasswordFilename = None,
@@ -195,6 +198,7 @@ def run(
         prometheus_external=prometheus_external,
         no_prometheus=no_prometheus,
     )
+    logs = LogFlags(log_format, log)
     history = flags.history()
     if validator is None and not full_node:
         if name is not None or bootnode:
@@ -213,8 +217,9 @@ def run(
         access = flags.access(is_validator=False)
         passed_on = replace(flags, rpc_external=False, unsafe_rpc_external=access.is_external)
         words = tuple(passed_on.words())
-        plan = Launch(spec, base, access.host, rpc_port, port, metrics, words, supervised)
-        _run(partial(launch, plan))
+        plan = Launch(spec, base, access.host, rpc_port, port, metrics, words, supervised, logs)
+        with logs.to_stdout():
+            _run(partial(launch, plan))
         return
     key = None if validator is None else cli_secrets.key_at(validator, keystore_path, password_filename, password_fd)
     role = NodeRole.of(spec, key, None if name is None else check_name(name))
@@ -239,7 +244,8 @@ def run(
         metrics=metrics,
         past=Past.KNOWN if unsafe_new_vote_log else Past.UNKNOWN,
     )
-    _run(partial(run_node, node))
+    with logs.to_stdout():
+        _run(partial(run_node, node))
 
 
 def _run(main: Callable[[], Awaitable[None]]) -> None:

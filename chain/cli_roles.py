@@ -24,12 +24,14 @@ from chain.cli_common import (
     check_name,
     default_base_path,
 )
+from chain.cli_log import LogFlags, LogFormat, LogLevels
 from chain.cli_node import PrometheusExternal
 from chain.cli_secrets import KEY_HELP, KeyOption, takes_key
 from chain.cli_silos import Data, silo_files
 from chain.display import Progress
 from chain.folder_lock import FolderLocked, lock_folder, sign_lock
 from chain.key_source import FORMS, KeySource
+from chain.log import Format, Log
 from chain.metrics.server import MetricsServer
 from chain.primitives import ss58
 from chain.rpc.access import EVERY_INTERFACE, LOOPBACK
@@ -127,6 +129,8 @@ def worker(
     ] = True,
     prometheus_port: PrometheusPort = None,
     prometheus_external: PrometheusExternal = False,
+    log_format: LogFormat = None,
+    log: LogLevels = None,
     supervised: Supervised = False,
 ) -> None:
     """Compute gradients for the tasks of the chain, and earn tokens; on data of your own with --data."""
@@ -152,7 +156,18 @@ def worker(
         raise UserError(
             "--process-id and --hosts-secret are for a worker of several hosts: give --coordinator with them"
         )
-    role = Role("worker", key, node, base_path, name, prometheus_port, prometheus_external, supervised)
+    logs = LogFlags(log_format, log)
+    role = Role(
+        "worker",
+        key,
+        node,
+        base_path,
+        name,
+        prometheus_port,
+        prometheus_external,
+        logs,
+        supervised,
+    )
     if cluster is not None and cluster.number:
         if key is not None or node is not None:
             raise UserError("--key and --node are process 0's: the other hosts compute, and need neither")
@@ -177,6 +192,8 @@ def auditor(
     devices: DevicesOption = None,
     prometheus_port: PrometheusPort = None,
     prometheus_external: PrometheusExternal = False,
+    log_format: LogFormat = None,
+    log: LogLevels = None,
     supervised: Supervised = False,
 ) -> None:
     """Recompute sampled slots beside a validator, and attest.
@@ -188,8 +205,22 @@ def auditor(
 
     with _flags():
         count = chosen(platform.value, 1 if devices is None and platform is Platform.CPU else devices)
+    logs = LogFlags(log_format, log)
     role = partial(run_auditor, platform=platform.value, devices=count)
-    _run_role(role, Role("auditor", key, node, base_path, name, prometheus_port, prometheus_external, supervised))
+    _run_role(
+        role,
+        Role(
+            "auditor",
+            key,
+            node,
+            base_path,
+            name,
+            prometheus_port,
+            prometheus_external,
+            logs,
+            supervised,
+        ),
+    )
 
 
 @takes_key
@@ -200,13 +231,27 @@ def aggregator(
     name: RoleName = "aggregator",
     prometheus_port: PrometheusPort = None,
     prometheus_external: PrometheusExternal = False,
+    log_format: LogFormat = None,
+    log: LogLevels = None,
     supervised: Supervised = False,
 ) -> None:
     """Sum each round's updates, and serve the model that results."""
     from trainer.aggregator import run_aggregator
 
+    logs = LogFlags(log_format, log)
     _run_role(
-        run_aggregator, Role("aggregator", key, node, base_path, name, prometheus_port, prometheus_external, supervised)
+        run_aggregator,
+        Role(
+            "aggregator",
+            key,
+            node,
+            base_path,
+            name,
+            prometheus_port,
+            prometheus_external,
+            logs,
+            supervised,
+        ),
     )
 
 
@@ -232,6 +277,7 @@ class Role:
     name: str
     prometheus_port: int | None
     prometheus_external: bool
+    logs: LogFlags
     supervised: bool
 
 
@@ -253,7 +299,7 @@ def _run_role(run: Callable[..., Awaitable[None]], role: Role) -> None:
     urls = role.nodes or [DEFAULT_RPC]
     account = "" if keypair is None else ss58.encode(keypair.public)
     progress, meter = Progress(), Meter(role.kind, account)
-    report = partial(progress.say, name)
+    report = Log(role.kind, name).info
 
     async def main() -> None:
         async with trio.open_nursery() as nursery:
@@ -267,14 +313,16 @@ def _run_role(run: Callable[..., Awaitable[None]], role: Role) -> None:
             if not role.supervised:
                 report(f"works as {account}; Ctrl-C stops")
                 nursery.start_soon(_tell_connection, urls, report)
-            nursery.start_soon(show, meter, progress)
+            if role.logs.form is Format.TEXT:
+                nursery.start_soon(show, meter, progress)
             await run(urls, keypair, cache, report=report, meter=meter)
             nursery.cancel_scope.cancel()
 
-    try:
-        trio.run(_until_stopped, main, role.supervised)
-    finally:
-        progress.clear()
+    with role.logs.to_stdout():
+        try:
+            trio.run(_until_stopped, main, role.supervised)
+        finally:
+            progress.clear()
 
 
 async def _until_stopped(main: Callable[[], Awaitable[None]], supervised: bool) -> None:

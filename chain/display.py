@@ -108,11 +108,15 @@ def say(kind: str, text: str) -> None:
     """Print one line with the time and what it is about; on a terminal, what is longer goes on below its beginning."""
     line = f"{time.strftime('%H:%M:%S')}  {kind:<8} {text}"
     if sys.stdout.isatty():
-        line = folded(line, shutil.get_terminal_size().columns)
-        if kind in COLOURS:
-            line = f"{COLOURS[kind]}{line}{RESET}"
+        line = laid_out(kind, line)
     with suppress(OSError):  # Lines that go to a file on a full disk are lost, and nothing else is.
         print(line, flush=True)
+
+
+def laid_out(kind: str, line: str) -> str:
+    """A line as it is shown on this terminal: as long as that is wide, in the colour of what it is about."""
+    line = "\n".join(folded(each, shutil.get_terminal_size().columns) for each in line.split("\n"))
+    return f"{COLOURS[kind]}{line}{RESET}" if kind in COLOURS else line
 
 
 def time_left(seconds: float) -> str:

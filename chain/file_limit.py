@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import resource
+
+from chain.log import Log
 
 FILES_APART = 160 + 320  # peers, and twice as many to spare: the database, logs, blobs on their way to peers
 FILES_PER_CLIENT = 6  # a socket and a blob, and twice as much to spare
 
-log = logging.getLogger("potchain")
+log = Log("system")
 
 
 def raise_file_limit(clients_max: int) -> None:
@@ -20,9 +21,8 @@ def raise_file_limit(clients_max: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     if wanted < needed:
         log.warning(
-            "this system lets the node open %d files, and %d clients at once may need %d: raise the hard limit "
-            "(ulimit -Hn, or LimitNOFILE= of its service), or give a lower --rpc-max-connections",
-            wanted,
-            clients_max,
-            needed,
+            f"this system lets the node open {wanted} files, and {clients_max} clients at once may need {needed}: "
+            "raise the hard limit (ulimit -Hn, or LimitNOFILE= of its service), or give a lower --rpc-max-connections",
+            files=wanted,
+            needed=needed,
         )

@@ -13,7 +13,8 @@ from pathlib import Path
 import trio
 
 from chain import __version__
-from chain.display import TEXT_COLUMN, say
+from chain.cli_log import LogFlags
+from chain.log import Format, Log, read_line
 from chain.rpc.access import LOOPBACK
 from chain.supervisor import SECRET, Child, Supervisor, cancel_when_told
 from genesis.spec import GenesisSpec
@@ -35,7 +36,8 @@ class CannotLaunch(Exception):
 class Launch:
     """What to run, and where: the ports are the first node's, the next node's are one higher.
 
-    `metrics` is where Prometheus asks, if it may; `node_flags` are words for the command line of each node.
+    `metrics` is where Prometheus asks, if it may; `logs` are flags of every child, `node_flags` are words for the
+    command line of each node.
     """
 
     spec: GenesisSpec
@@ -46,27 +48,32 @@ class Launch:
     metrics: tuple[str, int] | None
     node_flags: tuple[str, ...]
     supervised: bool
+    logs: LogFlags
 
 
 class _Terminal:
     """Passes on the lines of one node at a time, and moves to the next when that one ends."""
 
-    def __init__(self, nodes: list[str]) -> None:
+    def __init__(self, nodes: list[str], form: Format) -> None:
         self._nodes = nodes
+        self._form = form
         self._speaker = 0
         self._ready: dict[str, trio.Event] = {name: trio.Event() for name in nodes}
 
     def heard(self, name: str, line: str) -> None:
         """A child wrote a line."""
-        kind = line[10:18].strip()
-        if kind == "ready" and name in self._ready:
+        heard = read_line(line, self._form)
+        if heard is None:
+            return
+        if heard.part == "ready" and name in self._ready:
             self._ready[name].set()
-        if kind in SHOWN and name == self._nodes[self._speaker]:
-            say(kind, line[TEXT_COLUMN:])
+        if heard.part in SHOWN and name == self._nodes[self._speaker]:
+            Log(heard.part).log(heard.level, heard.line.text, **heard.line.fields)
 
     def restarted(self, name: str, end: str) -> None:
         """A child ended and is being started again."""
-        say("restart", f"{name} {end}; starting it again ({name}.log says more)")
+        text = f"{name} {end}; starting it again ({name}.log says more)"
+        Log("network", "restart").warning(text, process=name, end=end)
         if name == self._nodes[self._speaker]:
             self._speaker = (self._speaker + 1) % len(self._nodes)
 
@@ -91,7 +98,7 @@ async def launch(plan: Launch) -> None:
     await trio.to_thread.run_sync(check_folders, plan)
     require_free_ports(plan)
     plan.base_path.mkdir(parents=True, exist_ok=True)
-    terminal = _Terminal([key.name for key in plan.spec.development.validators])
+    terminal = _Terminal([key.name for key in plan.spec.development.validators], plan.logs.form)
     supervisor = Supervisor(plan.base_path / "processes.json", on_line=terminal.heard, on_restart=terminal.restarted)
     started = trio.current_time()
     _introduce(plan, len(children))
@@ -102,16 +109,16 @@ async def launch(plan: Launch) -> None:
             nursery.start_soon(supervisor.run, child)
         with trio.move_on_after(READY_SECONDS_MAX) as patience:
             await terminal.all_ready()
-            say(
-                "ready",
-                f"{_count(len(nodes), 'validator')} after {trio.current_time() - started:.1f} s; Ctrl-C stops them all",
-            )
+            seconds = trio.current_time() - started
+            Log("ready").info(f"{_count(len(nodes), 'validator')} after {seconds:.1f} s; Ctrl-C stops them all")
         if patience.cancelled_caught:
-            late = ", ".join(terminal.unready())
-            say("stall", f"not ready after {READY_SECONDS_MAX:.0f} s: {late}; going on without, their logs say more")
+            late = terminal.unready()
+            names = ", ".join(late)
+            text = f"not ready after {READY_SECONDS_MAX:.0f} s: {names}; going on without, their logs say more"
+            Log("stall").warning(text, missing=late)
         for child in children[len(nodes) :]:
             nursery.start_soon(supervisor.run, child)
-    say("stopped", f"the data stays in {plan.base_path}; the same command goes on from there")
+    Log("network", "stopped").info(f"the data stays in {plan.base_path}; the same command goes on from there")
 
 
 def _children(plan: Launch) -> Iterator[Child]:
@@ -147,9 +154,9 @@ def _child(plan: Launch, name: str, *arguments: str, secret: str | None = None) 
     command, *options = arguments
     common = (f"--genesis={plan.spec.path}", f"--base-path={plan.base_path}", "--supervised")
     if command.startswith("--"):
-        words = (command, *options, *common)
+        words = (command, *options, *common, *plan.logs.words())
     else:
-        words = (command, f"--name={name}", f"--key={SECRET}", *options, *common[1:])
+        words = (command, f"--name={name}", f"--key={SECRET}", *options, *common[1:], *plan.logs.words())
     return Child(name, ("-m", "chain", *words), plan.base_path / f"{name}.log", secret)
 
 
@@ -167,7 +174,7 @@ def check_folders(plan: Launch) -> None:
         if folder.exists():
             ledger = open_ledger(plan.spec, folder, executive)
             if ledger.migrated is not None:
-                say("data", f"{key.name}: {ledger.migrated}")
+                Log("data").info(f"{key.name}: {ledger.migrated}", process=key.name)
             ledger.close()
 
 
@@ -192,12 +199,12 @@ def require_free_ports(plan: Launch) -> None:
 
 def _introduce(plan: Launch, processes: int) -> None:
     last = plan.rpc_port + len(plan.spec.development.validators if plan.spec.development else ()) - 1
-    say("potchain", f"{__version__}  {plan.spec.name}: {_count(processes, 'process')} on this machine")
-    say("data", f"{plan.base_path}  (a log for each process, NAME.log)")
+    Log("network", "potchain").info(f"{__version__}  {plan.spec.name}: {_count(processes, 'process')} on this machine")
+    Log("data").info(f"{plan.base_path}  (a log for each process, NAME.log)")
     ports = f"{plan.rpc_port} to {last}" if last > plan.rpc_port else f"{last}"
     others = "" if plan.rpc_host == LOOPBACK else ", and on this machine's other addresses"
-    say("rpc", f"ws://127.0.0.1:{ports}  (HTTP too{others})")
-    say("dashboard", f"http://127.0.0.1:{plan.rpc_port}/")
+    Log("rpc").info(f"ws://127.0.0.1:{ports}  (HTTP too{others})")
+    Log("dashboard").info(f"http://127.0.0.1:{plan.rpc_port}/")
 
 
 def _count(number: int, noun: str) -> str:

@@ -6,7 +6,6 @@ of cryptography runs in threads.
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -18,10 +17,11 @@ from chain.author import Author, now_ms, parent_seal_of
 from chain.blob_keeper import BlobKeeper
 from chain.blobs import BlobChunks, BlobStore
 from chain.departures import Departures
-from chain.display import say, waiting_line
+from chain.display import waiting_line
 from chain.importer import Imported, Importer
 from chain.intake import Intake
 from chain.ledger import Ledger
+from chain.log import Line, Log
 from chain.metrics.node import NodeMetrics, Parts
 from chain.metrics.server import MetricsServer
 from chain.net.book import AddressBook
@@ -67,7 +67,7 @@ FOLLOWS = "this key is not in the validator set: follows without voting (potchai
 
 BLOB_NAME = re.compile("[0-9a-f]{64}")
 
-log = logging.getLogger("potchain")
+log = Log("consensus")
 
 
 class Node:
@@ -104,9 +104,7 @@ class Node:
         self._gadget: Gadget | None = None
         if warps:
             may_be_first = config.role.keys is not None
-            self._sync = Warp(
-                network=self._network, ledger=ledger, may_be_first=may_be_first, tell=partial(say, "sync")
-            )
+            self._sync = Warp(network=self._network, ledger=ledger, may_be_first=may_be_first)
         else:
             self._sync = Synchroniser(
                 network=self._network,
@@ -115,7 +113,6 @@ class Node:
                 validators=self._importer.validators,
                 import_block=self._import_from_peer,
                 patience_s=2.0 if config.role.keys else 0.0,
-                tell=partial(say, "sync"),
                 parent_seal_of=partial(parent_seal_of, ledger.runtime),
             )
         self._intake = Intake(ledger, executive, self.pool, self._network, lambda: self._sync.status.syncing)
@@ -199,7 +196,7 @@ class Node:
 
     def _on_consensus_fault(self, peer: bytes | None, reason: str) -> None:
         if peer is None:
-            log.error("consensus: %s", reason)
+            log.error(reason)
         else:
             self._network.penalise(peer, FALSE_VOTE_POINTS, f"consensus: {reason}")
 
@@ -219,13 +216,18 @@ class Node:
         is_member = any(authority.bls_key == self._bls_public for authority in validators.authorities)
         if is_member != self._is_member:
             self._is_member = is_member
-            say("vote", VOTES if is_member else FOLLOWS)
+            Log("vote").info(VOTES if is_member else FOLLOWS, votes=is_member)
 
-    def _why_stalled(self) -> str:
+    def _why_stalled(self) -> Line:
         if self._gadget is None or self._sync.is_far_behind or not self._network.peers():
-            return self._sync.why_waiting()
-        waiting = waiting_line(self._gadget.state, self._reporter.names)
-        return waiting if self._gadget.silence is None else f"{waiting}; {self._gadget.silence}"
+            return Line(self._sync.why_waiting())
+        state, names = self._gadget.state, self._reporter.names
+        waiting = waiting_line(state, names)
+        missing = [names[account] for account in state.missing]
+        return Line(
+            waiting if self._gadget.silence is None else f"{waiting}; {self._gadget.silence}",
+            {"view": state.view, "phase": state.phase, "missing": missing},
+        )
 
     # --- what the network asks (chain.net.handler.Handler) ---
 
@@ -383,7 +385,7 @@ class Node:
 
 
 def _warn(notice: str) -> None:
-    log.warning("consensus: %s", notice)
+    log.warning(notice)
 
 
 class _Transport:

@@ -6,7 +6,6 @@ Rule: what the folder holds is read, and checked against this program, before an
 from __future__ import annotations
 
 import gc
-import logging
 import sys
 from contextlib import ExitStack, closing
 from functools import partial
@@ -14,10 +13,11 @@ from pathlib import Path
 
 import trio
 
-from chain.display import say, short_hash, states_line
+from chain.display import short_hash, states_line
 from chain.file_limit import raise_file_limit
 from chain.history import HISTORY
 from chain.ledger import Ledger
+from chain.log import Log
 from chain.node import Node
 from chain.node_config import NodeConfig
 from chain.rpc.access import LOOPBACK, Access
@@ -30,15 +30,9 @@ from runtime.types import GenesisError
 
 SWITCH_SECONDS = 0.001  # a fifth of Python's own: a step of consensus changes threads a dozen times
 
-log = logging.getLogger("potchain")
-
 
 async def run_node(config: NodeConfig) -> None:
     """Run a node until it is told to stop."""
-    logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
-    # Request logs of libraries are not for operators.
-    for library in ("httpx", "hypercorn.access", "hypercorn.error"):
-        logging.getLogger(library).setLevel(logging.WARNING)
     # Votes are threads' work and the loop's: whoever needs the interpreter gets it from who holds it within this time.
     sys.setswitchinterval(SWITCH_SECONDS)
     raise_file_limit(config.limits.connections_max)
@@ -48,48 +42,52 @@ async def run_node(config: NodeConfig) -> None:
     with ExitStack() as opened:
         ledger = opened.enter_context(closing(await trio.to_thread.run_sync(opening)))
         if ledger.migrated is not None:
-            say("data", ledger.migrated)
+            Log("data").info(ledger.migrated)
         changed = await trio.to_thread.run_sync(
             lambda: check_mark(ledger, Mark.of(config.spec), is_development=config.spec.chain_type == "Development")
         )
         if changed is not None:
-            say("runtime", changed)
+            Log("runtime").warning(changed)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(cancel_when_told, nursery.cancel_scope, config.supervised)
             if config.sync is SyncMode.WARP and await warp(config, executive, ledger):
                 opened.close()
                 ledger = opened.enter_context(closing(await trio.to_thread.run_sync(opening)))
-            say("states", states_line(ledger.history, ledger.oldest_state, ledger.head.height))
+            Log("states").info(
+                states_line(ledger.history, ledger.oldest_state, ledger.head.height), oldest=ledger.oldest_state
+            )
             node = await trio.to_thread.run_sync(partial(Node, config, executive, ledger))
             # What is here now stays until the end: Python's collector, for which everything waits, shall not walk it.
             gc.collect()
             gc.freeze()
             await node.start(nursery)
             if config.access.is_external and config.access.serves_unsafe:
-                log.warning(
-                    "whoever reaches RPC port %d can use unsafe methods, which change this node or cost it much: put a "
-                    "proxy that filters methods in front of it, or start it with --rpc-methods safe",
-                    config.rpc_port,
+                Log("rpc").warning(
+                    f"whoever reaches RPC port {config.rpc_port} can use unsafe methods, which change this node or "
+                    "cost it much: put a proxy that filters methods in front of it, or start it with --rpc-methods safe"
                 )
-            say("dashboard", config.access.page(config.rpc_port))
-            say(
-                "ready",
-                f"{config.role.name} at height {ledger.head.height} after {trio.current_time() - started:.1f} s: "
+            height, seconds = ledger.head.height, trio.current_time() - started
+            Log("dashboard").info(config.access.page(config.rpc_port))
+            Log("ready").info(
+                f"{config.role.name} at height {height} after {seconds:.1f} s: "
                 f"RPC {describe_access(config.access, config.rpc_port)}, peers on "
                 f"{'port' if config.listen_host == LOOPBACK else config.listen_host} {config.port}, "
                 f"genesis {short_hash(ledger.genesis_hash)}",
+                name=config.role.name,
+                height=height,
+                genesis=ledger.genesis_hash,
             )
 
 
 async def warp(config: NodeConfig, executive: Executive, ledger: Ledger) -> bool:
     """Have the ledger adopt a recent state, while RPC tells how far that is; whether to open the ledger anew."""
     if ledger.head.height > 0:
-        say("sync", f"the data folder has the chain up to block {ledger.head.height:,}, and follows from there")
+        Log("sync").info(f"the data folder has the chain up to block {ledger.head.height:,}, and follows from there")
         return False
     node = await trio.to_thread.run_sync(partial(Node, config, executive, ledger, warps=True))
     async with trio.open_nursery() as nursery:
         await node.start(nursery)
-        say("sync", f"looking for a recent state: RPC {describe_access(config.access, config.rpc_port)}")
+        Log("sync").info(f"looking for a recent state: RPC {describe_access(config.access, config.rpc_port)}")
         adopted = await node.warp()
         nursery.cancel_scope.cancel()
     return adopted

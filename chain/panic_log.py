@@ -5,14 +5,14 @@ Anybody may send a transaction that meets one, for nothing, as often as he likes
 
 from __future__ import annotations
 
-import logging
 import traceback
 from typing import Final
 
+from chain.log import Log
 from runtime.panic import Exhausted, HookPanicked, Panicked
 from runtime.types import InvalidBlock
 
-log = logging.getLogger("potchain")
+log = Log("bug")
 
 # As many places as a runtime with very many bugs has; the oldest is told again after that.
 PLACES_MAX: Final = 256
@@ -41,7 +41,7 @@ class PanicLog:
             self._told.pop(next(iter(self._told)), None)
         self._told[place] = None
         lines = "".join(traceback.format_exception(type(raised), raised, raised.__traceback__, limit=-FRAMES_MAX))
-        log.error("bug      %s\n%s", _advice(panic), lines[:TEXT_MAX])  # laid out as `chain.display.say` does
+        log.error(f"{_advice(panic)}\n{lines[:TEXT_MAX]}", where=panic.where)
 
 
 def _advice(panic: Panicked | HookPanicked) -> str:

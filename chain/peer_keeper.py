@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from functools import partial
 from pathlib import Path
@@ -11,10 +10,11 @@ from typing import Final
 import trio
 
 from chain.checked_file import CheckedFile, UnusableFile
+from chain.log import Log
 from chain.net.book import FILE_BYTES_MAX, MAGIC, AddressBook
 from chain.primitives.hashing import Hash
 
-log = logging.getLogger("potchain")
+log = Log("net")
 
 # What a node that is killed forgets at most: whom it has met within this time.
 WRITE_SECONDS: Final = 60.0
@@ -35,7 +35,7 @@ class PeerKeeper:
             if content is not None:
                 self._book.restore(content, int(time.time()))
         except UnusableFile as error:
-            log.warning("the addresses of peers that were known before this start are forgotten: %s", error)
+            log.warning(f"the addresses of peers that were known before this start are forgotten: {error}")
 
     async def run(self) -> None:
         """Write the file whenever the book has changed, and once more at the end."""
@@ -56,4 +56,4 @@ class PeerKeeper:
             await trio.to_thread.run_sync(partial(self._file.write, data))
             self._written = data
         except OSError as error:
-            log.warning("the addresses of peers cannot be kept for the next start: %s", error)
+            log.warning(f"the addresses of peers cannot be kept for the next start: {error}")

@@ -6,7 +6,6 @@ log: peers have what was passed on, and clients send again what is in no block.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Final
@@ -14,12 +13,13 @@ from typing import Annotated, Final
 import trio
 
 from chain.checked_file import CheckedFile, UnusableFile
+from chain.log import Log
 from chain.pool import Pool, PoolTransaction
 from chain.primitives.hashing import Hash
 from chain.primitives.scale import ScaleError, codec_of
 from chain.primitives.types import WireExtrinsic
 
-log = logging.getLogger("potchain")
+log = Log("pool")
 
 # What a node that is killed forgets at most. A full pool is 20 MiB, which no disk minds at this pace.
 WRITE_SECONDS: Final = 10.0
@@ -48,11 +48,11 @@ class PoolKeeper:
         try:
             transactions = await trio.to_thread.run_sync(read_pool, self._file)
         except UnusableFile as error:
-            log.warning("the transactions that waited before this start are forgotten: %s", error)
+            log.warning(f"the transactions that waited before this start are forgotten: {error}")
             return
         if transactions:
             kept = await self._take_in(transactions)
-            log.info("%d of %d transactions that waited before this start still do", kept, len(transactions))
+            log.info(f"{kept} of {len(transactions)} transactions that waited before this start still do", kept=kept)
 
     async def run(self) -> None:
         """Write the file whenever the pool has changed, and once more at the end."""
@@ -73,7 +73,7 @@ class PoolKeeper:
         except OSError as error:
             if not self._told:
                 self._told = True
-                log.warning("the waiting transactions cannot be kept for the next start: %s", error)
+                log.warning(f"the waiting transactions cannot be kept for the next start: {error}")
 
     def _write_changed(self, waiting: list[PoolTransaction], written: bytes | None) -> bytes:
         waiting.sort(key=lambda transaction: transaction.arrival)

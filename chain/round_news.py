@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import trio
 
-from chain.display import Names, attestations_line, say
+from chain.display import Names, attestations_line
 from chain.ledger import Ledger
+from chain.log import Line, Log
 from chain.primitives.types import Header
 from chain.rpc.broadcast import Broadcast
 from runtime.modules.training import Training
@@ -18,7 +19,7 @@ from runtime.modules.validators import Validators
 # A round that goes well is audited in three blocks and opened in one; the news are told again once in a while.
 WAITED_BLOCKS = 15
 AGAIN_BLOCKS = 60
-IDLE = "none is left to train; potchain task new makes one"
+IDLE = Line("none is left to train; potchain task new makes one")
 
 
 class RoundNews:
@@ -35,9 +36,12 @@ class RoundNews:
         with heads.subscribe(newest=True) as receiver:
             async for _ in receiver:
                 for line in await trio.to_thread.run_sync(self.news):
-                    say("task" if line is IDLE else "wait", line)
+                    if line is IDLE:
+                        Log("task").info(line.text)
+                    else:
+                        Log("wait").warning(line.text, **line.fields)
 
-    def news(self) -> list[str]:
+    def news(self) -> list[Line]:
         """A line for each round that has waited for long after the newest block; called in a thread."""
         with self._ledger.state() as state:
             view = self._ledger.runtime.at(state)
@@ -56,14 +60,16 @@ class RoundNews:
                     told.append(line)
             return told
 
-    def _line(self, training: Training, task: int, state: RoundState, height: int, quorum: int) -> str | None:
+    def _line(self, training: Training, task: int, state: RoundState, height: int, quorum: int) -> Line | None:
         name = training.tasks[task].name.decode(errors="replace")
+        about = {"task": task, "title": name, "round": state.round, "phase": state.phase.name.lower()}
         if state.phase is Phase.IDLE and height >= state.opened_at + WAITED_BLOCKS:
-            return f"{name}, round {state.round}: no worker is free to be drawn; potchain worker runs one"
+            return Line(f"{name}, round {state.round}: no worker is free to be drawn; potchain worker runs one", about)
         audit_began = state.deadline - training.tasks[task].policy.audit_blocks
         if state.phase is not Phase.AUDIT or height < audit_began + WAITED_BLOCKS:
             return None
         accounts = training.validator_accounts()
         attested = {attestation.validator for attestation in state.attestations}
         missing = [self._names[account] for account in accounts if account not in attested]
-        return f"{name}, round {state.round}: {attestations_line(len(accounts), quorum, missing)}"
+        text = f"{name}, round {state.round}: {attestations_line(len(accounts), quorum, missing)}"
+        return Line(text, {**about, "missing": missing})

@@ -5,12 +5,12 @@ Consensus is never kept waiting for it. Every honest node reports what it sees; 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import trio
 
+from chain.log import Log
 from chain.pool import PoolError
 from chain.primitives.hashing import Hash
 from chain.primitives.types import encode_extrinsic
@@ -21,7 +21,7 @@ from runtime.types import InvalidTransaction
 # One report each of a whole set's validators; whoever votes twice goes on doing so, and is found again.
 WAITING_MAX = 128
 
-log = logging.getLogger("potchain")
+log = Log("consensus")
 
 
 class Witness:
@@ -37,26 +37,30 @@ class Witness:
         """Report it soon. Never blocks."""
         vote = found.first
         log.warning(
-            "consensus: validator %d of set %d voted twice at height %d, view %d, in %s",
-            vote.voter,
-            found.set_id,
-            vote.height,
-            vote.view,
-            vote.phase.name,
+            f"validator {vote.voter} of set {found.set_id} voted twice at height {vote.height}, view {vote.view}, "
+            f"in {vote.phase.name}",
+            validator=vote.voter,
+            set=found.set_id,
+            height=vote.height,
+            view=vote.view,
+            phase=vote.phase.name.lower(),
         )
         try:
             self._send.send_nowait(found)
         except trio.WouldBlock:
-            log.warning("consensus: %d reports wait to be made; this one is dropped", WAITING_MAX)
+            log.warning(f"{WAITING_MAX} reports wait to be made; this one is dropped")
 
     async def run(self) -> None:
         """Submit reports until cancelled."""
         async for found in self._receive:
+            voter = found.first.voter
             call = self._runtime.call("validators.report_double_vote", evidence=found.evidence())
             try:
                 submitted = await self._submit(encode_extrinsic(self._runtime.encode_call(call)))
             except (InvalidTransaction, PoolError) as error:
                 # The usual case: another node was faster, or the validator was found out in this session before.
-                log.info("consensus: the report of validator %d was not needed: %s", found.first.voter, error)
+                log.info(f"the report of validator {voter} was not needed: {error}", validator=voter)
             else:
-                log.warning("consensus: validator %d is reported in 0x%s", found.first.voter, submitted.hex())
+                log.warning(
+                    f"validator {voter} is reported in 0x{submitted.hex()}", validator=voter, transaction=submitted
+                )

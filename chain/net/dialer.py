@@ -5,19 +5,19 @@ The rule: a bootnode is tried for ever, a learned address until it failed often 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from random import Random
 
 import trio
 
+from chain.log import Log
 from chain.net.errors import PeerError
 from chain.net.handshake import RefusedByPeer, RefusedByUs
 from chain.net.messages import Refusal
 from chain.net.peer import Peer
 
-log = logging.getLogger("potchain.net")
+log = Log("net")
 
 RETRY_S_FIRST = 0.2
 RETRY_S_MAX = 5.0
@@ -67,22 +67,21 @@ class Dialer:
                         return
                     identity = refusal.identity
                     if refusal.code is not Refusal.DUPLICATE:
-                        told = _tell_once(told, logging.WARNING, f"node {node} refused us: {refusal.reason}")
+                        told = _tell_once(told, log.warning, f"node {node} refused us: {refusal.reason}", node)
                     failures += 1
                 except RefusedByUs as refusal:
                     if refusal.code is Refusal.SELF:
                         return
                     identity = refusal.identity
                     if refusal.code is not Refusal.DUPLICATE:
-                        told = _tell_once(told, logging.WARNING, f"we refused node {node}: {refusal.reason}")
+                        told = _tell_once(told, log.warning, f"we refused node {node}: {refusal.reason}", node)
                     failures += 1
                 except (OSError, trio.BrokenResourceError, trio.TooSlowError, PeerError) as error:
-                    told = _tell_once(
-                        told, logging.INFO, f"no connection to {node} yet ({_cause(error)}); trying again and again"
-                    )
+                    news = f"no connection to {node} yet ({_cause(error)}); trying again and again"
+                    told = _tell_once(told, log.info, news, node)
                     failures += 1
                 except Exception:
-                    log.exception("a fault of ours while connected to %s; trying again", node)
+                    log.exception(f"a fault of ours while connected to {node}; trying again", address=str(node))
                     failures += 1
                 else:
                     failures, told = 0, ""
@@ -97,8 +96,8 @@ class Dialer:
         return await self.converse(tcp, node.identity)
 
 
-def _tell_once(told: str, level: int, text: str) -> str:
-    log.log(logging.DEBUG if told == text else level, text)
+def _tell_once(told: str, tell: Callable[..., None], text: str, node: Bootnode) -> str:
+    (log.debug if told == text else tell)(text, address=str(node))
     return text
 
 

@@ -6,7 +6,6 @@ The rule: sending never waits and never fails; whatever one peer does is that pe
 from __future__ import annotations
 
 import errno
-import logging
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -16,6 +15,7 @@ from random import Random
 import trio
 
 from chain.blobs import BlobChunks
+from chain.log import Log
 from chain.net.book import AddressBook
 from chain.net.dialer import CONNECT_S, Bootnode, Dialer
 from chain.net.errors import PeerError, PeerGone, PeerUnavailable, PortInUse
@@ -62,7 +62,7 @@ from chain.pile import Pile
 from chain.primitives.hashing import Hash
 from chain.primitives.keys import Keypair
 
-log = logging.getLogger("potchain.net")
+log = Log("net")
 
 # A committee of 64 fits; an idle peer costs about 200 kB.
 PEERS_MAX = 80
@@ -275,7 +275,9 @@ class Network:
         """Hold something against a peer: at 100 points it is disconnected and banned for a time."""
         now = trio.current_time()
         banned = self._reputation.penalise(peer, points, now)
-        log.info("peer %s loses %g points: %s%s", self._name_of(peer), points, reason, "; banned" if banned else "")
+        end = "; banned" if banned else ""
+        text = f"peer {self._name_of(peer)} loses {points:g} points: {reason}{end}"
+        log.info(text, peer=peer, points=points, reason=reason, banned=banned)
         if banned and (connected := self._peers.get(peer)) is not None:
             connected.drop(f"banned: {reason}")
             # Identities cost nothing: an address that brings one bad one after the other is banned in the end.
@@ -333,16 +335,14 @@ class Network:
             if peer is not None:
                 await self._converse(peer)
         except RefusedByUs as refusal:
-            level = logging.DEBUG if refusal.code is Refusal.DUPLICATE else logging.WARNING
-            log.log(level, "we refused a node at %s: %s", host, refusal.reason)
+            _tell_of(refusal, f"we refused a node at {host}: {refusal.reason}", host)
         except RefusedByPeer as refusal:
-            level = logging.DEBUG if refusal.code is Refusal.DUPLICATE else logging.WARNING
-            log.log(level, "a node at %s refused us: %s", host, refusal.reason)
+            _tell_of(refusal, f"a node at {host} refused us: {refusal.reason}", host)
         except (PeerError, trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError) as error:
-            log.debug("no handshake with %s: %s", host, error)
+            log.debug(f"no handshake with {host}: {error}", host=host, error=str(error))
             self._reputation.penalise(host, FAILED_HANDSHAKE_POINTS, trio.current_time())
         except OSError as error:
-            log.debug("a connection was lost before it began: %s", error)
+            log.debug(f"a connection was lost before it began: {error}", error=str(error))
         except Exception:
             log.exception("a fault of ours in a new connection; only that connection is dropped")
         finally:
@@ -437,7 +437,10 @@ class Network:
             assert self._nursery is not None
             self._exchange.introduce(peer, self._nursery)
             self._handler.on_connected(peer.id)
-            log.info("connected to %s (%s), %d peers", peer, peer.hello.role.name.lower(), len(self._peers))
+            role, peers = peer.hello.role.name.lower(), len(self._peers)
+            log.info(
+                f"connected to {peer} ({role}), {peers} peers", peer=peer.id, host=peer.host, role=role, peers=peers
+            )
             self._handler.on_status(peer.id, peer.best_height, peer.best_hash)
             await peer.run(self._handle, self._serve, self._turn, self._unfinished)
         finally:
@@ -447,7 +450,9 @@ class Network:
                 del self._peers[peer.id]
                 self._exchange.gone(peer)
                 self._gossip.forget_peer(peer.id)
-                log.info("disconnected from %s: %s, %d peers", peer, peer.failure, len(self._peers))
+                why, peers = peer.failure, len(self._peers)
+                text = f"disconnected from {peer}: {why}, {peers} peers"
+                log.info(text, peer=peer.id, host=peer.host, reason=why, peers=peers)
                 self._handler.on_disconnected(peer.id)
         if peer.penalty:
             self.penalise(peer.id, peer.penalty, peer.failure or "")
@@ -488,7 +493,7 @@ class Network:
                     self._exchange.learn(peer, peers, self._nursery)
             case Refused(code, reason):
                 if code is not Refusal.DUPLICATE:
-                    log.warning("%s refused us: %s", peer, reason)
+                    log.warning(f"{peer} refused us: {reason}", peer=peer.id, host=peer.host, reason=reason)
                 peer.drop(f"it refused us: {reason}")
             case Hello():
                 raise PeerError("a second hello")
@@ -528,6 +533,11 @@ class Network:
                     _ask(holder, hashes)
             if rounds % STATUS_EVERY_REPAIRS == 0:
                 self.announce(*self._best())
+
+
+def _tell_of(refusal: RefusedByUs | RefusedByPeer, text: str, host: str) -> None:
+    tell = log.debug if refusal.code is Refusal.DUPLICATE else log.warning
+    tell(text, host=host, code=refusal.code.name.lower(), reason=refusal.reason)
 
 
 def _twin(which: str) -> str:

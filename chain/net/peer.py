@@ -5,13 +5,13 @@ The rule: whatever the peer does ends at most this peer. Nothing here raises int
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 import trio
 
+from chain.log import Log
 from chain.net.errors import PeerError, PeerGone, PeerUnavailable
 from chain.net.handshake import RECEIVE_BYTES, Connection
 from chain.net.messages import (
@@ -40,7 +40,7 @@ from chain.net.messages import (
 from chain.net.outbox import Lane, Outbox
 from chain.pile import Pile
 
-log = logging.getLogger("potchain.net")
+log = Log("net")
 
 PING_S = 5.0
 # A node that is stopped for 10 s (SIGSTOP, a slow disk) keeps its connections.
@@ -245,7 +245,7 @@ class Peer:
             except trio.TooSlowError:
                 self.drop(f"slow: took no bytes for {WRITE_S:g} s")
             except Exception:
-                log.exception("a fault of ours while serving peer %s; only that peer is dropped", self)
+                log.exception(f"a fault of ours while serving peer {self}; only that peer is dropped", peer=self.id)
                 self.drop("a fault on our side")
 
         try:

@@ -6,13 +6,13 @@ clients takes the threads that blocks and votes need.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from functools import partial
 from typing import assert_never
 
 import trio
 
+from chain.log import Log
 from chain.pace import Threads
 from chain.rpc import protocol
 from chain.rpc.backend import Backend
@@ -23,7 +23,7 @@ from chain.rpc.params import bind, quote
 from chain.rpc.protocol import Limits, Malformed, Message, Request
 from chain.rpc.registry import Async, Registry, Subscription, Sync, Threaded, Unsubscribe, Within
 
-log = logging.getLogger("potchain.rpc")
+log = Log("rpc")
 
 # Parsing this much JSON takes about a millisecond: longer texts go to a thread.
 LOOP_BYTES_MAX = 64 * 1024
@@ -77,7 +77,7 @@ class Dispatcher:
         except RpcError as error:
             answer = protocol.failure(entry.id, error)
         except Exception as error:
-            log.exception("%s failed: this is a bug in the node, not in the request", entry.method)
+            log.exception(f"{entry.method} failed: this is a bug in the node, not in the request", method=entry.method)
             reason = f"{type(error).__name__}: see the node's log"
             answer = protocol.failure(entry.id, RpcError(Code.INTERNAL_ERROR, "Internal error", reason))
         return None if entry.notification else answer

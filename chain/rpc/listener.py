@@ -6,7 +6,6 @@ Whatever a connection sends, it ends that connection alone; a stop of the server
 from __future__ import annotations
 
 import errno
-import logging
 import socket
 from contextlib import suppress
 from math import inf
@@ -27,11 +26,12 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ASGIReceiveEvent, ConnectionState
 from hypercorn.utils import parse_socket_addr
 
+from chain.log import Log
 from chain.pace import Turns
 from chain.rpc.errors import PortInUse
 from chain.rpc.protocol import Limits, RateLimit
 
-log = logging.getLogger("potchain.rpc")
+log = Log("rpc")
 
 # Connections that the kernel completes while the loop is busy.
 BACKLOG = 128
@@ -130,7 +130,7 @@ class Acceptor:
         try:
             await connection.run()
         except* (Exception, OSError) as group:
-            log.debug("an RPC connection ended: %s", _summary(group))
+            log.debug(f"an RPC connection ended: {_summary(group)}")
         finally:
             self._open.discard(connection)
             await trio.aclose_forcefully(stream)

@@ -7,13 +7,13 @@ through the follow's own queue, a slow reader is waited for, and one that misses
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, assert_never
 
 from chain.ledger import StatePruned
+from chain.log import Log
 from chain.primitives.hashing import Hash
 from chain.primitives.types import HEADER, Header
 from chain.rpc.broadcast import Lagged, Receiver
@@ -38,7 +38,7 @@ from chain.rpc.queries import Queries, QueriesDecoder, Query, in_state, read_pag
 from chain.rpc.registry import Dialogue, Pace, Registry, nothing
 from runtime.composition import Runtime, View
 
-log = logging.getLogger("potchain.rpc")
+log = Log("rpc")
 
 registry = Registry()
 
@@ -126,7 +126,7 @@ def _perform(context: Context, operation: Operation) -> tuple[list[Encoded], tup
         said = [operation.event("operationError", error=str(error.data))]
     except Exception as error:
         what = quote(operation.work.function) if isinstance(operation.work, Call) else type(operation.work).__name__
-        log.exception("%s failed: this is a bug in the node, not in the request", what)
+        log.exception(f"{what} failed: this is a bug in the node, not in the request", method=what)
         said = [operation.event("operationError", error=f"{type(error).__name__}: see the node's log")]
     return [Encoded(encode(event)) for event in said], left
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated, Any
 
+from chain import log
 from chain.net.reserved import TooManyReserved
 from chain.primitives.scale import U32, encode
-from chain.rpc import log_filter
 from chain.rpc.backend import Backend
 from chain.rpc.context import Context, hexed
 from chain.rpc.errors import Code, RpcError
@@ -43,7 +43,7 @@ def decode_peer_id(value: object) -> bytes:
 def decode_log_directives(value: object) -> dict[str, int]:
     """Levels by log."""
     try:
-        return log_filter.parse(decode_text(value))
+        return log.parse_levels(decode_text(value))
     except ValueError as error:
         raise WrongParameter(str(error)) from None
 
@@ -169,14 +169,14 @@ def system_reserved_peers(context: Context) -> list[str]:
 def system_add_log_filter(context: Context, directives: LogDirectives) -> None:
     """Log more or less from now on, such as `potchain.net=debug`."""
     del context
-    log_filter.apply(directives)
+    log.set_levels(directives)
 
 
 @registry.sync("system_resetLogFilter", unsafe=True)
 def system_reset_log_filter(context: Context) -> None:
     """Log as at the start."""
     del context
-    log_filter.reset()
+    log.reset_levels()
 
 
 @registry.thread("system_dryRun", "system_dryRunAt", unsafe=True)

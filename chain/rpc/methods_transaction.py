@@ -5,7 +5,6 @@ A transaction is never refused here: what is wrong with it is an event of its wa
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from typing import assert_never
@@ -13,6 +12,7 @@ from typing import assert_never
 import trio
 
 from chain.ledger import LATER
+from chain.log import Log
 from chain.pool import AlreadyImported, Departure, Fate, PoolError, TemporarilyBanned
 from chain.primitives.hashing import Hash, blake2_256
 from chain.primitives.types import Header
@@ -24,7 +24,7 @@ from chain.rpc.registry import Registry, nothing
 from chain.rpc.watch import Included, Pooled, Told, listening, watch
 from runtime.types import InvalidTransaction
 
-log = logging.getLogger("potchain.rpc")
+log = Log("rpc")
 
 registry = Registry()
 

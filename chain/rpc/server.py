@@ -5,7 +5,6 @@ No client can hold up the node: slow ones are dropped, loud ones slowed down, an
 
 from __future__ import annotations
 
-import logging
 from contextlib import suppress
 from typing import cast
 
@@ -22,6 +21,7 @@ from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from chain.dashboard.site import Site
+from chain.log import Log
 from chain.pace import Turns
 from chain.pile import Pile
 from chain.rpc import protocol
@@ -38,7 +38,7 @@ from chain.rpc.methods_system import health
 from chain.rpc.origin_gate import OriginGate
 from chain.rpc.protocol import Limits
 
-log = logging.getLogger("potchain.rpc")
+log = Log("rpc")
 
 # WebSocket close codes (RFC 6455): a policy was violated; the server failed.
 POLICY_VIOLATION = 1008

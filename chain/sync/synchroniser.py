@@ -6,7 +6,6 @@ sends anything else, or promises and does not deliver, is replaced by the next.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
 from random import Random
@@ -14,6 +13,7 @@ from random import Random
 import trio
 
 from chain.ledger import SealedBlock
+from chain.log import Log
 from chain.net.errors import PeerGone, PeerUnavailable
 from chain.net.peer import PeerInfo
 from chain.primitives.hashing import Hash
@@ -26,7 +26,7 @@ from chain.sync.proving import Range, prove_blocks, read_range
 from consensus.gadget import run_in_thread
 from consensus.host import RunInThread
 
-log = logging.getLogger("potchain.sync")
+log = Log("sync")
 
 # Seals are proven in threads beside the one that executes: a second keeps a machine of few cores busy, more wait.
 PROVERS = 2

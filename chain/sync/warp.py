@@ -6,7 +6,6 @@ the validators have sealed. Peers are chosen, replaced and scored as the synchro
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from math import inf
@@ -16,6 +15,7 @@ import trio
 
 from chain.ledger import Ledger
 from chain.light.checkpoint import Checkpoint
+from chain.log import Log
 from chain.net.errors import PeerGone, PeerUnavailable
 from chain.net.peer import PeerInfo
 from chain.primitives.hashing import Hash
@@ -27,7 +27,7 @@ from consensus.gadget import run_in_thread
 from consensus.host import RunInThread
 from runtime.modules.validators import Validators
 
-log = logging.getLogger("potchain.sync")
+log = Log("sync")
 
 # Peers that all are at genesis for so long are a chain that begins: there is nothing to fetch.
 NEW_CHAIN_S = 5.0

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from chain.cli_log import LogFlags
 from chain.cli_node import NodeFlags
 from chain.launcher import Launch, _children
 from chain.rpc.access import EVERY_INTERFACE, LOOPBACK, RpcMethods
@@ -162,7 +163,7 @@ def test_every_flag_can_be_passed_on_and_is_one_that_the_help_explains() -> None
 
 def test_a_launcher_passes_the_flags_to_its_nodes_and_to_nobody_else() -> None:
     words = tuple(ALL_FLAGS.words())
-    plan = Launch(load(TESTNET), Path("data"), EVERY_INTERFACE, 9944, 30333, None, words, False)
+    plan = Launch(load(TESTNET), Path("data"), EVERY_INTERFACE, 9944, 30333, None, words, False, LogFlags())
     told = {child.name for child in _children(plan) if set(words) <= set(child.arguments)}
     untold = {child.name for child in _children(plan) if not set(words) & set(child.arguments)}
     assert told == {"alice", "bob", "charlie", "dave"}

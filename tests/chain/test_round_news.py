@@ -25,11 +25,12 @@ def test_a_round_that_lacks_attestations_names_whose_auditors_are_silent() -> No
     story.attest(ALICE, BOB)
     story.next(WAITED_BLOCKS + 1)
     line = "digits, round 0: 2 of 4 attested, 3 needed; missing charlie, dave"
-    assert news.news() == [line]
+    (told,) = news.news()
+    assert (told.text, told.fields["missing"], told.fields["phase"]) == (line, ["charlie", "dave"], "audit")
     story.next()
     assert news.news() == []
     story.next(AGAIN_BLOCKS)
-    assert news.news() == [line]
+    assert [each.text for each in news.news()] == [line]
     story.attest(CHARLIE)
     story.next()
     assert news.news() == []
@@ -40,7 +41,9 @@ def test_a_round_without_workers_says_what_runs_one() -> None:
     news = news_of(story)
     assert news.news() == []
     story.next(WAITED_BLOCKS)
-    assert news.news() == ["digits, round 0: no worker is free to be drawn; potchain worker runs one"]
+    assert [each.text for each in news.news()] == [
+        "digits, round 0: no worker is free to be drawn; potchain worker runs one"
+    ]
 
 
 def test_a_chain_on_which_nothing_trains_says_so_once() -> None:
