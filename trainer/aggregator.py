@@ -131,7 +131,10 @@ class TaskAggregator:
         try:
             with self.meter.stage(SUM):
                 model = await slices.model(view, accepted)
-        except* (MalformedUpdate, BlobMissing):
+        except* MalformedUpdate:
+            # It is about to be challenged: of these slots there is nothing to say.
+            self._said.add(accepted)
+        except* BlobMissing:
             pass
         return model
 

@@ -98,6 +98,9 @@ class TaskAuditor:
         self._refused: set[int] = set()
         self._models: dict[tuple[int, ...], NextModel] = {}
         self._evaluations: dict[Hash, tuple[int, int]] = {}
+        # Of slots that this auditor accepts together: since which height. Of what is proven: what no node has whole.
+        self._since: dict[tuple[int, ...], int] = {}
+        self._unserved: set[AggregateView] = set()
         self._summing = trio.Lock()
         # The phases in which this round was confirmed, or could not be.
         self._confirmed: set[str] = set()
@@ -108,6 +111,7 @@ class TaskAuditor:
             self._round = (view.round, view.attempt)
             self._updates, self._verdicts, self._models, self._evaluations = {}, {}, {}, {}
             self._refused, self._confirmed = set(), set()
+            self._since, self._unserved = {}, set()
         if not view.is_fixed or not await self._is_heard(view):
             await self.job.prepare(self.engine)
             return
@@ -124,9 +128,18 @@ class TaskAuditor:
                 await self._audit(view, believes=believes)
 
     def _is_late(self, view: RoundView, height: int) -> bool:
-        """Whether no aggregate of what this auditor accepts was proven in time: then it adds up everything itself."""
-        given_up = view.phase == "audit" and height >= view.deadline - self.task.audit_blocks // 2
-        return given_up and self._proven(view, self._accepted(view, believes=True)) is None
+        """Whether no aggregate of what this auditor accepts was proven in time: then it adds up everything itself.
+
+        That is half of the audit's time, and a quarter of it after a verdict has changed what it accepts.
+        """
+        accepted = self._accepted(view, believes=True)
+        since = self._since.setdefault(accepted, height)
+        proven = self._proven(view, accepted)
+        return (
+            view.phase == "audit"
+            and height >= max(view.deadline - self.task.audit_blocks // 2, since + self.task.audit_blocks // 4)
+            and (proven is None or proven in self._unserved)
+        )
 
     async def _confirm(self, view: RoundView) -> None:
         """Say what all slots make, which takes no more than their sum, so that the next round begins from it.
@@ -173,11 +186,9 @@ class TaskAuditor:
                 for slot in (each for each in news if each not in self._refused):
                     nursery.start_soon(self._challenge, view, slot)
             return
-        proven = self._proven(view, accepted) if self.checker is not None else None
-        if proven is not None:
-            # What only its aggregator has would be lost with it: this validator's node keeps it as well.
-            if all([await self.node.has_blob(root) for root in (proven.params_root, proven.optimizer_root)]):
-                await self._attest(view, accepted, proven.params_root, proven.optimizer_root)
+        proven = self._proven(view, accepted)
+        if proven is not None and await self._is_served(proven):
+            await self._attest(view, accepted, proven.params_root, proven.optimizer_root)
         elif not believes:
             model = await self._model(view, accepted)
             await self._attest(view, accepted, model.params_root, model.optimizer_root)
@@ -192,6 +203,15 @@ class TaskAuditor:
 
     def _proven(self, view: RoundView, accepted: tuple[int, ...]) -> AggregateView | None:
         return next((aggregate for aggregate in view.proven if aggregate.accepted == accepted), None)
+
+    async def _is_served(self, proven: AggregateView) -> bool:
+        """Whether this validator's node has all of a model, and keeps it: it must not be lost with its aggregator."""
+        for root in (proven.params_root, proven.optimizer_root):
+            if not await self.node.has_blob(root):
+                self._unserved.add(proven)
+                return False
+        self._unserved.discard(proven)
+        return True
 
     def _note_malformed(self, root: Hash, reason: str) -> None:
         if self._updates.get(root, root) is not None:

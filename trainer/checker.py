@@ -73,6 +73,8 @@ class Checker:
                 for error in group.exceptions:
                     if isinstance(error, MalformedUpdate):
                         self._malformed(error.root, str(error))
+                # Of what is no update nobody has a sum.
+                self._verdicts[key] = False
             except* NodeError as group:
                 self._report(
                     f"task {self._slices.task.id} round {view.round}: slice {index} not checked yet: "

@@ -11,6 +11,7 @@ from typing import Any
 
 from chain.primitives import ss58
 from chain.primitives.hashing import Hash
+from chain.primitives.seal import read_bitmap
 from trainer import choices
 from trainer.audit import Tolerance
 from trainer.choices import ChoiceError
@@ -321,13 +322,14 @@ def _aggregate(value: Mapping[str, Any]) -> AggregateView:
 
 
 def _trial(value: Mapping[str, Any]) -> TrialView:
+    slices = int(value["slices"])
     return TrialView(
         aggregate=_aggregate(value),
         since=int(value["since"]),
         checkers=int(value["checkers"]),
         order=tuple(ss58.decode(account, None) for account in value["order"]),
         found={
-            ss58.decode(word["validator"], None): tuple(int(index) for index in word["right"])
+            ss58.decode(word["validator"], None): tuple(read_bitmap(_octets(word["right"]), slices))
             for word in value["found"]
         },
         disputes={ss58.decode(each["validator"], None): int(each["slice"]) for each in value["disputes"]},
@@ -346,8 +348,12 @@ def _hash_or_none(text: str | None) -> Hash | None:
     return None if text is None else _hash(text)
 
 
+def _octets(text: str) -> bytes:
+    return bytes.fromhex(text.removeprefix("0x"))
+
+
 def _hash(text: str) -> Hash:
-    data = bytes.fromhex(text.removeprefix("0x"))
+    data = _octets(text)
     if len(data) != 32:
         raise ValueError(f"expected 32 bytes in hex, got {text[:80]!r}")
     return data

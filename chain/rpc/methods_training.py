@@ -307,9 +307,7 @@ def _trial(trial: Trial | None, state: RoundState, slices: int) -> dict[str, Any
         "slices": slices,
         "checkers": trial.checkers,
         "order": [ss58.encode(account) for account in trial.order],
-        "found": [
-            {"validator": ss58.encode(word.validator), "right": read_bitmap(word.right, slices)} for word in trial.words
-        ],
+        "found": [{"validator": ss58.encode(word.validator), "right": hexed(word.right)} for word in trial.words],
         "disputes": [
             {"validator": ss58.encode(dispute.validator), "slice": dispute.slice} for dispute in trial.disputes
         ],

@@ -118,7 +118,7 @@ def test_a_trial_is_read_and_every_slice_of_it_is_for_as_many_as_the_chain_draws
         "slices": 7,
         "checkers": 2,
         "order": [ss58.encode(account) for account in accounts],
-        "found": [{"validator": ACCOUNT, "right": [1, 4]}],
+        "found": [{"validator": ACCOUNT, "right": "0x12"}],
         "disputes": [{"validator": ss58.encode(accounts[1]), "slice": 3}],
     }
     running = round_of({**ROUND, "trial": trial, "proven": [said]})
