@@ -20,10 +20,8 @@ from tests.runtime.training_kit import CLAIM, POLICY, VALIDATORS, Story, root, t
 
 BLOCKS = 90
 COUNT = 5
-SLICED = {
-    "policy": replace(POLICY, checks=Slices(1)),
-    "storage": replace(CLAIM, parameters=COUNT * 16_384),
-}
+SLICED = replace(POLICY, checks=Slices(1))
+LARGE = replace(CLAIM, parameters=COUNT * 16_384)
 # One of four, which the network tolerates.
 LIAR = DAVE
 
@@ -33,8 +31,8 @@ class SlicedChaos(Chaos):
 
     def __init__(self, seed: int) -> None:
         super().__init__(seed)
-        self.story = Story(rounds=9, **SLICED)
-        self.story.chain.call(BOB, "training.create_task", **terms(rounds=6, **SLICED))
+        self.story = Story(rounds=9, policy=SLICED, storage=LARGE)
+        self.story.chain.call(BOB, "training.create_task", **terms(rounds=6, policy=SLICED, storage=LARGE))
         self.proven: list[tuple[int, int, int, Aggregate]] = []
 
     def audit(self, task: int) -> None:
@@ -92,13 +90,14 @@ def test_whatever_one_of_four_says_nothing_false_is_proven_and_money_adds_up(see
     assert proven
     assert refuted
     assert disputes
-    assert {event.validator for event in (*disputes, *fined)} == {LIAR.public}
+    assert {event.validator for event in disputes} == {LIAR.public} >= {event.validator for event in fined}
     assert len(chain.events_of(Training.RoundFinalised)) >= 5, "the network came to a halt"
     slashed, liars = chain.events_of(Training.WorkerSlashed), chain.events_of(Training.AggregatorSlashed)
     upheld, false_alarms = chain.events_of(Training.ChallengeUpheld), chain.events_of(Training.ChallengeRefuted)
-    burned = sum(event.amount for event in (*slashed, *liars, *fined))
+    burned = sum(event.amount for event in slashed) + sum(event.amount for event in liars)
+    burned += sum(event.amount for event in fined)
     burned += story.training.challenge_bond * (len(disputes) + len(false_alarms))
-    burned -= sum(event.reward for event in (*upheld, *refuted))
+    burned -= sum(event.reward for event in upheld) + sum(event.reward for event in refuted)
     stored = sum(event.burned for event in chain.events_of(Training.StoragePaid))
     emitted = story.training.rewards.emitted.get()
     assert chain.modules.balances.total_issuance.get() == 6 * ENDOWMENT + 4 * STAKE + emitted - burned - stored
