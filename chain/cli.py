@@ -29,7 +29,7 @@ from chain import (
     cli_secrets,
     cli_simulate,
     cli_tasks,
-    cli_transfer,
+    cli_tx,
     cli_validators,
 )
 from chain.cli_common import (
@@ -53,7 +53,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(cli_keys.app, name="key")
-app.command("transfer")(cli_transfer.transfer)
+app.add_typer(cli_tx.app, name="tx")
 app.command("query")(cli_query.query)
 app.command("account")(cli_query.account)
 app.command("simulate")(cli_simulate.simulate)

@@ -12,6 +12,7 @@ import trio
 import typer
 
 from chain.cli_common import DEFAULT_RPC, NodeOption, UserError
+from chain.cli_secrets import scheme_of
 from chain.cli_wallet import (
     JsonOption,
     SchemeOption,
@@ -21,7 +22,6 @@ from chain.cli_wallet import (
     print_rows,
     refuse,
     say,
-    scheme_of,
     text_of,
     words_of,
 )
@@ -187,13 +187,13 @@ def account(
     of: Annotated[
         str, typer.Argument(metavar="ADDRESS|KEY", help="An address, 0x and a public key, a key file, or //Alice.")
     ],
-    scheme: SchemeOption = "ed25519",
+    scheme: SchemeOption = None,
     at: AtOption = None,
     json: JsonOption = False,
     rpc: NodeOption = DEFAULT_RPC,
 ) -> None:
     """Show an account: its tokens, its nonce, and everything else that the chain stores under its address."""
-    trio.run(partial(_account, rpc, of, scheme_of(scheme), at, as_json=json))
+    trio.run(partial(_account, rpc, of, scheme_of(scheme) or Scheme.ED25519, at, as_json=json))
 
 
 async def _account(rpc: str, of: str, scheme: Scheme, at: str | None, *, as_json: bool) -> None:

@@ -21,20 +21,14 @@ from chain.wallet.metadata import UnknownName
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON; integers of 64 bits and more are text.")]
 SchemeOption = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--scheme",
         metavar="SCHEME",
-        help="Which of a secret's two accounts: that of ed25519, or of sr25519 as in wallets.",
+        help="Which of a secret's two accounts: that of ed25519, or of sr25519 as in wallets. "
+        "[default: the key's own, ed25519 for one that has none]",
     ),
 ]
-
-
-def scheme_of(text: str) -> Scheme:
-    """A signature scheme by its name."""
-    if text.upper() not in Scheme.__members__:
-        raise UserError(f"--scheme: expected ed25519 or sr25519, got {text!r}")
-    return Scheme[text.upper()]
 
 
 def words_of(scheme: Scheme, token: Token, prefix: int) -> Words:

@@ -446,6 +446,8 @@ class _Decoder:
         if number == self._metadata.event_type:
             return self._event(found.name, found.fields, start, depth)
         inside, end = self._fields(found.fields, start, depth)
+        if type.path[-1:] == (_ADDRESS,) and found.name == "Id" and isinstance(inside, str):
+            return inside, end  # As everybody writes it.
         if type.path == ("Option",) and len(variants) == 2:
             if raw[0] == 0:
                 return None, end

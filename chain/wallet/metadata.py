@@ -176,13 +176,13 @@ class Metadata:
         return {call.prefix: call for module in self.modules for call in module.calls}
 
     @cached_property
-    def dispatch_error(self) -> int | None:
-        """The type of why a call failed, by the event that says so; None where there is none."""
+    def dispatch_error(self) -> int:
+        """The type of why a call failed, by the event that says so."""
         for module in self.modules:
             for event in module.events:
                 if module.name == "System" and event.name == "ExtrinsicFailed" and event.fields:
                     return event.fields[0].type
-        return None
+        raise MetadataError("the metadata has no event System.ExtrinsicFailed")
 
 
 def _type(types: dict[int, Type], number: int) -> Type:

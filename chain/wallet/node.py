@@ -15,7 +15,7 @@ from chain.display import Token
 from chain.primitives.hashing import blake2_128_concat, storage_prefix, twox_64_concat
 from chain.primitives.scale import BYTES, ScaleError
 from chain.primitives.types import Mortal
-from chain.rpc.client import Client, ClientError, RpcError, TransactionDropped
+from chain.rpc.client import Client, ClientError, RpcError, Stream, TransactionDropped
 from chain.wallet.codec import Codec, Value, Words
 from chain.wallet.metadata import Item, Metadata, MetadataError
 from chain.wallet.transaction import DECIMALS_MAX, SYMBOL_MAX, Draft
@@ -58,12 +58,17 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a transaction in its block: `events` are its own, in JSON's terms."""
+    """What became of a transaction in its block.
+
+    `failure` is its own; `inner` are those of calls that it carried, by where they were. `events` are as they were
+    asked for, without the one that says whether it succeeded.
+    """
 
     block: Place
     index: int
     failure: Failure | None
-    fee: int | None
+    inner: list[tuple[str, Failure]]
+    fee: int
     events: list[dict[str, Value]]
 
 
@@ -235,7 +240,6 @@ class Chain:
                 case b"\0\0":
                     return None
                 case b"\0\1":
-                    assert self.metadata.dispatch_error is not None
                     return self.explain(self.codec.decode(self.metadata.dispatch_error, result[2:]))
                 case b"\1\0" | b"\1\1":
                     return Failure(
@@ -264,54 +268,66 @@ class Chain:
         name, inside = (error, None) if isinstance(error, str) else next(iter(error.items()))
         return Failure(f"{name}.{inside}" if isinstance(inside, str) else name, "")
 
-    async def outcome(self, raw: bytes, block_hash: str) -> Outcome:
-        """What became of a transaction in a block that has it."""
+    async def outcome(self, raw: bytes, block_hash: str, codec: Codec) -> Outcome:
+        """What became of a transaction in a block that has it, with events as that codec decodes them."""
         place = await self.block(block_hash)
         block = await self.client.request("chain_getBlock", place.hash)
         _, item = self.metadata.item("System", "Events")
         assert isinstance(item, Item)
-        records, _ = await self.read(item, storage_key(item, []), place)
+        key = "0x" + storage_key(item, []).hex()
+        stored = await self.values([key], place)
         with self.reading("a block's events"):
             index = block["block"]["extrinsics"].index("0x" + raw.hex())
-            events = [record["event"] for record in records if record["phase"] == {"ApplyExtrinsic": index}]
-            failure, fee = None, None
-            for event in events:
-                ((name, inside),) = event.items()
-                if name == "System.ExtrinsicFailed":
-                    failure = self.explain(inside["dispatch_error"])
-                elif name == "TransactionPayment.TransactionFeePaid":
-                    fee = int(inside["actual_fee"])
-        return Outcome(place, index, failure, fee, events)
+            phase = {"ApplyExtrinsic": index}
+            events, shown = (
+                [record["event"] for record in each.decode(item.value, stored[key]) if record["phase"] == phase]
+                for each in (self.codec, codec)
+            )
+            failure, fee = None, 0
+            inner: list[tuple[str, Failure]] = []
+            for name, inside in (pair for event in events for pair in event.items()):
+                match name, inside:
+                    case "System.ExtrinsicFailed", {"dispatch_error": error}:
+                        failure = self.explain(error)
+                    case "TransactionPayment.TransactionFeePaid", {"actual_fee": int(paid)}:
+                        fee += paid
+                    case "Utility.BatchInterrupted", {"index": int(place_of), "error": error}:
+                        inner.append((f"call {place_of} of the batch", self.explain(error)))
+                    case "Utility.ItemFailed", {"error": error}:
+                        inner.append(("a call of the batch", self.explain(error)))
+                    case _, dict():
+                        errors = (each["Err"] for each in inside.values() if isinstance(each, dict) and "Err" in each)
+                        inner += [("the call inside", self.explain(error)) for error in errors]
+            is_news = [not name.startswith("System.Extrinsic") for event in events for name in event]
+            told = [event for event, is_told in zip(shown, is_news, strict=True) if is_told]
+        return Outcome(place, index, failure, inner, fee, told)
 
     async def submit(self, raw: bytes) -> str:
         """Hand a signed transaction to the node's pool; its hash."""
         return str(await self.client.request("author_submitExtrinsic", "0x" + raw.hex()))
 
     @asynccontextmanager
-    async def watched(self, raw: bytes) -> AsyncIterator[AsyncIterator[tuple[str, str | None]]]:
-        """Hand it over and be told what becomes of it: (`ready`, None), (`inBlock`, hash), (`finalized`, hash).
-
-        Raises RpcError where it is refused, TransactionDropped where it leaves the pool for no block.
-        """
+    async def watched(self, raw: bytes) -> AsyncIterator[Stream]:
+        """Hand it over and be told what becomes of it, for `news_of`; RpcError where it is refused."""
         async with self.client.subscribe("author_submitAndWatchExtrinsic", "0x" + raw.hex()) as stream:
-            yield self._news(stream)
+            yield stream
 
-    async def _news(self, stream: Any) -> AsyncIterator[tuple[str, str | None]]:
-        async for update in stream:
-            match update:
-                case "ready" | "future" | "broadcast":
-                    yield update, None
-                case {"inBlock": str(found)}:
-                    yield "inBlock", found
-                case {"finalized": str(found)}:
-                    yield "finalized", found
-                    return
-                case {"usurped": found}:
-                    raise TransactionDropped(f"it was replaced by {found}, which has the same nonce and pays more")
-                case "invalid" | "dropped":
-                    raise TransactionDropped(
-                        f"it left the pool as {update}: check nonce and balance, and send it again"
-                    )
+
+def news_of(update: object) -> tuple[str, str | None]:
+    """What a node says of a transaction that is watched: (`ready`, None), (`inBlock`, hash), (`finalized`, hash).
+
+    TransactionDropped where it left the pool for no block.
+    """
+    match update:
+        case {"inBlock": str(found)}:
+            return "inBlock", found
+        case {"finalized": str(found)}:
+            return "finalized", found
+        case {"usurped": found}:
+            raise TransactionDropped(f"it was replaced by {found}, which has the same nonce and pays more")
+        case "invalid" | "dropped":
+            raise TransactionDropped(f"it left the pool as {update}: check nonce and balance, and send it again")
+    return str(update), None
 
 
 def map_keys(codec: Codec, item: Item, raw: bytes) -> list[Value]:

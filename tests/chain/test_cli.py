@@ -74,8 +74,9 @@ def refusal(*arguments: str | Path) -> str:
     return done.stderr
 
 
-COMMANDS = "|worker|auditor|aggregator|transfer|key|key new|key inspect|task|task list|task watch|task fetch"
-COMMANDS += "|query|account|module|module new|module check|module weigh|task new|task cancel|reward|reward explain"
+COMMANDS = "|worker|auditor|aggregator|key|key new|key inspect|task|task list|task watch|task fetch"
+COMMANDS += "|query|account|tx|tx transfer|tx call|tx batch|tx prepare|tx sign|tx submit"
+COMMANDS += "|module|module new|module check|module weigh|task new|task cancel|reward|reward explain"
 
 
 @pytest.mark.parametrize("command", COMMANDS.split("|"))
@@ -99,7 +100,7 @@ def test_without_arguments_the_help_says_how_to_start() -> None:
         ("--frobnicate", "no such option: --frobnicate; see: potchain --help"),
         ("--rpc-port 70000", "less than or equal to 65535; see: potchain --help"),
         ("task watch one", "'ID'"),
-        ("transfer --from //Alice", "missing argument 'ADDRESS'; see: potchain transfer --help"),
+        ("tx transfer --from //Alice", "missing argument 'ADDRESS'; see: potchain tx transfer --help"),
         ("worker --key //Eve --platform abacus", "'abacus' is not one of 'cpu', 'cuda', 'tpu'"),
     ],
 )

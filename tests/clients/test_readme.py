@@ -22,7 +22,7 @@ COMMANDS = {
     "task list": "digits",
     "task fetch": "match the root on chain",
     "task new": "spirals is task ",
-    "transfer --from": "final in block",
+    "tx transfer": "final in block",
     "key new": "written to my.key",
 }
 

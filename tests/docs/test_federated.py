@@ -35,7 +35,7 @@ def walk() -> list[list[str]]:
 
 
 async def potchain(chain: Network, words: list[str]) -> None:
-    needs_a_node = words[0] == "transfer" or words[1] != "check"
+    needs_a_node = words[0] == "tx" or words[1] != "check"
     with pytest.raises(SystemExit) as ended:
         await trio.to_thread.run_sync(main, [*words, *(["--node", chain.url] if needs_a_node else [])])
     assert not ended.value.code, words

@@ -75,7 +75,7 @@ class Reader:
         elif command.startswith("potchain --genesis "):
             self.start(command, expected)
         else:
-            if command.startswith("potchain transfer "):
+            if command.startswith("potchain tx "):
                 command += f" --node ws://127.0.0.1:{self.rpc_port}"
             done = subprocess.run(
                 command,

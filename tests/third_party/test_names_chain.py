@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -51,18 +52,35 @@ async def test_a_node_without_training_offers_no_method_of_it(tmp_path: Path) ->
             assert ended.stderr.decode().startswith(f"error: the chain of {url} has no training: "), ended
 
 
-async def test_tokens_are_sent_on_a_chain_whose_genesis_file_is_given(tmp_path: Path) -> None:
+async def test_the_wallets_commands_know_the_chain_by_its_metadata(tmp_path: Path) -> None:
     with running(GENESIS, tmp_path, "--validator=alice") as url, trio.fail_after(SECONDS_MAX):
         async with Client.reconnecting([url], RUNTIME) as client:
             await client.request("system_health")
-            transfer = ["transfer", "--from=//Bob", ss58.encode(CHARLIE.public), "2", f"--node={url}"]
-            blind = await potchain(tmp_path, *transfer)
-            assert blind.returncode == 1
-            assert blind.stderr.decode().endswith("tell it the chain's runtime, a command by --genesis FILE\n")
+            node, sign = f"--node={url}", ("--from=//Bob", "--yes")
+            charlie = ss58.encode(CHARLIE.public)
             before = (await client.account(CHARLIE.public)).free
-            sent = await potchain(tmp_path, *transfer, f"--genesis={GENESIS}")
+            sent = await potchain(tmp_path, "tx", "transfer", charlie, "2", *sign, node)
             assert sent.returncode == 0, sent
             assert (await client.account(CHARLIE.public)).free == before + 2 * POT
+            claim = ("tx", "call", "names.claim", "--name", "carol", *sign, "--json", node)
+            claimed = json.loads((await potchain(tmp_path, *claim)).stdout)
+            assert (claimed["error"], claimed["inner"]) == (None, [])
+            expires_at = claimed["block"]["height"] + 600
+            bob = ss58.encode(BOB.public)
+            event = {"name": "0x" + b"carol".hex(), "owner": bob, "expires_at": expires_at}
+            assert {"Names.Claimed": event} in claimed["events"]
+            taken = await potchain(tmp_path, *claim)
+            assert taken.returncode == 1
+            assert "Names.Taken: Somebody holds the name." in taken.stderr.decode()
+            gave = await potchain(tmp_path, "tx", "call", "names.give", "--name=carol", "--to", charlie, *sign, node)
+            assert gave.returncode == 0, gave
+            held = await potchain(tmp_path, "query", "names", "holdings", "carol", "--json", node)
+            assert json.loads(held.stdout)["value"] == {
+                "owner": charlie,
+                "expires_at": expires_at,
+                "payer": bob,
+                "deposit": str(2 * POT),
+            }
 
 
 async def potchain(folder: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
