@@ -19,6 +19,7 @@ from chain import (
     __version__,
     cli_config,
     cli_db,
+    cli_genesis,
     cli_keys,
     cli_light,
     cli_modules,
@@ -66,6 +67,7 @@ app.add_typer(cli_light.app, name="light")
 app.add_typer(cli_modules.app, name="module")
 app.add_typer(cli_config.app, name="config")
 app.add_typer(cli_db.app, name="db")
+app.add_typer(cli_genesis.app, name="genesis")
 
 RPC_PORT = 9944  # Substrate's, so that wallets find a local node without being told
 PORT = 30333  # Substrate's

@@ -19,6 +19,7 @@ import typer
 from chain.cli_common import EXIT_FAILED, UserError, check_name, default_base_path
 
 if TYPE_CHECKING:
+    from chain.key_source import KeySource
     from chain.store import Store
     from chain.upkeep.folder import NodeFolder
 
@@ -44,10 +45,10 @@ def chosen(context: typer.Context) -> NodeFolder:
     spec = load(given["genesis"])
     base: Path = given["base_path"] or default_base_path(spec.id)
     name: str | None = given["name"]
-    validator: str | None = given["validator"]
+    validator: KeySource | None = given["validator"]
     if name is None and validator is not None:
-        known = spec.validator_key(validator)
-        name = Path(validator).stem if known is None else known[1].name
+        known = spec.validator_key(validator.text)
+        name = (validator.name or "validator") if known is None else known[1].name
     elif name is None and given["full_node"]:
         name = "full-node"
     if name is None:
