@@ -8,7 +8,7 @@ a node whose clock is wrong follows, and is told so.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import inf
@@ -66,14 +66,14 @@ class Author:
         self,
         importer: Importer,
         pool: Pool,
-        bls_secret: bytes,
+        bls_secrets: Sequence[bytes],
         clock: Callable[[], int] = now_ms,
         stopwatch: Callable[[], float] = time.monotonic,
     ) -> None:
         self._importer = importer
         self._ledger = importer.ledger
         self._pool = pool
-        self._bls_secret = bls_secret
+        self._bls_secrets = {bls.public_key(secret): secret for secret in bls_secrets}
         self._clock = clock
         self._stopwatch = stopwatch
         self._refused: _Refused | None = None
@@ -93,7 +93,9 @@ class Author:
         # A copy: the thread that builds takes from it, best first, as many as the block has room for.
         candidates = (transaction.raw for transaction in self._pool.ready())
         try:
-            executed, rejected = await self._importer.run(partial(self._propose, height, view, parent_seal, candidates))
+            secret = self._bls_secrets[self.validators(height).primary(height, view).bls_key]
+            work = partial(self._propose, height, view, secret, parent_seal, candidates)
+            executed, rejected = await self._importer.run(work)
         except NotNext:
             raise Superseded from None
         for refused in rejected:
@@ -102,9 +104,9 @@ class Author:
         return executed.block.encode()
 
     def _propose(
-        self, height: int, view: int, parent_seal: Seal | None, candidates: Iterable[bytes]
+        self, height: int, view: int, secret: bytes, parent_seal: Seal | None, candidates: Iterable[bytes]
     ) -> tuple[ExecutedBlock, list[Rejected]]:
-        beacon = bls.sign(self._bls_secret, beacon_message(self.genesis_hash, height))
+        beacon = bls.sign(secret, beacon_message(self.genesis_hash, height))
         if parent_seal is None:
             parent_seal = self._ledger.seal(self._ledger.head_hash)
         deadline = self._stopwatch() + BUILD_SECONDS

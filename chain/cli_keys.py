@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +15,7 @@ import typer
 from chain.cli_common import EXIT_FAILED, UserError
 from chain.cli_secrets import KEY_HELP, KeystorePath, PasswordFd, PasswordFilename, keystore_at, scheme_of, takes_key
 from chain.key_source import KeySource, Passwords, ask_secret, show_terminal
-from chain.keystore import KeyFile, KeyFileError, read_key, write_private
+from chain.keystore import SESSION_MAX, KeyFile, KeyFileError, read_key, write_private
 from chain.message import Message, SignatureError, read_signature
 from chain.primitives import bls, ss58
 from chain.primitives.keys import KeyUriError, Scheme, Secret, new_phrase
@@ -89,6 +90,12 @@ def import_key(
     ] = None,
     scheme: SchemeOption = "ed25519",
     no_password: NoPassword = False,
+    session: Annotated[
+        int,
+        typer.Option(
+            metavar="N", min=0, max=SESSION_MAX, help="How often its session key was changed, as `list` says."
+        ),
+    ] = 0,
     password_filename: PasswordFilename = None,
     password_fd: PasswordFd = None,
     keystore_path: KeystorePath = None,
@@ -98,7 +105,7 @@ def import_key(
     if path.exists():
         raise KeyFileError(f"{path} exists already and is left as it is; choose another name")
     if json_file is None:
-        secret = Secret(ask_secret(), scheme_of(scheme) or Scheme.ED25519)
+        secret = Secret(ask_secret(), scheme_of(scheme) or Scheme.ED25519, session)
         secret.keypair()  # Says what is wrong with it before a password is asked for.
         _keep(secret, path, None if no_password else passwords)
     else:
@@ -110,7 +117,7 @@ def import_key(
             raise type(error)(f"{json_file}: {error}") from None
         if password is None and not no_password:
             password = passwords.ask("Password: ", twice=True)
-        _write(secret, path, None if no_password else password)
+        _write(replace(secret, session=session), path, None if no_password else password)
     print(f"key               written to {path}")
     _show(secret, 42)
 
@@ -139,6 +146,7 @@ def list_keys(
                 "kind": found.kind,
                 "sealed": found.lock is not None,
                 "created": found.created,
+                "session": found.session,
             }
         )
     if as_json:
@@ -148,7 +156,8 @@ def list_keys(
     else:
         width = max((len(str(row["name"])) for row in rows), default=4)
         for row in rows:
-            how = row["kind"] if row["sealed"] else f"{row['kind']}, no password"
+            how = str(row["kind"]) if row["sealed"] else f"{row['kind']}, no password"
+            how += f", session key {row['session']}" if row["session"] else ""
             print(f"{row['name']:<{width}}  {row['scheme']:<7}  {row['address']}  {row['created']}  {how}")
     for line in broken:
         print(f"error: {line}", file=sys.stderr)
@@ -221,16 +230,32 @@ def rotate(
     new_password_fd: Annotated[
         int | None, typer.Option(metavar="NUMBER", min=0, help="Open descriptor to read the new password from.")
     ] = None,
+    session: Annotated[
+        bool,
+        typer.Option("--session", help="Change the key that a validator votes with instead, as author_rotateKeys."),
+    ] = False,
 ) -> None:
-    """Change the password of a key. Copies of the old file still open with the old one."""
+    """Change the password of a key (copies of the old file still open with the old one), or its session key."""
     path = key.path()
-    secret, created = key.open(), datetime.now(UTC)
+    secret, password = key.open_with_password()
     found = read_key(path)
-    if isinstance(found, KeyFile):
-        created = datetime.fromisoformat(found.created)
-    password = Passwords(new_password_filename, new_password_fd).ask("New password: ", twice=True)
+    if session:
+        if not isinstance(found, KeyFile):
+            raise KeyFileError(
+                f"{path} is one line, which keeps no count: keep it with `potchain key import NAME` first"
+            )
+        secret = replace(secret, session=secret.session + 1)
+        keys = ValidatorKeys.of(secret)
+    else:
+        password = Passwords(new_password_filename, new_password_fd).ask("New password: ", twice=True)
+    created = datetime.fromisoformat(found.created) if isinstance(found, KeyFile) else datetime.now(UTC)
     write_private(path, KeyFile.of(secret, password, created=created).encode(), over=True)
-    print(f"{path} has a new password")
+    if not session:
+        print(f"{path} has a new password")
+        return
+    print(f"validator  BLS     0x{bls.public_key(keys.bls_secret).hex()} (session key {secret.session})")
+    print("Start the node again, which votes with the old key until a set names the new one; then announce it:")
+    print(f"  potchain validator set-keys --key {key.text}")
 
 
 @app.command()

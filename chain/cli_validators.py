@@ -180,7 +180,9 @@ def lines_of(found: Standing, token: Token, own_key: bytes) -> list[str]:
     if found.key is None:
         lines.append("key        none: set it with `potchain validator set-keys`")
     elif found.key != own_key:
-        lines.append(f"key        0x{found.key.hex()}, which is not that of this key file")
+        lines.append(
+            f"key        0x{found.key.hex()}, which is not this key's: set its own with `potchain validator set-keys`"
+        )
     else:
         lines.append(f"key        0x{found.key.hex()}")
     lines.append(f"candidate  {'yes' if found.candidate else 'no'}")

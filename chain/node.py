@@ -117,7 +117,7 @@ class Node:
             )
         self._intake = Intake(ledger, executive, self.pool, self._network, lambda: self._sync.status.syncing)
         self._witness = Witness(ledger.runtime, self._intake.submit)
-        self._bls_public = None if config.role.keys is None else bls.public_key(config.role.keys.bls_secret)
+        self._bls_keys = frozenset(map(bls.public_key, config.role.keys.bls_secrets if config.role.keys else ()))
         self._is_member = True  # That is what whoever starts a validator expects, and no news.
         if config.role.keys is not None and isinstance(self._sync, Synchroniser):
             self._gadget = self._make_gadget(config.role.keys, self._sync)
@@ -141,9 +141,9 @@ class Node:
     def _make_gadget(self, keys: ValidatorKeys, sync: Synchroniser) -> Gadget:
         timing = self._config.spec.timing
         return Gadget(
-            host=Author(self._importer, self.pool, keys.bls_secret),
+            host=Author(self._importer, self.pool, keys.bls_secrets),
             transport=_Transport(self._network),
-            signer=BlsSigner(keys.bls_secret, run_in_thread),
+            signer=BlsSigner(keys.bls_secret, run_in_thread, past=keys.bls_past, name=keys.first),
             wal_path=self._config.data_path / "consensus.wal",
             timing=Timing(timing.block_time_ms, timing.timeout_ms, timing.timeout_ms_max),
             start_height=self.ledger.head.height + 1,
@@ -190,8 +190,8 @@ class Node:
     async def _import_from_peer(self, block: Block, seal: Seal) -> None:
         sealed_by = self._importer.validators(seal.height) if seal.height == self._importer.best()[0] + 1 else None
         await self._importer.import_block(block, seal)
-        if self._gadget is not None and self._bls_public is not None:
-            signed = sealed_by is not None and has_signed(sealed_by, seal, self._bls_public)
+        if self._gadget is not None:
+            signed = sealed_by is not None and any(has_signed(sealed_by, seal, key) for key in self._bls_keys)
             self._gadget.advanced(self._importer.best()[0], signed=signed)
 
     def _on_consensus_fault(self, peer: bytes | None, reason: str) -> None:
@@ -210,10 +210,10 @@ class Node:
 
     def _tell_membership(self) -> None:
         """Say whether this node votes, at the start and whenever that changes."""
-        if self._bls_public is None:
+        if not self._bls_keys:
             return
         validators = self._importer.validators(self._importer.best()[0] + 1)
-        is_member = any(authority.bls_key == self._bls_public for authority in validators.authorities)
+        is_member = any(authority.bls_key in self._bls_keys for authority in validators.authorities)
         if is_member != self._is_member:
             self._is_member = is_member
             Log("vote").info(VOTES if is_member else FOLLOWS, votes=is_member)
@@ -345,7 +345,7 @@ class Node:
         keys = self._config.role.keys
         if keys is None:
             return False
-        return public == (keys.account.public if kind is KeyType.ACCOUNT else bls.public_key(keys.bls_secret))
+        return public == keys.account.public if kind is KeyType.ACCOUNT else public in self._bls_keys
 
     async def fetch_blob(self, root: Hash) -> None:
         """Keep a blob that a peer has."""

@@ -218,8 +218,8 @@ class Gadget:
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Take part until cancelled. Whatever the host or the disk raises ends it: no vote follows a failed record."""
-        key = b"" if self._signer is None else self._signer.public_key
-        identity = blake2_256(self._host.genesis_hash + key)
+        name = b"" if self._signer is None else self._signer.name
+        identity = blake2_256(self._host.genesis_hash + name)
         with await self._run_sync(partial(Wal.open, self._wal_path, identity, self._disk)) as self._wal:
             await self._guard.begin(self._wal, self._at.number, self._at.validators)
             async with trio.open_nursery() as self._nursery:

@@ -54,14 +54,18 @@ class Host(Protocol):
 
 
 class Signer(Protocol):
-    """The validator's BLS key."""
+    """The validator's BLS keys: one, or the new one beside those whose place it takes."""
 
     @property
-    def public_key(self) -> bytes:
-        """The 48-byte key that the validator set names."""
+    def name(self) -> bytes:
+        """What the vote log knows the validator by: the 48-byte key that it had first."""
 
-    async def sign(self, message: bytes) -> bytes:
-        """Return the 96-byte signature."""
+    @property
+    def public_keys(self) -> tuple[bytes, ...]:
+        """The 48-byte keys, of which a validator set names one at most: the chain has one for each validator."""
+
+    async def sign(self, message: bytes, public_key: bytes) -> bytes:
+        """Return the 96-byte signature by one of them."""
 
 
 class RunInThread(Protocol):

@@ -1,5 +1,6 @@
 """What one validator says at one height: its votes as signed messages, each signed once however often it is sent."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
@@ -15,25 +16,31 @@ SIGNATURES_MAX: Final = 8
 
 
 class BlsSigner:
-    """A signer that has its key in memory."""
+    """A signer that has its key in memory, and the `past` ones that a set may still name; `name` is the first ever."""
 
-    def __init__(self, secret_key: bytes, run: RunInThread) -> None:
-        self._secret_key = secret_key
-        self._public_key = bls.public_key(secret_key)
+    def __init__(
+        self, secret_key: bytes, run: RunInThread, *, past: Sequence[bytes] = (), name: bytes | None = None
+    ) -> None:
+        self._secret_keys = {bls.public_key(each): each for each in (secret_key, *past)}
+        self._name = self.public_keys[0] if name is None else name
         self._run = run
 
     @property
-    def public_key(self) -> bytes:
-        return self._public_key
+    def name(self) -> bytes:
+        return self._name
 
-    async def sign(self, message: bytes) -> bytes:
-        return await self._run(partial(bls.sign, self._secret_key, message))
+    @property
+    def public_keys(self) -> tuple[bytes, ...]:
+        return tuple(self._secret_keys)
+
+    async def sign(self, message: bytes, public_key: bytes) -> bytes:
+        return await self._run(partial(bls.sign, self._secret_keys[public_key], message))
 
 
 def place_of(signer: Signer | None, validators: ValidatorSet) -> int | None:
     """The signer's index in a set; None where it has no place there."""
-    keys = [authority.bls_key for authority in validators.authorities]
-    return keys.index(signer.public_key) if signer is not None and signer.public_key in keys else None
+    own = () if signer is None else signer.public_keys
+    return next((place for place, each in enumerate(validators.authorities) if each.bls_key in own), None)
 
 
 class Voice:
@@ -74,7 +81,8 @@ class Voice:
         assert self._signer is not None, "a replica without a key casts no votes"
         signature = self._signatures.get(message)
         if signature is None:
-            signature = await self._signer.sign(message)
+            key = self._verifier.validators.authorities[self._index].bls_key
+            signature = await self._signer.sign(message, key)
             while len(self._signatures) >= SIGNATURES_MAX:
                 del self._signatures[next(iter(self._signatures))]
             self._signatures[message] = signature

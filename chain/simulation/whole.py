@@ -154,7 +154,7 @@ class WholeLedger:
         self._importer = Importer(self.chain, self._validators_after, self._on_imported, run=self._node.work)
         censors = self._node.liar is not None and self._node.liar.censors
         pool = Pool() if censors else self.pool
-        self._author = Author(self._importer, pool, self._node.secret, self._node.clock, trio.current_time)
+        self._author = Author(self._importer, pool, [self._node.secret], self._node.clock, trio.current_time)
         self.build, self.check, self.commit = self._author.build, self._author.check, self._author.commit
         self.best, self.validators = self._importer.best, self._importer.validators
         self.import_block = self._importer.import_block

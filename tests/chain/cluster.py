@@ -51,6 +51,7 @@ class Member:
         self.keys = keys
         self.rpc_port = rpc_port
         self.scope = trio.CancelScope()
+        self.ended = trio.Event()
 
     @property
     def ledger(self) -> Ledger:
@@ -73,10 +74,15 @@ class Member:
     async def reach(self, height: int) -> None:
         await self.until(lambda chain: chain.system.height >= height)
 
-    async def command(self, *arguments: str, code: int = 0) -> list[str]:
+    async def stop(self) -> None:
+        """End it, so that its folder may be opened again."""
+        self.scope.cancel()
+        await self.ended.wait()
+
+    async def command(self, *arguments: str, key: str | None = None, code: int = 0) -> list[str]:
         """Run `potchain validator …` with this node and its key; what it printed, or why it failed."""
         command = (sys.executable, "-m", "chain", "validator", *arguments)
-        options = (f"--key=//{self.name}", f"--node=ws://127.0.0.1:{self.rpc_port}")
+        options = (f"--key={key or f'//{self.name}'}", f"--node=ws://127.0.0.1:{self.rpc_port}")
         with trio.fail_after(PATIENCE_SECONDS):
             done = await trio.run_process((*command, *options), capture_stdout=True, capture_stderr=True, check=False)
         assert done.returncode == code, done
@@ -126,10 +132,16 @@ class Cluster:
         self._spec = load(path)
 
     async def start(
-        self, name: str, *, twin: bool = False, past: Past = Past.UNKNOWN, sync: SyncMode = SyncMode.FULL
+        self,
+        name: str,
+        *,
+        twin: bool = False,
+        past: Past = Past.UNKNOWN,
+        sync: SyncMode = SyncMode.FULL,
+        session: int = 0,
     ) -> Member:
         """Start a validator's node; a twin has the same keys and another identity, data folder and log."""
-        keys = ValidatorKeys.from_uri(f"//{name}")
+        keys = ValidatorKeys.from_uri(f"//{name}", session)
         label = f"{name.lower()}-twin" if twin else name.lower()
         if twin:
             keys = replace(keys, node=Keypair.from_uri(f"//{name}//twin"))
@@ -167,6 +179,7 @@ class Cluster:
                     task_status.started()
         finally:
             member.ledger.close()
+            member.ended.set()
 
 
 @asynccontextmanager

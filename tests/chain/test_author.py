@@ -49,7 +49,7 @@ class Machine:
         self.clock = Clock(NOW + skew_ms)
         self.ledger = open_ledger(SPEC, folder / str(validator), Executive(RUNTIME))
         self.importer = Importer(self.ledger, self._validators_after, lambda _: None)
-        self.author = Author(self.importer, Pool(), KEYS[validator].bls_secret, self.clock)
+        self.author = Author(self.importer, Pool(), KEYS[validator].bls_secrets, self.clock)
 
     def _validators_after(self, block_hash: Hash) -> ValidatorSet:
         with self.ledger.state(block_hash) as state:

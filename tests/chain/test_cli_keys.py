@@ -307,6 +307,7 @@ def test_keys_are_listed_without_a_password_and_what_is_broken_is_named(
         "kind": "seed",
         "sealed": False,
         "created": "2026-11-26T12:30:00Z",
+        "session": 0,
     }
     bob.write_bytes(bob.read_bytes()[:-5])
     with pytest.raises(SystemExit) as ended:

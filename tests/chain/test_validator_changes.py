@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from chain.keystore import KeyFile, read_secret, write_private
 from chain.node import FOLLOWS, VOTES
 from chain.primitives import bls
+from chain.primitives.keys import Secret
 from chain.primitives.seal import verify_seal
+from chain.validator_keys import ValidatorKeys
 from consensus.lookback import Past
 from runtime.modules.balances import POT
 from runtime.modules.validators_types import Offence, Stake
 from runtime.potchain import Potchain
-from tests.chain.cluster import cluster, set_of
+from tests.chain.cluster import Member, cluster, set_of
+from tests.chain.test_cli import potchain
 
 pytestmark = pytest.mark.slow
 
@@ -72,6 +77,39 @@ async def test_a_fifth_validator_joins_votes_and_another_leaves_with_its_bond(
             await member.reach(height)
         assert len({member.ledger.hash_at(height) for member in (alice, bob, charlie, eve)}) == 1
         assert alice.seal(height).set_id == 2
+
+
+async def test_a_validator_changes_its_session_key_and_misses_no_block(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with cluster(tmp_path, block_time_ms=200, sessionBlocks=4) as network:
+        # Three of four are a quorum: without Dave's votes, with either key, the chain would stand still.
+        members = [await network.start(name) for name in ("Alice", "Bob")]
+        dave = await network.start("Dave")
+        await dave.reach(2)
+        before = bls.public_key(dave.keys.bls_secret)
+        file = tmp_path / "dave.key"
+        secret = Secret("//Dave")
+        write_private(file, KeyFile.of(secret, None, created=datetime.now(UTC)).encode())
+        await dave.stop()
+        rotated = potchain("key", "rotate", "--session", file)
+        after = bls.public_key(ValidatorKeys.of(read_secret(file)).bls_secret)
+        assert f"0x{after.hex()} (session key 1)" in rotated.stdout
+        assert f"potchain validator set-keys --key {file}" in rotated.stdout
+        dave = await network.start("Dave", session=1)  # With both keys, on the vote log of the first.
+        await dave.reach(members[0].read(lambda chain: chain.system.height) + 1)
+        assert before in keys_of(dave)
+        assert f"key        0x{after.hex()}" in await dave.command("set-keys", key=str(file))
+        await dave.until(lambda chain: chain.validators.set_id.get() == 1)
+        assert after in keys_of(dave)
+        assert before not in keys_of(dave)
+        await dave.reach(dave.read(lambda chain: chain.system.height) + 3)
+        assert FOLLOWS not in capsys.readouterr().out
+
+
+def keys_of(member: Member) -> list[bytes]:
+    """The keys of the set that decides the next block."""
+    return member.read(lambda chain: [each.bls_key for each in chain.validators.validator_set().authorities])
 
 
 async def test_a_twin_that_votes_twice_loses_a_tenth_of_its_bond_once(tmp_path: Path) -> None:

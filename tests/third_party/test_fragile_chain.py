@@ -143,7 +143,7 @@ class Machine:
         self.importer = Importer(self.ledger, self._validators_after, lambda _: None)
         self.fates: list[tuple[Hash, Fate]] = []
         self.pool = Pool(PoolLimits(), lambda left: self.fates.append((left.hash, left.fate)))
-        self.author = Author(self.importer, self.pool, bls_secret(ALICE), lambda: NOW)
+        self.author = Author(self.importer, self.pool, [bls_secret(ALICE)], lambda: NOW)
         self.intake = Intake(self.ledger, executive, self.pool, cast(Any, _Network()), lambda: False)
 
     def _validators_after(self, block_hash: Hash) -> ValidatorSet:
