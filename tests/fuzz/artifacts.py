@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import resource
 import tempfile
 from collections import Counter
 from collections.abc import Callable
@@ -26,7 +27,7 @@ from jaxlib.mlir.dialects import stablehlo
 
 from chain.primitives.hashing import blake2_256
 from tests.fuzz.samples import mutated
-from trainer import artifact, export
+from trainer import artifact, confinement, export
 from trainer.arrays import Float32s
 from trainer.artifact import ArtifactError, Program, Rows
 from trainer.sandbox import Deadlines, Engine, EngineCrashed, EngineTimeout, ProgramRefused, open_engine
@@ -34,6 +35,9 @@ from trainer.sandbox import Deadlines, Engine, EngineCrashed, EngineTimeout, Pro
 BATCH, INPUTS = 4, 3
 # A mutant that compiles or computes for longer is ended; an honest one takes a hundredth of it.
 DEADLINES = Deadlines(load=60.0, run=4.0)
+# A mutant may have an engine fill all the memory that it is allowed. A quarter of that is enough to load and run the
+# honest program, and little enough for a machine on which other tests run, too.
+ADDRESS_BYTES_MAX = confinement.ADDRESS_BYTES_MAX // 4
 # Most changes of a program's text give no program; after so many tries its bytes are changed instead.
 TRIES = 40
 
@@ -166,9 +170,12 @@ async def fuzz(count: int, seed: int, folder: Path) -> Result:
             other = program.evaluate if which == "gradient" else program.gradient
             changed = mutate(rng, program.gradient if which == "gradient" else program.evaluate, other)
             mutant = replace(program, gradient=changed) if which == "gradient" else replace(program, evaluate=changed)
-            counts[mutate.__name__, await _outcome(engine, mutant, theta, x, y)] += 1
-            if engine.pid is not None:
+            await engine.find_devices()  # starts a child, where the mutant before ended one
+            assert engine.pid is not None
+            if engine.pid not in children:
                 children.add(engine.pid)
+                resource.prlimit(engine.pid, resource.RLIMIT_AS, (ADDRESS_BYTES_MAX, ADDRESS_BYTES_MAX))
+            counts[mutate.__name__, await _outcome(engine, mutant, theta, x, y)] += 1
         assert await expected() == first, "an honest program computes something else after mutants"
     return Result(counts, len(children))
 
