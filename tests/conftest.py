@@ -10,6 +10,7 @@ the day or the machine. `--hypothesis-profile=default` draws new ones; scripts/f
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from tempfile import TemporaryDirectory
 
@@ -21,8 +22,14 @@ settings.load_profile("stable")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """A sweep of simulations is for a night, not for each change."""
-    parser.addoption("--sweep", action="store_true", help="run ten times as many simulations as docs/faults.md counts")
+    """A sweep is for a night, not for each change."""
+    parser.addoption("--sweep", action="store_true", help="run forty times as many simulations, and all scenarios")
+
+
+def pytest_configure() -> None:
+    """Have an interrupt reach the nodes that tests start, also where a shell has whatever it starts ignore it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

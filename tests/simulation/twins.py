@@ -7,7 +7,6 @@ view here is: who is on which side, and whether commits get through. Of scenario
 
 from __future__ import annotations
 
-import multiprocessing
 import pickle
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -205,10 +204,3 @@ def explore(twin: int, views: int, kinds: Sequence[View]) -> Explored:
         # Whoever has decided has the block, and hands it to who has not.
         assert len(cluster.decisions()) == 1, f"twin {twin}: stuck, or two decisions, after {path}"
     return Explored(len(kinds) ** views, counts, decided)
-
-
-def explore_every_twin(views: int, kinds: Sequence[View]) -> list[Explored]:
-    """Explore with a twin of each validator, on every core."""
-    # Fresh processes, as in `chain.simulation.sweep`.
-    with multiprocessing.get_context("spawn").Pool() as pool:
-        return pool.starmap(explore, [(twin, views, kinds) for twin in range(N)])
