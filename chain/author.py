@@ -21,9 +21,10 @@ from chain.log import Log
 from chain.pool import Pool
 from chain.primitives import bls, ss58
 from chain.primitives.hashing import Hash, blake2_256
-from chain.primitives.scale import ScaleError
+from chain.primitives.scale import ScaleError, compact_decode
 from chain.primitives.seal import Seal, ValidatorSet, beacon_message
-from chain.primitives.types import Block, decode_extrinsic
+from chain.primitives.spread import Spread
+from chain.primitives.types import SIGNED_BIT, Block, decode_extrinsic
 from chain.proposing import Rejected
 from consensus.host import InvalidProposal, Premature, Superseded
 from runtime.composition import Runtime, View
@@ -76,6 +77,8 @@ class Author:
         self._bls_secrets = {bls.public_key(secret): secret for secret in bls_secrets}
         self._clock = clock
         self._stopwatch = stopwatch
+        self.built = Spread()  # in seconds
+        self.built_transactions = 0
         self._refused: _Refused | None = None
         self._clock_news_at = -inf
 
@@ -92,6 +95,7 @@ class Author:
         """The best block that the pool allows; Superseded when the chain has moved on."""
         # A copy: the thread that builds takes from it, best first, as many as the block has room for.
         candidates = (transaction.raw for transaction in self._pool.ready())
+        began_at = trio.current_time()
         try:
             secret = self._bls_secrets[self.validators(height).primary(height, view).bls_key]
             work = partial(self._propose, height, view, secret, parent_seal, candidates)
@@ -100,6 +104,8 @@ class Author:
             raise Superseded from None
         for refused in rejected:
             self._pool.refuse(blake2_256(refused.extrinsic), self._clock(), refused.error)
+        self.built.add(trio.current_time() - began_at)
+        self.built_transactions = sum(map(is_signed, executed.block.extrinsics))
         self._importer.remember(executed)
         return executed.block.encode()
 
@@ -181,6 +187,12 @@ class Author:
         if trio.current_time() >= self._clock_news_at + CLOCK_NEWS_SECONDS:
             self._clock_news_at = trio.current_time()
             log.warning(news)
+
+
+def is_signed(raw: bytes) -> bool:
+    """Whether a block's extrinsic is a transaction: its first byte behind the length says so, at any size of block."""
+    _, start = compact_decode(raw, 0)
+    return bool(raw[start] & SIGNED_BIT)
 
 
 def parent_seal_of(runtime: Runtime[View], block: Block) -> Seal | None:

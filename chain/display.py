@@ -88,6 +88,10 @@ class Names:
         self._names = dict(names)
         self._prefix = prefix
 
+    def labels(self, account: bytes) -> tuple[str, str]:
+        """The whole address, and the name in the genesis file, empty without one."""
+        return ss58.encode(account, self._prefix), self._names.get(account, "")
+
     def __getitem__(self, account: bytes) -> str:
         return self._names.get(account) or ss58.encode(account, self._prefix)[:8] + "…"
 

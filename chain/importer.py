@@ -7,8 +7,9 @@ and the commit run in threads, and only one commit runs at a time.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 
 import trio
@@ -16,6 +17,7 @@ import trio
 from chain.ledger import ExecutedBlock, Ledger
 from chain.primitives.hashing import Hash
 from chain.primitives.seal import Seal, ValidatorSet
+from chain.primitives.spread import Spread
 from chain.primitives.types import Block, Header
 from chain.rpc.backend import Sealing
 from chain.rpc.broadcast import Broadcast
@@ -32,6 +34,15 @@ SETS_KEPT = 256
 
 class CannotFollow(Exception):
     """A quorum has decided on a block that this node cannot execute to the same end: one of them runs other code."""
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """How long blocks take, in seconds, with what they wait for a thread."""
+
+    executed: Spread = field(default_factory=Spread)
+    committed: Spread = field(default_factory=Spread)
+    imported: Spread = field(default_factory=Spread)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +73,7 @@ class Importer:
         self._validators_after = validators_after
         self._on_imported = on_imported
         self.run = run
+        self.times = Times()
         self._turn = trio.Lock()
         self._executed: OrderedDict[Hash, ExecutedBlock] = OrderedDict()
         self._best: tuple[int, Hash] = ledger.head.height, ledger.head_hash
@@ -83,7 +95,8 @@ class Importer:
         known = self._executed.get(block.hash)
         if known is not None:
             return known
-        executed = await self.run(partial(self.ledger.execute, block))
+        with self._timed(self.times.executed):
+            executed = await self.run(partial(self.ledger.execute, block))
         self.remember(executed)
         return executed
 
@@ -101,6 +114,7 @@ class Importer:
         async with self._turn:
             if block.header.height <= self._best[0]:
                 return
+            began_at = trio.current_time()
             try:
                 executed = await self.execute(block)
             except (InvalidBlock, Exhausted) as error:
@@ -108,15 +122,25 @@ class Importer:
                     f"a quorum sealed block {block.header.height}, and this node cannot follow: {error}; see that it "
                     "runs the same runtime and Python as the validators"
                 ) from error
-            decides_next = await self.run(partial(self._commit, executed, seal))
+            with self._timed(self.times.committed):
+                decides_next = await self.run(partial(self._commit, executed, seal))
             sealed_by = self._validators[executed.height]
             self._best = executed.height, executed.hash
             self._validators[executed.height + 1] = decides_next
             self._validators.pop(executed.height - SETS_KEPT, None)
+            self.times.imported.add(trio.current_time() - began_at)
         self._executed = OrderedDict((k, v) for k, v in self._executed.items() if v.height > executed.height)
         self._on_imported(Imported(executed, sealed_by))
         self.seals.publish(Sealing(seal, sealed_by))
         self.heads.publish(block.header)
+
+    @staticmethod
+    @contextmanager
+    def _timed(spread: Spread) -> Iterator[None]:
+        """Count how long the block takes, unless it raises."""
+        began_at = trio.current_time()
+        yield
+        spread.add(trio.current_time() - began_at)
 
     def _commit(self, executed: ExecutedBlock, seal: Seal) -> ValidatorSet:
         self.ledger.commit(executed, seal)

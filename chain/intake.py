@@ -6,7 +6,7 @@ never a vote.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -57,16 +57,21 @@ class Intake:
         self._submitted = _Together(self._judge)
         self._gossip = Threads(THREADS, REST)
         self._queue: deque[tuple[bytes, bytes]] = deque()  # What peers sent, each with who sent it.
+        self.refused: Counter[str] = Counter()  # by the kinds of errors that there are
         self._came = trio.Event()
 
     async def submit(self, raw: bytes) -> Hash:
         """Pool and gossip a client's extrinsic; raises InvalidTransaction or PoolError, with what the client can do."""
-        self._pool.precheck(raw, now_ms())
-        verdict = await self._submitted.judge(raw)
-        if isinstance(verdict, InvalidTransaction):
-            self._ban_if_panicked(raw, verdict)
-            raise verdict
-        found = self._pool.submit(raw, verdict, now_ms())
+        try:
+            self._pool.precheck(raw, now_ms())
+            verdict = await self._submitted.judge(raw)
+            if isinstance(verdict, InvalidTransaction):
+                self._ban_if_panicked(raw, verdict)
+                raise verdict
+            found = self._pool.submit(raw, verdict, now_ms())
+        except (InvalidTransaction, PoolError) as error:
+            self._note_refused(error)
+            raise
         self._network.gossip_transactions([raw])
         return found
 
@@ -120,19 +125,25 @@ class Intake:
     def _is_wanted(self, raw: bytes) -> bool:
         try:
             self._pool.precheck(raw, now_ms())
-        except PoolError:
+        except PoolError as error:
+            self._note_refused(error)
             return False
         return True
 
     def _pools(self, raw: bytes, verdict: Verdict) -> bool:
         if isinstance(verdict, InvalidTransaction):
             self._ban_if_panicked(raw, verdict)
+            self._note_refused(verdict)
             return False
         try:
             self._pool.submit(raw, verdict, now_ms())
-        except PoolError:
+        except PoolError as error:
+            self._note_refused(error)
             return False
         return True
+
+    def _note_refused(self, error: InvalidTransaction | PoolError) -> None:
+        self.refused[error.reason.name.lower() if isinstance(error, InvalidTransaction) else error.word] += 1
 
     def _ban_if_panicked(self, raw: bytes, verdict: InvalidTransaction) -> None:
         """What meets a module's bug is not judged again and again: other verdicts may change with the next block."""

@@ -102,6 +102,7 @@ class Node:
         )
         self._sync: Synchroniser | Warp
         self._gadget: Gadget | None = None
+        self._author: Author | None = None
         if warps:
             may_be_first = config.role.keys is not None
             self._sync = Warp(network=self._network, ledger=ledger, may_be_first=may_be_first)
@@ -130,6 +131,13 @@ class Node:
             Parts(
                 ledger=ledger,
                 pool=self.pool,
+                intake=self._intake,
+                importer=self._importer,
+                gadget=self._gadget,
+                author=self._author,
+                seen=self._reporter.seen,
+                named=self._reporter.names.labels,
+                rpc=self._rpc,
                 blobs=self.blobs,
                 network=self._network,
                 sync_status=lambda: self._sync.status,
@@ -140,8 +148,9 @@ class Node:
 
     def _make_gadget(self, keys: ValidatorKeys, sync: Synchroniser) -> Gadget:
         timing = self._config.spec.timing
+        self._author = Author(self._importer, self.pool, keys.bls_secrets)
         return Gadget(
-            host=Author(self._importer, self.pool, keys.bls_secrets),
+            host=self._author,
             transport=_Transport(self._network),
             signer=BlsSigner(keys.bls_secret, run_in_thread, past=keys.bls_past, name=keys.first),
             wal_path=self._config.data_path / "consensus.wal",

@@ -33,18 +33,21 @@ class PoolError(Exception):
     """The pool refuses a transaction; `code` is the JSON-RPC code that Substrate clients know."""
 
     code = 1000
+    word = "refused"
 
 
 class TemporarilyBanned(PoolError):
     """The transaction was found invalid a short while ago."""
 
     code = 1012
+    word = "banned"
 
 
 class AlreadyImported(PoolError):
     """The very same transaction is here."""
 
     code = 1013
+    word = "known"
 
 
 class TooLowPriority(PoolError):
@@ -54,6 +57,7 @@ class TooLowPriority(PoolError):
     """
 
     code = 1014
+    word = "priority_too_low"
 
     def __init__(self, rival: Hash, nonce: int, old: int, new: int) -> None:
         self.message = f"Priority is too low: ({old} vs {new})"
@@ -68,6 +72,7 @@ class ImmediatelyDropped(PoolError):
     """A limit is reached, and nothing here is worth less."""
 
     code = 1016
+    word = "no_room"
 
 
 class Fate(enum.Enum):

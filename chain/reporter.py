@@ -6,15 +6,16 @@ from collections.abc import Callable
 
 import trio
 
-from chain.author import parent_seal_of
+from chain.adoption import SEAL
+from chain.author import is_signed, now_ms, parent_seal_of, timestamp_of
 from chain.display import Names, Token, block_line, round_line
 from chain.importer import Imported
 from chain.ledger import Ledger
 from chain.log import Line, Log
 from chain.primitives.keys import Keypair
-from chain.primitives.scale import compact_decode
 from chain.primitives.seal import ValidatorSet
-from chain.primitives.types import SIGNED_BIT, Block
+from chain.primitives.types import Block
+from chain.seen import Seen
 from genesis.spec import GenesisSpec
 from runtime.modules.training import Training
 from runtime.modules.validators import Validators
@@ -36,19 +37,29 @@ class Reporter:
         self._patience = STALL_BLOCK_TIMES * spec.timing.block_time_ms / 1000
         self._ledger = ledger
         self._why_stalled = why_stalled
-        self._head_at = 0.0
+        self.seen = Seen()
 
     def imported(self, imported: Imported, *, quietly: bool) -> None:
         """A block became the head; quietly, while there are so many that progress has a line of its own."""
-        self._head_at = trio.current_time()
+        seen, executed, validators = self.seen, imported.executed, imported.validators
+        seen.head_at, seen.stalled = trio.current_time(), False
+        seen.blocks += 1
+        seen.weight = executed.executed.weight
+        transactions = sum(map(is_signed, executed.block.extrinsics))
+        seen.transactions += transactions
+        for record in executed.executed.events:
+            if isinstance(record.event, Training.RoundFinalised) and record.event.evaluation is not None:
+                found = record.event.evaluation
+                seen.measured[record.event.task] = (found.loss_micro / 1e6, found.accuracy_ppm / 1e6)
+            elif isinstance(record.event, Training.TaskCompleted):
+                seen.measured.pop(record.event.task, None)
         if quietly:
             return
-        executed, validators = imported.executed, imported.validators
+        seen.skew = (timestamp_of(self._ledger.runtime, executed.block) - now_ms()) / 1000
         header = executed.block.header
         view = header.consensus.view
         author = self.names[validators.primary(header.height, view).account]
         missing, voters = self._missing(executed.block, validators)
-        transactions = sum(1 for raw in executed.block.extrinsics if _is_signed(raw))
         BLOCK.info(
             block_line(header.height, executed.hash, author, missing, voters, view, transactions),
             height=header.height,
@@ -77,14 +88,21 @@ class Reporter:
             with self._ledger.state() as state:
                 validators = self._ledger.runtime.at(state).module(Validators).recorded_set(seal.set_id)
         voters = seal.voter_indices(validators.n)
-        missing = [self.names[each.account] for i, each in enumerate(validators.authorities) if i not in voters]
-        return missing, validators.n
+        accounts = [each.account for each in validators.authorities]
+        missing = [account for i, account in enumerate(accounts) if i not in voters]
+        self.seen.sealed(missing, accounts)
+        self.seen.validators, self.seen.seal_voters = validators.n, len(voters)
+        self.seen.seal_bytes = len(SEAL.encode(seal))
+        return [self.names[account] for account in missing], validators.n
 
     def _tell_round(self, event: Training.RoundFinalised) -> None:
         with self._ledger.state() as state:
             training = self._ledger.runtime.at(state).module(Training)
             task, record = training.tasks[event.task], training.history[event.task, event.round]
         found = event.evaluation
+        self.seen.rounds += 1
+        self.seen.minted += event.minted
+        self.seen.slots.update("accepted" if slot.accepted else "rejected" for slot in record.slots)
         rejected = sorted({self.names[slot.worker] for slot in record.slots if not slot.accepted and not slot.planted})
         name, accepted = task.name.decode(errors="replace"), sum(1 for slot in record.slots if slot.accepted)
         measured = None if found is None else (found.loss_micro / 1e6, found.accuracy_ppm / 1e6)
@@ -116,17 +134,13 @@ class Reporter:
 
     async def watch_for_stalls(self) -> None:
         """Say every few seconds why no block comes, until cancelled."""
-        self._head_at = trio.current_time()
+        self.seen.head_at = trio.current_time()
         while True:
             await trio.sleep(self._patience / 2)
-            silent = trio.current_time() - self._head_at
+            silent = trio.current_time() - self.seen.head_at
             if silent > self._patience:
+                self.seen.stalls += not self.seen.stalled
+                self.seen.stalled = True
                 height, why = self._ledger.head.height, self._why_stalled()
                 text = f"no block for {silent:.0f} s after height {height}: {why.text}"
                 STALL.warning(text, height=height, seconds=round(silent, 1), **why.fields)
-
-
-def _is_signed(raw: bytes) -> bool:
-    """Whether a block's extrinsic is a transaction: its first byte behind the length says so, at any size of block."""
-    _, start = compact_decode(raw, 0)
-    return bool(raw[start] & SIGNED_BIT)

@@ -18,6 +18,7 @@ import trio
 from chain.primitives.hashing import blake2_256
 from chain.primitives.seal import Phase, ValidatorSet
 from consensus.ballot import Ballot
+from consensus.counts import Counts
 from consensus.disk import OS_DISK, Disk
 from consensus.events import (
     Build,
@@ -74,7 +75,7 @@ from consensus.messages import (
 from consensus.peers import Peers
 from consensus.proof import Verifier
 from consensus.replica import Replica
-from consensus.state import state_of
+from consensus.state import awaited, state_of
 from consensus.tally import Equivocation
 from consensus.voice import Voice
 from consensus.wal import Wal
@@ -144,6 +145,7 @@ class Gadget:
         run: RunInThread = run_in_thread,
         disk: Disk = OS_DISK,
     ) -> None:
+        self.counts = Counts()
         self._host = host
         self._transport = transport
         self._signer = signer
@@ -151,8 +153,8 @@ class Gadget:
         self._disk = disk
         self._timing = timing
         self._on_behind = on_behind
-        self._on_fault = on_fault
-        self._on_equivocation = on_equivocation
+        self._on_fault = self._counting("faults", on_fault)
+        self._on_equivocation = self._counting("equivocations", on_equivocation)
         self._guard = KeyGuard(signer, past, draw, run, on_notice)
         self._run_sync = run
         self._inbox = Inbox()
@@ -170,6 +172,8 @@ class Gadget:
         self._build = trio.CancelScope()
         self._at = self._enter(start_height)  # Only to be looked at: `run` begins it.
         self._last = self._at
+        self._waits = (start_height, 0, awaited(self._at.replica))
+        self._waits_since = 0.0
         self._nursery: trio.Nursery  # Set first thing by `run`, with the log.
 
     @property
@@ -312,8 +316,30 @@ class Gadget:
 
     async def _step(self, event: Event) -> None:
         at = self._at
-        for effect in at.replica.step(event):
+        effects = at.replica.step(event)
+        self._note_waits(at.replica)
+        for effect in effects:
             await self._carry_out(effect, at)
+
+    def _note_waits(self, replica: Replica) -> None:
+        """Count what was waited for until now, when something else is."""
+        waits = (replica.height, replica.view, awaited(replica))
+        if waits == self._waits:
+            return
+        now = trio.current_time()
+        height, view, what = self._waits
+        if self._waits_since:
+            self.counts.phases[what].add(now - self._waits_since)
+        if height == replica.height:
+            self.counts.views_changed += replica.view - view
+        self._waits, self._waits_since = waits, now
+
+    def _counting(self, name: str, tell: Callable[..., None]) -> Callable[..., None]:
+        def told(*arguments: object) -> None:
+            setattr(self.counts, name, getattr(self.counts, name) + 1)
+            tell(*arguments)
+
+        return told
 
     async def _carry_out(self, effect: Effect, at: _Height) -> None:
         match effect:

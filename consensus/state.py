@@ -6,22 +6,32 @@ from consensus.replica import Replica
 from consensus.tally import Tally
 
 
+def awaited(replica: Replica) -> Awaited:
+    """Say what the replica's height is waiting for."""
+    if replica.deciding is not None:
+        return "sealing"
+    if replica.changing and len(replica.supporters()) < replica.validators.quorum:
+        return "view-change"
+    if replica.accepted is None:
+        return "proposal"
+    return "commit" if replica.voted_commit else "prepare"
+
+
 def state_of(replica: Replica, tally: Tally) -> GadgetState:
     """Say what the replica's height is waiting for, with the validators named by account."""
-    phase: Awaited
+    phase = awaited(replica)
     validators = replica.validators
     expected = set(range(validators.n))
+    voted: set[int]
     if replica.deciding is not None:
-        phase, voted = "sealing", tally.voters(replica.deciding.view, Phase.COMMIT)
+        voted = tally.voters(replica.deciding.view, Phase.COMMIT)
         expected = voted  # There is a quorum: the payload or the disk is waited for, and no validator.
-    elif replica.changing and len(replica.supporters()) < validators.quorum:
-        phase, voted = "view-change", replica.supporters()
-    elif replica.accepted is None:
-        phase, voted, expected = "proposal", set(), {replica.primary}
-    elif not replica.voted_commit:
-        phase, voted = "prepare", tally.voters(replica.view, Phase.PREPARE)
+    elif phase == "view-change":
+        voted = replica.supporters()
+    elif phase == "proposal":
+        voted, expected = set(), {replica.primary}
     else:
-        phase, voted = "commit", tally.voters(replica.view, Phase.COMMIT)
+        voted = tally.voters(replica.view, Phase.PREPARE if phase == "prepare" else Phase.COMMIT)
     accounts = [authority.account for authority in validators.authorities]
     return GadgetState(
         height=replica.height,

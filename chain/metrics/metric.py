@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from math import inf
+from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import Metric as Family
@@ -18,6 +19,8 @@ from prometheus_client.registry import Collector
 from chain.primitives.spread import Spread
 
 Labels = tuple[str, ...]
+_NONE: Labels = ()
+L = TypeVar("L", bound=Labels)
 
 
 class Kind(StrEnum):
@@ -44,16 +47,16 @@ class Metric:
 
     def of(self, value: float) -> Family:
         """The metric with one value."""
-        return self.each({(): value})
+        return self.each({_NONE: value})
 
-    def each(self, values: Mapping[Labels, float]) -> Family:
+    def each(self, values: Mapping[L, float]) -> Family:
         """The metric with a value for each tuple of labels."""
         family = self._family()
         for labels, value in values.items():
             family.add_sample(self.name, dict(zip(self.labels, labels, strict=True)), value)
         return family
 
-    def spread(self, values: Mapping[Labels, Spread]) -> Family:
+    def spread(self, values: Mapping[L, Spread]) -> Family:
         """A histogram with a spread for each tuple of labels."""
         family = self._family()
         for labels, spread in values.items():

@@ -15,18 +15,24 @@ import trio
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import Metric as Family
 
+from chain.author import Author
 from chain.blobs import BlobStore
+from chain.importer import Importer
+from chain.intake import Intake
 from chain.ledger import Ledger
-from chain.metrics import chain, network, process, storage
+from chain.metrics import chain, consensus, network, process, rpc, runtime, storage, training
 from chain.metrics import pool as pool_metrics
 from chain.metrics.metric import Metric, exposition
 from chain.metrics.process import LoopLag
 from chain.net.network import Network
 from chain.pool import Pool
+from chain.rpc.server import RpcServer
+from chain.seen import Seen
 from chain.sync.progress import SyncStatus
+from consensus.gadget import Gadget
 
 # Where metrics are declared, in the order of the documentation.
-DECLARED = (chain, pool_metrics, network, storage, process)
+DECLARED = (chain, consensus, runtime, pool_metrics, network, rpc, training, storage, process)
 
 
 def catalogue() -> list[Metric]:
@@ -40,6 +46,13 @@ class Parts:
 
     ledger: Ledger
     pool: Pool
+    intake: Intake
+    importer: Importer
+    gadget: Gadget | None
+    author: Author | None
+    seen: Seen
+    named: Callable[[bytes], tuple[str, str]]
+    rpc: RpcServer
     blobs: BlobStore
     network: Network
     sync_status: Callable[[], SyncStatus]
@@ -68,11 +81,15 @@ class NodeMetrics:
     def _on_loop(self) -> Iterator[Family]:
         parts = self._parts
         yield from chain.collected(parts.ledger.head.height, parts.sync_status(), has_keys=parts.has_keys)
-        yield from pool_metrics.collected(parts.pool)
+        yield from consensus.collected(parts.gadget, parts.seen, parts.named)
+        yield from runtime.collected(parts.importer, parts.author, parts.seen)
+        yield from pool_metrics.collected(parts.pool, parts.intake)
         yield from network.collected(parts.network)
         yield from process.collected(parts.lag)
 
     def _text(self, read: list[Family]) -> bytes:
         parts = self._parts
+        read.extend(rpc.collected(parts.rpc))
+        read.extend(training.collected(parts.ledger, parts.seen))
         families = [*read, *storage.collected(parts.ledger, parts.blobs, parts.folder)]
         return exposition(families, self._process)

@@ -12,6 +12,7 @@ from typing import Final
 import trio
 from prometheus_client.core import Metric as Family
 
+from chain import log
 from chain.metrics.metric import Kind, Metric
 from chain.primitives.spread import Spread
 
@@ -24,6 +25,10 @@ LAG: Final = Metric(
     "How much later than asked for the event loop wakes a task: what a vote waits for beside its own work.",
 )
 TASKS: Final = Metric("potchain_event_loop_tasks", Kind.GAUGE, "Tasks that live on the event loop.")
+LOGGED: Final = Metric("potchain_log_lines_total", Kind.COUNTER, "Lines of the log, by level.", ("level",))
+DROPPED: Final = Metric(
+    "potchain_log_lines_dropped_total", Kind.COUNTER, "Lines that were dropped, since what takes the log was too slow."
+)
 THREADS: Final = Metric(
     "potchain_threads_busy", Kind.GAUGE, "Threads of the default limit that work for the event loop just now."
 )
@@ -51,5 +56,8 @@ def collected(lag: LoopLag) -> Iterator[Family]:
     """To be called on the loop."""
     yield STARTED.of(_STARTED_AT)
     yield LAG.spread({(): lag.spread})
+    lines = log.counts()
+    yield LOGGED.each({(level,): count for level, count in lines.written.items()})
+    yield DROPPED.of(lines.dropped)
     yield TASKS.of(trio.lowlevel.current_statistics().tasks_living)
     yield THREADS.of(trio.to_thread.current_default_thread_limiter().borrowed_tokens)

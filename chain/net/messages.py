@@ -463,6 +463,7 @@ _KINDS = (
 )
 _BY_NUMBER = {kind.number: kind for kind in _KINDS}
 _BY_TYPE = {kind.type: kind for kind in _KINDS}
+KIND_NAMES = {kind.number: kind.type.__name__.lower() for kind in _KINDS}
 _BOUNDS = {kind.number: kind.bytes_max for kind in _KINDS}
 # Before both hellos were accepted nothing else may come, so that a stranger can make us hold at most a kilobyte.
 _HANDSHAKE_BOUNDS = {number: _BOUNDS[number] for number in (0, 1)}

@@ -57,6 +57,7 @@ from chain.net.peer import Peer, PeerInfo
 from chain.net.reputation import FAILED_HANDSHAKE_POINTS, Reputation
 from chain.net.reserved import Reserved
 from chain.net.tls import make_context
+from chain.net.traffic import Traffic
 from chain.pace import Turns
 from chain.pile import Pile
 from chain.primitives.hashing import Hash
@@ -128,6 +129,7 @@ class Network:
         self._accepting = make_context(identity.secret_seed, server_side=True)
         self._dialling = make_context(identity.secret_seed, server_side=False)
         self._peers: dict[bytes, Peer] = {}
+        self.traffic = Traffic()
         self._reputation = Reputation()
         self._gossip = Gossip(self._rng)
         self._unpublished: list[bytes] = []
@@ -275,6 +277,7 @@ class Network:
         """Hold something against a peer: at 100 points it is disconnected and banned for a time."""
         now = trio.current_time()
         banned = self._reputation.penalise(peer, points, now)
+        self.traffic.bans += banned
         end = "; banned" if banned else ""
         text = f"peer {self._name_of(peer)} loses {points:g} points: {reason}{end}"
         log.info(text, peer=peer, points=points, reason=reason, banned=banned)
@@ -340,6 +343,7 @@ class Network:
             _tell_of(refusal, f"a node at {host} refused us: {refusal.reason}", host)
         except (PeerError, trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError) as error:
             log.debug(f"no handshake with {host}: {error}", host=host, error=str(error))
+            self.traffic.handshakes_failed += 1
             self._reputation.penalise(host, FAILED_HANDSHAKE_POINTS, trio.current_time())
         except OSError as error:
             log.debug(f"a connection was lost before it began: {error}", error=str(error))
@@ -399,12 +403,18 @@ class Network:
             return None
 
         context = self._dialling if dialled else self._accepting
-        connection = await greet(tcp, context, self._hello, judge, dialled=dialled)
+        try:
+            connection = await greet(tcp, context, self._hello, judge, dialled=dialled)
+        except (RefusedByUs, RefusedByPeer) as refusal:
+            by = "us" if isinstance(refusal, RefusedByUs) else "peer"
+            self.traffic.refused[by, refusal.code.name.lower()] += 1
+            raise
         reached: tuple[str, int] | None = tcp.socket.getpeername()[:2] if dialled else None
-        peer = Peer(connection, host, self._name_of(connection.identity), reached)
+        peer = Peer(connection, host, self._name_of(connection.identity), self.traffic, reached)
         if (other := self._peers.get(peer.id)) is not None:
             other.drop("a newer connection took its place")
         self._peers[peer.id] = peer
+        self.traffic.connections["out" if dialled else "in"] += 1
         return peer
 
     def _most_useless(self) -> Peer | None:
@@ -450,6 +460,7 @@ class Network:
                 del self._peers[peer.id]
                 self._exchange.gone(peer)
                 self._gossip.forget_peer(peer.id)
+                self.traffic.disconnections += 1
                 why, peers = peer.failure, len(self._peers)
                 text = f"disconnected from {peer}: {why}, {peers} peers"
                 log.info(text, peer=peer.id, host=peer.host, reason=why, peers=peers)

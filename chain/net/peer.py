@@ -38,6 +38,7 @@ from chain.net.messages import (
     unpack,
 )
 from chain.net.outbox import Lane, Outbox
+from chain.net.traffic import Traffic
 from chain.pile import Pile
 
 log = Log("net")
@@ -94,7 +95,15 @@ class PeerInfo:
 class Peer:
     """A peer after its handshake. `run` it once; everything else is synchronous but `request` and `drained`."""
 
-    def __init__(self, connection: Connection, host: str, name: str, dialled_at: tuple[str, int] | None = None) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        host: str,
+        name: str,
+        traffic: Traffic,
+        dialled_at: tuple[str, int] | None = None,
+    ) -> None:
+        self._traffic = traffic
         self.id = connection.identity
         self.name = name
         self.hello = connection.hello
@@ -161,14 +170,17 @@ class Peer:
     def send_frame(self, lane: Lane, frame: bytes) -> None:
         """As `send`, for a frame that was packed once for many peers."""
         if self._outbox.offer(lane, frame):
+            self._traffic.sent(frame)
             self._wake.set()
         else:
+            self._traffic.slow_peers += self.failure is None
             self.drop(f"slow: {self._outbox.bytes_waiting} bytes wait to be sent")
 
     def offer(self, message: Message) -> bool:
         """Queue gossip if there is plenty of room; False when it was left out."""
         frame = pack(message)
         if not self._outbox.has_room(len(frame), share=GOSSIP_SHARE):
+            self._traffic.gossip_deferred += 1
             return False
         self.send_frame(Lane.BULK, frame)
         return True
@@ -271,6 +283,7 @@ class Peer:
             while True:
                 while (payload := reader.next()) is not None:
                     message = unpack(payload)
+                    self._traffic.received(payload)
                     await self._pay(_cost(message))
                     await turn(self)
                     handle(self, message)

@@ -16,6 +16,7 @@ from chain.log import Log
 from chain.pace import Threads
 from chain.rpc import protocol
 from chain.rpc.backend import Backend
+from chain.rpc.calls import UNKNOWN, Calls
 from chain.rpc.connection import Connection
 from chain.rpc.context import Context
 from chain.rpc.errors import Code, RpcError
@@ -45,6 +46,7 @@ class Dispatcher:
         self._serves_unsafe = serves_unsafe
         self._methods = registry.methods
         self._limits = limits
+        self.calls = Calls()
         self._long_texts = Threads(LONG_TEXTS, LONG_TEXTS_REST)
 
     async def read(self, text: str | bytes) -> Message:
@@ -72,14 +74,19 @@ class Dispatcher:
     async def _answer_one(self, entry: Request | Malformed, connection: Connection | None) -> str | None:
         if isinstance(entry, Malformed):
             return protocol.failure(entry.id, entry.error)
+        method = entry.method if entry.method in self._methods else UNKNOWN
+        over, is_error, began_at = "http" if connection is None else "ws", True, trio.current_time()
+        self.calls.begin(over, method)
         try:
             answer = await self._call(entry, connection)
+            is_error = False
         except RpcError as error:
             answer = protocol.failure(entry.id, error)
         except Exception as error:
             log.exception(f"{entry.method} failed: this is a bug in the node, not in the request", method=entry.method)
             reason = f"{type(error).__name__}: see the node's log"
             answer = protocol.failure(entry.id, RpcError(Code.INTERNAL_ERROR, "Internal error", reason))
+        self.calls.end(over, method, trio.current_time() - began_at, is_error=is_error)
         return None if entry.notification else answer
 
     async def _call(self, request: Request, connection: Connection | None) -> str:

@@ -111,7 +111,8 @@ class Acceptor:
         config.websocket_max_message_size = limits.request_bytes_max
         config.websocket_ping_interval = PING_SECONDS
         self._open: set[_Connection] = set()
-        self._turned_away = 0
+        self.refused = 0  # clients that found no place
+        self._turned_away = 0  # of those, who are being told
 
     @property
     def connections(self) -> int:
@@ -120,6 +121,7 @@ class Acceptor:
 
     async def __call__(self, stream: trio.SocketStream) -> None:
         if self.connections >= self._limits.connections_max and not await self._make_room():
+            self.refused += 1
             await self._turn_away(stream)
             return
         state = ConnectionState({"rate": CallRate(self._limits)})

@@ -29,6 +29,7 @@ from chain.rpc.access import Access
 from chain.rpc.backend import Backend
 from chain.rpc.blob_routes import BlobRoutes
 from chain.rpc.body import BodyTooLarge, BodyTooSlow, read_body
+from chain.rpc.calls import Calls
 from chain.rpc.connection import Connection, Outbox, Places
 from chain.rpc.dispatch import Dispatcher
 from chain.rpc.errors import Code, RpcError
@@ -84,7 +85,9 @@ class RpcServer:
                 allow_headers=["*"],
             ),
         ]
-        self._websockets = 0
+        self.websockets = 0  # how many are open
+        self.slow_clients = 0
+        self._denied = 0
         self._turns = Turns()
         self._places = Places(self._turns)
         self._pile = Pile(self._limits.waiting_bytes_max)
@@ -95,6 +98,21 @@ class RpcServer:
     def connections(self) -> int:
         """How many clients are connected."""
         return self._acceptor.connections
+
+    @property
+    def calls(self) -> Calls:
+        """Calls by method."""
+        return self._dispatcher.calls
+
+    @property
+    def subscriptions(self) -> int:
+        """How many subscriptions are open."""
+        return self._places.taken
+
+    @property
+    def refused(self) -> int:
+        """How many clients were turned away since all places were taken."""
+        return self._acceptor.refused + self._denied
 
     @property
     def waiting_bytes(self) -> int:
@@ -134,14 +152,15 @@ class RpcServer:
     # --- WebSocket
 
     async def _websocket(self, websocket: WebSocket) -> None:
-        if self._websockets >= self._limits.websockets_max:
+        if self.websockets >= self._limits.websockets_max:
+            self._denied += 1
             await websocket.send_denial_response(PlainTextResponse(FULL, 503))
             return
-        self._websockets += 1
+        self.websockets += 1
         try:
             await self._serve_websocket(websocket)
         finally:
-            self._websockets -= 1
+            self.websockets -= 1
 
     async def _serve_websocket(self, websocket: WebSocket) -> None:
         await websocket.accept()
@@ -160,6 +179,7 @@ class RpcServer:
             log.exception("an RPC connection failed: this is a bug in the node, not in the client")
             await _close(websocket, INTERNAL_ERROR, "internal error: see the node's log")
         if connection is not None and connection.slow is not None:
+            self.slow_clients += 1
             await _close(websocket, POLICY_VIOLATION, connection.slow)
 
     async def _converse(self, websocket: WebSocket, connection: Connection, outbox: Outbox) -> None:

@@ -23,9 +23,16 @@ from tests.scrape import Samples, read, scraped
 @pytest.fixture(scope="module")
 def scrape(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Samples]:
     """What a validator says that is alone, in a process of its own."""
-    port = free_port()
+    port, rpc_port = free_port(), free_port()
     base = tmp_path_factory.mktemp("node")
-    with running_node(base, "--validator=alice", "--bootnode=127.0.0.1:1", f"--prometheus-port={port}"):
+    words = ("--validator=alice", "--bootnode=127.0.0.1:1", f"--prometheus-port={port}", f"--rpc-port={rpc_port}")
+    with running_node(base, *words):
+        for method in ("system_name", "system_name", "a stranger's\ntext"):
+            call = {"jsonrpc": "2.0", "id": 1, "method": method, "params": []}
+            httpx.post(f"http://127.0.0.1:{rpc_port}", json=call, trust_env=False)
+        httpx.post(
+            f"http://127.0.0.1:{rpc_port}", json={**call, "method": "author_submitExtrinsic", "params": ["0x00"]}
+        )
         yield scraped(port)
 
 
@@ -54,6 +61,26 @@ def test_a_node_says_how_high_its_chain_is_in_substrates_words(scrape: Samples) 
     assert scrape["substrate_node_roles", frozenset()] == 4
     assert scrape["substrate_ready_transactions_number", frozenset()] == 0
     assert scrape["substrate_sub_libp2p_peers_count", frozenset()] == 0
+
+
+def test_calls_are_counted_by_method_and_what_is_none_under_no_name_of_a_strangers(scrape: Samples) -> None:
+    started = {
+        dict(labels)["method"]: value
+        for (name, labels), value in scrape.items()
+        if name == "substrate_rpc_calls_started"
+    }
+    assert started == {"system_name": 2, "unknown": 1, "author_submitExtrinsic": 1}
+    finished = {
+        (dict(labels)["method"], dict(labels)["is_error"]): value
+        for (name, labels), value in scrape.items()
+        if name == "substrate_rpc_calls_finished"
+    }
+    assert finished == {
+        ("system_name", "false"): 2,
+        ("unknown", "true"): 1,
+        ("author_submitExtrinsic", "true"): 1,
+    }
+    assert scrape["potchain_pool_refused_total", frozenset({("reason", "call")})] == 1
 
 
 def test_a_database_has_something_in_most_of_its_file_when_it_is_new(scrape: Samples) -> None:
