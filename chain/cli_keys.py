@@ -19,8 +19,12 @@ from chain.keystore import SESSION_MAX, KeyFile, KeyFileError, read_key, write_p
 from chain.message import Message, SignatureError, read_signature
 from chain.primitives import bls, ss58
 from chain.primitives.keys import KeyUriError, Scheme, Secret, new_phrase
+from chain.primitives.sealing import MEMORY_BYTES_MAX, MEMORY_BYTES_MIN, MODERATE, Cost
 from chain.validator_keys import ValidatorKeys
 from chain.wallet_json import EXPORT_BYTES_MAX, WalletExport, encode
+
+MIB = 1 << 20
+MODERATE_MIB = MODERATE.memory_bytes // MIB
 
 app = typer.Typer(help="Make keys, keep them under a password, look at them and sign with them.", no_args_is_help=True)
 
@@ -32,11 +36,21 @@ Output = Annotated[
     typer.Option("--output", "-o", metavar="FILE", help="Write it to this new file, not into the keystore."),
 ]
 SchemeOption = Annotated[
-    str,
+    str | None,
     typer.Option(metavar="SCHEME", help="Which account of the secret is meant: ed25519 (validators), or sr25519."),
 ]
 NoPassword = Annotated[
     bool, typer.Option("--no-password", help="Write the secret as it stands: whoever reads the file has the key.")
+]
+Memory = Annotated[
+    int,
+    typer.Option(
+        "--memory",
+        metavar="MIB",
+        min=MEMORY_BYTES_MIN // MIB + 1,
+        max=MEMORY_BYTES_MAX // MIB,
+        help="MiB of memory that it takes to try a password, and to open the key.",
+    ),
 ]
 Prefix = Annotated[int, typer.Option(metavar="N", help="SS58 prefix of the addresses.", min=0, max=16383)]
 Key = Annotated[KeySource, typer.Argument(metavar="KEY", help=KEY_HELP)]
@@ -54,8 +68,9 @@ def new(
     name: Name = None,
     output: Output = None,
     words: Annotated[int, typer.Option(metavar="N", help="Words of the phrase: 12, 15, 18, 21 or 24.")] = 12,
-    scheme: SchemeOption = "ed25519",
+    scheme: SchemeOption = None,
     no_password: NoPassword = False,
+    memory: Memory = MODERATE_MIB,
     password_filename: PasswordFilename = None,
     password_fd: PasswordFd = None,
     keystore_path: KeystorePath = None,
@@ -73,7 +88,7 @@ def new(
         print(advice)
         return
     path = _place(name, output, keystore_path)
-    _keep(secret, path, None if no_password else Passwords(password_filename, password_fd))
+    _keep(secret, path, None if no_password else Passwords(password_filename, password_fd), memory)
     print(f"key               written to {path}")
     if show_terminal(f"secret phrase     {secret.uri}\n"):
         print(advice)
@@ -88,7 +103,7 @@ def import_key(
         Path | None,
         typer.Option("--json", metavar="FILE", help="Account that a polkadot-js wallet exported; keeps its password."),
     ] = None,
-    scheme: SchemeOption = "ed25519",
+    scheme: SchemeOption = None,
     no_password: NoPassword = False,
     session: Annotated[
         int,
@@ -96,6 +111,7 @@ def import_key(
             metavar="N", min=0, max=SESSION_MAX, help="How often its session key was changed, as `list` says."
         ),
     ] = 0,
+    memory: Memory = MODERATE_MIB,
     password_filename: PasswordFilename = None,
     password_fd: PasswordFd = None,
     keystore_path: KeystorePath = None,
@@ -104,10 +120,12 @@ def import_key(
     path, passwords = _place(name, output, keystore_path), Passwords(password_filename, password_fd)
     if path.exists():
         raise KeyFileError(f"{path} exists already and is left as it is; choose another name")
+    if json_file is not None and scheme is not None:
+        raise UserError("--scheme: expected none beside --json, whose file says which account it is of")
     if json_file is None:
         secret = Secret(ask_secret(), scheme_of(scheme) or Scheme.ED25519, session)
         secret.keypair()  # Says what is wrong with it before a password is asked for.
-        _keep(secret, path, None if no_password else passwords)
+        _keep(secret, path, None if no_password else passwords, memory)
     else:
         try:
             export = WalletExport.decode(_export_bytes(json_file))
@@ -117,7 +135,7 @@ def import_key(
             raise type(error)(f"{json_file}: {error}") from None
         if password is None and not no_password:
             password = passwords.ask("Password: ", twice=True)
-        _write(replace(secret, session=session), path, None if no_password else password)
+        _write(replace(secret, session=session), path, None if no_password else password, memory)
     print(f"key               written to {path}")
     _show(secret, 42)
 
@@ -234,6 +252,7 @@ def rotate(
         bool,
         typer.Option("--session", help="Change the key that a validator votes with instead, as author_rotateKeys."),
     ] = False,
+    memory: Memory = MODERATE_MIB,
 ) -> None:
     """Change the password of a key (copies of the old file still open with the old one), or its session key."""
     path = key.path()
@@ -249,7 +268,8 @@ def rotate(
     else:
         password = Passwords(new_password_filename, new_password_fd).ask("New password: ", twice=True)
     created = datetime.fromisoformat(found.created) if isinstance(found, KeyFile) else datetime.now(UTC)
-    write_private(path, KeyFile.of(secret, password, created=created).encode(), over=True)
+    made = KeyFile.of(secret, password, created=created, cost=cost_of(memory))
+    write_private(path, made.encode(), over=True)
     if not session:
         print(f"{path} has a new password")
         return
@@ -270,6 +290,8 @@ def sign(
     ] = None,
 ) -> None:
     """Sign a message as wallets do, and print the signature."""
+    if key.text == "-" and message is None:
+        raise UserError("--message is missing: standard input is where the secret comes from")
     data = _message(message, in_hex)
     keypair = key.keypair(scheme_of(scheme))
     print(f"0x{keypair.sign(data.data if raw else data.wrapped).hex()}")
@@ -330,14 +352,21 @@ def _place(name: str | None, output: Path | None, keystore_path: Path | None) ->
     return path
 
 
-def _keep(secret: Secret, path: Path, passwords: Passwords | None) -> None:
+def _keep(secret: Secret, path: Path, passwords: Passwords | None, memory: int) -> None:
     if path.exists():
         raise KeyFileError(f"{path} exists already and is left as it is; choose another name")
-    _write(secret, path, None if passwords is None else passwords.ask(f"Password for {path.name}: ", twice=True))
+    password = None if passwords is None else passwords.ask(f"Password for {path.name}: ", twice=True)
+    _write(secret, path, password, memory)
 
 
-def _write(secret: Secret, path: Path, password: str | None) -> None:
-    write_private(path, KeyFile.of(secret, password, created=datetime.now(UTC)).encode())
+def _write(secret: Secret, path: Path, password: str | None, memory: int) -> None:
+    made = KeyFile.of(secret, password, created=datetime.now(UTC), cost=cost_of(memory))
+    write_private(path, made.encode())
+
+
+def cost_of(memory: int) -> Cost:
+    """The cost of a password, by how many MiB of memory it takes."""
+    return Cost(MODERATE.passes, memory * MIB)
 
 
 def _export_bytes(path: Path) -> bytes:

@@ -88,15 +88,15 @@ class Result:
 
 
 class Market:
-    """A chain whose workers train, behind a node's RPC address; `key` is the owner's secret: `//Alice`, or a phrase.
+    """A chain whose workers train, behind a node's RPC address; `key` is the owner's, or its secret, such as `//Alice`.
 
     `quiet` says nothing of what is going on; otherwise it is said where somebody watches, on a terminal or in a
     notebook.
     """
 
-    def __init__(self, rpc: str, key: str, *, quiet: bool = False) -> None:
+    def __init__(self, rpc: str, key: Keypair | str, *, quiet: bool = False) -> None:
         self.rpc = rpc
-        self._owner = Keypair.from_uri(key)
+        self._owner = Keypair.from_uri(key) if isinstance(key, str) else key
         self._progress = Progress(watched=not quiet and (sys.stdout.isatty() or "ipykernel" in sys.modules))
 
     def check(self, task: Task, **terms: Term) -> Checked:

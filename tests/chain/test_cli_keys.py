@@ -125,7 +125,10 @@ def at_a_terminal(*words: str | Path) -> Iterator[tuple[Person, subprocess.Popen
 
 def test_a_new_key_asks_twice_shows_its_phrase_at_the_terminal_alone_and_opens_again(tmp_path: Path) -> None:
     keystore = tmp_path / "keys"
-    with at_a_terminal("key", "new", "alice", "--words", "24", "--keystore-path", keystore) as (person, process):
+    with at_a_terminal("key", "new", "alice", "--words=24", "--memory=1", "--keystore-path", keystore) as (
+        person,
+        process,
+    ):
         person.sees("Password for alice.key: ")
         person.types(PASSWORD)
         person.sees("The same again: ")
@@ -141,7 +144,7 @@ def test_a_new_key_asks_twice_shows_its_phrase_at_the_terminal_alone_and_opens_a
     found = read_key(keystore / "alice.key")
     assert isinstance(found, KeyFile)
     assert found.lock is not None
-    assert found.lock.cost == MODERATE
+    assert found.lock.cost == Cost(3, 1 << 20)
     secret = found.open(PASSWORD)
     assert secret == Secret(phrase)
     assert all(ss58.encode(keypair.public) in printed for keypair in secret.accounts().values())
@@ -222,9 +225,9 @@ def test_a_node_and_a_worker_refuse_to_start_with_a_key_that_others_can_read(
     for words in (
         ("--genesis", TESTNET, "--validator", path, "--rpc-port", "44010", "--port", "44020", "--no-prometheus"),
         ("worker", "--key", path),
-        ("transfer", "--from", path, ss58.encode(BOB.public), "1"),
+        ("tx", "transfer", "--from", path, ss58.encode(BOB.public), "1"),
     ):
-        more = () if words[0] == "transfer" else ("--base-path", base)
+        more = () if words[0] == "tx" else ("--base-path", base)
         message = refused(capsys, *words, *more)
         assert message == f"key file {path} can be read by others; close it with: chmod 600 {path}\n"
     assert not base.exists()
@@ -390,7 +393,7 @@ def test_a_wallets_export_keeps_its_password_and_comes_back(
     }
     assert (fields["address"], fields["meta"]["name"]) == (address, "carol")
     file.chmod(0o644)  # as browsers leave their downloads
-    assert address in run(capsys, "key", "import", "again", "--json", file, *desk.options)
+    assert address in run(capsys, "key", "import", "again", "--json", file, "--memory", "1", *desk.options)
     found = KeySource("again", desk.keystore, Passwords(desk.password)).open()
     assert found.accounts().keys() == {Scheme.SR25519}
     assert ss58.encode(found.keypair().public) == address

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import resource
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from chain.supervisor import LOG_BYTES_MAX, Child, Misconfigured, RotatingLog, Supervisor
+from chain.supervisor import LOG_BYTES_MAX, SECRET, Child, Misconfigured, RotatingLog, Supervisor
 
 WAITS = "import sys; print('up', flush=True); sys.stdin.read()"
 
@@ -34,8 +35,8 @@ class Watched:
     def _on_restart(self, name: str, end: str) -> None:
         self.restarts.append((name, end))
 
-    def child(self, code: str) -> Child:
-        return Child("one", ("-c", code), self.tmp_path / "one.log")
+    def child(self, code: str, *arguments: str, secret: str | None = None) -> Child:
+        return Child("one", ("-c", code, *arguments), self.tmp_path / "one.log", secret)
 
     async def pid(self, other_than: int = 0) -> int:
         """The child's pid once it has one (and a new one, after a restart), and has written its first line."""
@@ -66,6 +67,27 @@ async def test_a_killed_child_comes_back(tmp_path: Path) -> None:
         nursery.cancel_scope.cancel()
     assert not alive(second)
     assert json.loads(watched.pids.read_text()) == {}
+
+
+async def test_a_child_reads_its_secret_at_each_start_and_nobody_sees_it_in_the_process_list(tmp_path: Path) -> None:
+    code = "import hashlib, sys; print(hashlib.sha256(open(sys.argv[1], 'rb').read()).hexdigest()); " + WAITS
+    watched, secret = Watched(tmp_path), "correct horse battery staple"
+    child = watched.child(code, SECRET, secret=secret)
+    assert secret not in repr(child)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watched.supervisor.run, child)
+        first = await watched.pid()
+        shown = b"".join((Path("/proc") / str(first) / name).read_bytes() for name in ("cmdline", "environ"))
+        assert b"/dev/fd/" in shown
+        assert secret.encode() not in shown
+        os.kill(first, signal.SIGKILL)
+        await watched.pid(other_than=first)
+        with trio.fail_after(10):
+            while len(watched.lines) < 4:
+                await trio.sleep(0.01)
+        nursery.cancel_scope.cancel()
+    digest = hashlib.sha256(secret.encode()).hexdigest()
+    assert [line for _, line in watched.lines] == [digest, "up", digest, "up"]
 
 
 async def test_every_line_that_a_child_writes_is_passed_on(tmp_path: Path) -> None:

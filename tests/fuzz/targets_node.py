@@ -7,6 +7,7 @@ import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 from typing import Any, cast
@@ -15,18 +16,23 @@ import msgpack
 
 import genesis
 from chain.blob_keeper import manifest_roots
+from chain.keystore import KeyFile, KeyFileError
 from chain.ledger import SEALED_BLOCK, SealedBlock
 from chain.net.errors import PeerError
 from chain.net.frames import FrameReader, frame
 from chain.net.messages import bytes_max, pack, unpack
 from chain.net.tls import identity_of
+from chain.primitives import ss58
+from chain.primitives.keys import Secret
 from chain.primitives.scale import ScaleError
+from chain.primitives.sealing import MEMORY_BYTES_MIN, Cost
 from chain.rpc import protocol
 from chain.rpc.errors import RpcError
 from chain.rpc.link import Link, Stream, _Waiter
 from chain.rpc.methods import all_methods
 from chain.rpc.params import bind
 from chain.rpc.protocol import Limits, Malformed
+from chain.wallet_json import WalletExport
 from consensus import messages as consensus
 from consensus.records import RECORD
 from consensus.wal import Wal, WalCorrupt, WalForeign, framed, head_of, padded
@@ -183,7 +189,35 @@ def _some_manifest(rng: Random) -> bytes:
     return packed
 
 
+# --- keys ----------------------------------------------------------------------------------------------------------
+
+_WHEN = datetime(2026, 11, 26, tzinfo=UTC)
+_KEY_FILES = [
+    json.loads(KeyFile.of(Secret("//Alice"), password, created=_WHEN, cost=Cost(1, MEMORY_BYTES_MIN)).encode())
+    for password in ("correct horse", None)
+]
+_WALLET_EXPORT = {
+    "encoded": "AAAA",
+    "encoding": {"content": ["pkcs8", "sr25519"], "type": ["none"], "version": "3"},
+    "address": ss58.encode(ALICE.public),
+    "meta": {"name": "Alice"},
+}
+
+
+def _some_key_file(rng: Random) -> bytes:
+    value = pick(rng, _KEY_FILES)
+    return (json.dumps(value if rng.random() < 0.3 else changed(rng, value), indent=1) + "\n").encode()
+
+
 TARGETS = (
+    Target("key-file", KeyFile.decode, (KeyFileError,), _some_key_file, KeyFile.encode),
+    Target(
+        "wallet-export",
+        WalletExport.decode,
+        (KeyFileError,),
+        lambda rng: as_json(changed(rng, _WALLET_EXPORT)),
+        dense=dense_json,
+    ),
     Target(
         "frames",
         _frames,
