@@ -23,6 +23,7 @@ LINES = {
     "metadata.py": ["metadata V14", "metadata V15"],
     "state_root.py": ["100 of 3,000 keys", "state root, accounts changed", "state root, nothing in memory"],
     "silos.py": ["softmax, 8 local steps, wrong labels, in company", "sign flip, 3 times as long, alone"],
+    "slices.py": ["an aggregator, slice by slice", "a validator, everything", "a validator of 4"],
     "spill.py": ["3 updates of 3,000 parameters", "mean of top 1 %", "file:"],
     "tolerance.py": ["1 local steps, inner sgd", "2 local steps, inner adam", "top 10 %"],
     "training.py": ["plain JAX", "by processor time", "worker engines", "verified training costs"],

@@ -6,7 +6,7 @@ not served is never proven.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from chain.primitives.hashing import Hash
 from chain.primitives.seal import bitmap
@@ -41,46 +41,51 @@ class Checker:
         # Whoever has disputed an aggregate has nothing to add.
         if trial is None or not trial.order or self._node.account in trial.disputes:
             return
-        said = trial.found.get(self._node.account, ())
-        claim, right = trial.aggregate, []
-        for index in self._due(trial, height):
-            if index in said:
-                continue
-            verdict = await self._verdict(view, claim, index)
-            if verdict is False:
-                await self._say(view, claim, (), index)
+        claim, said, right = trial.aggregate, trial.found.get(self._node.account, ()), list[int]()
+        for run in self._due(trial, height, said):
+            await self._look(view, claim, run)
+            wrong = next((index for index in run if self._verdicts.get((claim, index)) is False), None)
+            if wrong is not None:
+                await self._say(view, claim, (), wrong)
                 return
-            if verdict:
-                right.append(index)
+            right += [index for index in run if (claim, index) in self._verdicts]
         if right:
             await self._say(view, claim, tuple(right), None)
 
-    def _due(self, trial: TrialView, height: int) -> list[int]:
-        """The slices to look at: what is disputed first, then what was drawn, then what others leave undone."""
+    def _due(self, trial: TrialView, height: int, said: Collection[int]) -> list[range]:
+        """The slices to look at, neighbours together: what is disputed first, then what was drawn or is left undone."""
         count = self._slices.count
-        due = [*sorted(trial.disputes.values()), *trial.drawn(self._node.account, count)]
+        due = list(trial.drawn(self._node.account, count))
         if height >= trial.since + self._slices.task.audit_blocks // PATIENCE:
-            due += [index for index in range(count) if not trial.is_found_by_drawn(index)]
-        return list(dict.fromkeys(due))
+            due += [index for index in range(count) if not trial.is_found_by_drawn(index, count)]
+        disputed = [index for index in dict.fromkeys(trial.disputes.values()) if index not in said]
+        alone = [range(index, index + 1) for index in disputed]
+        return alone + self._slices.runs({*due} - {*said} - {*disputed})
 
-    async def _verdict(self, view: RoundView, claim: AggregateView, index: int) -> bool | None:
-        """Whether a slice is right; None where that cannot be known now."""
-        key = (claim, index)
-        if key not in self._verdicts:
-            try:
-                self._verdicts[key] = await self._slices.is_right(view, claim, index)
-            except* MalformedUpdate as group:
-                for error in group.exceptions:
-                    if isinstance(error, MalformedUpdate):
-                        self._malformed(error.root, str(error))
-                # Of what is no update nobody has a sum.
-                self._verdicts[key] = False
-            except* NodeError as group:
-                self._report(
-                    f"task {self._slices.task.id} round {view.round}: slice {index} not checked yet: "
-                    f"{group.exceptions[0]}"
-                )
-        return self._verdicts.get(key)
+    async def _look(self, view: RoundView, claim: AggregateView, run: range) -> None:
+        """Find out which slices of a run are right, as far as that can be known now."""
+        if all((claim, index) in self._verdicts for index in run):
+            return
+        malformed: list[MalformedUpdate] = []
+        try:
+            for index, is_right in (await self._slices.check(view, claim, run)).items():
+                self._verdicts[claim, index] = is_right
+        except* MalformedUpdate as group:
+            malformed = [error for error in group.exceptions if isinstance(error, MalformedUpdate)]
+        except* NodeError as group:
+            self._report(
+                f"task {self._slices.task.id} round {view.round}: slices {run.start} to {run.stop - 1} "
+                f"not checked yet: {group.exceptions[0]}"
+            )
+        if malformed and len(run) > 1:
+            # Which of them it is in shows when each is read alone.
+            for index in run:
+                await self._look(view, claim, range(index, index + 1))
+        elif malformed:
+            for error in malformed:
+                self._malformed(error.root, str(error))
+            # Of what is no update nobody has a sum.
+            self._verdicts[claim, run.start] = False
 
     async def _say(self, view: RoundView, claim: AggregateView, right: tuple[int, ...], wrong: int | None) -> None:
         if wrong is not None and claim in self._refused:

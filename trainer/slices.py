@@ -2,12 +2,12 @@
 
 Rule: a slice has the bits that the whole would have there. Whatever is chosen in a task whose aggregates are checked
 slice by slice is computed coordinate by coordinate, in blocks of 256, and a slice begins and ends with a chunk of the
-parameters. What is held is one slice of every update, on disk, and a few of those in memory.
+parameters. What is held is a mebibyte of every update, on disk, and a few of those in memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import trio
@@ -28,8 +28,10 @@ from trainer.views import ZERO_HASH, AggregateView, RoundView, TaskView
 
 # Float32 values in a chunk of the parameters' blob.
 CHUNK_PARAMETERS = CHUNK_BYTES // 4
-# Slices of updates that are read side by side: what hides the way to a node, and all that is in memory of updates.
+# Parts of updates that are read side by side: what hides the way to a node, and all that is in memory of updates.
 READ_AT_ONCE = 8
+# How much of an update is read at once where slices are neighbours: two chunks more than it is then cost an eighth.
+PART_BYTES = 1 << 20
 
 
 class MalformedUpdate(Exception):
@@ -41,8 +43,8 @@ class MalformedUpdate(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Slice:
-    """The parameters from `begin` to `end` of a round's model, and the same of its optimiser's state."""
+class Part:
+    """Neighbouring slices of a round's model: its parameters there, and the same of its optimiser's state."""
 
     theta: Float32s
     state: OptimizerState
@@ -66,9 +68,20 @@ class Slices:
         """How many slices there are."""
         return -(-self.task.claim.parameters // self._size)
 
-    async def compute(self, view: RoundView, accepted: Sequence[int], index: int) -> Slice:
-        """A slice of what these slots make of the model; MalformedUpdate names an update that is none."""
-        begin, end = self._span(index)
+    def runs(self, indices: Collection[int]) -> list[range]:
+        """These slices, neighbours together: as many as are best computed at once."""
+        together = max(1, PART_BYTES * 8 // (self._size * self._codec.bits))
+        found: list[range] = []
+        for index in sorted(indices):
+            if found and found[-1].stop == index and len(found[-1]) < together:
+                found[-1] = range(found[-1].start, index + 1)
+            else:
+                found.append(range(index, index + 1))
+        return found
+
+    async def compute(self, view: RoundView, accepted: Sequence[int], run: range) -> Part:
+        """Neighbouring slices of what these slots make of the model; MalformedUpdate names an update that is none."""
+        begin, end = self._span(run)
         theta, state = await self._theta(view, begin, end), await self._state(view, begin, end)
         spill = self._job.spill()
         stored: dict[int, StoredUpdate] = {}
@@ -84,24 +97,38 @@ class Slices:
         weights = [view.slots[slot].weight for slot in accepted]
         return await trio.to_thread.run_sync(self._stepped, theta, state, [stored[slot] for slot in accepted], weights)
 
-    async def is_right(self, view: RoundView, claim: AggregateView, index: int) -> bool:
-        """Whether a slice of a claim is what its slots make; what cannot be fetched is a NodeError, and no verdict."""
+    async def check(self, view: RoundView, claim: AggregateView, run: range) -> dict[int, bool]:
+        """Which of neighbouring slices of a claim are what its slots make.
+
+        What cannot be fetched is a NodeError, and no verdict.
+        """
         if not claim.accepted:
-            return (claim.params_root, claim.optimizer_root) == (view.params_root, view.optimizer_root)
-        begin, end = self._span(index)
-        own = await self.compute(view, claim.accepted, index)
-        moments = dict(zip(optimizers.moments_of(self.task.descent.rule), own.state.moments, strict=True))
-        expected = {name: optimizers.encode_params(moment) for name, moment in moments.items()}
+            is_same = (claim.params_root, claim.optimizer_root) == (view.params_root, view.optimizer_root)
+            return dict.fromkeys(run, is_same)
+        own = await self.compute(view, claim.accepted, run)
+        ours = [optimizers.encode_params(vector) for vector in (own.theta, *own.state.moments)]
         try:
-            (params,) = await ranges.read(
-                self._node, claim.params_root, 4 * self.task.claim.parameters, [(4 * begin, 4 * end)]
-            )
-            said = await ranges.read_arrays(
-                self._node, claim.optimizer_root, self._state_layout(own.state.step), self._moment_spans(begin, end)
-            )
+            said = await self._said(claim, own.state.step, *self._span(run))
         except RangeError:
-            return False
-        return params == optimizers.encode_params(own.theta) and said == expected
+            if len(run) == 1:
+                return {run.start: False}
+            # Which of them it is in shows when each is read alone.
+            found: dict[int, bool] = {}
+            for index in run:
+                found |= await self.check(view, claim, range(index, index + 1))
+            return found
+        first, _ = self._span(run)
+        spans = {index: self._span(range(index, index + 1)) for index in run}
+        places = {index: slice(4 * (begin - first), 4 * (end - first)) for index, (begin, end) in spans.items()}
+        pairs = list(zip(ours, said, strict=True))
+        return {index: all(mine[at] == theirs[at] for mine, theirs in pairs) for index, at in places.items()}
+
+    async def _said(self, claim: AggregateView, step: int, begin: int, end: int) -> list[bytes]:
+        """What a claim's blobs have for the parameters from `begin` to `end`, and for the moments."""
+        length, spans = 4 * self.task.claim.parameters, [(4 * begin, 4 * end)]
+        params = await ranges.read(self._node, claim.params_root, length, spans)
+        where, of_moments = self._state_layout(step), self._moment_spans(begin, end)
+        return params + list((await ranges.read_arrays(self._node, claim.optimizer_root, where, of_moments)).values())
 
     async def model(self, view: RoundView, accepted: Sequence[int]) -> NextModel:
         """All slices, one after the other: what an aggregator publishes."""
@@ -109,19 +136,20 @@ class Slices:
         names = optimizers.moments_of(self.task.descent.rule)
         vectors: list[Float32s] = [optimizers.empty(length) for _ in range(1 + len(names))]
         step = 0
-        for index in range(self.count):
-            begin, end = self._span(index)
-            part = await self.compute(view, accepted, index)
+        for run in self.runs(range(self.count)):
+            begin, end = self._span(run)
+            part = await self.compute(view, accepted, run)
             step = part.state.step
             for vector, values in zip(vectors, (part.theta, *part.state.moments), strict=True):
                 vector[begin:end] = values
         return await trio.to_thread.run_sync(self._packed, vectors[0], OptimizerState(step, tuple(vectors[1:])))
 
-    def _span(self, index: int) -> tuple[int, int]:
-        return index * self._size, min((index + 1) * self._size, self.task.claim.parameters)
+    def _span(self, run: range) -> tuple[int, int]:
+        """The parameters of neighbouring slices: from the first to before the last."""
+        return run.start * self._size, min(run.stop * self._size, self.task.claim.parameters)
 
     async def _update(self, root: Hash, begin: int, end: int, spill: Spill) -> StoredUpdate:
-        """A slice of an update, decoded as strictly as the whole."""
+        """A part of an update, decoded as strictly as the whole."""
         length, bits = self.task.claim.parameters, self._codec.bits
         where = ranges.layout(
             {"version": VERSION, "length": length},
@@ -149,7 +177,7 @@ class Slices:
         return optimizers.decode_params(data, end - begin)
 
     async def _state(self, view: RoundView, begin: int, end: int) -> OptimizerState:
-        """A slice of the state that the round starts from. Its step is one for each round that is final."""
+        """A part of the state that the round starts from. Its step is one for each round that is final."""
         if view.optimizer_root == ZERO_HASH:
             return FRESH
         where, spans = self._state_layout(view.round), self._moment_spans(begin, end)
@@ -170,9 +198,9 @@ class Slices:
 
     def _stepped(
         self, theta: Float32s, state: OptimizerState, updates: Sequence[StoredUpdate], weights: Sequence[int]
-    ) -> Slice:
+    ) -> Part:
         combined = robust.combine(self.task.aggregation, updates, weights)
-        return Slice(*descent.step(self.task.descent, state, theta, combined))
+        return Part(*descent.step(self.task.descent, state, theta, combined))
 
     def _packed(self, theta: Float32s, state: OptimizerState) -> NextModel:
         params = optimizers.encode_params(theta)

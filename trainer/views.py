@@ -118,16 +118,16 @@ class TrialView:
 
     def drawn(self, validator: bytes, slices: int) -> tuple[int, ...]:
         """The slices that a validator is to check, as the chain draws them."""
-        if validator not in self.order:
-            return ()
-        place, count = self.order.index(validator), len(self.order)
-        return tuple(index for index in range(slices) if (place - index * self.checkers) % count < self.checkers)
+        return tuple(index for index in range(slices) if validator in self._checkers_of(index, slices))
 
-    def is_found_by_drawn(self, index: int) -> bool:
-        """Whether all validators that were drawn for a slice have found it right."""
+    def is_found_by_drawn(self, index: int, slices: int) -> bool:
+        """Whether all validators that were drawn for one of so many slices have found it right."""
+        return all(index in self.found.get(account, ()) for account in self._checkers_of(index, slices))
+
+    def _checkers_of(self, index: int, slices: int) -> list[bytes]:
         count = len(self.order)
-        drawn = [self.order[(index * self.checkers + place) % count] for place in range(min(self.checkers, count))]
-        return all(index in self.found.get(account, ()) for account in drawn)
+        first = index * count // slices
+        return [self.order[(first + place) % count] for place in range(min(self.checkers, count))]
 
 
 @dataclass(frozen=True, slots=True)

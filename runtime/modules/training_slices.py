@@ -228,7 +228,7 @@ def _decide(training: TrainingSchema, task: int, state: RoundState, trial: Trial
     disputed = [dispute.slice for dispute in trial.disputes]
     found = dict(current)
     for index in range(count):
-        by_drawn = index not in disputed and all(found.get(each, 0) >> index & 1 for each in trial.drawn(index))
+        by_drawn = index not in disputed and all(found.get(each, 0) >> index & 1 for each in trial.drawn(index, count))
         if not by_drawn and sum(bits >> index & 1 for _, bits in current) < quorum:
             training.trials[task] = trial
             return

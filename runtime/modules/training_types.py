@@ -222,8 +222,9 @@ class Dispute:
 class Trial:
     """An aggregate whose slices are being checked.
 
-    `order` is empty until the block after it was said draws it: slice i is for the f + 1 validators from place
-    i (f + 1) of it on, around its end.
+    `order` is empty until the block after it was said draws it: of s slices, slice i is for the f + 1 of its n
+    validators from place i n / s on, around its end. So each has neighbouring slices, of which it reads hardly more
+    than they are.
     """
 
     aggregate: Aggregate
@@ -233,10 +234,11 @@ class Trial:
     words: tuple[SliceWord, ...]
     disputes: tuple[Dispute, ...]  # in the order in which they were said
 
-    def drawn(self, index: int) -> list[bytes]:
-        """The validators that are to check a slice."""
-        first = index * self.checkers
-        return [self.order[(first + place) % len(self.order)] for place in range(min(self.checkers, len(self.order)))]
+    def drawn(self, index: int, slices: int) -> list[bytes]:
+        """The validators that are to check one of so many slices."""
+        count = len(self.order)
+        first = index * count // slices
+        return [self.order[(first + place) % count] for place in range(min(self.checkers, count))]
 
 
 @scale_path("potchain_training::RoundState")

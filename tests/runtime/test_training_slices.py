@@ -44,7 +44,7 @@ class SliceStory(Story):
         return self.training.trials[0]
 
     def drawn(self, validator: Keypair) -> list[int]:
-        return [index for index in range(COUNT) if validator.public in self.trial.drawn(index)]
+        return [index for index in range(COUNT) if validator.public in self.trial.drawn(index, COUNT)]
 
     def find(self, validator: Keypair, found: Collection[int], false: int | None = None, **changes: object) -> None:
         """A validator's word on the aggregate that is on trial."""
@@ -81,10 +81,20 @@ def test_every_slice_is_for_f_and_one_distinct_validators_that_are_present(absen
     story.to_trial()
     assert sorted(story.trial.order) == sorted(each.public for each in VALIDATORS if each not in absent)
     for index in range(COUNT):
-        assert len(set(story.trial.drawn(index))) == len(story.trial.drawn(index)) == story.trial.checkers == 2
+        assert (
+            len(set(story.trial.drawn(index, COUNT)))
+            == len(story.trial.drawn(index, COUNT))
+            == story.trial.checkers
+            == 2
+        )
     shares = sorted(len(story.drawn(each)) for each in VALIDATORS if each not in absent)
     assert sum(shares) == 2 * COUNT
     assert shares[-1] - shares[0] <= 1
+    # Whoever checks neighbours reads hardly more than they are.
+    for validator in VALIDATORS:
+        mine = story.drawn(validator)
+        breaks = [index for index in mine if (index + 1) % COUNT not in mine]
+        assert len(breaks) <= 1
 
 
 def test_where_too_few_are_present_every_validator_may_be_drawn() -> None:
@@ -217,7 +227,7 @@ def test_the_next_aggregate_that_was_said_is_tried_once_the_first_is_refuted() -
 def test_a_false_dispute_costs_its_bond_and_delays_nothing() -> None:
     story = SliceStory()
     story.to_trial()
-    liar = PEOPLE[story.trial.drawn(3)[0]]
+    liar = PEOPLE[story.trial.drawn(3, COUNT)[0]]
     honest = [each for each in VALIDATORS if each is not liar]
     free = story.chain.free(liar)
     story.find(liar, [], 3)

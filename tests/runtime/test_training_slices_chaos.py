@@ -51,7 +51,7 @@ class SlicedChaos(Chaos):
     def check(self, task: int, validator: Keypair) -> None:
         trial = self.story.training.trials[task]
         lies = self.chance(70) if validator is LIAR else False
-        slices = [index for index in range(COUNT) if trial.order and validator.public in trial.drawn(index)]
+        slices = [index for index in range(COUNT) if trial.order and validator.public in trial.drawn(index, COUNT)]
         disputed = [dispute.slice for dispute in trial.disputes]
         wrong = None
         if self.is_false(task, trial.aggregate) != lies:

@@ -92,7 +92,16 @@ class Round:
         return AggregateView(self.accepted, model.params_root, model.optimizer_root)
 
     async def verdicts(self, claim: AggregateView) -> list[bool]:
-        return [await self.slices.is_right(self.view, claim, index) for index in range(self.slices.count)]
+        """Of each slice, looked at in parts of three and of two, and alone: all say the same."""
+        count = self.slices.count
+        found: list[list[bool]] = []
+        for size in (1, 2, 3, count):
+            runs = [range(first, min(first + size, count)) for first in range(0, count, size)]
+            each = [await self.slices.check(self.view, claim, run) for run in runs]
+            assert [list(part) for part in each] == [list(run) for run in runs]
+            found.append([verdict for part in each for verdict in part.values()])
+        assert all(verdicts == found[0] for verdicts in found)
+        return found[0]
 
 
 class Counting(RpcNode):
@@ -244,22 +253,22 @@ async def test_an_update_that_no_codec_writes_is_named_by_whoever_reads_that_par
                 for index in range(5):
                     if index in found_in:
                         with pytest.RaisesGroup(pytest.RaisesExc(MalformedUpdate)) as caught:
-                            await it.slices.is_right(view, claim, index)
+                            await it.slices.check(view, claim, range(index, index + 1))
                         assert [
                             error.root for error in caught.value.exceptions if isinstance(error, MalformedUpdate)
                         ] == [root]
                     else:
-                        await it.slices.is_right(view, claim, index)
+                        await it.slices.check(view, claim, range(index, index + 1))
 
 
 async def test_what_is_not_served_is_no_verdict(tmp_path: Path) -> None:
     async with a_round(tmp_path) as it:
         claim = AggregateView(it.accepted, b"\1" * 32, b"\2" * 32)
         with pytest.raises(NodeError):
-            await it.slices.is_right(it.view, claim, 0)
+            await it.slices.check(it.view, claim, range(1))
         slots = (replace(it.view.slots[0], update_root=b"\3" * 32), *it.view.slots[1:])
         with pytest.RaisesGroup(pytest.RaisesExc(BlobMissing)):
-            await it.slices.is_right(replace(it.view, slots=slots), claim, 0)
+            await it.slices.check(replace(it.view, slots=slots), claim, range(1))
 
 
 async def test_a_slice_takes_the_chunks_that_it_is_in_and_no_others(tmp_path: Path) -> None:
@@ -267,7 +276,7 @@ async def test_a_slice_takes_the_chunks_that_it_is_in_and_no_others(tmp_path: Pa
         async with a_round(tmp_path, length=40 * CHUNK_PARAMETERS, slots=2, number=0) as it:
             claim = await it.publish(await it.slices.model(it.view, it.accepted))
             it.asked.clear()
-            assert await it.slices.is_right(it.view, claim, 39)
+            assert await it.slices.check(it.view, claim, range(39, 40)) == {39: True}
             # Of each update the exponents at the beginning and the last values; of the rest a chunk of each array.
             updates = [slot.update_root for slot in it.view.slots]
             asked = {(root, range(first, first + count)) for root, first, count in it.asked}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -132,8 +133,10 @@ def test_a_trial_is_read_and_every_slice_of_it_is_for_as_many_as_the_chain_draws
     )
     on_the_chain = Trial(Aggregate(bytes(32), b"", bytes(32), bytes(32)), 9, 2, tuple(accounts), (), ())
     for account in accounts:
-        drawn = [index for index in range(7) if account in on_the_chain.drawn(index)]
+        drawn = [index for index in range(7) if account in on_the_chain.drawn(index, 7)]
         assert list(found.drawn(account, 7)) == drawn
+    found_right = replace(found, found={accounts[0]: (0, 6), accounts[1]: (0,)})
+    assert [found_right.is_found_by_drawn(index, 7) for index in range(7)] == [True] + 6 * [False]
     assert found.drawn(b"\x09" * 32, 7) == ()
 
 
