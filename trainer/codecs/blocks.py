@@ -44,9 +44,10 @@ def bounded(gradient: Float32s) -> Float32s:
 
     A diverged task thereby yields valid updates, instead of costing its workers their bonds.
     """
-    return np.nan_to_num(
-        np.asarray(gradient, dtype=np.float32), nan=0.0, posinf=GRADIENT_MAX, neginf=-GRADIENT_MAX
-    ).clip(np.float32(-GRADIENT_MAX), np.float32(GRADIENT_MAX))
+    # Local steps do this for each of them: two passes, where `nan_to_num` takes seven.
+    values = np.asarray(gradient, dtype=np.float32).clip(np.float32(-GRADIENT_MAX), np.float32(GRADIENT_MAX))
+    np.copyto(values, np.float32(0), where=np.isnan(values))
+    return values
 
 
 def check_length(length: int) -> None:
