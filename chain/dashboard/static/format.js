@@ -31,8 +31,9 @@ export function planck(text) {
 
 export const count = (value) => Number(value).toLocaleString('en-US');
 export const plural = (value, noun, several = `${noun}s`) => `${count(value)} ${Number(value) === 1 ? noun : several}`;
-export const percent = (share, places = 1) => `${(100 * share).toFixed(places)} %`;
-export const loss = (value) => value.toFixed(4);
+// A round that is not evaluated has neither loss nor accuracy.
+export const percent = (share, places = 1) => (share === null ? '–' : `${(100 * share).toFixed(places)} %`);
+export const loss = (value) => (value === null ? '–' : value.toFixed(4));
 
 export function bytes(value) {
   if (value < 1024) return `${count(value)} B`;
