@@ -19,6 +19,7 @@ from chain import (
     __version__,
     cli_config,
     cli_db,
+    cli_doctor,
     cli_genesis,
     cli_keys,
     cli_light,
@@ -42,6 +43,7 @@ from chain.cli_common import (
     fault_of,
 )
 from chain.cli_log import LogFlags, LogFormat, LogLevels
+from chain.cli_node import PORT, RPC_PORT
 from chain.display import print_anything
 from chain.settings import ConfigOption, name_variables, origin
 from chain.supervisor import EXIT_MISCONFIGURED
@@ -68,9 +70,7 @@ app.add_typer(cli_modules.app, name="module")
 app.add_typer(cli_config.app, name="config")
 app.add_typer(cli_db.app, name="db")
 app.add_typer(cli_genesis.app, name="genesis")
-
-RPC_PORT = 9944  # Substrate's, so that wallets find a local node without being told
-PORT = 30333  # Substrate's
+app.command()(cli_doctor.doctor)
 
 BasePath = Annotated[
     Path | None,

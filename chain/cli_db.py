@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from chain.cli_common import EXIT_FAILED, UserError, check_name, default_base_path
+from chain.cli_secrets import key_at
 
 if TYPE_CHECKING:
-    from chain.key_source import KeySource
     from chain.store import Store
     from chain.upkeep.folder import NodeFolder
+    from genesis.spec import GenesisSpec
 
 app = typer.Typer(
     help="Look after the data of a node that does not run.\n\nSay which one before the word db, with the flags that "
@@ -36,35 +37,39 @@ LOOK_SECONDS = 0.2
 
 def chosen(context: typer.Context) -> NodeFolder:
     """The folder of the node that the words before the command are about; UserError where that is not clear."""
-    from chain.upkeep.folder import NodeFolder, folders_in
+    from chain.upkeep.folder import folders_in
     from genesis.spec import load
 
     given = context.find_root().params
     if given["genesis"] is None:
-        raise UserError("--genesis is missing: give the flags that run the node before the word db")
+        raise UserError("--genesis is missing: give the flags that run the node before the command")
     spec = load(given["genesis"])
     base: Path = given["base_path"] or default_base_path(spec.id)
+    folder = folder_among(spec, base, given)
+    if folder is None:
+        nodes = folders_in(base)
+        there = f"there are {', '.join(nodes)}" if nodes else "there is none"
+        raise UserError(f"which node of {base}? Give --name before the command; {there}")
+    return folder
+
+
+def folder_among(spec: GenesisSpec, base: Path, given: Mapping[str, Any]) -> NodeFolder | None:
+    """The folder of the node that the flags before a command run, or the only one; None where there are several."""
+    from chain.upkeep.folder import NodeFolder, folders_in
+
     name: str | None = given["name"]
-    validator: KeySource | None = given["validator"]
+    validator: str | None = given["validator"]
     if name is None and validator is not None:
-        known = spec.validator_key(validator.text)
-        name = (validator.name or "validator") if known is None else known[1].name
+        known = spec.validator_key(validator)
+        name = (key_at(validator).name or "validator") if known is None else known[1].name
     elif name is None and given["full_node"]:
         name = "full-node"
     if name is None:
         nodes = folders_in(base)
         if len(nodes) != 1:
-            there = f"there are {', '.join(nodes)}" if nodes else "there is none"
-            raise UserError(f"which node of {base}? Give --name before the word db; {there}")
+            return None
         name = nodes[0]
     return NodeFolder(spec, base / check_name(name))
-
-
-def command_for(folder: NodeFolder, words: str) -> str:
-    """What to type for another command about the same folder."""
-    return (
-        f"potchain --genesis {folder.spec.path} --base-path {folder.path.parent} --name {folder.path.name} db {words}"
-    )
 
 
 @contextmanager
@@ -110,7 +115,7 @@ def check(
     if report.voted_at is not None:
         print(f"vote log  whole, at block {report.voted_at:,}")
     for finding in report.findings:
-        mend = f"; mend it with: {command_for(folder, finding.mend)}" if finding.mend else ""
+        mend = f"; mend it with: {folder.command(finding.mend)}" if finding.mend else ""
         print(f"bad       {finding.what}{mend}")
     if report.more:
         print(f"bad       and {report.more:,} more like these")

@@ -25,6 +25,8 @@ from chain.sync.mode import SyncMode
 from genesis.spec import Address, GenesisSpec, parse_address
 from runtime.types import GenesisError
 
+RPC_PORT = 9944  # Substrate's, so that wallets find a local node without being told
+PORT = 30333  # Substrate's
 MIB = 1024 * 1024
 # Reading JSON holds the interpreter, 18 ms a MiB: more at once would be felt by every vote.
 REQUEST_MIB_MAX = 16.0

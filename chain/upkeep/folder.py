@@ -37,6 +37,10 @@ class NodeFolder:
         """What a validator has signed at its last height."""
         return self.path / VOTE_LOG
 
+    def command(self, words: str) -> str:
+        """What to type for a `potchain db` command about this folder."""
+        return f"potchain --genesis {self.spec.path} --base-path {self.path.parent} --name {self.path.name} db {words}"
+
     def genesis_state(self) -> dict[bytes, bytes]:
         """The state that the genesis file makes."""
         try:

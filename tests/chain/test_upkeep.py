@@ -298,6 +298,7 @@ with opened(path, 0, 12) as ledger:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["before the copy", "before the rename", "after the rename"])
 def test_a_compaction_that_is_killed_leaves_one_whole_database_and_no_rest(
     base: Path, folder: NodeFolder, step: str
@@ -471,4 +472,4 @@ def test_a_node_is_found_by_the_flags_that_run_it(base: Path, capsys: pytest.Cap
     assert run("--validator", "keys/alice.key")[0] == 0
     assert "no chain in" in run("--full-node")[1]
     shutil.copytree(base / "alice", base / "bob")
-    assert "Give --name before the word db; there are alice, bob" in run()[1]
+    assert "Give --name before the command; there are alice, bob" in run()[1]
