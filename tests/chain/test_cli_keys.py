@@ -225,7 +225,7 @@ def test_a_node_and_a_worker_refuse_to_start_with_a_key_that_others_can_read(
     for words in (
         ("--genesis", TESTNET, "--validator", path, "--rpc-port", "44010", "--port", "44020", "--no-prometheus"),
         ("worker", "--key", path),
-        ("tx", "transfer", "--from", path, ss58.encode(BOB.public), "1"),
+        ("tx", "transfer", "--from", path, ss58.encode(BOB.public), "1", "--yes"),
     ):
         more = () if words[0] == "tx" else ("--base-path", base)
         message = refused(capsys, *words, *more)
