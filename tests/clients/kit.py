@@ -26,7 +26,7 @@ NODE_MAJOR_MIN = 18  # the oldest that @polkadot/api runs on
 START_SECONDS_MAX = 60  # a start takes one; machines that run the tests may be busy
 STOP_SECONDS_MAX = 20
 # What a node says when all is well, or the machine too busy for it.
-EXPECTED = ["states"], ["dashboard"], ["ready"], ["block"], ["stall"], ["task"], ["wait"]
+EXPECTED = ["states"], ["dashboard"], ["ready"], ["block"], ["stall"], ["task"], ["wait"], ["round"]
 INSTALL_SECONDS_MAX = 300
 SCRIPT_SECONDS_MAX = 60  # as the scripts have it themselves
 
@@ -86,18 +86,19 @@ def running_node(genesis: Path, base: Path, rpc_port: int | None = None) -> Iter
         assert not complaints, "".join(complaints)
     finally:
         process.kill()
+        process.wait()
         reader.join()
         assert process.stdout is not None
         process.stdout.close()
 
 
-def install() -> None:
-    """Lay the packages that the lock file names beside it, unless they lie there.
+def install(folder: Path = HERE) -> None:
+    """Lay the packages that a folder's lock file names beside it, unless they lie there.
 
     Without Node.js a person's run skips what needs it, with the reason; continuous integration fails.
     """
-    lock = hashlib.sha256((HERE / "package-lock.json").read_bytes()).hexdigest()
-    stamp = HERE / "node_modules" / ".lock-hash"
+    lock = hashlib.sha256((folder / "package-lock.json").read_bytes()).hexdigest()
+    stamp = folder / "node_modules" / ".lock-hash"
     missing = _what_is_missing()
     if missing is not None:
         reason = f"{missing}: the tests with JavaScript libraries need Node.js {NODE_MAJOR_MIN} or newer, with npm"
@@ -108,13 +109,13 @@ def install() -> None:
         return
     done = subprocess.run(
         ["npm", "ci", "--ignore-scripts"],
-        cwd=HERE,
+        cwd=folder,
         capture_output=True,
         text=True,
         timeout=INSTALL_SECONDS_MAX,
         check=False,
     )
-    assert done.returncode == 0, f"npm ci failed in {HERE}:\n{done.stdout}{done.stderr}"
+    assert done.returncode == 0, f"npm ci failed in {folder}:\n{done.stdout}{done.stderr}"
     stamp.write_text(lock)
 
 
@@ -128,13 +129,13 @@ def _what_is_missing() -> str | None:
     return None
 
 
-def run(script: str, *arguments: str) -> Any:
+def run(script: str | Path, *arguments: str) -> Any:
     """What a script of this folder tells; it must end well, and the library must have warned of nothing."""
     return finished(started(script, *arguments))
 
 
-def started(script: str, *arguments: str) -> subprocess.Popen[str]:
-    """A script of this folder, on its way."""
+def started(script: str | Path, *arguments: str) -> subprocess.Popen[str]:
+    """A script on its way: of this folder, unless it is named with its own."""
     return subprocess.Popen(
         ["node", HERE / script, *arguments],
         stdout=subprocess.PIPE,

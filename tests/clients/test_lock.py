@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from tests.clients.kit import HERE
 
 
-def test_the_lock_file_names_a_version_and_a_hash_of_every_package_and_no_registry() -> None:
-    lock = json.loads((HERE / "package-lock.json").read_text())
-    wanted = json.loads((HERE / "package.json").read_text())["dependencies"]
+@pytest.mark.parametrize("folder", ["clients", "dashboard"])
+def test_the_lock_file_names_a_version_and_a_hash_of_every_package_and_no_registry(folder: str) -> None:
+    here = HERE.parent / folder
+    lock = json.loads((here / "package-lock.json").read_text())
+    wanted = json.loads((here / "package.json").read_text())["dependencies"]
     packages = {path: package for path, package in lock["packages"].items() if path}
     for path, package in packages.items():
         assert package["version"][0].isdigit(), path

@@ -67,8 +67,11 @@ class Trainer:
         model = {"accepted": bitmap(accepted, len(state.slots)), "params_root": root, "optimizer_root": root}
         await self._say(AGGREGATOR, "aggregate", **at, **model)
         loss, accuracy = 2_300_000 * 8 // (8 + number), 1_000_000 - 900_000 * 3 // (3 + number)
-        await self._say(VALIDATOR, "attest", **at, **model, loss_micro=loss, accuracy_ppm=accuracy)
+        await self._say(VALIDATOR, "attest", **at, **model, evaluation=(loss, accuracy))
         await self._until(lambda state: state.round > number)
+        if flawed:  # Who did not reveal is drawn for the task no more until it says that it is there.
+            for key in WORKERS.values():
+                await self._say(key, "resume", task=self._task)
 
     async def _until(self, found: Callable[[RoundState], bool]) -> RoundState:
         async with self._client.finalized_heads() as heads:

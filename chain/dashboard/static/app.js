@@ -163,15 +163,14 @@ async function askWhy() {
 
 // --- theme
 
-const THEMES = { light: 'Light', dark: 'Dark', system: 'Automatic' };
+const THEMES = { light: 'light', dark: 'dark', system: 'automatic' };
 
 function theme() {
   return document.documentElement.dataset.theme ?? 'system';
 }
 
 function showTheme() {
-  byId('theme').textContent = THEMES[theme()];
-  byId('theme').setAttribute('aria-label', `Theme: ${THEMES[theme()]}. Change it`);
+  byId('theme').textContent = `Theme: ${THEMES[theme()]}`;
 }
 
 byId('theme').onclick = () => {

@@ -37,7 +37,7 @@ function drawBlock(block, seal, hasNext, opened) {
   return [
     h('h1', null, `Block ${count(block.height)}`),
     h('nav', { class: 'steps', 'aria-label': 'Neighbours' }, block.height > 0 && h('a', { href: `#/block/${block.height - 1}` }, '← before'), hasNext && h('a', { href: `#/block/${block.height + 1}` }, 'after →')),
-    facts([
+    h('div', { class: 'panel' }, facts([
       ['Hash', whole(block.hash)],
       ['Time', block.timestamp === null ? 'genesis' : dateTime(block.timestamp)],
       ['Proposer', account(block.author), block.view ? `in view ${block.view}: the proposers of ${block.view === 1 ? 'the view' : 'the views'} before did not make a block in time` : null],
@@ -45,7 +45,7 @@ function drawBlock(block, seal, hasNext, opened) {
       ['Parent', block.height > 0 ? h('a', { class: 'mono wrap', href: `#/block/${block.height - 1}` }, block.parentHash) : 'none'],
       ['State root', h('span', { class: 'mono wrap' }, block.stateRoot)],
       ['Extrinsics', `${count(block.extrinsicCount)}, of which ${count(block.transactionCount)} signed; ${bytes(block.bytes)}`],
-    ]),
+    ])),
     !block.eventsKept && notice('This node keeps the state of this block no more, so that outcomes and events are not known here: a node with --state-pruning archive has them.'),
     panel('Extrinsics', block.extrinsics.map((each) => extrinsicView(each, each.index === opened)), hidden > 0 && h('p', { class: 'muted' }, `${count(hidden)} more are not shown.`), !block.extrinsics.length && h('p', { class: 'empty' }, 'Genesis has none.')),
     block.hooks.length > 0 && panel('What the chain did by itself', h('ul', { class: 'events' }, block.hooks.map((each) => eventView(each, each.phase)))),

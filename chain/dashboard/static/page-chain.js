@@ -29,7 +29,7 @@ function overview() {
     ['Finality lag', '0 blocks', age === null ? 'a block is final when it is sealed' : `sealed is final; the head is ${age < 1000 ? 'under 1 s' : span(age)} old`],
     ['Agreement', consensus === null ? 'follows' : consensus.view ? `view ${consensus.view}` : consensus.phase, consensus === null ? 'this node does not vote' : waits(consensus)],
     ['View changes', count(turned), `in the last ${blocks.length} blocks`],
-    ['Pool', plural(node.pending, 'transaction'), 'that wait for a block'],
+    ['Pool', count(node.pending), `${node.pending === 1 ? 'transaction waits' : 'transactions wait'} for a block`],
     ['Peers', count(node.peers), live.chain.roles.join(', ').toLowerCase()],
   ]);
 }

@@ -25,14 +25,14 @@ function draw(round, reward) {
     h('nav', { class: 'steps', 'aria-label': 'Neighbours' }, round.round > 0 && h('a', { href: `#/task/${round.task}/round/${round.round - 1}` }, '← before'), isFinal && h('a', { href: `#/task/${round.task}/round/${round.round + 1}` }, 'after →')),
     !isFinal && [phases(round), notice('Rewards are known when the round is final.')],
     isFinal &&
-      facts([
-        ['Final in', blockLink(round.finalisedAt)],
+      h('div', { class: 'panel' }, facts([
+        ['Final in block', blockLink(round.finalisedAt)],
         ['Held-out loss', loss(round.loss)],
         ['Held-out accuracy', percent(round.accuracy, 2)],
         ['Began from', hash(round.startParamsRoot)],
         ['Became', hash(round.paramsRoot)],
         round.attempt > 0 && ['Attempts', count(round.attempt + 1)],
-      ]),
+      ])),
     panel(
       'Slots',
       table(

@@ -44,14 +44,14 @@ function draw(task, round, finals, shown, more) {
     stats([
       ['Status', mark(kind, word), task.status === 'active' ? 'rounds go on' : 'no rounds follow'],
       ['Rounds', `${count(task.round)} / ${count(task.rounds)}`, percent(task.round / task.rounds)],
-      ['Loss', task.latestLoss === null ? '–' : loss(task.latestLoss), 'held out'],
-      ['Accuracy', task.latestAccuracy === null ? '–' : percent(task.latestAccuracy, 2), 'held out'],
+      ['Loss', loss(task.latestLoss), 'held out'],
+      ['Accuracy', percent(task.latestAccuracy, 2), 'held out'],
       ['Escrow left', pot(task.escrow, 4), 'comes back where it is not spent'],
       ['Paid so far', pot(task.minted, 4), 'to workers, validators, aggregators'],
       ['Price', pot(task.pricePerSlot, 4), `a slot, ${plural(slots, 'slot')} a round`],
     ]),
     panel('Curves', curves(task)),
-    round && round.phase !== 'final' && panel('Running round', phases(round), runningSlots(round), round.ahead && [h('h3', null, 'The round ahead of it'), phases(round.ahead), runningSlots(round.ahead)]),
+    round && round.phase !== 'final' && panel('Running round', phases(round), round.trial && trial(round.trial), runningSlots(round), round.ahead && [h('h3', null, 'The round ahead of it'), phases(round.ahead), runningSlots(round.ahead)]),
     panel(
       'Final rounds',
       table(
@@ -94,6 +94,12 @@ export function verdict(slot) {
 function slotMark(slot) {
   const [kind, word] = verdict(slot);
   return h('span', { title: `slot ${slot.slot}: ${word}` }, mark(kind, h('span', { class: kind === 'good' ? 'hidden' : null }, word)));
+}
+
+// The sum of the round's updates is proven slice by slice, by validators that were drawn for it.
+function trial({ aggregator, found, slices, checkers, disputes }) {
+  const proven = Array.from({ length: slices }, (_, slice) => found.filter(({ right }) => right.includes(slice)).length).filter((words) => words >= checkers).length;
+  return h('p', null, 'The model that ', account(aggregator), ' says is being proven: ', h('span', { class: 'number' }, `${proven} of ${plural(slices, 'slice')}`), disputes.length > 0 && [' ', mark('warn', `${disputes.length} disputed`)]);
 }
 
 function runningSlots(round) {

@@ -54,8 +54,8 @@ function draw(tasks, details) {
             h('a', { href: `#/task/${task.id}` }, `${task.id} ${task.name}`),
             mark(...(STATUS[task.status] ?? ['none', task.status])),
             `${count(task.round)} / ${count(task.rounds)}`,
-            task.latestLoss === null ? '–' : loss(task.latestLoss),
-            task.latestAccuracy === null ? '–' : percent(task.latestAccuracy, 2),
+            loss(task.latestLoss),
+            percent(task.latestAccuracy, 2),
             pot(task.pricePerSlot, 4),
             pot(task.escrow, 4),
             pot(task.minted, 4),
@@ -69,7 +69,7 @@ function draw(tasks, details) {
 }
 
 export function curves(task) {
-  if (!task.loss.length) return h('p', { class: 'empty' }, 'No round is final yet: curves begin with the first.');
+  if (!task.loss.length) return h('p', { class: 'empty' }, 'No round was evaluated yet: curves begin with the first.');
   return h(
     'div',
     { class: 'curves' },

@@ -57,7 +57,7 @@ export function pot(planck, places) {
 // A word that says how something went: never by colour alone.
 export function mark(kind, text) {
   const signs = { good: '✓', bad: '✕', warn: '!', wait: '…', none: '–' };
-  return h('span', { class: `mark ${kind}` }, h('span', { 'aria-hidden': 'true' }, signs[kind]), ' ', text);
+  return h('span', { class: `mark ${kind}` }, h('span', { 'aria-hidden': 'true' }, signs[kind]), '\u00a0', text);
 }
 
 // `columns`: [{ label, number, wide }]; `rows`: [{ key, cells, class }]. On a phone each row is a card with labels.
