@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -93,18 +94,23 @@ def running_node(genesis: Path, base: Path, rpc_port: int | None = None) -> Iter
 
 
 def install(folder: Path = HERE) -> None:
-    """Lay the packages that a folder's lock file names beside it, unless they lie there.
+    """Lay the packages that a folder's lock file names beside it, unless they lie there; processes take turns.
 
     Without Node.js a person's run skips what needs it, with the reason; continuous integration fails.
     """
-    lock = hashlib.sha256((folder / "package-lock.json").read_bytes()).hexdigest()
-    stamp = folder / "node_modules" / ".lock-hash"
     missing = _what_is_missing()
     if missing is not None:
         reason = f"{missing}: the tests with JavaScript libraries need Node.js {NODE_MAJOR_MIN} or newer, with npm"
         if os.environ.get("CI") == "true":
             pytest.fail(reason, pytrace=False)
         pytest.skip(reason)
+    with (folder / "package-lock.json").open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        _install(folder, hashlib.sha256(file.read()).hexdigest())
+
+
+def _install(folder: Path, lock: str) -> None:
+    stamp = folder / "node_modules" / ".lock-hash"
     if stamp.exists() and stamp.read_text() == lock:
         return
     done = subprocess.run(
