@@ -17,6 +17,8 @@ import typer
 
 from chain import (
     __version__,
+    cli_bugs,
+    cli_completion,
     cli_config,
     cli_db,
     cli_doctor,
@@ -35,6 +37,7 @@ from chain import (
     cli_validators,
 )
 from chain.cli_common import (
+    EXIT_FAILED,
     EXIT_INTERRUPTED,
     Supervised,
     UserError,
@@ -57,6 +60,7 @@ app = typer.Typer(
 )
 app.add_typer(cli_keys.app, name="key")
 app.add_typer(cli_tx.app, name="tx")
+app.command("completion")(cli_completion.completion)
 app.command("query")(cli_query.query)
 app.command("account")(cli_query.account)
 app.command("simulate")(cli_simulate.simulate)
@@ -158,6 +162,9 @@ def run(
     password_fd: cli_secrets.PasswordFd = None,
     keystore_path: cli_secrets.KeystorePath = None,
     supervised: Supervised = False,
+    debug: Annotated[  # noqa: ARG001  (`main` has taken it from wherever it stood)
+        bool, typer.Option(cli_bugs.DEBUG, help="Show where a bug in this program is; may stand behind any command.")
+    ] = False,
     version: Annotated[  # noqa: ARG001  (its callback does the work)
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
@@ -274,10 +281,12 @@ def command_line() -> Any:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Entry point: turn what the user can mend into one line and exit code 2; anything else is a bug and stays loud."""
+    """Entry point: turn what the user can mend into one line and exit code 2; of anything else, a bug, into two."""
     print_anything()
+    cli_completion.prepare()
+    words, debug = cli_bugs.without_debug(sys.argv[1:] if arguments is None else arguments)
     try:
-        sys.exit(command_line()(arguments, prog_name="potchain", standalone_mode=False))
+        sys.exit(command_line()(words, prog_name=cli_completion.PROGRAM, standalone_mode=False))
     except UsageError as error:
         print(_usage(error), file=sys.stderr)
         sys.exit(EXIT_MISCONFIGURED)
@@ -286,8 +295,11 @@ def main(arguments: list[str] | None = None) -> None:
     except BaseException as error:
         if isinstance(error, BaseExceptionGroup) and error.split(KeyboardInterrupt)[1] is None:
             sys.exit(EXIT_INTERRUPTED)  # The same, where several things were under way.
+        if isinstance(error, SystemExit | KeyboardInterrupt):
+            raise
         fault = fault_of(error)
         if fault is None:
-            raise
+            cli_bugs.tell(error, words, debug=debug)
+            sys.exit(EXIT_FAILED)
         print(f"error: {fault.message}", file=sys.stderr)
         sys.exit(fault.exit_code)
