@@ -34,7 +34,7 @@ LINES = {
 # These start nodes that run at their own pace, or JAX.
 SLOW = (
     *("byzantine.py", "frontier.py", "latency.py", "silos.py", "subscribers.py", "sync.py", "tolerance.py"),
-    *("detection.py", "training.py", "transfers.py"),
+    *("detection.py", "slices.py", "training.py", "transfers.py"),
 )
 
 
