@@ -30,13 +30,14 @@ class Checker:
         self._malformed = malformed
         self._round = (-1, -1)
         self._verdicts: dict[tuple[AggregateView, int], bool] = {}
-        # A dispute that the chain refuses is tried once, and costs no fee in every block.
-        self._refused: set[AggregateView] = set()
+        # Where a dispute was said, or refused: the aggregate, and since when it is on trial. One that the chain refuses
+        # is tried once, and costs no fee in every block.
+        self._disputed: set[tuple[AggregateView, int]] = set()
 
     async def step(self, view: RoundView, height: int) -> None:
         """Look at whatever of the trial is to be looked at, and say it in one transaction."""
         if self._round != (view.round, view.attempt):
-            self._round, self._verdicts, self._refused = (view.round, view.attempt), {}, set()
+            self._round, self._verdicts, self._disputed = (view.round, view.attempt), {}, set()
         trial = view.trial
         # Whoever has disputed an aggregate has nothing to add.
         if trial is None or not trial.order or self._node.account in trial.disputes:
@@ -46,11 +47,11 @@ class Checker:
             await self._look(view, claim, run)
             wrong = next((index for index in run if self._verdicts.get((claim, index)) is False), None)
             if wrong is not None:
-                await self._say(view, claim, (), wrong)
+                await self._say(view, trial, (), wrong)
                 return
             right += [index for index in run if (claim, index) in self._verdicts]
         if right:
-            await self._say(view, claim, tuple(right), None)
+            await self._say(view, trial, tuple(right), None)
 
     def _due(self, trial: TrialView, height: int, said: Collection[int]) -> list[range]:
         """The slices to look at, neighbours together: what is disputed first, then what was drawn or is left undone."""
@@ -87,8 +88,9 @@ class Checker:
             # Of what is no update nobody has a sum.
             self._verdicts[claim, run.start] = False
 
-    async def _say(self, view: RoundView, claim: AggregateView, right: tuple[int, ...], wrong: int | None) -> None:
-        if wrong is not None and claim in self._refused:
+    async def _say(self, view: RoundView, trial: TrialView, right: tuple[int, ...], wrong: int | None) -> None:
+        claim, turn = trial.aggregate, (trial.aggregate, trial.since)
+        if wrong is not None and turn in self._disputed:
             return
         try:
             error = await self._node.transact(
@@ -106,7 +108,7 @@ class Checker:
             error = str(failure)
         place = f"task {self._slices.task.id} round {view.round}"
         if wrong is not None:
-            self._refused.add(claim)
+            self._disputed.add(turn)
             outcome = "disputed" if error is None else f"wrong, and not disputed: {error}"
             self._report(f"{place}: slice {wrong} of an aggregate is {outcome}")
         elif error is None:
