@@ -12,7 +12,7 @@ from chain.keystore import KeyFileError, NoSuchKey, read_secret, write_private
 from chain.net.network import head_of
 from chain.pool import PoolLimits
 from chain.primitives.keys import Keypair, Scheme
-from chain.rpc.access import LOOPBACK, Access
+from chain.rpc.access import EVERY_INTERFACE, LOOPBACK, Access
 from chain.rpc.protocol import Limits
 from chain.sync.mode import SyncMode
 from chain.validator_keys import ValidatorKeys
@@ -69,7 +69,9 @@ class NodeConfig:
 
 def is_own(address: Address, config: NodeConfig) -> bool:
     """Whether a bootnode is plainly this node; one that turns out to be is not dialled again either."""
-    return address.port == config.port and address.host in (config.listen_host, LOOPBACK, "localhost")
+    is_everywhere = config.listen_host in (LOOPBACK, EVERY_INTERFACE, "::")
+    hosts = (config.listen_host, LOOPBACK, "localhost") if is_everywhere else (config.listen_host,)
+    return address.port == config.port and address.host in hosts
 
 
 def names_of_nodes(spec: GenesisSpec) -> Callable[[bytes], str]:

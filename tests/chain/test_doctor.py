@@ -119,5 +119,5 @@ def test_a_node_that_runs_is_asked_for_its_peers_and_the_time(
     assert found.code == 1
     assert [line["found"] for line in found.of("peers")] == ["0 connected"]
     assert "--bootnode" in found.of("peers")[0]["mend"]
-    assert len(found.of("clock")) == 2
+    assert found.of("clock"), "at genesis there is no time yet to compare with"
     assert "runs the node" in found.of("ports")[0]["found"]
