@@ -149,6 +149,12 @@ def test_a_new_key_asks_twice_shows_its_phrase_at_the_terminal_alone_and_opens_a
     assert secret == Secret(phrase)
     assert all(ss58.encode(keypair.public) in printed for keypair in secret.accounts().values())
     assert keystore.stat().st_mode & 0o777 == 0o700
+    write_private(tmp_path / "password", PASSWORD.encode())
+    options = ("--keystore-path", keystore, "--password-filename", tmp_path / "password")
+    with at_a_terminal("key", "export", "alice", "--phrase", *options) as (person, process):
+        printed, complaints = process.communicate(timeout=SECONDS_MAX)
+        person.sees(f"secret            {phrase}\n")
+    assert (process.returncode, printed, complaints) == (0, "", "")
 
 
 def test_two_passwords_that_differ_keep_nothing(tmp_path: Path) -> None:
