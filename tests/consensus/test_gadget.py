@@ -76,6 +76,25 @@ async def test_a_killed_primary_does_not_stop_the_chain(
     assert words(network.agreed()[1]) == [2, 1, 3]
 
 
+async def test_what_a_height_waits_for_is_counted_with_the_views_that_failed(
+    nursery: trio.Nursery, tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    network = Network(nursery, tmp_path, 4)
+    await network.start(0, 1, 2, 3)
+    with trio.fail_after(60):
+        await network.reach(1)
+        before = network.nodes[0].gadget.counts
+        assert (before.views_changed, before.phases["view-change"].count) == (0, 0)
+        network.kill(2)  # The primary of height 2.
+        await network.reach(2)
+    counts = network.nodes[0].gadget.counts
+    assert counts.views_changed == 1
+    assert counts.phases["view-change"].count == 1
+    assert counts.phases["proposal"].total > (TIMING.block_time_ms + TIMING.timeout_ms) / 1000
+    assert counts.phases["prepare"].count == counts.phases["commit"].count == 2
+    assert (counts.equivocations, counts.faults) == (0, 0)
+
+
 async def test_p14_the_state_names_who_is_missing(
     nursery: trio.Nursery, tmp_path: Path, autojump_clock: MockClock
 ) -> None:

@@ -73,6 +73,10 @@ async def test_consensus_frames_arrive_in_order_at_all_validators_and_at_no_full
         first.network.send_consensus(full.network.id, b"to one")
         await dave.until(lambda: dave.frames)
         assert dave.frames == [(ALICE.public, b"to one")]
+        sent, received = first.network.traffic, full.network.traffic
+        assert (sent.frames["out", "consensus"], received.frames["in", "consensus"]) == (201, 1)
+        assert sent.bytes["out", "consensus"] > sum(2 * len(frame) for frame in frames)
+        assert (sent.connections["in"], received.connections["out"] > 0) == (3, True)
 
 
 async def test_nodes_that_share_a_bootnode_find_each_other_and_keep_one_connection() -> None:
