@@ -34,6 +34,7 @@ from chain.wallet.transaction import CannotSign, Draft, check_extensions
 WAIT_SECONDS = 2.0
 IMMORTAL = "immortal"
 BLOCKS_MIN = 4
+MOVING = ("balances.transfer_keep_alive", "balances.transfer_allow_death", "balances.burn")
 
 
 class Watch(StrEnum):
@@ -148,9 +149,18 @@ async def _bill(how: How, signers: Signers, make: Make) -> Bill:
                 f"{chain.token.format(fee + draft.tip)}; nothing was sent{await elsewhere(chain, signers, fee)}"
             )
         if not how.as_json:
-            cost, left = chain.token.format(fee + draft.tip), chain.token.format(free - fee - draft.tip)
-            show_draft(chain.people, draft, ("fee", f"{cost} at most; of {chain.token.format(free)} it leaves {left}"))
+            left = free - fee - draft.tip - _moved(chain, draft.call)
+            leaves = f"{chain.token.format(left)} of" if left >= 0 else "too little:"
+            costs = f"{chain.token.format(fee + draft.tip)} at most"
+            show_draft(chain.people, draft, ("fee", costs), ("left", f"{leaves} {chain.token.format(free)}"))
         return Bill(draft.call, chain.metadata.raw, chain.genesis_hash, fee, draft.tip)
+
+
+def _moved(chain: Chain, call: bytes) -> int:
+    """What a call takes from the signer's free balance, where that can be read from it: of a transfer, or a burn."""
+    ((path, arguments),) = chain.codec.decode(chain.metadata.call_type, call).items()
+    value = arguments.get("value") if path in MOVING and isinstance(arguments, dict) else None
+    return value if isinstance(value, int) else 0
 
 
 async def drafted(chain: Chain, how: How, account: bytes, make: Make, blocks: int = ERA_BLOCKS) -> Draft:

@@ -46,6 +46,7 @@ from chain.wallet.node import for_people, open_chain
 from chain.wallet.transaction import BadFile, CannotSign, Draft, Prepared, check_extensions
 from runtime.composition import Runtime
 from runtime.modules.balances import POT
+from runtime.modules.system import SS58_PREFIX
 from runtime.potchain import RUNTIME
 
 # Who carries a file from one machine to another needs minutes; chains forget the hash that an era begins with.
@@ -125,10 +126,10 @@ def sign_transaction(
     """Sign a prepared transaction; this needs no network, and shows from the signed bytes what they do."""
     prepared = _prepared(file)
     draft = prepared.draft
-    metadata, token, belief = _description(prepared, genesis)
+    metadata, token, prefix, belief = _description(prepared, genesis)
     try:
         check_extensions(metadata)
-        codec = for_people(Codec(metadata, words_of(Scheme.ED25519, token, prepared.prefix)), token)
+        codec = for_people(Codec(metadata, words_of(Scheme.ED25519, token, prefix)), token)
         chain = f"genesis 0x{draft.genesis_hash.hex()}, {draft.spec_name} {draft.spec_version}"
         show_draft(codec, draft, ("tip", token.format(draft.tip)), ("chain", chain))
     except (CannotSign, MetadataError, ScaleError) as error:
@@ -155,8 +156,8 @@ def _prepared(file: Path) -> Prepared:
         raise UserError(f"{file}: {error}") from None
 
 
-def _description(prepared: Prepared, genesis: Path | None) -> tuple[Metadata, Token, str]:
-    """By what to decode a call, how to show its amounts, and how far both are to be believed."""
+def _description(prepared: Prepared, genesis: Path | None) -> tuple[Metadata, Token, int, str]:
+    """By what to decode a call, how to show its amounts and accounts, and how far all that is to be believed."""
     draft = prepared.draft
     if genesis is not None:
         from chain.light.checkpoint import Checkpoint
@@ -172,15 +173,15 @@ def _description(prepared: Prepared, genesis: Path | None) -> tuple[Metadata, To
         if not _is_of(spec.runtime, draft):
             raise UserError(f"{genesis} has another runtime than the transaction is for; nothing was signed")
         token = Token(spec.properties.token_symbol, spec.properties.token_decimals)
-        return _installed(spec.runtime), token, f"decoded by the runtime of {genesis}"
+        return _installed(spec.runtime), token, spec.properties.ss58_format, f"decoded by the runtime of {genesis}"
     if _is_of(RUNTIME, draft):
-        return _installed(RUNTIME), TOKEN, "decoded by the runtime that is installed here"
+        return _installed(RUNTIME), TOKEN, SS58_PREFIX, "decoded by the runtime that is installed here"
     try:
         metadata = Metadata.parse(prepared.metadata)
     except MetadataError as error:
         raise UserError(f"the file's metadata: {error}") from None
     warning = "decoded by what the file says of the chain, which nothing here confirms: give --genesis FILE to check it"
-    return metadata, PLANCK, f"warning: {warning}"
+    return metadata, PLANCK, prepared.prefix, f"warning: {warning}"
 
 
 def _is_of(runtime: Runtime[Any], draft: Draft) -> bool:
