@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from chain.keystore import NAME, KeyFile, KeyFileError, Keystore, NoSuchKey, read_key, read_private
+from chain.keystore import NAME, KeyFileError, Keystore, NoSuchKey, read_key, read_private
 from chain.primitives.keys import Keypair, Scheme, Secret
 from chain.validator_keys import ValidatorKeys
 
@@ -116,11 +116,12 @@ class KeySource:
 
     def public(self, scheme: Scheme) -> bytes:
         """The public key of the account in a scheme: read, without a password, where the key's file has it."""
-        if not self.text.startswith(("//", "-")):
-            found = read_key(self.path())
-            if isinstance(found, KeyFile) and found.scheme is scheme:
-                return found.public
-        return self.keypair(scheme).public
+        if self.text.startswith("//") or self.text == "-":
+            return self.keypair(scheme).public
+        found = read_key(self.path())  # Once: it may be a pipe.
+        if isinstance(found, Secret):
+            return found.keypair(scheme).public
+        return found.public if found.scheme is scheme else self.keypair(scheme).public
 
     def validator(self) -> ValidatorKeys:
         """A validator's keys."""

@@ -77,7 +77,10 @@ class KeyFile:
         )
         if made.lock is None or password is None:
             return made
-        return replace(made, body=seal(made.lock, password, made._header(), uri))
+        try:
+            return replace(made, body=seal(made.lock, password, made._header(), uri))
+        except MemoryError as error:
+            raise KeyFileError(f"{error}; close other programs, or give --memory a smaller number") from None
 
     def open(self, password: str | None) -> Secret:
         """The secret; WrongPassword, or KeyFileError where what was sealed is no such key."""
@@ -88,6 +91,8 @@ class KeyFile:
                 body = unseal(self.lock, password, self._header(), body)
             except SealError:
                 raise WrongPassword("wrong password, or the file was changed") from None
+            except MemoryError as error:
+                raise KeyFileError(f"{error}; close other programs, or open it on a larger machine") from None
         try:
             secret = Secret(body.decode(), self.scheme, self.session)
             public = secret.keypair().public

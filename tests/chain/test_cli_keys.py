@@ -537,6 +537,30 @@ def test_no_core_is_left_of_a_process_that_has_opened_a_key(desk: Desk) -> None:
         resource.setrlimit(resource.RLIMIT_CORE, before)
 
 
+def test_a_public_key_is_read_without_a_password_where_the_file_has_it(desk: Desk) -> None:
+    assert KeySource("alice", desk.keystore).public(Scheme.ED25519) == ALICE.public
+    opened = KeySource("alice", desk.keystore, Passwords(desk.password))
+    assert opened.public(Scheme.SR25519) == SECRET.keypair(Scheme.SR25519).public
+    reading, writing = os.pipe()
+    os.write(writing, b"//Bob\n")
+    os.close(writing)
+    for text in (f"/dev/fd/{reading}", "//Bob"):
+        assert KeySource(text, desk.keystore).public(Scheme.ED25519) == BOB.public
+    os.close(reading)
+
+
+def test_a_machine_without_the_memory_says_so(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (now + (512 << 20), before[1]))
+    try:
+        said = refused(capsys, "key", "new", "bob", "--memory", "1024", *desk.options)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+    assert said == "no 1024 MiB of memory for Argon2id; close other programs, or give --memory a smaller number\n"
+    assert desk.keystore.names() == ["alice"]
+
+
 def test_a_secret_of_sr25519_alone_has_no_validator(desk: Desk) -> None:
     desk.keep("soft", Secret("//Alice/soft", Scheme.SR25519))
     with pytest.raises(ValueError, match="hard junctions"):
