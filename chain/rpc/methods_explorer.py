@@ -33,9 +33,11 @@ ANSWER_BYTES_MAX: Final = 2 * 1024 * 1024
 # Of one account in so many blocks; who has more looks at the blocks.
 ENTRIES_MAX: Final = 100
 ACCOUNTS_MAX: Final = 64
-# How far back a transaction's hash is looked for, an hour of one-second blocks, and in what steps.
-SEARCHED_BLOCKS: Final = 3600
-SEARCHED_AT_ONCE: Final = 120
+# Full blocks: to decode so much for the first time takes a thread some two hundred milliseconds.
+READ_BYTES_MAX: Final = 1024 * 1024
+# How far back a transaction's hash is looked for, twenty minutes of one-second blocks, and in what steps.
+SEARCHED_BLOCKS: Final = 1200
+SEARCHED_AT_ONCE: Final = 60
 
 # Votes are held against validators for a week: what was found in that time, the newest first.
 OFFENCES_MAX: Final = 100
@@ -90,14 +92,15 @@ def explorer_blocks(context: Context, count: BlockCount, before: Index32 | None 
     ledger = context.backend.ledger
     top = ledger.head.height if before is None else min(before - 1, ledger.head.height)
     texts: list[str] = []
-    size = 0
+    size = read = 0
     for height in range(top, max(top - count, ledger.lowest_block - 1), -1):
         told = _blocks.at(context, height)
         if told is None:
             break
         texts.append(told.text())
         size += len(texts[-1])
-        if size > ANSWER_BYTES_MAX:
+        read += told.read_bytes
+        if size > ANSWER_BYTES_MAX or read > READ_BYTES_MAX:
             break
     return list_text(texts)
 
@@ -123,11 +126,12 @@ def explorer_account(context: Context, account: AccountParam, before: Index32 | 
     top = ledger.head.height if before is None else min(before - 1, ledger.head.height)
     lowest = max(ledger.lowest_block, ledger.oldest_state)
     entries: list[str] = []
-    height = top
-    while height >= lowest and height > top - BLOCKS_MAX and len(entries) < ENTRIES_MAX:
+    height, read = top, 0
+    while height >= lowest and height > top - BLOCKS_MAX and len(entries) < ENTRIES_MAX and read <= READ_BYTES_MAX:
         block = _blocks.at(context, height)
         if block is not None:
             entries += _entries(block, account)
+            read += block.read_bytes
         height -= 1
     head = {
         **told,
@@ -205,7 +209,7 @@ def explorer_validators(context: Context) -> dict[str, Any]:
 async def explorer_search(context: Context, text: str) -> dict[str, Any] | None:
     """What a hash, a height or an address names: `kind` and what to ask for it; null for nothing that is known here.
 
-    A transaction is looked for in the blocks of the last hour.
+    A transaction is looked for in the last 1,200 blocks.
     """
     wanted = text.strip()
     if re.fullmatch(r"[0-9][0-9,]{0,12}", wanted):

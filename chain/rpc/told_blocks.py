@@ -51,6 +51,7 @@ class ToldBlock:
     height: int
     hash: Hash
     timestamp_ms: int | None
+    read_bytes: int  # of its extrinsics, told and not
     head: dict[str, Any]
     extrinsics: tuple[Piece, ...]
     hooks: tuple[Piece, ...]
@@ -122,6 +123,7 @@ def _tell(context: Context, block: Block) -> ToldBlock:
             parent_seal = decoded.call.args[0]
         extrinsics.append(_extrinsic(context, prefix, index, raw, decoded, by_extrinsic.get(index, ())))
     header, seal = block.header, context.backend.ledger.seal(block.hash)
+    size = sum(map(len, block.extrinsics))
     head = {
         "height": header.height,
         "hash": hexed(block.hash),
@@ -131,7 +133,7 @@ def _tell(context: Context, block: Block) -> ToldBlock:
         "timestamp": timestamp,
         "view": None if seal is None else header.consensus.view,
         "author": None if seal is None else _author(context, prefix, header, seal),
-        "bytes": sum(map(len, block.extrinsics)),
+        "bytes": size,
         "extrinsicCount": len(block.extrinsics),
         "transactionCount": sum(map(is_signed, block.extrinsics)),
         "parentSeal": None if parent_seal is None else _participation(context, prefix, parent_seal),
@@ -139,7 +141,7 @@ def _tell(context: Context, block: Block) -> ToldBlock:
         "eventsKept": events is not None,
         "eventsComplete": are_all,
     }
-    return ToldBlock(header.height, block.hash, timestamp, head, tuple(extrinsics), tuple(hooks))
+    return ToldBlock(header.height, block.hash, timestamp, size, head, tuple(extrinsics), tuple(hooks))
 
 
 def is_signed(raw: bytes) -> bool:

@@ -8,16 +8,18 @@ from typing import Any
 import pytest
 import trio
 
+from chain.development import address as development_address
 from chain.primitives import ss58
 from chain.primitives.hashing import blake2_256
 from chain.primitives.keys import Keypair
 from chain.primitives.scale import compact_encode
 from chain.primitives.types import ERA, signing_payload
-from chain.rpc import told_blocks
+from chain.rpc import methods_explorer, told_blocks
 from chain.rpc.client import Client
 from chain.rpc.errors import Code, RpcError
 from chain.rpc.readable import BYTES_SHOWN_MAX, VALUES_SHOWN_MAX, Reader
 from runtime.potchain import RUNTIME
+from tests.chain.cluster import cluster
 from tests.rpc.kit import ALICE, ALICE_SR, BOB, CHARLIE, GENESIS_MS, KEYS, POT, Served, served, transfer
 from tests.rpc.test_rewards_command import final_round
 
@@ -104,6 +106,19 @@ async def test_a_full_block_is_told_in_part_and_counted(tmp_path: Path, monkeypa
         assert (len(told["extrinsics"]), told["extrinsicCount"], told["transactionCount"]) == (3, 6, 5)
         assert (told["eventsKept"], told["eventsComplete"]) == (True, False)
         assert told["extrinsics"][2]["ok"] is None, "the event that says so was not read"
+
+
+async def test_one_answer_decodes_no_more_than_a_thread_can_spare(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with served(tmp_path) as it, Client.connect(it.url) as client:
+        for nonce in range(6):
+            await sent(it, transfer(it, nonce))
+        size = (await client.request("explorer_block", 5))["bytes"]
+        monkeypatch.setattr(methods_explorer, "READ_BYTES_MAX", 2 * size)
+        assert [block["height"] for block in await client.request("explorer_blocks", 20)] == [6, 5, 4]
+        told = await client.request("explorer_account", address(BOB))
+        assert ([entry["height"] for entry in told["history"]], told["next"]) == ([6, 5, 4], 4)
 
 
 async def test_what_is_kept_of_blocks_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -319,3 +334,20 @@ async def test_the_clock_of_the_node_and_where_its_chain_stands_are_told(tmp_pat
             "oldestState": 0,
             "lowestBlock": 0,
         }
+
+
+@pytest.mark.slow
+async def test_who_is_missing_is_told_of_each_block_and_the_view_in_which_another_proposed(tmp_path: Path) -> None:
+    names = ("Alice", "Bob", "Charlie", "Dave")
+    async with cluster(tmp_path, block_time_ms=100, sessionBlocks=1000) as network:
+        members = [await network.start(name) for name in names[:3]]
+        await members[0].reach(6)
+        async with Client.connect(f"ws://127.0.0.1:{members[0].rpc_port}") as client:
+            blocks = await client.request("explorer_blocks", 7)
+    dave = development_address("Dave")
+    present = {development_address(name) for name in names[:3]}
+    for block in blocks[:-2]:  # Block 1 has no seal of its parent, genesis none at all.
+        seal = block["parentSeal"]
+        assert (set(seal["voters"]), seal["missing"]) == (present, [dave])
+    assert all(block["author"] in present for block in blocks[:-1])
+    assert {block["view"] for block in blocks[:-1]} == {0, 1}, "in Dave's turns the next one proposes"

@@ -17,6 +17,8 @@ import { workersPage } from './page-workers.js';
 // A page asks the node anew at most so often, however fast blocks come.
 const REFRESH_MS_MIN = 900;
 const CLOCK_MS = 1000;
+// No such method, wrong parameters: asking again changes nothing.
+const WRONG = new Set([-32601, -32602]);
 
 // A path, the page, and which of the menu's entries it belongs to.
 const ROUTES = [
@@ -34,6 +36,7 @@ const ROUTES = [
   [/^search\/(.+)$/, searchPage, null],
 ];
 const MENU = [['', 'Chain'], ['validators', 'Validators'], ['tasks', 'Tasks'], ['workers', 'Workers'], ['accounts', 'Accounts'], ['send', 'Send']];
+const OF_TRAINING = new Set(['tasks', 'workers']);
 
 const byId = (id) => document.getElementById(id);
 const content = byId('content');
@@ -75,6 +78,7 @@ function decode(text) {
 // Asks for what the page shows: once, and again with the blocks, if it changes with them.
 async function load() {
   const current = page;
+  if (WRONG.has(error?.code)) return;
   const asking = isLoaded ? current.refresh : current.load;
   if (!asking || isLoading || live.chain === null || live.state.kind !== 'open') return;
   isLoading = true;
@@ -109,12 +113,12 @@ function draw() {
   document.title = `${page.title} · ${live.chain?.name ?? 'potchain'}`;
   let drawn;
   try {
-    drawn = error !== null && !isLoaded ? [h('h1', null, page.title)] : page.draw(act);
+    drawn = error !== null && !isLoaded ? [h('h1', null, page.title), failure(error)] : [error !== null && failure(error), page.draw(act)];
   } catch (problem) {
     console.error(problem);
     drawn = failure(new Error(`this page has a bug: ${problem.message}`));
   }
-  fill(content, error !== null && failure(error), drawn);
+  fill(content, drawn);
   frame();
 }
 
@@ -129,7 +133,8 @@ function openWanted() {
 
 function frame() {
   byId('chain').textContent = live.chain?.name ?? '';
-  fill(byId('pages'), MENU.map(([path, name]) => h('a', { href: `#/${path}`, 'aria-current': path === entry ? 'page' : null }, name)));
+  const isTraining = live.chain === null || live.has('training_tasks');
+  fill(byId('pages'), MENU.filter(([path]) => isTraining || !OF_TRAINING.has(path)).map(([path, name]) => h('a', { href: `#/${path}`, 'aria-current': path === entry ? 'page' : null }, name)));
   const { kind, retryAt } = live.state;
   const words = { open: 'live', connecting: 'connecting', closed: 'disconnected' };
   const connection = byId('connection');

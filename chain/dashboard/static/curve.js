@@ -6,7 +6,7 @@ const LEFT = 52;
 const RIGHT = 12;
 const TOP = 12;
 const BOTTOM = 26;
-const TICKS = 4;
+const TICKS_MAX = 6;
 
 class Curve extends HTMLElement {
   #data = null;
@@ -40,11 +40,11 @@ class Curve extends HTMLElement {
     const xs = points.map(([x]) => x);
     const ys = points.map(([, y]) => y);
     const [first, last] = [xs[0], xs.at(-1)];
-    const [low, high] = bounds(Math.min(...ys), Math.max(...ys));
+    const ticks = scale(Math.min(...ys), Math.max(...ys));
+    const [low, high] = [ticks[0], ticks.at(-1)];
     const x = (value) => LEFT + ((width - LEFT - RIGHT) * (value - first)) / Math.max(1, last - first);
     const y = (value) => TOP + ((HEIGHT - TOP - BOTTOM) * (high - value)) / (high - low);
     const path = points.map(([px, py], index) => `${index ? 'L' : 'M'}${x(px).toFixed(1)} ${y(py).toFixed(1)}`).join('');
-    const ticks = Array.from({ length: TICKS + 1 }, (_, index) => low + ((high - low) * index) / TICKS);
     const summary = `${label}: ${format(ys[0])} in round ${first}, ${format(ys.at(-1))} in round ${last}`;
     const readout = h('text', { class: 'readout', x: width - RIGHT, y: TOP + 2, 'text-anchor': 'end' });
     const marker = h('circle', { class: 'marker', r: 4, visibility: 'hidden' });
@@ -77,10 +77,17 @@ class Curve extends HTMLElement {
   }
 }
 
-// Room around the values, also where they are all the same.
-function bounds(least, most) {
-  const room = (most - least) * 0.08 || Math.abs(most) * 0.1 || 0.1;
-  return [Math.max(0, least - room), most + room];
+// Round numbers around the values, also where they are all the same.
+function scale(least, most) {
+  const range = most - least || Math.abs(most) || 1;
+  const magnitude = 10 ** Math.floor(Math.log10(range / (TICKS_MAX - 1)));
+  for (const factor of [1, 2, 2.5, 5, 10, 20]) {
+    const step = factor * magnitude;
+    const [first, last] = [Math.floor(least / step), Math.ceil(most / step)];
+    const end = last === first ? last + 1 : last;
+    if (end - first < TICKS_MAX) return Array.from({ length: end - first + 1 }, (_, index) => (first + index) * step);
+  }
+  return [least, most];
 }
 
 customElements.define('pot-curve', Curve);

@@ -82,12 +82,12 @@ function drawAll(known) {
   return [
     h('h1', null, 'Accounts'),
     h('p', { class: 'muted' }, 'Those that validate, work, own a task or sent something in the last blocks. Any other is found by its address, in the search box.'),
-    table(
+    h('div', { class: 'panel' }, table(
       'Accounts that are known for something',
       [{ label: 'Account' }, { label: 'Roles' }, { label: 'Free', number: true }, { label: 'Reserved', number: true }, { label: 'Transactions', number: true }],
       known.map((each) => ({ key: each.account, cells: [account(each.account), each.roles.join(', ') || '–', pot(each.free, 4), pot(each.reserved, 4), count(each.nonce)] })),
       'No account is known for anything yet.',
-    ),
+    )),
     known.length === LISTED_MAX && h('p', { class: 'muted' }, `${plural(LISTED_MAX, 'account')} are shown.`),
   ];
 }

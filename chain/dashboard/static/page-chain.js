@@ -51,8 +51,8 @@ export function blocksTable(blocks) {
     cells: [
       blockLink(block.height),
       block.timestamp === null ? 'genesis' : h('span', { class: 'number' }, ago(Math.max(0, live.now() - block.timestamp))),
-      [account(block.author), block.view > 0 && h('span', { class: 'tag' }, `view ${block.view}`)],
-      sealedBy(sealOf(blocks, index), index),
+      [block.height === 0 ? h('span', { class: 'muted' }, 'nobody') : account(block.author), block.view > 0 && h('span', { class: 'tag' }, `view ${block.view}`)],
+      block.height === 0 ? h('span', { class: 'muted' }, 'nobody') : sealedBy(sealOf(blocks, index), index),
       transactions(block),
     ],
   }));

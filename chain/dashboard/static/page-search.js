@@ -15,7 +15,7 @@ export function searchPage([text]) {
     load,
     draw: () =>
       isDone
-        ? [h('h1', null, 'Nothing found'), notice(h('b', { class: 'wrap' }, text), ' is no height of this chain, no hash of a block, no transaction of the last hour, and no address.')]
+        ? [h('h1', null, 'Nothing found'), notice(h('b', { class: 'wrap' }, text), ' is no height of this chain, no hash of a block, no transaction of the last 1,200 blocks, and no address.')]
         : loading('what that names'),
   };
 }

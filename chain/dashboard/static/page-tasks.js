@@ -8,7 +8,7 @@ import { account, loading, mark, notice, panel, pot, table } from './views.js';
 // Curves of so many running tasks are drawn in the overview; each is on its own page, too.
 const CURVES_MAX = 4;
 
-export const STATUS = { active: ['wait', 'training'], completed: ['good', 'completed'], cancelled: ['none', 'cancelled'] };
+export const STATUS = { active: ['live', 'training'], completed: ['good', 'completed'], cancelled: ['none', 'cancelled'] };
 
 export function tasksPage() {
   let tasks = null;
@@ -74,12 +74,14 @@ export function curves(task) {
     'div',
     { class: 'curves' },
     h('figure', null, h('figcaption', null, 'Held-out loss ', h('b', { class: 'number' }, loss(task.loss.at(-1)[1]))), curve({ points: task.loss, label: 'Held-out loss', format: decimals, unit: 'round' })),
-    h('figure', null, h('figcaption', null, 'Held-out accuracy ', h('b', { class: 'number' }, percent(task.accuracy.at(-1)[1], 2))), curve({ points: task.accuracy, label: 'Held-out accuracy', format: (value) => percent(value, 1), unit: 'round' })),
+    h('figure', null, h('figcaption', null, 'Held-out accuracy ', h('b', { class: 'number' }, percent(task.accuracy.at(-1)[1], 2))), curve({ points: task.accuracy, label: 'Held-out accuracy', format: shares, unit: 'round' })),
   );
 }
 
 // As many decimals as tell the lines of a scale apart.
 const decimals = (value, range = 0) => value.toFixed(range > 4 ? 1 : range > 0.4 ? 2 : range > 0 ? 3 : 4);
+
+const shares = (value, range = 0) => percent(value, range > 0.05 ? 0 : range > 0.005 || !range ? 1 : 2);
 
 const PHASES = ['commit', 'reveal', 'audit'];
 

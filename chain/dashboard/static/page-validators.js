@@ -29,12 +29,12 @@ function draw(found) {
       live.consensus && ['Now', live.consensus.phase, `block ${count(live.consensus.height)}, view ${live.consensus.view}`],
     ]),
     !live.consensus && notice('This node does not take part in agreement, so that it cannot say who has voted on the next block; blocks say who sealed the last ones.'),
-    panel(`Last ${Math.min(COLUMNS, Math.max(0, live.blocks.length - 1))} blocks`, legend(), h('div', { class: 'grid-rows' }, seated.map(({ account: who }) => track(who)))),
+    panel(`Last ${Math.max(0, sealedBlocks().length - 1)} blocks`, legend(), h('div', { class: 'grid-rows' }, seated.map(({ account: who }) => track(who)))),
     panel(
       'Stake and work',
       table(
         'Validators of this session',
-        [{ label: 'Validator' }, { label: 'Stake', number: true }, { label: 'Unbonding', number: true }, { label: 'Sealed', number: true }, { label: 'Audits paid', number: true }, { label: 'Slashed', number: true }, { label: 'Next block' }, { label: 'Next session' }],
+        [{ label: 'Validator' }, { label: 'Stake', number: true }, { label: 'Unbonding', number: true }, { label: 'Sealed', number: true }, { label: 'Audits paid', number: true }, { label: 'Slashed', number: true }, { label: 'Vote on the next block' }, { label: 'Next session' }],
         seated.map((each) => ({
           key: each.account,
           cells: [
@@ -44,7 +44,7 @@ function draw(found) {
             `${count(each.sealed)} / ${count(Math.max(0, sessionAge - 1))}`,
             each.earnedByChecking === null ? '–' : pot(each.earnedByChecking, 4),
             each.slashed === '0' ? mark('none', 'nothing') : mark('bad', pot(each.slashed, 4)),
-            !live.consensus ? mark('none', 'unknown') : missing.has(each.account) ? mark('wait', 'missing') : mark('good', 'voted'),
+            !live.consensus ? mark('none', 'unknown') : missing.has(each.account) ? mark('wait', 'not yet') : mark('good', 'voted'),
             each.next ? mark('good', 'elected') : mark('warn', 'leaves'),
           ],
         })),
@@ -77,11 +77,14 @@ function legend() {
   return h('p', { class: 'legend' }, [['proposed', 'proposed'], ['signed', 'signed'], ['missed', 'missing'], ['unknown', 'not known yet']].map(([kind, text]) => h('span', null, h('i', { class: `cell ${kind}`, 'aria-hidden': 'true' }), ` ${text}`)));
 }
 
+// Genesis has no seal, and who sealed the head is known with the block after it.
+const sealedBlocks = () => live.blocks.slice(0, COLUMNS + 1).filter(({ height }) => height > 0);
+
 // One validator over the last blocks, the newest on the right.
 function track(who) {
   const cells = [];
   const sums = { proposed: 0, signed: 0, missed: 0 };
-  const blocks = live.blocks.slice(0, COLUMNS + 1);
+  const blocks = sealedBlocks();
   for (let index = blocks.length - 1; index >= 1; index--) {
     const block = blocks[index];
     const seal = sealOf(blocks, index);

@@ -56,7 +56,7 @@ export function pot(planck, places) {
 
 // A word that says how something went: never by colour alone.
 export function mark(kind, text) {
-  const signs = { good: '✓', bad: '✕', warn: '!', wait: '…', none: '–' };
+  const signs = { good: '✓', bad: '✕', warn: '!', wait: '…', live: '●', none: '–' };
   return h('span', { class: `mark ${kind}` }, h('span', { 'aria-hidden': 'true' }, signs[kind]), '\u00a0', text);
 }
 
