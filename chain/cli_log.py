@@ -5,9 +5,10 @@ Rule: what is wrong with them is said before anything is started.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -61,6 +62,8 @@ class LogFlags:
             levels = {} if self.log is None else parse_levels(self.log)
         except ValueError as error:
             raise UserError(f"--log: expected {error}") from None
-        terminal = sys.stdout.isatty() and self.form is Format.TEXT
-        with logging_to(sys.stdout.fileno(), self.form, levels, terminal=terminal) as writer:
-            yield writer
+        with ExitStack() as opened:
+            # Who closed it wants to hear nothing.
+            stdout = sys.stdout if sys.stdout is not None else opened.enter_context(open(os.devnull, "w"))
+            terminal = stdout.isatty() and self.form is Format.TEXT
+            yield opened.enter_context(logging_to(stdout.fileno(), self.form, levels, terminal=terminal))

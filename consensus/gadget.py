@@ -198,6 +198,11 @@ class Gadget:
         return self._peers.speaks_for(peer) is not None
 
     @property
+    def dropped(self) -> int:
+        """How many messages of peers were dropped, since more came than can wait."""
+        return self._inbox.dropped
+
+    @property
     def silence(self) -> str | None:
         """Why it casts no votes, though it has a key; None where it may."""
         return self._guard.silence

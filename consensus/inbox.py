@@ -39,6 +39,7 @@ class Inbox:
         self._bytes: dict[bytes, int] = {}
         self._early: dict[bytes, list[Message]] = {}
         self._pops = 0
+        self.dropped = 0  # messages of peers for which there was no room
 
     def __bool__(self) -> bool:
         """Whether anything waits."""
@@ -50,14 +51,13 @@ class Inbox:
 
     def put(self, peer: bytes, message: Message, size: int) -> None:
         """Add a peer's message of `size` bytes, or drop it."""
-        queue = self._peers.get(peer)
-        if queue is None:
-            if len(self._peers) >= PEERS_MAX:
-                return
-            queue = self._peers[peer] = deque()
-        if len(queue) >= MESSAGES_PER_PEER_MAX or self._bytes.get(peer, 0) + size > BYTES_PER_PEER_MAX:
+        queue = self._peers.get(peer, ())
+        has_place = bool(queue) or len(self._peers) < PEERS_MAX
+        has_room = len(queue) < MESSAGES_PER_PEER_MAX and self._bytes.get(peer, 0) + size <= BYTES_PER_PEER_MAX
+        if not (has_place and has_room):
+            self.dropped += 1
             return
-        queue.append((message, size))
+        self._peers.setdefault(peer, deque()).append((message, size))
         self._bytes[peer] = self._bytes.get(peer, 0) + size
 
     def pop(self, is_known: Callable[[bytes], bool] = lambda _: False) -> Event | Imported | Received | None:

@@ -31,6 +31,9 @@ EQUIVOCATIONS: Final = Metric(
 FAULTS: Final = Metric(
     "potchain_consensus_faults_total", Kind.COUNTER, "Messages of consensus that no correct validator sends."
 )
+DROPPED: Final = Metric(
+    "potchain_consensus_messages_dropped_total", Kind.COUNTER, "Messages of consensus for which there was no room."
+)
 VALIDATORS: Final = Metric("potchain_validators", Kind.GAUGE, "How many validators seal the newest block.")
 SEAL_VOTERS: Final = Metric(
     "potchain_seal_voters", Kind.GAUGE, "How many validators' votes the last seal that a block carries has."
@@ -84,3 +87,4 @@ def collected(gadget: Gadget | None, seen: Seen, named: Callable[[bytes], tuple[
     yield PHASE.spread({(phase,): spread for phase, spread in counts.phases.items()})
     yield EQUIVOCATIONS.of(counts.equivocations)
     yield FAULTS.of(counts.faults)
+    yield DROPPED.of(gadget.dropped)

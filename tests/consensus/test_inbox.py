@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from consensus.inbox import STRANGERS_EVERY, Inbox
+from consensus.inbox import BYTES_PER_PEER_MAX, MESSAGES_PER_PEER_MAX, STRANGERS_EVERY, Inbox
 from consensus.messages import PayloadRequest
 
 VALIDATOR = b"validator"
@@ -36,3 +36,13 @@ def test_peers_that_nobody_knows_are_served_in_turn() -> None:
         *((peer, message(number)) for number in range(3) for peer in (b"a", b"b")),
         None,
     ]
+
+
+def test_what_one_peer_sends_beyond_its_share_is_dropped_and_counted() -> None:
+    inbox = Inbox()
+    for number in range(MESSAGES_PER_PEER_MAX + 3):
+        inbox.put(b"loud", message(number), 1)
+    inbox.put(b"large", message(0), BYTES_PER_PEER_MAX + 1)
+    inbox.put(b"quiet", message(0), 1)
+    assert inbox.dropped == 4
+    assert (b"quiet", message(0)) in [inbox.pop() for _ in range(2)]
