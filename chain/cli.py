@@ -270,7 +270,15 @@ def _usage(error: Any) -> str:
     parameter = getattr(error, "param", None)
     came_from = "" if error.ctx is None or parameter is None else origin(error.ctx, parameter)
     where = f" (from {came_from})" if came_from not in ("", "flag") else ""
+    option = getattr(error, "option_name", None)
+    if error.ctx is not None and error.ctx.parent is not None and option in _options_of(error.ctx.find_root().command):
+        first, _, rest = command.partition(" ")
+        where = f"; it is for the node: give it before the command, {first} {option} … {rest}"
     return f"error: {text[:1].lower()}{text[1:].removesuffix('.')}{where}; see: {command} --help"
+
+
+def _options_of(command: Any) -> set[str]:
+    return {word for parameter in command.params for word in parameter.opts}
 
 
 def command_line() -> Any:

@@ -205,13 +205,22 @@ async def until_signalled() -> str:
 
 
 async def cancel_when_told(scope: trio.CancelScope, supervised: bool) -> None:
-    """Cancel `scope` at SIGINT, SIGTERM or, when supervised, at the end of standard input."""
+    """Cancel `scope` at SIGINT, SIGTERM or, when supervised, at the end of standard input.
+
+    A second signal ends the process at once, whatever holds up the end: whole blocks and votes are on disk already.
+    """
 
     async def wait_for(happened: Callable[[], Awaitable[str]]) -> None:
         await happened()
         scope.cancel()
 
+    async def wait_for_signal() -> None:
+        await until_signalled()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
+        scope.cancel()
+
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(wait_for, until_signalled)
+        nursery.start_soon(wait_for_signal)
         if supervised:
             nursery.start_soon(wait_for, until_orphaned)

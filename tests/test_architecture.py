@@ -115,6 +115,7 @@ SANS_IO = [
     "consensus/messages.py",
     "chain/pool.py",
     "chain/net/frames.py",
+    "chain/net/book.py",
     "chain/rpc/protocol.py",
     "chain/light/verify.py",
     "chain/light/follower.py",

@@ -77,6 +77,7 @@ def refusal(*arguments: str | Path) -> str:
 COMMANDS = "|worker|auditor|aggregator|task|task list|task watch|task fetch"
 COMMANDS += "|key|key new|key import|key list|key inspect|key export|key rotate|key sign|key verify"
 COMMANDS += "|query|account|completion|tx|tx transfer|tx call|tx batch|tx prepare|tx sign|tx submit"
+COMMANDS += "|config|config show|db|db check|db revert|genesis|genesis new|doctor"
 COMMANDS += "|module|module new|module check|module weigh|task new|task cancel|reward|reward explain"
 
 

@@ -198,3 +198,34 @@ def test_a_log_that_could_not_be_renewed_goes_on_when_it_can(tmp_path: Path, mon
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         log.write(b"second\n")
     assert {file.name: file.read_text() for file in folder.iterdir()} == {"one.log": "second\n", "one.log.1": "first\n"}
+
+
+HELD_UP = """
+import trio
+from chain.supervisor import cancel_when_told
+
+async def main():
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(cancel_when_told, nursery.cancel_scope, False)
+        print("up", flush=True)
+        try:
+            await trio.sleep_forever()
+        finally:
+            print("ending", flush=True)
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(__import__("time").sleep, 60)
+
+trio.run(main)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_ends_in_order_and_the_second_at_once(number: signal.Signals) -> None:
+    process = subprocess.Popen([sys.executable, "-c", HELD_UP], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    with process, process.stdout:
+        assert process.stdout.readline() == "up\n"
+        process.send_signal(number)
+        assert process.stdout.readline() == "ending\n"
+        process.send_signal(number)
+        assert process.wait(10) == -number

@@ -461,6 +461,13 @@ def test_a_purge_leaves_keys_and_vote_log_and_blobs_unless_it_is_told_so(base: P
         pass
 
 
+def test_a_flag_of_the_node_behind_the_command_is_told_where_it_belongs(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["db", "check", "--genesis", "genesis.json"])
+    told = capsys.readouterr().err
+    assert "no such option: --genesis; it is for the node: give it before the command, potchain --genesis … db" in told
+
+
 def test_a_node_is_found_by_the_flags_that_run_it(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def run(*words: str | Path) -> tuple[int, str]:
         flags = ("--genesis", base / "genesis.json", "--base-path", base)
