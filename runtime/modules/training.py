@@ -491,8 +491,10 @@ class Training(TrainingSchema):
             raise self.InvalidAggregation
         if not verification_is_valid(terms.policy):
             raise self.InvalidVerification
-        if not checks_are_valid(terms.policy, terms.optimizer) or slice_count(terms.storage, terms.policy) > SLICES_MAX:
+        if not checks_are_valid(terms.policy, terms.optimizer):
             raise self.InvalidChecks
+        if (slices := slice_count(terms.storage, terms.policy)) > SLICES_MAX:
+            raise self.InvalidChecks(f"expected at most {SLICES_MAX} slices, got {slices}: take more chunks for each")
         if not 1 <= terms.rounds <= ROUNDS_MAX:
             raise self.InvalidRounds
         if terms.price_per_slot < self.price_per_slot_min:
