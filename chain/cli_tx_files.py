@@ -104,10 +104,7 @@ async def _prepare(how: How, make: Make, account: str, output: Path) -> None:
             refuse(error)
         draft = await drafted(chain, how, signer, make, BLOCKS)
         fee = await chain.fee(draft)
-        prepared = Prepared(
-            draft, chain.name, chain.token.symbol, chain.token.decimals, chain.prefix, fee, chain.metadata.raw
-        )
-        _write(output, prepared.to_json())
+        _write(output, Prepared(draft, chain.prefix, chain.metadata.raw).to_json())
         show_draft(chain.people, draft, ("fee", f"{chain.token.format(fee + draft.tip)} at most"))
         say(f"written to {output}; sign it where the key is: potchain tx sign {output} --from KEY --output SIGNED")
 

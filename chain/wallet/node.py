@@ -18,13 +18,16 @@ from chain.primitives.types import Mortal
 from chain.rpc.client import Client, ClientError, RpcError, Stream, TransactionDropped
 from chain.wallet.codec import Codec, Value, Words
 from chain.wallet.metadata import Item, Metadata, MetadataError
-from chain.wallet.transaction import DECIMALS_MAX, SYMBOL_MAX, Draft
+from chain.wallet.transaction import Draft
 from runtime.metadata_types import Map, Modifier, PrimitiveKind
 from runtime.storage import Hasher
 
 # As the client of workers has it: a minute of one-second blocks, begun where nodes that lag know the block.
 ERA_BLOCKS: Final = 64
 BIRTH_DEPTH: Final = 4
+# What people can tell apart at a glance, and what a u128 has digits for.
+SYMBOL_MAX: Final = 16
+DECIMALS_MAX: Final = 36
 # A page of keys, and of their values, is one answer of a node.
 PAGE: Final = 256
 # An era and the time that blocks may take beyond a second each.

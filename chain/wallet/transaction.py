@@ -33,11 +33,7 @@ EXTENSIONS: Final = (
     "CheckWeight",
     "ChargeTransactionPayment",
 )
-# A file's metadata in hex is some 140 kB; a block's longest transaction under 4 MB.
-FILE_BYTES_MAX: Final = 16 * 1024 * 1024
 FORMAT: Final = "potchain transaction 1"
-SYMBOL_MAX: Final = 16
-DECIMALS_MAX: Final = 36
 
 
 class CannotSign(ValueError):
@@ -104,21 +100,15 @@ class Prepared:
     """A draft with what is needed to show it where there is no node: of that, nothing is signed."""
 
     draft: Draft
-    chain: str
-    symbol: str
-    decimals: int
     prefix: int
-    fee: int
     metadata: bytes
 
     def to_json(self) -> str:
         """The file."""
         parts = {name: _written(value) for name, value in asdict(self.draft).items() if name != "era"}
         parts["era"] = f"0x{ERA.encode(self.draft.era).hex()}"
-        others = {name: _written(getattr(self, name)) for name in ("chain", "symbol", "decimals", "prefix", "fee")}
-        return (
-            json.dumps({"format": FORMAT, **parts, **others, "metadata": f"0x{self.metadata.hex()}"}, indent=1) + "\n"
-        )
+        found = {"format": FORMAT, **parts, "prefix": self.prefix, "metadata": _written(self.metadata)}
+        return json.dumps(found, indent=1) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Prepared:
@@ -151,11 +141,7 @@ class Prepared:
             raise BadFile("era_hash: expected the genesis hash, since the transaction is immortal")
         return cls(
             draft=draft,
-            chain=read.text("chain"),
-            symbol=read.text("symbol")[:SYMBOL_MAX],
-            decimals=read.number("decimals", DECIMALS_MAX),
             prefix=read.number("prefix", 16383),
-            fee=read.number("fee", 2**128 - 1),
             metadata=read.bytes("metadata", None),
         )
 

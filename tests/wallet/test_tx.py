@@ -460,9 +460,9 @@ async def test_a_file_cannot_have_something_else_signed_than_is_shown(
         original = json.loads(file.read_text())
         other_runtime = {"spec_version": 2}
         changes: list[tuple[dict[str, Any], int, str]] = [
-            ({"decimals": 18, "symbol": "POT"}, 0, "    value  1 POT"),
+            ({"prefix": 0}, 0, f"    dest   {BOBS}"),
             ({"metadata": "0x00"}, 0, "    value  1 POT"),
-            ({**other_runtime, "decimals": 18}, 0, "    value  1,000,000,000,000 planck"),
+            (other_runtime, 0, "    value  1,000,000,000,000 planck"),
             (other_runtime, 0, "warning: decoded by what the file says of the chain, which nothing here confirms"),
             (
                 {"call": original["call"] + "00"},
