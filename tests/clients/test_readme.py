@@ -1,4 +1,4 @@
-"""The examples in the README, run as they are written there; only the port is that of the tests' node."""
+"""The examples of the README and docs/libraries.md, run as they are there; only the port is that of the tests' node."""
 
 from __future__ import annotations
 
@@ -28,8 +28,9 @@ COMMANDS = {
 
 
 def example(opening: str) -> str:
-    """The block of the README that begins so."""
-    blocks = re.findall(r"^```.*?^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    """The block of either page that begins so."""
+    text = "".join((ROOT / page).read_text() for page in ("README.md", "docs/libraries.md"))
+    blocks = re.findall(r"^```.*?^```$", text, re.MULTILINE | re.DOTALL)
     (block,) = [block for block in blocks if block.startswith(opening)]
     code: str = block.partition("\n")[2].removesuffix("```")
     return code
