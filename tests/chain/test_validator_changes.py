@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -26,8 +27,9 @@ STAKE = 1000 * POT
 
 
 async def test_a_fifth_validator_joins_votes_and_another_leaves_with_its_bond(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, "potchain.vote")
     async with cluster(tmp_path, block_time_ms=200, sessionBlocks=4, unbondingSessions=2) as network:
         alice, bob, charlie, dave = [await network.start(name) for name in ("Alice", "Bob", "Charlie", "Dave")]
         four = [member.keys.account.public for member in (alice, bob, charlie, dave)]
@@ -36,7 +38,7 @@ async def test_a_fifth_validator_joins_votes_and_another_leaves_with_its_bond(
         newcomer = eve.keys.account.public
         await eve.reach(2)  # It follows, through sync and votes, before it has any part in it.
         assert eve.read(set_of) == (0, four)
-        assert capsys.readouterr().out.count(FOLLOWS) == 1
+        assert caplog.messages.count(FOLLOWS) == 1
         assert "bonded     1,500 POT" in await eve.command("bond", "1500")
         assert "bonded     2,000 POT" in await eve.command("bond", "500")
         key = bls.public_key(eve.keys.bls_secret).hex()
@@ -50,7 +52,7 @@ async def test_a_fifth_validator_joins_votes_and_another_leaves_with_its_bond(
             return chain.validators.set_id.get() == 1 and min(chain.validators.participation.get()) > 0
 
         await bob.until(all_five_vote)
-        assert capsys.readouterr().out.count(VOTES) == 1
+        assert caplog.messages.count(VOTES) == 1
         five = bob.read(lambda chain: chain.validators.recorded_set(1))
         sealed = bob.read(lambda chain: chain.system.height)
         assert verify_seal(five, bob.ledger.genesis_hash, bob.seal(sealed))
@@ -80,8 +82,9 @@ async def test_a_fifth_validator_joins_votes_and_another_leaves_with_its_bond(
 
 
 async def test_a_validator_changes_its_session_key_and_misses_no_block(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, "potchain.vote")
     async with cluster(tmp_path, block_time_ms=200, sessionBlocks=4) as network:
         # Three of four are a quorum: without Dave's votes, with either key, the chain would stand still.
         members = [await network.start(name) for name in ("Alice", "Bob")]
@@ -104,7 +107,7 @@ async def test_a_validator_changes_its_session_key_and_misses_no_block(
         assert after in keys_of(dave)
         assert before not in keys_of(dave)
         await dave.reach(dave.read(lambda chain: chain.system.height) + 3)
-        assert FOLLOWS not in capsys.readouterr().out
+        assert FOLLOWS not in caplog.messages
 
 
 def keys_of(member: Member) -> list[bytes]:

@@ -208,7 +208,7 @@ async def test_an_author_leaves_out_what_raises_bans_it_for_long_and_says_so_onc
     (told,) = caplog.records
     assert told.levelno == logging.ERROR
     text = told.getMessage()
-    assert text.startswith("bug      fragile.buy raised KeyError: ")
+    assert text.startswith("fragile.buy raised KeyError: ")
     assert "fragile.py" in text
     assert "self.count.put(PRICES[what])" in text
     assert "should raise a DispatchError" in text
@@ -295,7 +295,7 @@ async def test_a_hook_that_raises_stops_the_author_and_a_block_that_meets_it_is_
     with pytest.raises(HookPanicked, match=rf"no block 2 can be made: fragile\.{hook} raised KeyError"):
         await machine.build()
     (told,) = caplog.records
-    assert told.getMessage().startswith(f"bug      no block 2 can be made: fragile.{hook} raised")
+    assert told.getMessage().startswith(f"no block 2 can be made: fragile.{hook} raised")
     beacon = bls.sign(bls_secret(ALICE), beacon_message(machine.ledger.genesis_hash, 2))
     digest: list[DigestLog] = [ConsensusDigest(0, beacon).item()]
     extrinsics: list[bytes] = []
