@@ -14,6 +14,7 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
+from starlette.types import Scope
 
 from chain.primitives.hashing import blake2_256
 
@@ -24,6 +25,7 @@ MEDIA_TYPES: Final = {
     ".svg": "image/svg+xml",
 }
 PAGE: Final = "index.html"
+FOLDER: Final = "/dashboard/"
 WELCOME: Final = (
     "This is the RPC port of a potchain node: connect a Substrate wallet or library to ws://HOST:PORT, POST JSON-RPC "
     "here (content-type: application/json), or open this address in a browser for the node's dashboard.\n"
@@ -74,7 +76,7 @@ class Site:
         """What a server of RPC serves beside it."""
         return [
             Route("/", self._page, methods=["GET"]),
-            Route("/dashboard/{name}", self._file, methods=["GET"]),
+            Route(f"{FOLDER}{{name}}", self._file, methods=["GET"]),
         ]
 
     async def _page(self, request: Request) -> Response:
@@ -88,6 +90,12 @@ class Site:
         if found is None:
             return PlainTextResponse("the dashboard has no such file\n", 404)
         return found.answer(request, {})
+
+
+def is_of_site(scope: Scope) -> bool:
+    """Whether a request is for the pages, which are the same for everybody and tell nothing of the node."""
+    is_reading = scope["type"] == "http" and scope["method"] in ("GET", "HEAD")
+    return is_reading and (scope["path"] == "/" or scope["path"].startswith(FOLDER))
 
 
 def _read(folder: Traversable) -> list[tuple[str, _File]]:

@@ -9,6 +9,7 @@ there, while a name may be anybody's who points it here.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -34,16 +35,18 @@ def is_own_page(origin: str, host: str) -> bool:
 
 
 class OriginGate:
-    """Stands before the application: what it refuses, nothing else sees."""
+    """Stands before the application: what it refuses, nothing else sees. What `is_open` is for everybody's pages."""
 
-    def __init__(self, app: ASGIApp, origins: Origins) -> None:
+    def __init__(self, app: ASGIApp, origins: Origins, is_open: Callable[[Scope], bool]) -> None:
         self._app = app
         self._origins = origins
+        self._is_open = is_open
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope) if scope["type"] in ("http", "websocket") else Headers()
         origin = headers.get("origin")
-        if origin is None or self._origins.trust(origin) or is_own_page(origin, headers.get("host", "")):
+        is_trusted = origin is None or self._origins.trust(origin) or is_own_page(origin, headers.get("host", ""))
+        if is_trusted or self._is_open(scope):
             await self._app(scope, receive, send)
             return
         refusal = PlainTextResponse(

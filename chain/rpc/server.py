@@ -20,7 +20,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from chain.dashboard.site import Site
+from chain.dashboard.site import Site, is_of_site
 from chain.log import Log
 from chain.pace import Turns
 from chain.pile import Pile
@@ -77,7 +77,7 @@ class RpcServer:
         ]
         origins = self._access.origins
         browsers = [
-            Middleware(OriginGate, origins),
+            Middleware(OriginGate, origins, is_of_site),
             Middleware(
                 CORSMiddleware,
                 allow_origin_regex=origins.pattern,

@@ -151,10 +151,10 @@ def started(script: str | Path, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def finished(script: subprocess.Popen[str]) -> Any:
-    """What a script tells at its end."""
+def finished(script: subprocess.Popen[str], seconds: float = SCRIPT_SECONDS_MAX) -> Any:
+    """What a script tells at its end, which comes within so many seconds."""
     try:
-        told, warned = script.communicate(timeout=SCRIPT_SECONDS_MAX)
+        told, warned = script.communicate(timeout=seconds)
     finally:
         script.kill()
     assert (script.returncode, warned) == (0, ""), f"{script.args!r}:\n{told}{warned}"

@@ -63,7 +63,7 @@ def node(chain_file: Path, browser: None, tmp_path_factory: pytest.TempPathFacto
 
 
 async def _begin(url: str) -> None:
-    with trio.fail_after(60):
+    with trio.fail_after(120):
         async with Client.connect(url) as client:
             trainer = Trainer(client)
             await trainer.begin()

@@ -114,3 +114,9 @@ async def test_the_gate_answers_its_own_page_and_no_rebound_name(tmp_path: Path)
         rebound = await http.post(url, json=NAME, headers={"origin": f"http://{name}", "host": name})
         other = await http.post(url, json=NAME, headers={"origin": "http://192.0.2.1:9944"})
         assert (own.status_code, rebound.status_code, other.status_code) == (200, 403, 403)
+        # The pages are there for all, so that they can say what is wrong; browsers name the origin of a module, too.
+        for path in ("/", "/dashboard/app.js"):
+            page = await http.get(url + path, headers={**BROWSER, "origin": f"http://{name}", "host": name})
+            assert (page.status_code, "access-control-allow-origin" in page.headers) == (200, False)
+        for path in ("/health", "/dashboard", "/dashboardx", "/blobs/0x" + "00" * 32):
+            assert (await http.get(url + path, headers={"origin": f"http://{name}"})).status_code == 403

@@ -152,7 +152,10 @@ function banner(kind, retryAt) {
   if (kind === 'connecting' && live.chain === null) return null;
   const seconds = Math.max(0, Math.ceil(((retryAt ?? Date.now()) - Date.now()) / 1000));
   const when = kind === 'connecting' ? 'Trying again now.' : `Trying again in ${seconds} s.`;
-  return h('p', { class: 'notice bad' }, '✕ No connection to the node', live.chain ? ': what is shown is from before. ' : '. ', h('span', { class: 'number' }, when), refused && [' ', refused]);
+  // Whoever listens to the page need not hear every second of the wait.
+  const told = ['✕ No connection to the node', live.chain ? ': what is shown is from before. ' : '. ', h('span', { class: 'number', 'aria-hidden': 'true' }, when)];
+  const again = kind === 'closed' && h('button', { type: 'button', class: 'quiet small', onclick: () => live.rpc.tryNow() }, 'Try now');
+  return h('p', { class: 'notice bad' }, told, refused && [' ', refused], again);
 }
 
 // A node that answers plain requests and no WebSocket does not trust where this page came from.

@@ -52,6 +52,7 @@ function patchChildren(parent, wanted) {
   for (const child of wanted) {
     const key = child.dataset?.key;
     let found = key === undefined ? next : (keyed.get(key) ?? null);
+    keyed.delete(key); // two of one key are two elements
     if (found !== null && !isAlike(found, child)) found = null;
     if (found === null) {
       parent.insertBefore(child, next);

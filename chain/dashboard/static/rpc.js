@@ -38,8 +38,8 @@ export class Rpc {
   constructor(url, onState) {
     this.#url = url;
     this.#onState = onState;
-    window.addEventListener('online', () => this.#tryNow());
-    document.addEventListener('visibilitychange', () => document.visibilityState === 'visible' && this.#tryNow());
+    window.addEventListener('online', () => this.tryNow());
+    document.addEventListener('visibilitychange', () => document.visibilityState === 'visible' && this.tryNow());
   }
 
   get isOpen() {
@@ -61,7 +61,8 @@ export class Rpc {
     socket.onclose = () => this.#closed();
   }
 
-  #tryNow() {
+  // Does not wait for the next try.
+  tryNow() {
     if (this.#timer !== null) this.connect();
   }
 
