@@ -77,19 +77,18 @@ class PeerExchange:
         """Keep up with the nodes in the book, until cancelled."""
         async with trio.open_nursery() as nursery:
             while True:
-                await trio.sleep(REVISIT_S)
-                if len(self._peers) >= PEERS_WANTED:
-                    continue
                 busy = {self._own, *self._peers, *self._learned}
                 for number, node in enumerate(list(self._book.due(self._now(), busy))):
-                    if number == REVISITS_MAX or len(self._learned) >= LEARNED_MAX:
+                    if number == REVISITS_MAX or max(len(self._peers), len(self._learned)) >= PEERS_WANTED:
                         break
                     assert node.identity is not None
                     self._learned.add(node.identity)
                     nursery.start_soon(self._keep, node, node.identity)
+                await trio.sleep(REVISIT_S)
 
     def introduce(self, peer: Peer, nursery: trio.Nursery) -> None:
         """Tell the new peer of others and, once it was reached at its address, the others of it."""
+        self._proven(peer.id)
         if self._public is not None:
             peer.send(Peers(((self._own, *self._public),)))
         if known := self._known_to(peer):
@@ -129,7 +128,7 @@ class PeerExchange:
         try:
             await limiter.acquire_on_behalf_of(identity)
             if identity not in self._hinted_by:  # It has come to us meanwhile.
-                limiter.release_on_behalf_of(identity)
+                _release(limiter, identity)
             await self._keep(node, identity)
         finally:
             self._learned.discard(identity)
@@ -142,8 +141,7 @@ class PeerExchange:
             return
         self._hints[group] -= 1
         limiter = self._dialling[group]
-        if identity in limiter.statistics().borrowers:
-            limiter.release_on_behalf_of(identity)
+        _release(limiter, identity)
         if not self._hints[group]:
             del self._hints[group], self._dialling[group]
 
@@ -169,7 +167,6 @@ class PeerExchange:
 
     def _reached(self, peer: Peer, host: str, port: int) -> None:
         self._book.worked(peer.id, host, port, self._now())
-        self._proven(peer.id)
         self._found[peer.id] = host, port
         for other in list(self._peers.values()):
             if other is not peer and _may_know(host, other):
@@ -188,6 +185,12 @@ class PeerExchange:
         self._rng.shuffle(others)
         told = [one for one in (*connected, *others) if one[0] != peer.id and _may_know(one[1], peer)]
         return tuple(told[:PEERS_COUNT_MAX])
+
+
+def _release(limiter: trio.CapacityLimiter, identity: bytes) -> None:
+    """Give back a place, if it has one: who has just got it may have lost it again before it goes on."""
+    if identity in limiter.statistics().borrowers:
+        limiter.release_on_behalf_of(identity)
 
 
 def _may_know(host: str, peer: Peer) -> bool:

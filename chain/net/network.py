@@ -365,7 +365,7 @@ class Network:
         try:
             with trio.fail_after(CONNECT_S):
                 tcp = await trio.open_tcp_stream(node.host, node.port)
-        except (OSError, trio.TooSlowError):
+        except (OSError, UnicodeError, trio.TooSlowError):
             return False
         try:
             return await identify(tcp, self._dialling) == node.identity

@@ -48,8 +48,12 @@ class _Stranger:
 
 def is_address(host: str) -> bool:
     """Whether this is the address of one machine: no name, no wildcard, no group."""
+    address_text, scoped, scope = host.partition("%")
+    # Scopes are names of devices; what else might follow, libraries would try to make a domain's name of.
+    if scoped and not (scope.isascii() and scope.isalnum()):
+        return False
     try:
-        address = ipaddress.ip_address(host.split("%", 1)[0])
+        address = ipaddress.ip_address(address_text)
     except ValueError:
         return False
     return not (address.is_unspecified or address.is_multicast)

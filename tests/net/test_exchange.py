@@ -160,7 +160,9 @@ async def test_a_liar_makes_a_node_dial_a_bounded_number_of_times_and_fills_noth
         await trio.aclose_forcefully(liar.stream)
 
 
-@pytest.mark.parametrize("host", ["example.org", "0.0.0.0", "224.0.0.1", "", "127.0.0.1:1"])
+@pytest.mark.parametrize(
+    "host", ["example.org", "0.0.0.0", "224.0.0.1", "", "127.0.0.1:1", "fe80::1%ü.x", "fe80::1%..", "fe80::1%"]
+)
 async def test_what_is_no_address_of_one_machine_is_not_dialled(host: str) -> None:
     async with arena() as nursery:
         alice = Node()
@@ -171,3 +173,21 @@ async def test_what_is_no_address_of_one_machine_is_not_dialled(host: str) -> No
         await alice.until(lambda: (CHARLIE.public, 9, MARK) in alice.statuses)
         assert of(first) == {CHARLIE.public}
         await trio.aclose_forcefully(liar.stream)
+
+
+async def test_hints_of_nodes_that_have_come_by_themselves_hold_up_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchange_module, "DIALS_PER_GROUP_MAX", 1)
+    async with arena() as nursery:
+        alice = Node()
+        first, second = await start(nursery, ALICE, alice), await start(nursery, BOB, Node())
+        doorbell = await Doorbell.listen(nursery)
+        teller = await dial(CHARLIE, first.port)
+        # Dave cannot be reached where he is said to be, and comes by himself; until he goes nobody dials him.
+        await teller.stream.send_all(pack(Peers(((DAVE.public, HOST, doorbell.port),))))
+        await doorbell.rang.wait()
+        dave = await dial(DAVE, first.port)
+        await alice.until(lambda: DAVE.public in alice.connected)
+        await teller.stream.send_all(pack(Peers(((BOB.public, HOST, second.port),))))
+        await alice.until(lambda: BOB.public in alice.connected)
+        for connection in (teller, dave):
+            await trio.aclose_forcefully(connection.stream)
