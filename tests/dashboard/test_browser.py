@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -81,6 +82,7 @@ def test_every_page_shows_the_chain_as_it_goes_on(node: RunningNode, shots: Path
     nothing_went_wrong(told, node)
 
     assert told["heights"] == sorted(set(told["heights"])), "heights rise without a reload"
+    assert re.fullmatch(r"Finality lag\s+[0-9.]+ s\s+from proposal to seal, in the last [0-9]+ blocks", told["lag"])
     assert told["notReloaded"]
     assert told["stayed"], "the focus stays where it is when a block comes"
     for shown in (told["transfer"], told["block"]):

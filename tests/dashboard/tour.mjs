@@ -33,6 +33,7 @@ await tell(async (page) => {
   const focused = await page.evaluate(() => document.activeElement.textContent);
   await page.waitForFunction((before) => Number(document.querySelector('#height').textContent.replace(/,/g, '')) > before, heights[1] + 2);
   heights.push(await height(page));
+  const lag = await page.locator('.stats div', { hasText: 'Finality lag' }).innerText();
   const stayed = (await page.evaluate(() => document.activeElement.textContent)) === focused;
 
   await line.locator('a').first().click();
@@ -97,5 +98,5 @@ await tell(async (page) => {
   themes.push(await ground());
   await page.reload();
   themes.push(await ground());
-  return { heights, stayed, transfer, block, hash, found, curves, finals, round, workers, validators, notReloaded, flaws: wrong, themes, url };
+  return { heights, lag, stayed, transfer, block, hash, found, curves, finals, round, workers, validators, notReloaded, flaws: wrong, themes, url };
 });

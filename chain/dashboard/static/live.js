@@ -16,6 +16,8 @@ class Live {
   consensus = null;
   state = { kind: 'connecting' };
   #offset = 0;
+  #heardAt = new Map(); // when the page heard of a block that was just sealed, by height and in the node's time
+  #hasHead = false;
   #listeners = new Set();
   #isRefreshing = false;
   #isStale = false;
@@ -24,9 +26,14 @@ class Live {
     this.rpc = new Rpc(url, (kind, retryMs) => {
       this.state = { kind, retryAt: retryMs === undefined ? null : Date.now() + retryMs };
       if (kind === 'open') this.#begin();
+      else this.#hasHead = false;
       this.#tell();
     });
-    this.rpc.subscribe('chain_subscribeFinalizedHeads', [], () => this.refresh());
+    this.rpc.subscribe('chain_subscribeFinalizedHeads', [], ({ number }) => {
+      this.#hear(Number(number));
+      this.refresh();
+    });
+    document.addEventListener('visibilitychange', () => this.refresh());
     this.rpc.connect();
   }
 
@@ -39,6 +46,25 @@ class Live {
   // The node's own time: a browser's clock may be wrong.
   now() {
     return Date.now() + this.#offset;
+  }
+
+  #hear(height) {
+    // The first of a subscription is the head of before.
+    if (this.#hasHead && this.node !== null) this.#heardAt.set(height, this.now());
+    this.#hasHead = true;
+    for (const old of this.#heardAt.keys()) {
+      if (this.#heardAt.size <= BLOCKS_MAX) break;
+      this.#heardAt.delete(old);
+    }
+  }
+
+  // Milliseconds from a block's time, which is when it was proposed, to the news that it is final: the mean of the last
+  // blocks, and how many of them; null where none was heard of yet.
+  lag(most = 30) {
+    const heard = this.blocks.filter(({ height, timestamp }) => timestamp !== null && this.#heardAt.has(height)).slice(0, most);
+    if (!heard.length) return null;
+    const sum = heard.reduce((total, { height, timestamp }) => total + Math.max(0, this.#heardAt.get(height) - timestamp), 0);
+    return { ms: sum / heard.length, blocks: heard.length };
   }
 
   get head() {
@@ -69,7 +95,8 @@ class Live {
   }
 
   async refresh() {
-    if (this.chain === null) return;
+    // Nobody looks: the node need not work for this page until somebody does.
+    if (this.chain === null || document.visibilityState === 'hidden') return;
     this.#isStale = true;
     if (this.#isRefreshing) return;
     this.#isRefreshing = true;

@@ -21,12 +21,14 @@ function overview() {
   const { node, head, blocks, consensus } = live;
   const time = blockTime(blocks);
   const age = head.timestamp === null ? null : Math.max(0, live.now() - head.timestamp);
+  const lag = live.lag();
   const turned = blocks.filter((block) => block.view > 0).length;
   const behind = node.target - node.height;
   return stats([
     ['Height', h('a', { href: `#/block/${node.height}`, id: 'height' }, count(node.height)), node.syncing ? `catching up: ${plural(behind, 'block')} to go` : 'the newest final block'],
     ['Block time', time === null ? '–' : span(time), `mean of the last ${Math.min(30, blocks.length - 1)} blocks`],
-    ['Finality lag', '0 blocks', age === null ? 'a block is final when it is sealed' : `sealed is final; the head is ${age < 1000 ? 'under 1 s' : span(age)} old`],
+    ['Finality lag', lag === null ? '–' : span(lag.ms), lag === null ? 'known with the next block' : `from proposal to seal, in the last ${plural(lag.blocks, 'block')}`],
+    ['Last block', age === null ? 'genesis' : ago(age), 'final, as every block is once it is sealed'],
     ['Agreement', consensus === null ? 'follows' : consensus.view ? `view ${consensus.view}` : consensus.phase, consensus === null ? 'this node does not vote' : waits(consensus)],
     ['View changes', count(turned), `in the last ${blocks.length} blocks`],
     ['Pool', count(node.pending), `${node.pending === 1 ? 'transaction waits' : 'transactions wait'} for a block`],

@@ -3,6 +3,8 @@
 const REQUEST_MS = 20_000;
 // More would wait for an answer only on a page that asks without end.
 const WAITING_MAX = 128;
+// A connection that nothing came over for so long is asked whether it is still there.
+const QUIET_MS = 15_000;
 const RETRY_MS_FIRST = 500;
 const RETRY_MS_MAX = 15_000;
 
@@ -32,12 +34,14 @@ export class Rpc {
   #early = new Map(); // what came for an id that we do not know yet
   #retryMs = RETRY_MS_FIRST;
   #timer = null;
+  #heardAt = 0;
   #onState;
 
   // `onState` hears 'connecting', 'open', and 'closed' with the milliseconds until the next try.
   constructor(url, onState) {
     this.#url = url;
     this.#onState = onState;
+    setInterval(() => this.isOpen && Date.now() - this.#heardAt > QUIET_MS && this.request('system_name').catch(() => {}), QUIET_MS);
     window.addEventListener('online', () => this.tryNow());
     document.addEventListener('visibilitychange', () => document.visibilityState === 'visible' && this.tryNow());
   }
@@ -53,17 +57,28 @@ export class Rpc {
     const socket = new WebSocket(this.#url);
     this.#socket = socket;
     socket.onopen = () => {
+      this.#heardAt = Date.now();
       this.#retryMs = RETRY_MS_FIRST;
       for (const kept of this.#kept) this.#open(kept);
       this.#onState('open');
     };
-    socket.onmessage = ({ data }) => this.#received(parse(data));
+    socket.onmessage = ({ data }) => {
+      this.#heardAt = Date.now();
+      this.#received(parse(data));
+    };
     socket.onclose = () => this.#closed();
   }
 
   // Does not wait for the next try.
   tryNow() {
     if (this.#timer !== null) this.connect();
+  }
+
+  #drop() {
+    this.#socket.onclose = null;
+    this.#socket.close();
+    this.#socket = null;
+    this.#closed();
   }
 
   #closed() {
@@ -96,6 +111,8 @@ export class Rpc {
       const timer = setTimeout(() => {
         this.#waiting.delete(id);
         reject(new Error(`${method}: the node did not answer in ${REQUEST_MS / 1000} s`));
+        // A line that is dead, which nobody has told the browser: waiting for its end would take minutes.
+        if (Date.now() - this.#heardAt > REQUEST_MS && this.isOpen) this.#drop();
       }, REQUEST_MS);
       this.#waiting.set(id, { resolve, reject, timer });
       this.#socket.send(JSON.stringify({ jsonrpc: '2.0', id, method, params }));
