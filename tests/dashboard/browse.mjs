@@ -47,7 +47,10 @@ export async function visit(page, path, heading) {
   await page.waitForFunction(() => document.querySelector('[aria-busy]') === null);
 }
 
-export const shoot = (page, name) => page.screenshot({ path: `${shots}/${name}.png`, fullPage: true });
+export async function shoot(page, name) {
+  await page.evaluate(() => window.scrollTo(0, 0));
+  await page.screenshot({ path: `${shots}/${name}.png`, fullPage: true });
+}
 
 // What the cells of a table say, by row, with its columns' names.
 export const rows = (page, caption) =>

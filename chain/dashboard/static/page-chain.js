@@ -5,6 +5,9 @@ import { blockTime, live, sealOf } from './live.js';
 import { account, blockLink, brief, ending, loading, mark, panel, stats, table } from './views.js';
 
 const ROWS_MAX = 30;
+// A row is a card on a phone.
+const CARDS_MAX = 10;
+const isNarrow = window.matchMedia('(max-width: 760px)');
 const LINES_MAX = 5;
 
 export function chainPage() {
@@ -14,7 +17,7 @@ export function chainPage() {
 function draw() {
   const { node, head } = live;
   if (node === null || head === null) return loading('the chain');
-  return [h('h1', null, 'Chain'), h('div', { id: 'overview' }, overview()), panel('Last blocks', blocksTable(live.blocks.slice(0, ROWS_MAX)))];
+  return [h('h1', null, 'Chain'), h('div', { id: 'overview' }, overview()), panel('Last blocks', blocksTable(live.blocks.slice(0, isNarrow.matches ? CARDS_MAX : ROWS_MAX)))];
 }
 
 function overview() {
