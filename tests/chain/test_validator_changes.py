@@ -158,4 +158,4 @@ async def test_p27_a_twin_that_is_started_by_mistake_says_so_and_costs_nobody_a_
     (notice,) = [
         record.message for record in caplog.records if "another node with this validator's key" in record.message
     ]
-    assert notice.startswith("consensus: another node with this validator's key answers at height ")
+    assert notice.startswith("another node with this validator's key answers at height ")
