@@ -140,10 +140,12 @@ class PeerExchange:
         if group is None:
             return
         self._hints[group] -= 1
-        limiter = self._dialling[group]
-        _release(limiter, identity)
+        # A node that comes right after it was told of is here before its hint was begun with.
+        if (limiter := self._dialling.get(group)) is not None:
+            _release(limiter, identity)
         if not self._hints[group]:
-            del self._hints[group], self._dialling[group]
+            del self._hints[group]
+            self._dialling.pop(group, None)
 
     async def _keep(self, node: Bootnode, identity: bytes) -> None:
         try:
