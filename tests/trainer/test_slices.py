@@ -92,10 +92,10 @@ class Round:
         return AggregateView(self.accepted, model.params_root, model.optimizer_root)
 
     async def verdicts(self, claim: AggregateView) -> list[bool]:
-        """Of each slice, looked at in parts of three and of two, and alone: all say the same."""
+        """Of each slice, looked at alone, with a neighbour, and with all others: all say the same."""
         count = self.slices.count
         found: list[list[bool]] = []
-        for size in (1, 2, 3, count):
+        for size in (1, 2, count):
             runs = [range(first, min(first + size, count)) for first in range(0, count, size)]
             each = [await self.slices.check(self.view, claim, run) for run in runs]
             assert [list(part) for part in each] == [list(run) for run in runs]
@@ -123,7 +123,7 @@ async def a_round(
     aggregation: Aggregation = MEAN,
     number: int = 3,
     length: int = LENGTH,
-    slots: int = 5,
+    slots: int = 3,
     **changes: Any,
 ) -> AsyncIterator[Round]:
     descent = Descent(rule, clip=ClipValue(PICO), weight_decay=PICO // 1000)
@@ -176,7 +176,7 @@ CASES: Sequence[tuple[Optimizer, Dense, Aggregation, int]] = [
     (ADAM, INT8, Mean(), 3),
     (ADAM, INT8, Mean(), 0),
     (Nesterov(PICO // 2, 9 * PICO // 10), INT16, Median(), 200),
-    (Sgd(PICO // 10, 9 * PICO // 10), INT8, TrimmedMean(200_000), 1),
+    (Sgd(PICO // 10, 9 * PICO // 10), INT8, TrimmedMean(400_000), 1),
     (Sgd(PICO // 10, 0), INT16, Mean(), 2),
 ]
 
@@ -198,16 +198,21 @@ async def test_one_parameter_or_moment_that_is_wrong_is_found_in_its_slice_and_i
     with trio.fail_after(60):
         async with a_round(tmp_path) as it:
             right = await it.slices.model(it.view, it.accepted)
-            for place in (0, CHUNK_PARAMETERS - 1, CHUNK_PARAMETERS, LENGTH - 1):
-                expected = [index != place // CHUNK_PARAMETERS for index in range(5)]
-                params = changed(right.params, 4 * place)
-                claim = await it.publish(replace(right, params=params, params_root=blob_root(params)))
-                assert await it.verdicts(claim) == expected
-                for moment in ("m", "v"):
-                    where = layout({"version": 1, "step": 4}, {"m": 4 * LENGTH, "v": 4 * LENGTH}).places[moment]
-                    state = changed(right.optimizer, where.start + 4 * place)
-                    claim = await it.publish(replace(right, optimizer=state, optimizer_root=blob_root(state)))
-                    assert await it.verdicts(claim) == expected
+            places = layout({"version": 1, "step": 4}, {"m": 4 * LENGTH, "v": 4 * LENGTH}).places
+            for vector, place in (
+                ("params", CHUNK_PARAMETERS - 1),
+                ("params", CHUNK_PARAMETERS),
+                ("m", LENGTH - 1),
+                ("v", 0),
+            ):
+                if vector == "params":
+                    params = changed(right.params, 4 * place)
+                    false = replace(right, params=params, params_root=blob_root(params))
+                else:
+                    state = changed(right.optimizer, places[vector].start + 4 * place)
+                    false = replace(right, optimizer=state, optimizer_root=blob_root(state))
+                claim = await it.publish(false)
+                assert await it.verdicts(claim) == [index != place // CHUNK_PARAMETERS for index in range(5)]
 
 
 def changed(data: bytes, at: int) -> bytes:
