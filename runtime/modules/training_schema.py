@@ -156,7 +156,8 @@ class TrainingSchema(TrainingErrors, TrainingEvents, Module):
         doc="How each validator's challenges ended, and how many it has left.",
     )
     absent_auditors = StorageMap[AccountId, u32](
-        default=0, doc="Until which height a validator that did not attest in time is not drawn as an auditor."
+        default=0,
+        doc="Until which height a validator that did not attest, or check its slices, in time is not drawn to audit.",
     )
     storage = StorageMap[TaskId, Storage](
         hasher=Hasher.TWOX_64_CONCAT, doc="What is kept of every task, how long, and what was reserved for it."

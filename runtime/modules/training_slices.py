@@ -13,7 +13,7 @@ add up everything themselves.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -38,6 +38,8 @@ _LABEL: Final = b"slices"
 # Of an audit's time, how long an aggregate is on trial while another one waits: what is not served is not waited for.
 # Validators add up everything themselves after half of it.
 TURN_SHARE: Final = 4
+# Of an audit's time, after how long others look at what was drawn for a validator that has not spoken.
+SILENCE_SHARE: Final = 8
 
 
 def count_of(training: TrainingSchema, task: int) -> int:
@@ -233,11 +235,23 @@ def _decide(training: TrainingSchema, task: int, state: RoundState, trial: Trial
             training.trials[task] = trial
             return
     # Whatever was disputed has a quorum by now, so that no bond is left.
+    _note_silent(training, task, trial, found, count)
     training.trials.remove(task)
     training.proven[task] = (*training.proven[task], trial.aggregate)
     aggregate = trial.aggregate
     training.emit(training.AggregateProven(task, state.round, aggregate.aggregator, aggregate.params_root))
     hear(training, task, state)
+
+
+def _note_silent(training: TrainingSchema, task: int, trial: Trial, found: Mapping[bytes, int], count: int) -> None:
+    """Draw those no more for a while whose slices others had to look at: else they could delay every round."""
+    height = training.system.height
+    if height < trial.since + max(1, training.tasks[task].policy.audit_blocks // SILENCE_SHARE):
+        return
+    for index in range(count):
+        for account in trial.drawn(index, count):
+            if not found.get(account, 0) >> index & 1:
+                training.absent_auditors[account] = height + ABSENCE_BLOCKS
 
 
 def _strike(training: TrainingSchema, task: int, state: RoundState, trial: Trial) -> None:

@@ -265,11 +265,24 @@ def test_whoever_is_silent_is_replaced_by_a_quorum_of_others() -> None:
     story = SliceStory()
     story.to_trial()
     story.prove(ALICE, BOB, CHARLIE)
-    assert story.training.proven[0] == ()
+    assert list(story.training.proven[0]) == []
+    story.next(SLICED.audit_blocks // 8)
     for validator in (ALICE, BOB, CHARLIE):
         rest = [index for index in range(COUNT) if index not in known(story, validator)]
         story.find(validator, rest)
     assert len(story.training.proven[0]) == 1
+    # It could delay every round otherwise, though it attests each of them.
+    assert story.training.absent_auditors[DAVE.public] == story.chain.height + ABSENCE_BLOCKS
+    assert [story.training.absent_auditors[each.public] for each in (ALICE, BOB, CHARLIE)] == [0, 0, 0]
+
+
+def test_who_is_outrun_is_not_called_silent() -> None:
+    story = SliceStory()
+    story.to_trial()
+    for validator in (ALICE, BOB, CHARLIE):
+        story.find(validator, range(COUNT))
+    assert len(story.training.proven[0]) == 1
+    assert story.training.absent_auditors[DAVE.public] == 0
 
 
 def test_a_round_that_is_final_first_settles_its_disputes_by_what_it_became() -> None:
