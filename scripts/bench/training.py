@@ -56,22 +56,17 @@ class Case:
 
     model: str
     steps: int  # local steps of a slot
+    batch: int  # rows of each
     validators: int
     audited: float  # the share of slots that a validator recomputes
     block_ms: int = 1000
     slots: int = CAPACITY * len(WORKERS)
-    batch: int | None = None
     evaluate_rounds: int = 5
 
     @property
     def rows(self) -> int:
         """Rows of a slot."""
-        return self.batch_rows * self.steps
-
-    @property
-    def batch_rows(self) -> int:
-        """Rows of a batch."""
-        return self.batch or BATCH[self.model]
+        return self.batch * self.steps
 
 
 @dataclass
@@ -93,16 +88,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", default=list(NAMES), metavar="MODEL", help=", ".join(NAMES))
     parser.add_argument("--steps", type=int, nargs="+", help="numbers of local steps")
+    parser.add_argument("--batch", type=int, help="rows of a batch")
     parser.add_argument("--validators", type=int, default=4, choices=range(1, 5), help="each with an auditor")
     parser.add_argument("--audited", type=float, default=0.1, help="the share of slots that is recomputed")
     parser.add_argument("--evaluate-rounds", type=int, default=5, help="rounds from one evaluation to the next")
     parser.add_argument("--block-ms", type=int, default=1000, help="from one block to the next")
     parser.add_argument("--seconds", type=float, default=20.0, help="how long each network is watched at least")
     parser.add_argument("--short", action="store_true", help="digits, for as long as a round takes")
-    parser.add_argument("--plain", nargs=3, metavar=("MODEL", "STEPS", "SECONDS"), help=argparse.SUPPRESS)
+    parser.add_argument("--plain", nargs=4, metavar=("MODEL", "BATCH", "STEPS", "SECONDS"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.plain:
-        print(json.dumps(plain(options.plain[0], int(options.plain[1]), float(options.plain[2]))))
+        model, batch, steps, seconds = options.plain
+        print(json.dumps(plain(model, int(batch), int(steps), float(seconds))))
         return
     if options.short:
         options.models, options.steps, options.validators = ["digits"], [2], 1
@@ -120,6 +117,7 @@ def main() -> None:
             case = Case(
                 model,
                 steps,
+                options.batch or BATCH[model],
                 options.validators,
                 options.audited,
                 options.block_ms,
@@ -138,7 +136,7 @@ def report(case: Case, alone: dict[str, float], tuned: dict[str, float], measure
     speed, plain_speed = samples / measured.wall, alone["samples"] / alone["wall"]
     cpu, worth = measured.cpu, samples * alone["cpu"] / alone["samples"]
     print(
-        f"{case.model}, {case.steps} steps of {case.batch_rows} rows: {measured.rounds} rounds in "
+        f"{case.model}, {case.steps} steps of {case.batch} rows: {measured.rounds} rounds in "
         f"{measured.wall:.0f} s, "
         f"{measured.accepted} slots accepted, {measured.rejected} not; held-out loss {measured.loss:.3f}"
     )
@@ -261,7 +259,7 @@ def write_genesis(case: Case, folder: Path) -> None:
     from trainer.export import ExportError
     from trainer.task import build, check_fit
 
-    built = build(task_of(case.model, case.batch_rows))
+    built = build(task_of(case.model, case.batch))
     try:
         check_fit(built, case.slots, case.steps, federated=False)
     except ExportError as error:
@@ -337,7 +335,7 @@ def plain_processes(case: Case, seconds: float, more: dict[str, str]) -> dict[st
 
     `more` is what their environment has beside one thread each.
     """
-    command = [sys.executable, __file__, "--plain", case.model, str(case.steps), str(seconds)]
+    command = [sys.executable, __file__, "--plain", case.model, str(case.batch), str(case.steps), str(seconds)]
     threads = {"XLA_FLAGS": ONE_THREAD, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     environment = {**os.environ, **threads, **more}
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) for _ in WORKERS]
@@ -349,13 +347,12 @@ def plain_processes(case: Case, seconds: float, more: dict[str, str]) -> dict[st
     }
 
 
-def plain(model: str, steps: int, seconds: float) -> dict[str, float]:
+def plain(model: str, batch: int, steps: int, seconds: float) -> dict[str, float]:
     """Batches of plain JAX for so long: gradient and momentum in one jitted step."""
     import jax
     import jax.numpy as jnp
     import numpy as np
 
-    batch = BATCH[model]
     task = task_of(model, batch)
     x, y = train_of(task)
 
