@@ -2,7 +2,7 @@
 import { h } from './dom.js';
 import { amount, count, loss, percent, plural } from './format.js';
 import { live } from './live.js';
-import { phases, roundOf } from './page-tasks.js';
+import { phases } from './page-tasks.js';
 import { verdict } from './page-task.js';
 import { account, blockLink, facts, hash, loading, mark, notice, panel, pot, table } from './views.js';
 

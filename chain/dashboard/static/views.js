@@ -1,6 +1,6 @@
 // What several pages draw alike: addresses, hashes, amounts, tables, and whatever a call or an event carries.
 import { h } from './dom.js';
-import { amount, bytes, count, textOf, words } from './format.js';
+import { amount, count, textOf, words } from './format.js';
 
 const ADDRESS = /^[1-9A-HJ-NP-Za-km-z]{46,49}$/;
 const HASH = /^0x[0-9a-f]{64}$/;
@@ -144,5 +144,3 @@ export function brief(args) {
   }
   return shown;
 }
-
-export const size = (value) => h('span', { class: 'number' }, bytes(value));
