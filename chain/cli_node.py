@@ -15,7 +15,6 @@ import typer
 
 from chain.cli_common import UserError
 from chain.history import HISTORY
-from chain.metrics.server import PROMETHEUS_PORT
 from chain.net.messages import TRANSACTION_BYTES_MAX
 from chain.pool import PoolLimits
 from chain.rpc.access import EVERY_INTERFACE, LOOPBACK, Access, Origins, RpcMethods, WrongOrigin
@@ -27,6 +26,7 @@ from runtime.types import GenesisError
 
 RPC_PORT = 9944  # Substrate's, so that wallets find a local node without being told
 PORT = 30333  # Substrate's
+PROMETHEUS_PORT = 9615  # Substrate's
 MIB = 1024 * 1024
 # Reading JSON holds the interpreter, 18 ms a MiB: more at once would be felt by every vote.
 REQUEST_MIB_MAX = 16.0

@@ -23,7 +23,6 @@ from chain.pace import Turns
 from chain.rpc.listener import Acceptor, open_listener
 from chain.rpc.protocol import Limits
 
-PROMETHEUS_PORT = 9615  # Substrate's
 # Prometheus asks every fifteen seconds, some every second: who asks more often reads the same numbers again.
 FRESH_SECONDS = 0.5
 # A few Prometheus servers and whoever looks by hand; one that asks nothing makes room.
