@@ -32,7 +32,6 @@ from chain.display import Progress
 from chain.folder_lock import FolderLocked, lock_folder, sign_lock
 from chain.key_source import FORMS, KeySource
 from chain.log import Format, Log
-from chain.metrics.server import MetricsServer
 from chain.primitives import ss58
 from chain.rpc.access import EVERY_INTERFACE, LOOPBACK
 from chain.rpc.client import Client, ConnectionLost
@@ -282,6 +281,7 @@ class Role:
 
 
 def _run_role(run: Callable[..., Awaitable[None]], role: Role) -> None:
+    from chain.metrics.server import MetricsServer
     from trainer.metrics import Meter
     from trainer.status import show
 
