@@ -5,6 +5,7 @@ Rule: the same sources give the same blobs; whoever doubts the shipped ones runs
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,7 @@ def build() -> tuple[dict[str, str], dict[Hash, bytes]]:
 
 def main() -> None:
     """Write genesis/blobs/* and genesis/digits/task.json, and print the task."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     task_file = GENESIS / "digits" / "task.json"
     roots, blobs = build()
     stale = {Path(name) for name in json.loads(task_file.read_text())["blobs"]} if task_file.exists() else set()

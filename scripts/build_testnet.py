@@ -5,6 +5,7 @@ The file is a function of this script and of genesis/digits/task.json: running i
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -92,4 +93,5 @@ def testnet() -> dict[str, object]:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     (GENESIS / "testnet.json").write_text(json.dumps(testnet(), indent=2) + "\n")

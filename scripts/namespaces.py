@@ -9,6 +9,7 @@ full node that begins later follows; and the first comes back. Takes some minute
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import signal
@@ -126,6 +127,7 @@ def wait_for(what: str, operators: Sequence[Operator], height: int, peers: int) 
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     if os.geteuid() != 0:
         raise SystemExit("error: network namespaces need root: run this with sudo")
     with TemporaryDirectory() as base, machines(OPERATORS + 1) as names, ExitStack() as running:

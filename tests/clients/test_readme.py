@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from tests.clients.kit import HERE, ROOT, SCRIPT_SECONDS_MAX, RunningNode
+from tests.docs.pages import blocks, commands
 
 pytestmark = pytest.mark.slow
 
@@ -27,18 +28,10 @@ COMMANDS = {
 }
 
 
-def example(opening: str) -> str:
-    """The block of either page that begins so."""
-    text = "".join((ROOT / page).read_text() for page in ("README.md", "docs/libraries.md"))
-    blocks = re.findall(r"^```.*?^```$", text, re.MULTILINE | re.DOTALL)
-    (block,) = [block for block in blocks if block.startswith(opening)]
-    code: str = block.partition("\n")[2].removesuffix("```")
-    return code
-
-
-def example_at(node: RunningNode, opening: str) -> str:
-    """The block that begins so, with the port of the tests' node."""
-    code = example(opening)
+def example_at(node: RunningNode, kind: str) -> str:
+    """The page's one block of a kind, with the port of the tests' node."""
+    (block,) = [block for block in blocks("docs/libraries.md") if block.kind == kind]
+    code = "\n".join(block.lines)
     assert "127.0.0.1:9944" in code
     return code.replace(":9944", f":{node.rpc_port}")
 
@@ -65,9 +58,9 @@ def test_the_commands_do_what_is_said_of_them(
     password = tmp_path_factory.mktemp("password") / "file"  # what people type
     password.touch(0o600)
     password.write_text("correct horse\n")
-    lines = [shlex.split(line, comments=True) for line in example("```\n.venv/bin/potchain task list").splitlines()]
+    lines = commands("README.md", "Use it")
     watched = []
-    for program, *arguments in lines:
+    for program, *arguments in map(shlex.split, lines):
         assert program == ".venv/bin/potchain"
         arguments = [str(ROOT / word) if word.startswith("docs/") else word for word in arguments]
         command = [sys.executable, "-m", "chain", *arguments]
@@ -87,19 +80,20 @@ def test_the_commands_do_what_is_said_of_them(
 
 
 def test_the_python_example_sends_a_transfer(node: RunningNode) -> None:
-    printed = run(sys.executable, "-c", example_at(node, "```python\n"))
+    printed = run(sys.executable, "-c", example_at(node, "python"))
     assert re.fullmatch(r"0x[0-9a-f]{64} True\n", printed)
 
 
 @pytest.mark.usefixtures("npm")
 def test_the_javascript_example_shows_a_task_and_sends_a_transfer(node: RunningNode) -> None:
-    printed = run("node", "--input-type=module", "--eval", example_at(node, "```js\n"))
+    printed = run("node", "--input-type=module", "--eval", example_at(node, "js"))
     assert "name: 'digits'" in printed
     assert re.search(r"^0x[0-9a-f]{64} sent$", printed, re.MULTILINE)
 
 
 def test_the_http_example_shows_a_task(node: RunningNode) -> None:
-    curl, header, kind, data, body, url = shlex.split(example_at(node, "```\ncurl"))
+    (command,) = commands("docs/libraries.md", "Plain HTTP")
+    curl, header, kind, data, body, url = shlex.split(command.replace(":9944", f":{node.rpc_port}"))
     assert (curl, header, data) == ("curl", "-H", "-d")
     name, _, value = kind.partition(": ")
     answer = httpx.post(url, headers={name: value}, content=body)

@@ -15,23 +15,15 @@ from safetensors.numpy import load_file
 from chain.cli import main
 from chain.cli_silos import silo_files
 from chain.primitives.keys import Keypair
+from tests.docs.pages import ROOT, commands
 from tests.trainer.network import VALIDATORS, Lines, Network, network, reporter
 from trainer.auditor import attend
 from trainer.node import open_node
 from trainer.sandbox import open_engines
 from trainer.silo import contribute
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-PAGE = (ROOT / "docs" / "federated.md").read_text()
 EXAMPLE = (ROOT / "docs" / "examples" / "clinics.py").read_text()
 SECONDS_MAX = 150
-
-
-def walk() -> list[list[str]]:
-    """The words of every command of the page, in order."""
-    return [
-        line.split() for text in re.findall(r"^```\n((?:.*\n)*?)```$", PAGE, re.MULTILINE) for line in text.splitlines()
-    ]
 
 
 async def potchain(chain: Network, words: list[str]) -> None:
@@ -60,7 +52,7 @@ async def test_the_page_leads_from_three_clinics_files_to_one_model(
             node = await stack.enter_async_context(open_node([chain.url], keys.account))
             folder, report = tmp_path / f"auditor{index}", reporter(lines, f"auditor {index}")
             nursery.start_soon(partial(attend, node, engines[1], folder, report=report))
-        for program, *words in walk():
+        for program, *words in map(str.split, commands("docs/federated.md")):
             if program == ".venv/bin/python":
                 await trio.to_thread.run_sync(partial(runpy.run_path, words[0], run_name="__main__"))
             elif words[0] == "worker":

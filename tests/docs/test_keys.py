@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shlex
+import signal
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,12 +15,13 @@ import pytest
 
 from chain.cli import main
 from chain.keystore import KeyFile, read_key, write_private
+from chain.primitives import ss58
 from chain.primitives.keys import DEV_PHRASE, Keypair, Scheme
 from chain.wallet_json import encode
 from tests.chain.test_cli_keys import standard_input
+from tests.docs.pages import ROOT, commands
+from tests.ports import free_port
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "keys.md").read_text()
-BLOCKS = re.findall(r"^```\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 CAROL = Keypair.from_uri("//Carol", Scheme.SR25519)
 
 
@@ -34,8 +37,8 @@ def test_the_pages_commands_do_what_is_said_of_them(
     (tmp_path / "wallet.json").write_bytes(encode(CAROL, "correct horse", "Carol", 42, datetime.now(UTC)))
     said: dict[str, str] = {}
     seen = {"ADDRESS": "", "SIGNATURE": ""}
-    for line in (BLOCKS[0] + BLOCKS[2]).splitlines():
-        program, group, command, *words = shlex.split(line, comments=True)
+    for line in commands("docs/keys.md", "Keys", "A validator's session key"):
+        program, group, command, *words = shlex.split(line)
         assert (program, group) == ("potchain", "key")
         arguments = [seen.get(word, word) for word in words]
         if command not in ("list", "verify"):
@@ -63,3 +66,27 @@ def test_the_pages_commands_do_what_is_said_of_them(
     assert isinstance(found, KeyFile)
     assert found.session == 1
     assert sorted(os.listdir(tmp_path)) == ["alice.json", "home", "password", "wallet.json"]
+
+
+@pytest.mark.slow
+def test_a_worker_takes_the_password_from_a_file_or_a_descriptor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
+    write_private(tmp_path / "alice.password", b"correct horse\n")
+    with standard_input(f"{DEV_PHRASE}\n"), pytest.raises(SystemExit):
+        main(["key", "import", "alice", "--password-filename", "alice.password", "--memory", "1"])
+    for command in commands("docs/keys.md", "Passwords"):
+        program, rest = command.replace("ws://127.0.0.1:9944", f"ws://127.0.0.1:{free_port()}").split(maxsplit=1)
+        assert program == "potchain"
+        with subprocess.Popen(
+            f"exec {sys.executable} -m chain --base-path {tmp_path} {rest}",
+            shell=True,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        ) as worker:
+            assert worker.stdout is not None
+            assert f"works as {ss58.encode(Keypair.from_uri(DEV_PHRASE).public)}" in worker.stdout.readline()
+            worker.send_signal(signal.SIGINT)

@@ -20,6 +20,7 @@ from chain.log import LEVELS, PARTS
 from chain.metrics.metric import Kind, Metric
 from chain.metrics.node import DECLARED, catalogue
 from tests.chain.test_cli import running_node
+from tests.docs.pages import commands
 from tests.ports import free_port
 from tests.scrape import scraped
 from trainer.metrics import Meter
@@ -130,6 +131,9 @@ def test_alerts_and_dashboard_ask_for_what_a_node_exports_and_nothing_else(tmp_p
     port = free_port()
     with running_node(tmp_path, "--validator=alice", "--bootnode=127.0.0.1:1", f"--prometheus-port={port}"):
         exported = {name for name, _ in scraped(port)}
+        (command,) = commands("docs/operate/monitoring.md", "Metrics")
+        seen = subprocess.check_output(command.replace(":9615", f":{port}"), shell=True, text=True)
+        assert re.search(r'^substrate_block_height\{status="best"\} 0', seen, re.MULTILINE), seen
     # What is counted by labels is there once it has happened; that a node does export it, its declaration says.
     counted = {f"{each.name}{end}" for each in catalogue() if each.labels for end in ("", "_bucket", "_sum", "_count")}
     asked = {where: names_in(expression) - {"up"} for where, expression in expressions().items()}

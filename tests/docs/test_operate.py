@@ -19,24 +19,13 @@ import pytest
 from chain import cli
 from chain.settings import settings_of
 from tests.chain.test_upkeep import base, made
+from tests.docs.pages import ROOT, commands
 from tests.ports import free_ports
 
 __all__ = ["base", "made"]  # fixtures
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 PAGES = ROOT / "docs" / "operate"
 PATIENCE_SECONDS = 120.0
-
-
-def commands(page: str) -> list[str]:
-    """The `potchain` commands of a page's blocks, without what it says of them."""
-    text = (PAGES / page).read_text()
-    lines = [
-        line.strip()
-        for block in re.findall(r"^ *```\n(.*?)```$", text, re.MULTILINE | re.DOTALL)
-        for line in block.splitlines()
-    ]
-    return [line.partition(" # ")[0].strip() for line in lines if "potchain " in line.partition(" # ")[0]]
 
 
 def run(words: list[str]) -> int:
@@ -51,7 +40,7 @@ def test_every_command_about_data_does_what_the_page_says(
 ) -> None:
     monkeypatch.chdir(base)
     monkeypatch.setenv("POTCHAIN_BASE_PATH", str(base))
-    found = commands("database.md")
+    found = commands("docs/operate/database.md", "A node's data")
     assert [command.split()[6] for command in found] == ["check", "compact", "export", "import", "revert", "purge"]
     for command in found:
         program, *words = command.split()
@@ -119,7 +108,9 @@ def test_four_operators_come_from_keys_to_blocks_and_each_finds_each_from_one_ad
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    new, inspect, make, check, start = (command.split() for command in commands("public-testnet.md"))
+    new, inspect, make, check, start = (
+        command.split() for command in commands("docs/operate/public-testnet.md", "Before the first block")
+    )
     assert (new[1:3], inspect[1:3], make[1:3], check[1:3]) == (
         ["key", "new"],
         ["key", "inspect"],

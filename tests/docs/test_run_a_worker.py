@@ -19,16 +19,15 @@ import trio
 
 from chain.primitives import ss58
 from chain.primitives.keys import Keypair
+from tests.docs.pages import ROOT, commands
 from tests.ports import free_port
 from tests.scrape import scraped
-from tests.trainer.network import VALIDATORS, Lines, network, one_engine
+from tests.trainer.network import VALIDATORS, network, one_engine
 from trainer import measured, relay, sandbox
 from trainer.auditor import attend
 from trainer.node import open_node
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 PAGE = (ROOT / "docs" / "run-a-worker.md").read_text()
-BLOCKS: Lines = re.findall(r"^```\n((?:.*\n)*?)```$", PAGE, re.MULTILINE)
 
 
 @asynccontextmanager
@@ -55,7 +54,7 @@ async def running(command: str, folder: Path, name: str) -> AsyncIterator[Path]:
 
 @pytest.mark.slow
 async def test_the_page_leads_from_no_key_to_a_worker_that_earns(tmp_path: Path) -> None:
-    new, transfer, alone = BLOCKS[0].splitlines()
+    new, transfer, alone = commands("docs/run-a-worker.md", "A key, a bond, a node")
     metrics, password = free_port(), tmp_path / "password"
     password.touch(0o600)
     password.write_text("correct horse\n")  # What people type.

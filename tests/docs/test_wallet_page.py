@@ -12,11 +12,10 @@ import trio
 from chain.cli import main
 from chain.primitives import ss58
 from chain.rpc.client import Client
+from tests.docs.pages import ROOT, commands
 from tests.rpc.kit import POT, served
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 PAGE = (ROOT / "docs" / "wallet.md").read_text()
-BLOCKS = re.findall(r"^```\n((?:.*\n)*?)```$", re.sub(r"```json.*?```", "", PAGE, flags=re.DOTALL), re.MULTILINE)
 PAYEE = "5FHneW46xGXgs5mUiveU4sbTyGBzmstUspZC92UhjJM694ty"
 SECONDS_MAX = 120
 
@@ -35,7 +34,7 @@ async def test_the_page_leads_from_no_account_to_a_payment_signed_without_networ
     address, said = "", ""
     with trio.fail_after(SECONDS_MAX):
         async with served(tmp_path / "node") as it, Client.connect(it.url) as client:
-            for line in "".join(BLOCKS).splitlines():
+            for line in commands("docs/wallet.md"):
                 program, *words = shlex.split(line.replace("ADDRESS", address))
                 assert program == "potchain"
                 needs_no_node = words[0] == "key" or words[:2] == ["tx", "sign"]

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.clients import kit
+from tests.docs.pages import commands
 from tests.ports import free_port
 
 pytestmark = pytest.mark.slow
@@ -37,6 +38,7 @@ class Reader:
     chain: subprocess.Popen[str] | None = None
     rest: threading.Thread | None = None
     done: int = 0
+    typed: list[str] = field(default_factory=list)
 
     def read_to(self, heading: str | None) -> None:
         """Go on to the heading, or to the end."""
@@ -66,6 +68,7 @@ class Reader:
 
     def type(self, command: str, expected: str, *, fails: bool) -> None:
         """Run a command, as one would in a terminal."""
+        self.typed.append(command)
         if command.startswith("mkdir "):
             self.folder = self.folder / command.split()[-1]
             self.folder.mkdir()
@@ -179,3 +182,4 @@ def test_what_the_page_makes_of_the_module_is_typed_and_deterministic(reader: Re
 def test_javascript_calls_it_too(reader: Reader) -> None:
     reader.read_to(JAVASCRIPT)
     reader.read_to(None)
+    assert reader.typed == commands("docs/write-a-module.md")

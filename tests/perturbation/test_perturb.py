@@ -10,19 +10,22 @@ import pytest
 import trio
 
 from scripts.perturb import EXIT_UNUSABLE, main
+from tests.docs.pages import commands
 from tests.perturbation.processes import ROOT
 from tests.ports import free_ports
 
-SHORT = ROOT / "tests" / "perturbation" / "manifests" / "short.toml"
 SECONDS_MAX = 240
 
 
 @pytest.mark.slow
 async def test_whatever_is_done_to_nodes_no_client_loses_a_final_block_or_payment(tmp_path: Path) -> None:
-    words = (str(SHORT), f"--ports={free_ports(8)}", f"--folder={tmp_path / 'run'}")
+    (command,) = commands("docs/faults.md", "Real processes")
+    python, *words = command.replace("kill-all.toml", "short.toml").split()
+    assert python == ".venv/bin/python"
+    words += [f"--ports={free_ports(8)}", f"--folder={tmp_path / 'run'}"]
     with trio.fail_after(SECONDS_MAX):
         done = await trio.run_process(
-            [sys.executable, "scripts/perturb.py", *words],
+            [sys.executable, *words],
             capture_stdout=True,
             stderr=subprocess.STDOUT,
             check=False,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import signal
 import socket
 import subprocess
@@ -18,6 +17,7 @@ import pytest
 import trio
 
 from chain.primitives.keys import Keypair
+from tests.docs.pages import ROOT, commands
 from tests.ports import free_port
 from tests.scrape import scraped
 from tests.trainer.kit import BATCH
@@ -27,7 +27,6 @@ from trainer.auditor import attend
 from trainer.hosts import Cluster, Forged, opened, sealed
 from trainer.node import CannotServe, open_node
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 SECRET = bytes(range(32))
 FORGED = "the tag is of another secret, or of another message: do all hosts have the same file?"
 
@@ -49,9 +48,7 @@ async def worker(folder: Path, name: str, words: list[str]) -> AsyncIterator[tri
 
 @pytest.mark.slow
 async def test_two_processes_are_one_worker_and_losing_one_costs_no_slot(tmp_path: Path) -> None:
-    page = (ROOT / "docs" / "run-a-worker.md").read_text()
-    (block,) = re.findall(r"^```\n(openssl(?:.*\n)*?)```$", page, re.MULTILINE)
-    secret, first, second = block.splitlines()
+    secret, first, second = commands("docs/run-a-worker.md", "Devices")
     await trio.to_thread.run_sync(partial(subprocess.run, secret, shell=True, cwd=tmp_path, check=True))
     port, meeting = free_port(), free_port()
 

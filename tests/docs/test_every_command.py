@@ -1,0 +1,86 @@
+"""Every command of README and docs is run by a test, and whatever else they name is there."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from chain.cli import command_line
+from tests.docs.pages import NOT_RUN, ROOT, blocks, commands, pages
+
+TESTS = ROOT / "tests"
+# What stands before a program, and the programs that are this project's.
+STARTERS = re.compile(r"(sudo |-u \w+ |taskset -c \d+ |\.venv/bin/python |python3? )*")
+ALL_COMMANDS: Any = command_line()
+OURS = re.compile(r"(\.venv/bin/)?potchain |(scripts|docs/examples)/\w")
+
+
+def test_every_section_with_commands_is_followed_by_a_test() -> None:
+    told = {(page, block.heading) for page in pages() for block in blocks(page) if commands(page, block.heading)}
+    assert len(told) > 25
+    followed: set[tuple[str, str]] = set()
+    for path in TESTS.rglob("test_*.py"):
+        for page, *headings in filter(None, taken(ast.parse(path.read_text()))):
+            followed |= {(page, heading) for heading in headings or {block.heading for block in blocks(page)}}
+    assert sorted(told - followed) == [], "no test takes the commands below these headings"
+
+
+def test_what_no_test_can_run_is_on_a_page() -> None:
+    there = {command for page in pages() for block in blocks(page) for command in block.commands}
+    assert set(NOT_RUN) <= there
+
+
+@pytest.mark.parametrize("page", pages())
+def test_what_a_page_says_of_commands_and_files_is_so(page: str) -> None:
+    """Also what is in a sentence, and what no test runs: the command and its options exist, the file is there."""
+    sentences = re.sub(r"^ *```.*?^ *```$|<!--.*?-->", "", (ROOT / page).read_text(), flags=re.MULTILINE | re.DOTALL)
+    said = [command for block in blocks(page) for command in block.commands]
+    said += re.findall(r"(?<!`)`([^`\n]+)`(?!`)", sentences)
+    for command in said:
+        for program, *words in programs(command):
+            if program.rpartition("/")[2] in ("potchain", "testnet"):
+                assert missing(words) == [], f"{page}: {command}"
+            else:
+                assert (ROOT / program).exists(), f"{page}: {command}"
+    for link in re.findall(r"\]\(([^)\s#]+)[^)]*\)", re.sub(r"`[^`]*`", "", sentences)):
+        assert ":" in link or (ROOT / page).parent.joinpath(link).exists(), f"{page}: {link} is not there"
+
+
+def taken(module: ast.Module) -> Iterator[list[str]]:
+    """The words of every `commands("…")` in a module's tests."""
+    for test in module.body:
+        if isinstance(test, ast.FunctionDef | ast.AsyncFunctionDef) and test.name.startswith("test_"):
+            for call in ast.walk(test):
+                if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "commands":
+                    yield [str(word.value) for word in call.args if isinstance(word, ast.Constant)]
+
+
+def programs(command: str) -> Iterator[list[str]]:
+    """The words of each program of this project that a line runs, from the program's own on."""
+    for part in re.split(r" (?:&&|\|) ", command):
+        run = STARTERS.sub("", part)
+        if OURS.match(run):
+            yield shlex.split(run)
+
+
+def missing(words: list[str]) -> list[str]:
+    """What `potchain` has no such option of."""
+    command = ALL_COMMANDS
+    options, found = _options(command), []
+    for word in words:
+        if word in getattr(command, "commands", {}):
+            command = command.commands[word]
+            options |= _options(command)
+        elif word.startswith("-") and word.split("=")[0] not in options:
+            found.append(word)
+    any_option = command.context_settings.get("ignore_unknown_options")  # those of a call are as metadata says
+    return [] if any_option else found
+
+
+def _options(command: Any) -> set[str]:
+    return {"--help"} | {name for each in command.params for name in (*each.opts, *each.secondary_opts)}
