@@ -48,6 +48,7 @@ from chain.cli_common import (
 from chain.cli_log import LogFlags, LogFormat, LogLevels
 from chain.cli_node import PORT, RPC_PORT
 from chain.display import print_anything
+from chain.printable import printable
 from chain.settings import ConfigOption, name_variables, origin
 from chain.supervisor import EXIT_MISCONFIGURED
 from chain.sync.mode import SyncMode
@@ -309,5 +310,6 @@ def main(arguments: list[str] | None = None) -> None:
         if fault is None:
             cli_bugs.tell(error, words, debug=debug)
             sys.exit(EXIT_FAILED)
-        print(f"error: {fault.message}", file=sys.stderr)
+        lines = map(printable, fault.message.splitlines())  # A node may have written them.
+        print("error:", "\n".join(lines), file=sys.stderr)
         sys.exit(fault.exit_code)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from chain import __version__
+from chain.printable import printable
 
 DEBUG: Final = "--debug"
 # What runs for days has its output kept, and nobody can ask it again: nodes, whose words begin with options, and these.
@@ -33,7 +34,7 @@ def tell(error: BaseException, arguments: Sequence[str], *, debug: bool) -> None
     while isinstance(leaf, BaseExceptionGroup):
         leaf = leaf.exceptions[0]
     reason = " ".join(f"{type(leaf).__name__}: {leaf}".split())
-    print(f"error: a bug in potchain {__version__}: {reason[:TEXT_MAX]} ({_where(leaf)})", file=sys.stderr)
+    print(f"error: a bug in potchain {__version__}: {printable(reason[:TEXT_MAX])} ({_where(leaf)})", file=sys.stderr)
     how = "what is above" if is_told else f"what the same command with {DEBUG} prints"
     print(f"The fault is not yours: please report it with {how}", file=sys.stderr)
 

@@ -76,7 +76,7 @@ def fault_of(error: BaseException) -> Fault | None:
     if not isinstance(error, Exception):  # The program's own end, or Ctrl-C.
         return None
     if isinstance(error, RpcError | ClientError | LightError | WrongPassword):
-        return Fault(str(error), EXIT_FAILED)
+        return Fault(" ".join(str(error).split()), EXIT_FAILED)
     # Imported when there is such an error to be told apart: a light client needs neither a database nor a network.
     from chain.importer import CannotFollow
     from chain.launcher import CannotLaunch

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from chain.cli_common import DEFAULT_RPC, EXIT_FAILED, UserError, default_base_path
+from chain.printable import printable
 
 if TYPE_CHECKING:
     from chain.light.checkpoint import Checkpoint, Memory
@@ -142,7 +143,8 @@ def task(
         raise typer.Exit(EXIT_FAILED)
     token = Token(memory.token_symbol, memory.token_decimals)
     status = "active" if is_active else found.status.name.lower()
-    print(f"{found.name.decode(errors='replace')}: {status}, {found.round} of {found.rounds} rounds are final")
+    name = printable(found.name.decode(errors="replace"))
+    print(f"{name}: {status}, {found.round} of {found.rounds} rounds are final")
     if latest is not None:
         print(f"held-out loss {latest.loss_micro / 1e6:.4f}, accuracy {latest.accuracy_ppm / 1e4:.2f} %")
     print(f"model 0x{found.params_root.hex()}")

@@ -23,9 +23,11 @@ from chain.key_source import KeySource
 from chain.primitives.hashing import blake2_256
 from chain.primitives.keys import Keypair, Scheme
 from chain.primitives.types import sender_and_nonce
+from chain.printable import printable
 from chain.rpc.client import ClientError, RpcError, TransactionDropped
 from chain.rpc.errors import Code
 from chain.wallet.codec import Codec, WordError
+from chain.wallet.known import check_known, is_known
 from chain.wallet.metadata import UnknownName
 from chain.wallet.node import ERA_BLOCKS, FINAL_SECONDS, Chain, Failure, Outcome, news_of, open_chain
 from chain.wallet.transaction import CannotSign, Draft, check_extensions
@@ -153,6 +155,8 @@ async def _bill(how: How, signers: Signers, make: Make) -> Bill:
             leaves = f"{chain.token.format(left)} of" if left >= 0 else "too little:"
             costs = f"{chain.token.format(fee + draft.tip)} at most"
             show_draft(chain.people, draft, ("fee", costs), ("left", f"{leaves} {chain.token.format(free)}"))
+            if not is_known(chain):
+                say(f"warning: decoded by what {chain.client.url} says of its chain, which nothing here confirms")
         return Bill(draft.call, chain.metadata.raw, chain.genesis_hash, fee, draft.tip)
 
 
@@ -166,6 +170,7 @@ def _moved(chain: Chain, call: bytes) -> int:
 async def drafted(chain: Chain, how: How, account: bytes, make: Make, blocks: int = ERA_BLOCKS) -> Draft:
     """The transaction of a call; UserError for whatever a person got wrong."""
     try:
+        check_known(chain)
         check_extensions(chain.metadata)
         call = await make(chain)
         tip = 0 if how.tip is None else chain.token.read(how.tip)
@@ -335,7 +340,7 @@ def report(chain: Chain, transaction: str, watch: Watch, outcome: Outcome, *, is
 
 def say_error(text: str) -> None:
     """One line on standard error."""
-    print("error: " + "".join(each if each.isprintable() else "?" for each in text), file=sys.stderr)
+    print(f"error: {printable(text)}", file=sys.stderr)
 
 
 def sentence(failure: Failure) -> str:

@@ -16,6 +16,7 @@ from chain.cli_task_files import check_task, export_task
 from chain.cli_task_keep import keep_task
 from chain.cli_task_new import cancel_task, new_task
 from chain.display import Progress, Token, phase_line, round_line, time_left, token_of
+from chain.printable import printable
 from chain.rpc.client import Client, ConnectionLost, Heads, RequestTimeout
 
 app = typer.Typer(help="Make training tasks, look at them, fetch models.", no_args_is_help=True)
@@ -50,6 +51,7 @@ async def _list(rpc: str) -> None:
     # Imported here: every node loads this file, and none of them prints a table.
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     async with Client.connect(rpc) as client:
         token, _ = await token_of(client)
@@ -62,7 +64,7 @@ async def _list(rpc: str) -> None:
         loss, accuracy = task["latestLoss"], task["latestAccuracy"]
         table.add_row(
             str(task["id"]),
-            task["name"],
+            Text(printable(task["name"])),  # Not markup: a task may be called [/].
             task["status"],
             f"{task['round']}/{task['rounds']}",
             "" if loss is None else f"{loss:.4f}",
@@ -202,7 +204,7 @@ async def _fetch(rpc: str, task_id: int, output: Path) -> None:
 
     async with Client.connect(rpc) as client:
         task = await client.request("training_task", task_id)
-        print(f"task {task_id} ({task['name']}): round {task['round']} of {task['rounds']}", flush=True)
+        print(f"task {task_id} ({printable(task['name'])}): round {task['round']} of {task['rounds']}", flush=True)
         if not (kept := task["storage"])["bytes"]:
             raise UserError(f"nodes kept its model until block {kept['until']:,}, which is over; nobody paid for more")
         program = await client.get_blob(bytes.fromhex(task["programRoot"][2:]), PROGRAM_BYTES_MAX)

@@ -41,11 +41,11 @@ from chain.primitives.keys import Scheme
 from chain.primitives.scale import ScaleError
 from chain.primitives.types import sender_and_nonce
 from chain.wallet.codec import Codec, WordError, read_hex
+from chain.wallet.known import TOKEN, is_of
 from chain.wallet.metadata import Metadata, MetadataError
 from chain.wallet.node import for_people, open_chain
-from chain.wallet.transaction import BadFile, CannotSign, Draft, Prepared, check_extensions
+from chain.wallet.transaction import BadFile, CannotSign, Prepared, check_extensions
 from runtime.composition import Runtime
-from runtime.modules.balances import POT
 from runtime.modules.system import SS58_PREFIX
 from runtime.potchain import RUNTIME
 
@@ -53,8 +53,6 @@ from runtime.potchain import RUNTIME
 BLOCKS = 256
 # What nobody vouches for says nothing of its unit, either: a trillion planck must not look like one token.
 PLANCK = Token("planck", 0)
-# The unit of this project's own runtime.
-TOKEN = Token("POT", len(str(POT)) - 1)
 
 OutputOption = Annotated[
     Path, typer.Option("--output", "-o", metavar="FILE", help="The file to write; it must not exist yet.")
@@ -167,11 +165,11 @@ def _description(prepared: Prepared, genesis: Path | None) -> tuple[Metadata, To
                 f"the transaction is for the chain of genesis 0x{draft.genesis_hash.hex()}, and {genesis} makes "
                 f"0x{found.hex()}; nothing was signed"
             )
-        if not _is_of(spec.runtime, draft):
+        if not is_of(spec.runtime, draft):
             raise UserError(f"{genesis} has another runtime than the transaction is for; nothing was signed")
         token = Token(spec.properties.token_symbol, spec.properties.token_decimals)
         return _installed(spec.runtime), token, spec.properties.ss58_format, f"decoded by the runtime of {genesis}"
-    if _is_of(RUNTIME, draft):
+    if is_of(RUNTIME, draft):
         return _installed(RUNTIME), TOKEN, SS58_PREFIX, "decoded by the runtime that is installed here"
     try:
         metadata = Metadata.parse(prepared.metadata)
@@ -179,16 +177,6 @@ def _description(prepared: Prepared, genesis: Path | None) -> tuple[Metadata, To
         raise UserError(f"the file's metadata: {error}") from None
     warning = "decoded by what the file says of the chain, which nothing here confirms: give --genesis FILE to check it"
     return metadata, PLANCK, prepared.prefix, f"warning: {warning}"
-
-
-def _is_of(runtime: Runtime[Any], draft: Draft) -> bool:
-    """Whether a runtime is the one that a transaction is for."""
-    version = runtime.version
-    return (version.spec_name, version.spec_version, version.transaction_version) == (
-        draft.spec_name,
-        draft.spec_version,
-        draft.transaction_version,
-    )
 
 
 def _installed(runtime: Runtime[Any]) -> Metadata:

@@ -16,6 +16,7 @@ from chain.keystore import NoSuchKey
 from chain.primitives import ss58
 from chain.primitives.keys import Keypair, Scheme
 from chain.primitives.ss58 import Ss58Error
+from chain.printable import printable
 from chain.wallet.codec import Value, WordError, Words, read_hex
 from chain.wallet.metadata import UnknownName
 
@@ -62,8 +63,8 @@ def account_of(text: str, scheme: Scheme, words: Words) -> bytes:
 
 
 def print_json(value: Any) -> None:
-    """One JSON value, indented."""
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    """One JSON value, indented; in ASCII, since it may carry what commands a terminal, and halves of characters."""
+    print(json.dumps(value, indent=2))
 
 
 # --- for people ----------------------------------------------------------------------------------------------------
@@ -89,8 +90,8 @@ def text_of(value: Value) -> str:
 
 
 def say(text: str) -> None:
-    """Print a line of which a node wrote a part: nothing in it may move a terminal's cursor."""
-    print("".join(character if character.isprintable() else "?" for character in text), flush=True)
+    """Print a line of which a node wrote a part."""
+    print(printable(text), flush=True)
 
 
 def print_rows(rows: Iterable[tuple[str, str]], indent: int = 0) -> None:

@@ -17,6 +17,7 @@ from textwrap import TextWrapper
 from typing import TYPE_CHECKING, Any, assert_never
 
 from chain.primitives import ss58
+from chain.printable import printable
 from consensus.host import GadgetState
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def print_anything() -> None:
 
 def say(kind: str, text: str) -> None:
     """Print one line with the time and what it is about; on a terminal, what is longer goes on below its beginning."""
-    line = f"{time.strftime('%H:%M:%S')}  {kind:<8} {text}"
+    line = f"{time.strftime('%H:%M:%S')}  {kind:<8} {printable(text)}"
     if sys.stdout.isatty():
         line = laid_out(kind, line)
     with suppress(OSError):  # Lines that go to a file on a full disk are lost, and nothing else is.
@@ -144,6 +145,7 @@ class Progress:
 
     def show(self, text: str) -> None:
         """Say what is going on, in place of what was said before."""
+        text = printable(text)
         if self._terminal:
             width = shutil.get_terminal_size().columns - 1
             print(f"\r\x1b[2K{text[:width]}", end="", flush=True)

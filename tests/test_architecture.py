@@ -106,7 +106,7 @@ def test_the_light_client_needs_no_node_and_only_its_client_sees_trio(path: Path
     for name in names:
         if top(name) in PACKAGES:
             allowed = ("chain.light", "chain.primitives", "chain.rpc.link", "chain.rpc.errors", "runtime", "genesis")
-            assert is_under(name, *allowed) or name == "chain", name
+            assert is_under(name, *allowed) or name in ("chain", "chain.printable"), name
     assert third_party(names) <= ({"trio"} if path.name == "client.py" else set())
 
 

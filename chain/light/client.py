@@ -14,6 +14,7 @@ import trio
 from chain.light.checkpoint import Checkpoint
 from chain.light.errors import Fork, LightError, Withheld
 from chain.light.follower import Ask, Reached, Steps
+from chain.printable import printable
 from chain.rpc.errors import ClientError, RpcError
 from chain.rpc.link import Link, open_link
 
@@ -50,7 +51,7 @@ class Fault:
 
     def __str__(self) -> str:
         """One line, that a terminal can show: some of the words may be the node's."""
-        text = "".join(each if each.isprintable() else " " for each in str(self.error))
+        text = printable(str(self.error))
         text = text if len(text) <= WORDS_MAX else f"{text[:WORDS_MAX]}…"
         return text if self.url in text else f"{self.url}: {text}"
 

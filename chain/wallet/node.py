@@ -383,7 +383,7 @@ async def _chain(client: Client, words: Callable[[Token, int], Words]) -> Chain:
     version = await client.request("state_getRuntimeVersion")
     try:
         symbol, decimals = str(properties["tokenSymbol"]), int(properties["tokenDecimals"])
-        if not (symbol.isalnum() and len(symbol) <= SYMBOL_MAX and 0 <= decimals <= DECIMALS_MAX):
+        if not (symbol.isascii() and symbol.isalnum() and len(symbol) <= SYMBOL_MAX and 0 <= decimals <= DECIMALS_MAX):
             raise ValueError(f"its token is {symbol[:80]!r} with {decimals} decimals")
         token, prefix = Token(symbol, decimals), int(properties["ss58Format"])
         return Chain(

@@ -1,0 +1,112 @@
+"""A node that lies about its chain to a wallet: whatever it says, nothing else is signed than is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chain.rpc.client import Client
+from runtime.potchain import RUNTIME
+from tests.rpc.kit import served
+from tests.wallet.conftest import Command
+
+BOBS = "//Bob"
+Answer = Callable[[Any], Any]
+
+
+@pytest.fixture
+def lie(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Answer], None]:
+    """Changes what every client of this process is answered to a method."""
+    lies: dict[str, Answer] = {}
+    ask = Client.request
+
+    async def request(self: Client, method: str, *arguments: Any, **options: Any) -> Any:
+        answer = await ask(self, method, *arguments, **options)
+        return lies.get(method, lambda found: found)(answer)
+
+    monkeypatch.setattr(Client, "request", request)
+    return lies.__setitem__
+
+
+def swapped(metadata: str) -> str:
+    """Metadata in which one call of Balances goes by the name of another, as long as its own."""
+    burn, upper = b"burn".hex(), b"BURN".hex()
+    assert burn in metadata
+    return metadata.replace(burn, upper)
+
+
+def of_other_decimals(properties: dict[str, Any]) -> dict[str, Any]:
+    return {**properties, "tokenDecimals": 15}
+
+
+def of_another_name(version: dict[str, Any]) -> dict[str, Any]:
+    return {**version, "specName": "elsewhere"}
+
+
+def called(name: str, tasks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{**task, "name": name} for task in tasks]
+
+
+SEND = ("tx", "transfer", "//Charlie", "1.5", "--from", BOBS, "--yes")
+
+
+async def test_a_call_is_not_signed_by_a_description_that_is_not_the_installed_runtimes(
+    tmp_path: Path, potchain: Command, lie: Callable[[str, Answer], None]
+) -> None:
+    async with served(tmp_path) as it:
+        lie("state_call", swapped)
+        said = await potchain(*SEND, "--node", it.url, exit_code=1)
+        assert said == (
+            f"error: {it.url} describes the runtime potchain {RUNTIME.spec_version} otherwise than it is installed "
+            "here: it would have another call signed than is shown, or a runtime was changed without a new version. "
+            "Ask another node; nothing was sent\n"
+        )
+        assert (it.node.ledger.head.height, len(it.node.pool)) == (0, 0)
+
+
+@pytest.mark.parametrize("name", [lambda version: version, of_another_name], ids=["potchain", "elsewhere"])
+async def test_a_token_is_not_a_thousand_tokens_because_a_node_says_so(
+    tmp_path: Path, potchain: Command, lie: Callable[[str, Answer], None], name: Answer
+) -> None:
+    async with served(tmp_path) as it:
+        lie("system_properties", of_other_decimals)
+        lie("state_getRuntimeVersion", name)
+        said = await potchain(*SEND, "--node", it.url, exit_code=1)
+        assert said == (
+            f"error: {it.url} says that a token has 15 decimals, but on this chain it has 12: every amount would be "
+            "another than is shown. Ask another node; nothing was sent\n"
+        )
+        assert (it.node.ledger.head.height, len(it.node.pool)) == (0, 0)
+
+
+async def test_who_signs_by_a_description_that_nothing_confirms_is_told_so(
+    tmp_path: Path, potchain: Command, lie: Callable[[str, Answer], None]
+) -> None:
+    async with served(tmp_path) as it:
+        lie("state_getRuntimeVersion", of_another_name)
+        told = await potchain(*SEND, "--node", it.url)
+        assert f"warning: decoded by what {it.url} says of its chain, which nothing here confirms\n" in told
+
+
+async def test_what_a_node_answers_commands_no_terminal(
+    tmp_path: Path, potchain: Command, lie: Callable[[str, Answer], None]
+) -> None:
+    async with served(tmp_path) as it:
+        lie("chain_getBlockHash", lambda _: "0x\x1b[2Jzz\u202e\u009b31m")
+        said = await potchain("account", "//Bob", "--node", it.url, exit_code=1)
+        assert not set("\x1b\u202e\u009b").intersection(said)
+        assert said.count("\n") == 1
+
+
+async def test_tasks_are_listed_whatever_somebody_has_called_one(
+    tmp_path: Path, potchain: Command, lie: Callable[[str, Answer], None]
+) -> None:
+    async with served(tmp_path) as it:
+        for name, shown in (("[/]", "[/]"), ("[red]a[/red]", "[red]a[/red]"), ("\x1b[31m\u202eb", "?[31m?b")):
+            lie("training_tasks", partial(called, name))
+            listed = await potchain("task", "list", "--node", it.url)
+            assert listed.splitlines()[1].split()[:3] == ["0", shown, "active"]
