@@ -28,7 +28,13 @@ from chain.primitives.types import Id, sign_extrinsic
 from chain.rpc.client import Client, RpcError
 from runtime.modules.training_sizes import RETAINED_ROUNDS
 from runtime.potchain import RUNTIME
+from tests.clients.kit import finished, started
+from tests.dashboard.conftest import HERE as DASHBOARD
+from tests.dashboard.conftest import browser, shots
+from tests.dashboard.test_browser import STORY_SECONDS_MAX
 from tests.ports import free_ports
+
+__all__ = ["browser", "shots"]  # fixtures
 
 pytestmark = pytest.mark.slow
 
@@ -37,6 +43,7 @@ TESTNET = ROOT / "genesis" / "testnet.json"
 POT = 10**12
 ALICE = Keypair.from_uri("//Alice")
 BOB = Keypair.from_uri("//Bob")
+ADDRESS = ss58.encode(ALICE.public)
 STOP_SECONDS_MAX = 5.0
 
 
@@ -152,12 +159,32 @@ async def test_a_model_trains_and_its_workers_are_paid_by_minting_alone(network:
         assert record["minted"] > 0
 
 
+@pytest.mark.usefixtures("browser")
+async def test_every_page_of_the_dashboard_shows_the_testnet(network: Network, shots: Path) -> None:
+    async with Client.reconnecting([network.url(0)]) as client:
+        await until_round(client, 3)
+    with started(
+        DASHBOARD / "testnet.mjs", network.url(0).replace("ws", "http", 1) + "/", str(shots), ADDRESS
+    ) as script:
+        told = await trio.to_thread.run_sync(finished, script, STORY_SECONDS_MAX)
+    assert (told["wrong"], told["flaws"]) == ([], {})
+    assert told["hosts"] == [f"127.0.0.1:{network.rpc_port}"]
+    assert [row["Verdict"] for row in told["slots"]] == ["✓ accepted"] * 4
+    assert told["agreement"].startswith("✓ the chain minted 8 POT, as its record")
+    assert len(told["validators"]) == 4
+    assert [row["State"] for row in told["workers"]] == ["✓ active"] * 2
+    pictures = {picture.stem for picture in shots.glob("*.png")}
+    assert len(pictures) == 48
+    assert {"chain-light", "task-dark", "round-light-phone", "validators-dark-phone"} <= pictures
+
+
 async def test_a_transfer_from_the_command_line_is_final_in_seconds(network: Network) -> None:
     grace = Keypair.from_uri("//Grace", Scheme.SR25519)
     async with Client.reconnecting([network.url(1)]) as client:
         await until_height(client, 1)
-        command = [sys.executable, "-m", "chain", "transfer", "--from", "//Alice", "--node", network.url(1)]
-        done = await trio.run_process([*command, ss58.encode(grace.public), "1.5"], capture_stdout=True, cwd=ROOT)
+        command = [sys.executable, "-m", "chain", "tx", "transfer", ss58.encode(grace.public), "1.5"]
+        command += ["--from", "//Alice", "--yes", "--node", network.url(1)]
+        done = await trio.run_process(command, capture_stdout=True, cwd=ROOT)
         assert b"final in block" in done.stdout
         assert (await client.account(grace.public)).free == 15 * POT // 10
 

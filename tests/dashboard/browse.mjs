@@ -61,7 +61,7 @@ export const rows = (page, caption) =>
   }, caption);
 
 // What keeps somebody from reading or using a page: text that is too faint, controls without a name, a page too wide.
-export const flaws = (page) =>
+const flaws = (page) =>
   page.evaluate(() => {
     const found = [];
     const colour = (text) => (text.match(/[\d.]+/g) ?? [0, 0, 0, 0]).map(Number);
@@ -95,3 +95,20 @@ export const flaws = (page) =>
     if (width > window.innerWidth) found.push(`${width} pixels wide in a window of ${window.innerWidth}`);
     return found;
   });
+
+// Pictures of pages, each a name, a path and a heading: on a desk and on a phone, in the light and in the dark; their flaws.
+export async function looks(page, pages) {
+  const wrong = {};
+  for (const [scheme, width] of [['light', 1180], ['dark', 1180], ['light', 360], ['dark', 360]]) {
+    await page.emulateMedia({ colorScheme: scheme });
+    await page.setViewportSize({ width, height: width === 360 ? 780 : 900 });
+    for (const [name, path, heading] of pages) {
+      await visit(page, path, heading);
+      const look = `${name}-${scheme}${width === 360 ? '-phone' : ''}`;
+      const problems = await flaws(page);
+      if (problems.length) wrong[look] = problems;
+      await shoot(page, look);
+    }
+  }
+  return wrong;
+}
