@@ -173,10 +173,11 @@ class Intake:
         return verdicts
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Case:
     raw: bytes
     verdict: Verdict | None = None
+    failure: Exception | None = None  # of the judge, not of the transaction
 
 
 class _Together:
@@ -194,12 +195,20 @@ class _Together:
         self._waiting.append(case)
         async with self._turn:
             while case.verdict is None:
+                if case.failure is not None:
+                    raise case.failure
                 cases = self._waiting[:BATCH]
-                verdicts = await self._threads.run(self._judge, [each.raw for each in cases])
+                try:
+                    verdicts = await self._threads.run(self._judge, [each.raw for each in cases])
+                except Exception as error:
+                    # What cannot be judged must not be what everybody's next turn begins with.
+                    for each in cases:
+                        each.failure = error
+                else:
+                    for each, verdict in zip(cases, verdicts, strict=True):
+                        each.verdict = verdict
                 # Only now: should this client go away before, the next one's turn judges them.
                 del self._waiting[: len(cases)]
-                for each, verdict in zip(cases, verdicts, strict=True):
-                    each.verdict = verdict
         return case.verdict
 
 

@@ -29,6 +29,8 @@ HINT_ATTEMPTS_MAX = 3
 FOUND_ATTEMPTS_MAX = 8
 # Where peers say that they are is looked at this many at a time, and twice for each connection.
 PROBES_MAX = 4
+# Beyond these a peer's address is not looked at: who comes and goes with ever new names must not fill the memory.
+PROBES_WAITING_MAX = 256
 # How often the book is looked through, and how many of it are dialled at once.
 REVISIT_S = 10.0
 REVISITS_MAX = 8
@@ -161,8 +163,12 @@ class PeerExchange:
         """See whether the peer answers where it says that it is, or seems to be."""
         if self._found.get(peer.id) == (host, port) or self._probed[peer.id] >= 2:
             return
+        if self._probing.statistics().tasks_waiting >= PROBES_WAITING_MAX:
+            return
         self._probed[peer.id] += 1
         async with self._probing:
+            if self._peers.get(peer.id) is not peer:  # It went while it waited.
+                return
             answers = await self._probe(Bootnode(host, port, peer.id))
         if answers and self._peers.get(peer.id) is peer:
             self._reached(peer, host, port)

@@ -38,6 +38,9 @@ READ_BYTES_MAX: Final = 1024 * 1024
 # How far back a transaction's hash is looked for, twenty minutes of one-second blocks, and in what steps.
 SEARCHED_BLOCKS: Final = 1200
 SEARCHED_AT_ONCE: Final = 60
+# Full blocks: reading so much takes a thread most of a second, in some tenths of one at a time.
+SEARCHED_BYTES: Final = 64 * 1024 * 1024
+SEARCHED_BYTES_AT_ONCE: Final = 16 * 1024 * 1024
 
 # Votes are held against validators for a week: what was found in that time, the newest first.
 OFFENCES_MAX: Final = 100
@@ -209,7 +212,7 @@ def explorer_validators(context: Context) -> dict[str, Any]:
 async def explorer_search(context: Context, text: str) -> dict[str, Any] | None:
     """What a hash, a height or an address names: `kind` and what to ask for it; null for nothing that is known here.
 
-    A transaction is looked for in the last 1,200 blocks.
+    A transaction is looked for in the last 1,200 blocks, or in those that have the last 64 MiB.
     """
     wanted = text.strip()
     if re.fullmatch(r"[0-9][0-9,]{0,12}", wanted):
@@ -232,11 +235,13 @@ async def _search_hash(context: Context, wanted: Hash) -> dict[str, Any] | None:
         return {"kind": "block", "block": header.height}
     if await context.in_thread(_exists, context, wanted):
         return {"kind": "account", "account": ss58.encode(wanted, ss58_prefix(context))}
-    top = ledger.head.height
-    for start in range(top, max(top - SEARCHED_BLOCKS, ledger.lowest_block), -SEARCHED_AT_ONCE):
-        found = await context.in_thread(_find_extrinsic, context, wanted, start)
-        if found is not None:
-            return {"kind": "transaction", "block": found[0], "index": found[1]}
+    height, read = ledger.head.height, 0
+    lowest = max(height - SEARCHED_BLOCKS, ledger.lowest_block - 1)
+    while height > lowest and read < SEARCHED_BYTES:
+        index, height, size = await context.in_thread(_find_extrinsic, context, wanted, height, lowest)
+        if index is not None:
+            return {"kind": "transaction", "block": height, "index": index}
+        read += size
     return None
 
 
@@ -245,16 +250,22 @@ def _exists(context: Context, account: bytes) -> bool:
         return account in context.runtime.at(state).module(System).account
 
 
-def _find_extrinsic(context: Context, wanted: Hash, top: int) -> tuple[int, int] | None:
-    """Height and place of the transaction of a hash, in a few blocks from one down."""
-    ledger = context.backend.ledger
-    for height in range(top, max(top - SEARCHED_AT_ONCE, ledger.lowest_block - 1), -1):
+def _find_extrinsic(context: Context, wanted: Hash, top: int, lowest: int) -> tuple[int | None, int, int]:
+    """Looks for the transaction of a hash in some blocks from one down, as far as one above the lowest.
+
+    Returns its place and the block's height, or None and the height to go on with; then how many bytes were read.
+    """
+    ledger, read = context.backend.ledger, 0
+    for height in range(top, max(top - SEARCHED_AT_ONCE, lowest), -1):
         block_hash = ledger.hash_at(height)
         block = None if block_hash is None else ledger.block(block_hash)
         for index, raw in enumerate(() if block is None else block.extrinsics):
+            read += len(raw)
             if blake2_256(raw) == wanted:
-                return height, index
-    return None
+                return index, height, read
+        if read > SEARCHED_BYTES_AT_ONCE:
+            return None, height - 1, read
+    return None, max(top - SEARCHED_AT_ONCE, lowest), read
 
 
 def _entries(told: ToldBlock, account: bytes) -> list[str]:

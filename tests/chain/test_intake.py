@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -136,6 +136,36 @@ async def test_what_clients_submit_at_once_is_judged_together_and_each_is_told_i
         assert [nonce for nonce, said in told.items() if said is InvalidReason.BAD_PROOF] == [7]
         assert set(range(BATCH + 2)) <= told.keys()
         assert len(it.pool) == sum(isinstance(said, bytes) for said in told.values())
+
+
+async def test_what_cannot_be_judged_keeps_nothing_that_comes_later_from_the_pool(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge = Intake._judge
+    async with setting(tmp_path) as it:
+        poison = it.transfer(BOB)
+
+        def failing(self: Intake, transactions: Sequence[bytes]) -> list[Any]:
+            if poison in transactions:
+                raise OSError("the disk is gone")
+            return judge(self, transactions)
+
+        monkeypatch.setattr(it.intake._submitted, "_judge", failing.__get__(it.intake))
+
+        async def submit(raw: bytes) -> None:
+            with suppress(OSError):
+                await it.intake.submit(raw)
+
+        with trio.fail_after(10):
+            async with trio.open_nursery() as impatient:
+                impatient.start_soon(submit, it.transfer())
+                impatient.start_soon(submit, poison)
+                await trio.testing.wait_all_tasks_blocked()
+                impatient.cancel_scope.cancel()  # It may be that nobody is left to be told of it.
+            await submit(it.transfer(nonce=1))
+            assert await it.intake.submit(it.transfer(nonce=2)) in it.pool
+            with pytest.raises(OSError, match="the disk is gone"):
+                await it.intake.submit(poison)
 
 
 async def test_gossip_that_there_is_no_room_for_is_asked_for_again(tmp_path: Path) -> None:

@@ -171,6 +171,22 @@ async def test_a_search_finds_blocks_transactions_and_accounts_and_says_when_it_
             assert await client.request("explorer_search", text) == found, text
 
 
+async def test_a_search_reads_a_bounded_number_of_bytes_a_few_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with served(tmp_path) as it, Client.connect(it.url) as client:
+        raw = transfer(it, 0)
+        await sent(it, raw)
+        for _ in range(3):
+            await it.node.seal()
+        sought = "0x" + blake2_256(raw).hex()
+        monkeypatch.setattr(methods_explorer, "SEARCHED_BYTES_AT_ONCE", 1)
+        found = {"kind": "transaction", "block": 1, "index": 1}
+        assert await client.request("explorer_search", sought) == found
+        monkeypatch.setattr(methods_explorer, "SEARCHED_BYTES", 2)
+        assert await client.request("explorer_search", sought) is None
+
+
 async def test_an_account_has_a_balance_and_what_named_it_a_page_of_blocks_at_a_time(tmp_path: Path) -> None:
     async with served(tmp_path) as it, Client.connect(it.url) as client:
         await sent(it, transfer(it, 0, 5 * POT))
