@@ -47,9 +47,10 @@ from chain.cli_common import (
 )
 from chain.cli_log import LogFlags, LogFormat, LogLevels
 from chain.cli_node import PORT, RPC_PORT
+from chain.cli_usage import UsageError, usage
 from chain.display import print_anything
 from chain.printable import printable
-from chain.settings import ConfigOption, name_variables, origin
+from chain.settings import ConfigOption, name_variables
 from chain.supervisor import EXIT_MISCONFIGURED
 from chain.sync.mode import SyncMode
 
@@ -83,8 +84,6 @@ BasePath = Annotated[
         metavar="FOLDER", help="Folder for all data. [default: ~/.local/share/potchain/CHAIN_ID]", show_default=False
     ),
 ]
-# What typer raises for a command line that it cannot read; only this kind of it has a public name.
-UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 
 
 def _version(wanted: bool) -> None:
@@ -262,26 +261,6 @@ def _run(main: Callable[[], Awaitable[None]]) -> None:
     trio.run(main)
 
 
-def _usage(error: Any) -> str:
-    """What is wrong with a command line; a group without a command explains itself in full."""
-    text = str(error.format_message())
-    if "\n" in text:
-        return text
-    command = "potchain" if error.ctx is None else error.ctx.command_path
-    parameter = getattr(error, "param", None)
-    came_from = "" if error.ctx is None or parameter is None else origin(error.ctx, parameter)
-    where = f" (from {came_from})" if came_from not in ("", "flag") else ""
-    option = getattr(error, "option_name", None)
-    if error.ctx is not None and error.ctx.parent is not None and option in _options_of(error.ctx.find_root().command):
-        first, _, rest = command.partition(" ")
-        where = f"; it is for the node: give it before the command, {first} {option} … {rest}"
-    return f"error: {text[:1].lower()}{text[1:].removesuffix('.')}{where}; see: {command} --help"
-
-
-def _options_of(command: Any) -> set[str]:
-    return {word for parameter in command.params for word in parameter.opts}
-
-
 def command_line() -> Any:
     """All commands, with the variables of their settings; called with words."""
     command = typer.main.get_command(app)
@@ -297,7 +276,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         sys.exit(command_line()(words, prog_name=cli_completion.PROGRAM, standalone_mode=False))
     except UsageError as error:
-        print(_usage(error), file=sys.stderr)
+        print(usage(error), file=sys.stderr)
         sys.exit(EXIT_MISCONFIGURED)
     except typer.Abort:  # Ctrl-C, in a command that has nothing to finish
         sys.exit(EXIT_INTERRUPTED)

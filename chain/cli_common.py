@@ -15,7 +15,7 @@ from chain.keystore import KeyFileError, WrongPassword
 from chain.light.errors import CheckpointError, LightError
 from chain.primitives.keys import KeyUriError
 from chain.primitives.ss58 import Ss58Error
-from chain.rpc.errors import ClientError, RpcError
+from chain.rpc.errors import ClientError, NoAddress, RpcError
 from chain.rpc.errors import PortInUse as RpcPortInUse
 from chain.supervisor import EXIT_MISCONFIGURED, Misconfigured
 from runtime.types import GenesisError
@@ -33,6 +33,10 @@ NodesOption = Annotated[
 ]
 NodeOption = Annotated[str, typer.Option("--node", metavar="URL", help="RPC address of a node, ws:// or wss://.")]
 Supervised = Annotated[bool, typer.Option("--supervised", hidden=True, help="Stop when standard input ends.")]
+TaskId = Annotated[
+    int,
+    typer.Argument(metavar="ID", help="The task's number, as `potchain task list` shows it.", min=0, max=2**32 - 1),
+]
 DEFAULT_RPC = "ws://127.0.0.1:9944"
 
 
@@ -75,6 +79,8 @@ def fault_of(error: BaseException) -> Fault | None:
         return faults[0] if all(faults) else None
     if not isinstance(error, Exception):  # The program's own end, or Ctrl-C.
         return None
+    if isinstance(error, NoAddress):
+        return Fault(f"--node: {error}", EXIT_MISCONFIGURED)
     if isinstance(error, RpcError | ClientError | LightError | WrongPassword):
         return Fault(" ".join(str(error).split()), EXIT_FAILED)
     # Imported when there is such an error to be told apart: a light client needs neither a database nor a network.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
-from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,9 +13,18 @@ from typing import Annotated
 import typer
 
 from chain.cli_common import EXIT_FAILED, UserError
-from chain.cli_secrets import KEY_HELP, KeystorePath, PasswordFd, PasswordFilename, keystore_at, scheme_of, takes_key
+from chain.cli_secrets import (
+    DESCRIPTOR_MAX,
+    KEY_HELP,
+    KeystorePath,
+    PasswordFd,
+    PasswordFilename,
+    keystore_at,
+    scheme_of,
+    takes_key,
+)
 from chain.key_source import KeySource, Passwords, ask_secret, show_terminal
-from chain.keystore import SESSION_MAX, KeyFile, KeyFileError, read_key, write_private
+from chain.keystore import SESSION_MAX, KeyFile, KeyFileError, NoSuchKey, read_key, write_private
 from chain.message import Message, SignatureError, read_signature
 from chain.primitives import bls, ss58
 from chain.primitives.keys import KeyUriError, Scheme, Secret, new_phrase
@@ -24,6 +33,8 @@ from chain.validator_keys import ValidatorKeys
 from chain.wallet_json import EXPORT_BYTES_MAX, WalletExport, encode
 
 MIB = 1 << 20
+# What was meant as an address, although it may be none.
+ADDRESS = re.compile(r"[1-9A-HJ-NP-Za-km-z]{46,50}")
 MODERATE_MIB = MODERATE.memory_bytes // MIB
 
 app = typer.Typer(help="Make keys, keep them under a password, look at them and sign with them.", no_args_is_help=True)
@@ -201,12 +212,19 @@ def inspect(
             raise UserError(f"--public: expected 0x and 64 hex digits, got {text[:80]!r}")
         _show_account(account, prefix)
         return
-    with suppress(ss58.Ss58Error):
+    try:
         account = ss58.decode(text, None)
-        print(f"network    {ss58.prefix_of(text)}")
-        _show_account(account, prefix)
+    except ss58.Ss58Error as mistyped:
+        try:
+            secret = key.open()
+        except NoSuchKey:
+            if ADDRESS.fullmatch(text):  # Nobody wants a key of that name.
+                raise mistyped from None
+            raise
+        _show(secret, prefix)
         return
-    _show(key.open(), prefix)
+    print(f"network    {ss58.prefix_of(text)}")
+    _show_account(account, prefix)
 
 
 @app.command()
@@ -246,7 +264,10 @@ def rotate(
         Path | None, typer.Option(metavar="FILE", help="File with the new password in its first line.")
     ] = None,
     new_password_fd: Annotated[
-        int | None, typer.Option(metavar="NUMBER", min=0, help="Open descriptor to read the new password from.")
+        int | None,
+        typer.Option(
+            metavar="NUMBER", min=0, max=DESCRIPTOR_MAX, help="Open descriptor to read the new password from."
+        ),
     ] = None,
     session: Annotated[
         bool,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from chain.cli_common import DEFAULT_RPC, EXIT_FAILED, UserError, default_base_path
+from chain.cli_common import DEFAULT_RPC, EXIT_FAILED, TaskId, UserError, default_base_path
 from chain.printable import printable
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def balance(
 
 @app.command()
 def task(
-    task: Annotated[int, typer.Argument(metavar="ID", help="The task's number.", min=0, max=2**32 - 1)],
+    task: TaskId,
     genesis: Genesis = None,
     checkpoint: CheckpointFile = None,
     rpc: Rpc = None,
@@ -192,11 +192,11 @@ def _read(options: Options, plan_look: Callable[[Runtime[Any]], Callable[[Any], 
     from chain.light.client import ask_nodes
     from chain.light.errors import Behind, Contradicted, Fork, LightError
     from chain.light.follower import follow, read, trusted
+    from chain.rpc.link import parsed
 
     urls = options.rpc or [DEFAULT_RPC]
-    for url in urls:
-        if not url.startswith(("ws://", "wss://")):
-            raise UserError(f"--node: expected a node address such as {DEFAULT_RPC}, got {url!r}")
+    for url in urls:  # Asking skips nodes that fail: of what is no node's address, nobody would be told.
+        parsed(url)
     age_max = AGE_SECONDS_MAX if options.max_age is None else options.max_age
     known = None if options.trust is None else _hash(options.trust)
     path, memory, runtime = _begin(options)

@@ -29,7 +29,10 @@ def new(
         planned = plan(path, module, chain_name)
     except CannotWrite as error:
         raise UserError(str(error)) from None
-    path.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--path: cannot make the folder {path}: {error.strerror}; choose another") from None
     for file, (text, what) in planned.new.items():
         with file.open("x") as opened:
             opened.write(text)

@@ -5,6 +5,7 @@ The node is believed here; `potchain light query` believes none.
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from typing import Annotated, Any
 
@@ -36,8 +37,19 @@ from runtime.metadata_types import PalletConstant
 LIMIT = 50
 LIMIT_MAX = 100_000
 
+# A height of the chain, which has 32 bits, or a block's hash.
+BLOCK = re.compile(r"[0-9]{1,10}|0x[0-9a-fA-F]{64}")
+
+
+def _check_block(at: str | None) -> str | None:
+    if at is not None and not BLOCK.fullmatch(at):
+        raise UserError(f"--at: expected a height, or 0x and the 64 hex digits of a block's hash, got {at[:80]!r}")
+    return at
+
+
 AtOption = Annotated[
-    str | None, typer.Option("--at", metavar="BLOCK|HASH", help="At this block. [default: the newest]")
+    str | None,
+    typer.Option("--at", metavar="BLOCK|HASH", help="At this block. [default: the newest]", callback=_check_block),
 ]
 
 

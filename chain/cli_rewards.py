@@ -10,7 +10,7 @@ from typing import Annotated
 import trio
 import typer
 
-from chain.cli_common import DEFAULT_RPC, EXIT_FAILED, NodeOption, UserError
+from chain.cli_common import DEFAULT_RPC, EXIT_FAILED, NodeOption, TaskId, UserError
 from chain.display import Token, token_of
 from chain.primitives import ss58
 from chain.reward import FinalRound, Payments, final_round, outcome, paid_in_events
@@ -23,8 +23,8 @@ app = typer.Typer(help="Explain what training paid.", no_args_is_help=True)
 
 @app.command()
 def explain(
-    task: Annotated[int, typer.Argument(metavar="TASK", help="The task's number, as `potchain task list` shows it.")],
-    round: Annotated[int, typer.Argument(metavar="ROUND", help="A final round of it.")],
+    task: TaskId,
+    round: Annotated[int, typer.Argument(metavar="ROUND", help="A final round of it.", min=0, max=2**32 - 1)],
     rpc: NodeOption = DEFAULT_RPC,
 ) -> None:
     """Recompute what a final round paid, to whom and why, and compare it with what the chain did."""

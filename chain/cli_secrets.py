@@ -21,9 +21,15 @@ PasswordFilename = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="File with the key's password in its first line. [default: asked for]"),
 ]
+DESCRIPTOR_MAX = 2**31 - 1  # a C int's
 PasswordFd = Annotated[
     int | None,
-    typer.Option(metavar="NUMBER", min=0, help="Open descriptor to read the key's password from, as in 3< FILE."),
+    typer.Option(
+        metavar="NUMBER",
+        min=0,
+        max=DESCRIPTOR_MAX,
+        help="Open descriptor to read the key's password from, as in 3< FILE.",
+    ),
 ]
 KeystorePath = Annotated[
     Path | None,

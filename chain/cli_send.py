@@ -173,11 +173,12 @@ async def drafted(chain: Chain, how: How, account: bytes, make: Make, blocks: in
         check_known(chain)
         check_extensions(chain.metadata)
         call = await make(chain)
-        tip = 0 if how.tip is None else chain.token.read(how.tip)
     except (WordError, UnknownName) as error:
         refuse(error)
     except CannotSign as error:
         raise UserError(str(error)) from None
+    try:
+        tip = 0 if how.tip is None else chain.token.read(how.tip)
     except ValueError as error:
         raise UserError(f"--tip: {error}") from None
     return await chain.draft(call, account, blocks=_blocks(chain, how.era, blocks), nonce=how.nonce, tip=tip)

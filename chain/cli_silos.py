@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import trio
 import typer
 
-from chain.cli_common import DEFAULT_RPC, EXIT_FAILED, NodeOption, UserError
+from chain.cli_common import DEFAULT_RPC, EXIT_FAILED, NodeOption, TaskId, UserError
 from chain.cli_secrets import KeyOption, takes_key
 from chain.display import token_of
 from chain.primitives import ss58
@@ -23,7 +23,6 @@ from chain.rpc.client import Client
 from runtime.modules.training_policy import SAMPLES_MAX
 from runtime.modules.training_types import CAPACITY_MAX
 
-TaskId = Annotated[int, typer.Argument(metavar="ID", help="The task's number, as `potchain task list` shows it.")]
 Address = Annotated[str, typer.Argument(metavar="ADDRESS", help="Address of the silo's account (SS58).")]
 Data = Annotated[
     list[str] | None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import trio
 import typer
 
-from chain.cli_common import DEFAULT_RPC, NodeOption, UserError
+from chain.cli_common import DEFAULT_RPC, NodeOption, TaskId, UserError
 from chain.cli_secrets import KeyOption, takes_key
 from chain.cli_task_new import ask
 from chain.display import token_of
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @takes_key
 def keep_task(
-    task: Annotated[int, typer.Argument(metavar="ID", help="The task's number, as `potchain task list` shows it.")],
+    task: TaskId,
     key: KeyOption,
     days: Annotated[int, typer.Option(min=1, max=365, help="So many days more, of 86,400 blocks.")] = 30,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before paying.")] = False,

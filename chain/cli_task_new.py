@@ -13,7 +13,7 @@ import trio
 import typer
 
 from chain.cli_calibrate import calibrated
-from chain.cli_common import DEFAULT_RPC, EXIT_FAILED, NodeOption, UserError
+from chain.cli_common import DEFAULT_RPC, EXIT_FAILED, NodeOption, TaskId, UserError
 from chain.cli_secrets import KeyOption, takes_key
 from chain.cli_task_files import PlatformOption, SourceArgument, made_of, read_source, terms_of
 from chain.cli_terms import with_terms
@@ -109,7 +109,7 @@ def ask(question: str) -> None:
 
 @takes_key
 def cancel_task(
-    task: Annotated[int, typer.Argument(metavar="ID", help="The task's number, as `potchain task list` shows it.")],
+    task: TaskId,
     key: KeyOption,
     rpc: NodeOption = DEFAULT_RPC,
 ) -> None:

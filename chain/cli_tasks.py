@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import trio
 import typer
 
-from chain.cli_common import DEFAULT_RPC, NodeOption, UserError
+from chain.cli_common import DEFAULT_RPC, NodeOption, TaskId, UserError
 from chain.cli_silos import admit_silo, expel_silo, list_silos
 from chain.cli_task_files import check_task, export_task
 from chain.cli_task_keep import keep_task
@@ -37,8 +37,6 @@ PATIENCE_SECONDS = 10.0
 PATIENCE_SECONDS_MAX = 600.0
 # A round opens in the block that settles the one before, or in the next ones; after that it waits for somebody.
 IDLE_BLOCKS = 4
-
-TaskId = Annotated[int, typer.Argument(metavar="ID", help="The task's number, as `potchain task list` shows it.")]
 
 
 @app.command("list")

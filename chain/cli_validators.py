@@ -198,6 +198,9 @@ def lines_of(found: Standing, token: Token, own_key: bytes) -> list[str]:
 
 def _parse(token: Token, amount: str) -> int:
     try:
-        return token.parse(amount)
+        planck = token.parse(amount)
     except ValueError as error:
         raise UserError(str(error)) from None
+    if not planck:
+        raise UserError(f"expected an amount above 0, got {amount!r}; nothing was sent")
+    return planck

@@ -29,6 +29,8 @@ RESET = "\x1b[0m"
 COLOURS = {"block": "\x1b[2m", "round": "\x1b[1;32m", "stall": "\x1b[1;33m", "error": "\x1b[1;31m"}
 
 
+AMOUNT_MAX = 2**128 - 1  # Amounts on chain are u128, in planck.
+AMOUNT_CHARACTERS_MAX = 80  # Twice the digits of the largest, with its commas and its point.
 GROUPED = re.compile(r"[0-9]{1,3}(,[0-9]{3})+")
 
 
@@ -47,6 +49,8 @@ class Token:
 
     def parse(self, text: str) -> int:
         """The planck in a decimal number of tokens; ValueError says what is wrong with it."""
+        if len(text) > AMOUNT_CHARACTERS_MAX:
+            raise ValueError(f"expected an amount such as 1.5, got {len(text):,} characters")
         whole, _, part = text.partition(".")
         if "," in whole:  # As `format` writes thousands, and no other way: 1,5 may be meant as one and a half.
             if not GROUPED.fullmatch(whole):
@@ -56,8 +60,10 @@ class Token:
             raise ValueError(f"expected an amount such as 1.5, got {text!r}")
         if len(part) > self.decimals:
             raise ValueError(f"{text}: {self.symbol} has {self.decimals} decimals, got {len(part)}")
-        digits = (whole or "0") + part.ljust(self.decimals, "0")
-        return int(digits)
+        planck = int((whole or "0") + part.ljust(self.decimals, "0"))
+        if planck > AMOUNT_MAX:
+            raise ValueError(f"expected an amount up to {self.format(AMOUNT_MAX)}, got {text}")
+        return planck
 
     def read(self, text: str) -> int:
         """The planck in an amount with its unit: 1.5POT, 3mPOT, 20µPOT (or uPOT), 7planck; ValueError without one.

@@ -55,18 +55,18 @@ class Weighed:
 
 
 def benchmarks_in(path: Path) -> list[Benchmark]:
-    """The benchmarks of a Python file, in its order; CannotWeigh where there are none.
-
-    What importing the file raises is its author's, and is raised.
-    """
+    """The benchmarks of a Python file, in its order; CannotWeigh where there are none, or it cannot be imported."""
     root, parts = path.resolve().parent, [path.stem]
     while (root / "__init__.py").exists():
         parts.insert(0, root.name)
         root = root.parent
-    if not path.is_file():
+    if not path.is_file() or path.suffix != ".py":
         raise CannotWeigh(f"cannot read {path}: expected a Python file with benchmarks")
     sys.path.insert(0, str(root))
-    module = importlib.import_module(".".join(parts))
+    try:
+        module = importlib.import_module(".".join(parts))
+    except Exception as error:
+        raise CannotWeigh(f"{path}: importing it failed: {type(error).__name__}: {error}") from error
     found = [value for value in vars(module).values() if isinstance(value, Benchmark)]
     if not found:
         raise CannotWeigh(f"{path} has no benchmarks: mark functions with @benchmark from runtime.testing")

@@ -200,7 +200,11 @@ def load(folder: Path) -> Saved:
         blobs = {bytes.fromhex(name): (folder / name).read_bytes() for name in summary["blobs"]}
         roots = {key: bytes.fromhex(summary[key][2:]) for key in ("programRoot", "datasetRoot", "paramsRoot")}
         name, terms = str(summary["name"]), dict(summary["terms"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except OSError as error:
+        raise ExportError(
+            f"{folder}: expected a folder that `potchain task export` wrote; {error.filename}: {error.strerror}"
+        ) from None
+    except (ValueError, KeyError, TypeError) as error:
         raise ExportError(f"{folder}: expected a folder that `potchain task export` wrote: {error!r}") from None
     for root, data in blobs.items():
         if blob_root(data) != root:

@@ -60,6 +60,10 @@ class ClientError(Exception):
     """Anything that a client can report besides an error answer of the node."""
 
 
+class NoAddress(ClientError):
+    """What was given as a node's address is none."""
+
+
 class ConnectionLost(ClientError):
     """The connection ended before the answer came."""
 

@@ -17,7 +17,7 @@ from urllib.parse import SplitResult, urlsplit
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 
-from chain.rpc.errors import CannotConnect, ClientError, ConnectionLost, RpcError, SlowSubscriber
+from chain.rpc.errors import CannotConnect, ConnectionLost, NoAddress, RpcError, SlowSubscriber
 
 # The server bounds its responses at 16 MiB (metadata and a page of 1,000 keys are ~0.1 MB): twice that is garbage.
 MESSAGE_BYTES_MAX = 32 * 1024 * 1024
@@ -220,9 +220,9 @@ class Link:
 async def open_link(url: str, message_bytes_max: int = MESSAGE_BYTES_MAX) -> AsyncIterator[Link]:
     """Connect and read in the background for as long as the scope lasts; raises `CannotConnect`.
 
-    What is no address at all is a `ClientError`: nobody should try it again.
+    What is no address at all is a `NoAddress`: nobody should try it again.
     """
-    parts, port = _parsed(url)
+    parts, port = parsed(url)
     resource = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     host = parts.netloc.rpartition("@")[2]
     try:
@@ -264,14 +264,14 @@ async def _reached(parts: SplitResult, port: int) -> AnyStream:
     return secure
 
 
-def _parsed(url: str) -> tuple[SplitResult, int]:
-    """The parts of a node's address, and its port."""
+def parsed(url: str) -> tuple[SplitResult, int]:
+    """The parts of a node's address, and its port; NoAddress where it is none."""
     with suppress(ValueError):  # A port out of range, half an IPv6 address.
         parts = urlsplit(url)
         port = parts.port or (443 if parts.scheme == "wss" else 80)
         if parts.scheme in ("ws", "wss") and parts.hostname:
             return parts, port
-    raise ClientError(f"expected a node address such as ws://127.0.0.1:9944, got {url!r}")
+    raise NoAddress(f"expected a node address such as ws://127.0.0.1:9944, got {url!r}")
 
 
 async def _converse(

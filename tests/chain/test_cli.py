@@ -103,10 +103,13 @@ def test_without_arguments_the_help_says_how_to_start() -> None:
     [
         ("frobnicate", "no such command 'frobnicate'; see: potchain --help"),
         ("--frobnicate", "no such option: --frobnicate; see: potchain --help"),
-        ("--rpc-port 70000", "less than or equal to 65535; see: potchain --help"),
-        ("task watch one", "'ID'"),
+        ("--rpc-port 70000", "--rpc-port: expected a whole number from 1 to 65535, got '70000'; see: potchain --help"),
+        (
+            "task watch one",
+            "ID: expected a whole number from 0 to 4294967295, got 'one'; see: potchain task watch --help",
+        ),
         ("tx transfer --from //Alice", "missing argument 'ADDRESS'; see: potchain tx transfer --help"),
-        ("worker --key //Eve --platform abacus", "'abacus' is not one of 'cpu', 'cuda', 'tpu'"),
+        ("worker --key //Eve --platform abacus", "--platform: expected cpu, cuda or tpu, got 'abacus'"),
     ],
 )
 def test_a_command_line_that_is_wrong_names_the_help_to_read(command: str, words: str) -> None:

@@ -40,6 +40,7 @@ def test_every_amount_that_is_shown_can_be_read_back(planck: int) -> None:
         ("12,345.5", 123455 * 10**11),
         (".5", 5 * 10**11),
         ("0.000000000001", 1),
+        ("340,282,366,920,938,463,463,374,607.431768211455", 2**128 - 1),
     ],
 )
 def test_an_amount_is_read_exactly(text: str, planck: int) -> None:
@@ -64,6 +65,8 @@ def test_an_amount_is_read_exactly(text: str, planck: int) -> None:
         "abc",
         "0.0000000000001",
         "١",
+        "340282366920938463463374607.431768211456",  # one planck more than a u128 holds
+        "9" * 5000,
     ],
 )
 def test_what_is_no_amount_is_refused_with_a_reason(text: str) -> None:

@@ -131,7 +131,7 @@ def test_a_value_that_the_flag_refuses_is_refused_with_where_it_came_from(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = written(tmp_path / "node.toml", "rpc-port = 70000\n")
-    assert f"'--rpc-port': Input should be less than or equal to 65535 (from {file})" in refusal(
+    assert f"--rpc-port: expected a whole number from 1 to 65535, got '70000' (from {file})" in refusal(
         capsys, "--config", file
     )
     monkeypatch.setenv("POTCHAIN_RPC_PORT", "many")
