@@ -21,6 +21,7 @@ LINES = {
     "execute.py": ["20 transfers a block, ed25519", "20 transfers a block, sr25519", "decode and execute, first"],
     "rounds.py": ["begun ahead", "an audit 5", "a slot   0 blocks"],
     "metadata.py": ["metadata V14", "metadata V15"],
+    "peers.py": ["20 transfers a block", "potchain, builds and commits", "without anvil"],
     "state_root.py": ["100 of 3,000 keys", "state root, accounts changed", "state root, nothing in memory"],
     "silos.py": ["softmax, 8 local steps, wrong labels, in company", "sign flip, 3 times as long, alone"],
     "slices.py": ["an aggregator, slice by slice", "a validator, everything", "a validator of 4"],
@@ -29,12 +30,13 @@ LINES = {
     "training.py": ["plain JAX", "by processor time", "worker engines", "verified training costs"],
     "sync.py": ["100 empty blocks made", "--sync full", "--sync warp"],
     "transfers.py": ["20 a second", "40 of 40", "a node's processor time", "p50 in 2 s"],
+    "testnet.py": ["first start:", "blocks: ", "second start:", "stopped by SIGINT in"],
     "subscribers.py": ["10 subscribers to heads", "all of them have it after", "a block comes every"],
 }
 # These start nodes that run at their own pace, or JAX.
 SLOW = (
     *("byzantine.py", "frontier.py", "latency.py", "silos.py", "subscribers.py", "sync.py", "tolerance.py"),
-    *("detection.py", "slices.py", "training.py", "transfers.py"),
+    *("detection.py", "slices.py", "testnet.py", "training.py", "transfers.py"),
 )
 
 

@@ -12,7 +12,7 @@ import tracemalloc
 from collections.abc import Sequence
 
 import numpy as np
-from figures import Figures, machine
+from figures import Figures, heading, machine, show, show_value
 
 from trainer import robust
 from trainer.codecs import INT8, INT16, Codec
@@ -49,16 +49,17 @@ def main() -> None:
 
 
 def measure(parameters: int, count: int) -> None:
-    """Print one line for each case."""
+    """Print the time and the memory of each case."""
     figures = Figures()
-    print(f"{count} updates of {parameters:,} parameters:")
+    heading(f"{count} updates of {parameters:,} parameters")
     made: dict[Codec, list[Update]] = {}
     for name, (codec, aggregator) in CASES.items():
         if codec not in made:
             made = {codec: some_updates(codec, parameters, count)}
         with figures.sample(name):
             robust.combine(aggregator, made[codec])
-        print(f"  {name:<22} {figures[name]}   {peak_bytes(aggregator, made[codec]) / 1e6:8,.1f} MB", flush=True)
+        show(name, figures[name])
+        show_value(f"{name}, memory", [peak_bytes(aggregator, made[codec]) / 1e6], "MB")
 
 
 def some_updates(codec: Codec, parameters: int, count: int) -> list[Update]:

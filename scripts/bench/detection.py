@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from figures import machine
+from figures import machine, record
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))  # the digits in this process are the tests'
@@ -165,11 +165,13 @@ def judge(folder: Path, honest: int, cheats: int) -> dict[str, list[bool]]:
     same = sum(bool(np.array_equal(workers[slot], auditors[slot])) for slot in range(honest))
     rejected = sum(is_wrong(workers[slot], slot) for slot in range(honest))
     print(f"honest contributions rejected: {rejected} of {honest:,} ({honest - same:,} differ in some bit)", flush=True)
+    record(f"honest contributions rejected, of {honest:,}", [rejected], "")
     found = {}
     for number, name in enumerate(CHEATS):
         sent = np.load(folder / f"{number}.npy", "r")
         found[name] = [is_wrong(sent[slot], slot) for slot in range(cheats)]
         print(f"  {name:<28} found wrong by an audit: {sum(found[name]):,} of {cheats:,}", flush=True)
+        record(f"{name}: share found wrong by an audit", [sum(found[name]) / cheats], "", better="more")
     return found
 
 
@@ -253,6 +255,7 @@ def simulate(found: dict[str, list[bool]], slots: int) -> None:
                     )
                     caught += is_caught
                     gains.append(-slash / POT if is_caught else WORTH / POT)
+                record(f"{name}, {frequency:.0%} of slots, {title}: gain a slot", [statistics.mean(gains)], "POT")
                 print(
                     f"  {name:<28} {frequency:>4.0%} of slots: found {caught:>5,} of {tried:>6,}"
                     f" ({caught / max(1, tried):.4f});  gain a slot {_interval(gains)} POT,"

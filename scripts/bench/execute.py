@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from figures import Figures, machine, profiled, show, show_rate
+from figures import Figures, heading, machine, profiled, show, show_rate
 
 from chain.ledger import ExecutedBlock, Ledger
 from chain.primitives import bls
@@ -46,8 +46,8 @@ def main() -> None:
         measure(scheme, options.blocks, options.transfers, options.accounts, options.profile)
 
 
-def measure(scheme: Scheme, blocks: int, transfers: int, accounts: int, profile: bool) -> None:
-    """Blocks of transfers signed in one scheme."""
+def sampled(scheme: Scheme, blocks: int, transfers: int, accounts: int, profile: bool) -> Figures:
+    """Blocks of transfers signed in one scheme: a sample of each figure for each block."""
     senders = [Keypair.from_seed(hashlib.sha256(b"sender %d" % index).digest(), scheme) for index in range(transfers)]
     others = [hashlib.sha256(b"receiver %d" % index).digest() for index in range(accounts - transfers)]
     balances = dict.fromkeys([ALICE.public, *(sender.public for sender in senders), *others], ENDOWMENT)
@@ -74,7 +74,13 @@ def measure(scheme: Scheme, blocks: int, transfers: int, accounts: int, profile:
         finally:
             author.close()
             importer.close()
-    print(f"{transfers} transfers a block, {scheme.name.lower()}, {accounts} accounts, {blocks} blocks:")
+    return figures
+
+
+def measure(scheme: Scheme, blocks: int, transfers: int, accounts: int, profile: bool) -> None:
+    """Print what such blocks take."""
+    figures = sampled(scheme, blocks, transfers, accounts, profile)
+    heading(f"{transfers} transfers a block, {scheme.name.lower()}, {accounts} accounts, {blocks} blocks")
     for name in ("propose, first", "propose, verified", "decode block", "execute, first", "execute, verified"):
         show(name, figures[name])
     show("  of it: signatures", figures["execute, first"] - figures["execute, verified"])
@@ -85,8 +91,8 @@ def measure(scheme: Scheme, blocks: int, transfers: int, accounts: int, profile:
     show("commit to LMDB", figures["commit"])
     show_rate("decode and execute, first", transfers, figures["decode block"] + figures["execute, first"], GOAL)
     show_rate("decode and execute, verified", transfers, figures["decode block"] + figures["execute, verified"], GOAL)
-    show_rate("propose, first", transfers, figures["propose, first"], GOAL)
-    show_rate("propose, verified", transfers, figures["propose, verified"], GOAL)
+    show_rate("transfers proposed, first", transfers, figures["propose, first"], GOAL)
+    show_rate("transfers proposed, verified", transfers, figures["propose, verified"], GOAL)
 
 
 def _measure_block(

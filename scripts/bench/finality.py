@@ -18,7 +18,7 @@ from contextlib import nullcontext
 from functools import partial
 
 import trio
-from figures import Figures, machine, profiled, show_rate
+from figures import Figures, heading, machine, profiled, record, show_rate
 
 from chain.primitives.hashing import blake2_256
 from chain.primitives.seal import Authority, Phase, ValidatorSet, bitmap
@@ -38,6 +38,8 @@ GOAL = 2000.0  # heights a second
 SIZES = (4, 7, 16, 31, 64, 100)
 LINK_MS = 50
 SIGNATURE = bytes(96)
+# What the table has for each number of validators, and in which unit.
+COLUMNS = {"messages": "", "bytes": "", "processor time": "ms", "sealed after": "ms"}
 
 
 class Core:
@@ -116,7 +118,7 @@ def main() -> None:
             run_virtually(sample, lambda: _reach(MemoryWorld(4, TIMING), options.heights))
         with stub_signatures(), make_world(4) as world, figures.sample("whole nodes"):
             run_virtually(sample, partial(_reach, world, options.heights))
-    print(f"4 validators, {options.samples} samples of {options.heights} heights:")
+    heading(f"4 validators, {options.samples} samples of {options.heights} heights")
     show_rate("core alone", options.heights, figures["core"], GOAL)
     show_rate("simulated validators", options.heights, figures["validators"], GOAL)
     show_rate("simulated whole nodes", options.heights, figures["whole nodes"], GOAL)
@@ -124,9 +126,8 @@ def main() -> None:
         with profiled("simulated validators"), stub_signatures():
             run_virtually(0, lambda: _reach(MemoryWorld(4, TIMING), options.heights))
     kind = "BLS" if options.real else "stub"
-    print(
-        f"a block among validators that are {LINK_MS} ms apart, {kind} signatures; the power of n that each grows by:"
-    )
+    setting = f"a block among validators that are {LINK_MS} ms apart, {kind} signatures"
+    heading(f"{setting}; the power of n that each grows by", setting)
     print(f"  {'n':>4} {'messages':>12} {'bytes':>18} {'cpu ms':>16} {'seal after ms':>14}")
     before: tuple[int, list[float]] | None = None
     for n in sizes:
@@ -135,6 +136,8 @@ def main() -> None:
         cells = [f"{row[0]:,.0f} {growth[0]:>5}", f"{row[1]:,.0f} {growth[1]:>5}", f"{row[2]:,.1f} {growth[2]:>5}"]
         print(f"  {n:>4} {cells[0]:>12} {cells[1]:>18} {cells[2]:>16} {row[3]:>14,.0f}", flush=True)
         before = (n, row)
+        for (what, unit), value in zip(COLUMNS.items(), row, strict=True):
+            record(f"{n} validators, {what}", [value], unit)
 
 
 def _power(before: tuple[int, list[float]], n: int, row: list[float], i: int) -> float:

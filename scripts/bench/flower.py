@@ -20,7 +20,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from figures import machine
+from figures import machine, record
 from models import task_of, train_of
 from training import Case, run
 
@@ -37,15 +37,19 @@ def main() -> None:
     parser.add_argument("--flower", type=Path, required=True, metavar="PYTHON", help="of an environment with flwr")
     parser.add_argument("--rounds", type=int, default=20, help="how many Flower trains")
     parser.add_argument("--seconds", type=float, default=60.0, help="how long our network is watched at least")
+    parser.add_argument("--short", action="store_true", help="few rounds, to see that the benchmark works")
     options = parser.parse_args()
+    if options.short:
+        options.rounds, options.seconds = 3, 2.0
     print(machine())
     with tempfile.TemporaryDirectory(prefix="potchain-bench-") as folder:
-        seconds, accuracy = flower(options.flower, Path(folder), options.rounds)
+        version, seconds, accuracy = flower(options.flower, Path(folder), options.rounds)
     print(
-        f"Flower, simulation: {statistics.median(seconds):.2f} s a round ({min(seconds):.2f} to {max(seconds):.2f}), "
-        f"held-out accuracy {accuracy:.1%} after {options.rounds}",
+        f"Flower {version}, simulation: {statistics.median(seconds):.2f} s a round "
+        f"({min(seconds):.2f} to {max(seconds):.2f}), held-out accuracy {accuracy:.1%} after {options.rounds}",
         flush=True,
     )
+    record("Flower, simulation, a round", seconds, "s")
     with tempfile.TemporaryDirectory(prefix="potchain-bench-") as folder:
         ours = run(
             Case("digits", 1, validators=4, audited=1.0, slots=SLOTS, batch=BATCH), Path(folder), options.seconds
@@ -54,10 +58,11 @@ def main() -> None:
         f"potchain, {ours.rounds} rounds: {ours.wall / ours.rounds:.2f} s a round, "
         f"{ours.accepted} slots accepted, {ours.rejected} not"
     )
+    record("potchain, a round", [ours.wall / ours.rounds], "s", peers={f"Flower {version}": statistics.median(seconds)})
 
 
-def flower(python: Path, folder: Path, rounds: int) -> tuple[list[float], float]:
-    """What each round took in Flower, and how well the model did in the end."""
+def flower(python: Path, folder: Path, rounds: int) -> tuple[str, list[float], float]:
+    """Flower's version, what each round took, and how well the model did in the end."""
     task = task_of("digits", BATCH)
     x, y = train_of(task)
     np.savez(folder / "digits.npz", x=x, y=y, held_x=task.held_out[0], held_y=task.held_out[1])
@@ -69,7 +74,7 @@ def flower(python: Path, folder: Path, rounds: int) -> tuple[list[float], float]
     if done.returncode:
         raise RuntimeError(f"Flower ended with {done.returncode}: {done.stderr[-2000:]}")
     found = json.loads(done.stdout.splitlines()[-1])
-    return found["seconds"][WARM_UP_ROUNDS:], found["accuracy"]
+    return found["version"], found["seconds"][WARM_UP_ROUNDS:], found["accuracy"]
 
 
 if __name__ == "__main__":

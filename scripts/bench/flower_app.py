@@ -9,6 +9,7 @@ import json
 import logging
 import sys
 import time
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -96,7 +97,7 @@ def main() -> None:
 
     logging.disable(logging.WARNING)
     run_simulation(ServerApp(server_fn=server), ClientApp(client_fn=client), num_supernodes=CLIENTS)
-    print(json.dumps({"seconds": np.diff(ends).tolist(), "accuracy": accuracies[-1]}))
+    print(json.dumps({"version": version("flwr"), "seconds": np.diff(ends).tolist(), "accuracy": accuracies[-1]}))
 
 
 if __name__ == "__main__":

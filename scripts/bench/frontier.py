@@ -23,7 +23,7 @@ from functools import partial
 # One thread, as an engine computes: processor time then is what a line costs.
 os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
 
-from figures import machine
+from figures import heading, machine, record
 from models import NAMES, Learner
 
 from tests.trainer.digits import Trained, Training, train
@@ -174,10 +174,8 @@ def run(model: str, setting: Setting, seeds: int) -> None:
     learner = Learner(model)
     float32_bytes = 4 * learner.start(0).size
     print(machine())
-    print(
-        f"{model}: {setting.batches} batches of {setting.batch} rows for each of four workers, {seeds} seeds: "
-        "mean and standard deviation over the seeds"
-    )
+    trained_on = f"{model}: {setting.batches} batches of {setting.batch} rows for each of four workers, {seeds} seeds"
+    heading(f"{trained_on}: mean and standard deviation over the seeds", trained_on)
     print(
         f"  {'':<46} {'rate':>6} {'bytes a batch':>13} {'fewer':>8}  {'held-out loss':<18} {'accuracy':>8}  cpu seconds"
     )
@@ -205,6 +203,9 @@ def run(model: str, setting: Setting, seeds: int) -> None:
             f"{accuracy:8.4f}  {time.process_time() - started:6.1f}{'  equal loss' if equal else ''}",
             flush=True,
         )
+        record(f"{name}: bytes a batch", [found[0].bytes_per_step], "")
+        record(f"{name}: held-out loss", [one.loss for one in found], "")
+    record("fewer bytes at equal loss", [best], "x", better="more", goal=GOAL)
     print(f"fewest bytes at equal loss: {best:,.0f}x fewer   goal {GOAL:g}x: {'met' if best >= GOAL else 'MISSED'}")
 
 

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import trio
-from figures import machine, verdict
+from figures import heading, machine, record, verdict
 
 from chain.author import Author
 from chain.development import ENDOWMENT, address, authority
@@ -271,7 +271,9 @@ def main() -> None:
     print(machine())
     heights, count = (4, 1) if options.short else (options.heights, options.runs)
     runs = [measure(heights, options.block_time_ms, options.port, options.profile) for _ in range(count)]
-    print(f"{len(NAMES)} validators, {count} runs of {heights} empty blocks; milliseconds after the proposal was sent")
+    heading(
+        f"{len(NAMES)} validators, {count} runs of {heights} empty blocks; milliseconds after the proposal was sent"
+    )
     print("of the best run, median at the proposer and at the slowest of the others:")
     best = min(runs, key=lambda run: statistics.median(run.proposer["sealed"]))
     for stage, meaning in STAGES:
@@ -286,8 +288,11 @@ def main() -> None:
             line = f"  sealed at {who:<13} p{percent}: {min(each):7.1f} ms  ({', '.join(f'{ms:.1f}' for ms in each)})"
             if percent == 50:
                 line += f"   goal {GOAL_MS:g} ms: {verdict(GOAL_MS / min(each))}"
+            goal = GOAL_MS if percent == 50 else None
+            record(f"sealed at {who}, p{percent}", each, "ms", goal=goal, held=min(each))
             print(line)
     cpu = [statistics.median(run.cpu_ms) for run in runs]
+    record("processor time from proposal to seal, all four", cpu, "ms")
     listed = ", ".join(f"{ms:.1f}" for ms in cpu)
     print(f"  processor time from the one to the other, all four: {min(cpu):.1f} ms  ({listed})")
 

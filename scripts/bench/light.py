@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 import trio
-from figures import Figures, machine, show, verdict
+from figures import Figures, machine, show, show_value
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))  # the hand-made chain is the tests'
@@ -80,8 +80,8 @@ def headers(n: int, samples: int) -> None:
         with figures.sample("proof"):
             read_proof(proof_json, block_hash, header.state_root, [key])
     show(f"header and seal, {n} validators", figures["header"], GOAL_MS)
-    show("the first of that set", figures["first"], GOAL_MS)
-    show("a value with its proof", figures["proof"])
+    show(f"the first of {n} validators", figures["first"], GOAL_MS)
+    show(f"a value with its proof, {n} validators", figures["proof"])
 
 
 def set_changes(sessions: int) -> None:
@@ -92,7 +92,7 @@ def set_changes(sessions: int) -> None:
         found = work_through(follow(RUNTIME, chain.genesis), counted(chain.answer, calls))
     assert found == chain.checkpoint()
     show(f"{sessions} set changes and the head", figures["follow"])
-    print(f"  {'questions to the node':<34} {len(calls):9,}   {len(calls) / (sessions + 1):.1f} for each proven block")
+    show_value(f"questions to the node, {sessions + 1} blocks", [len(calls)], "")
 
 
 def start(times: int) -> None:
@@ -122,8 +122,7 @@ def start(times: int) -> None:
         trio.run(serve)
     show("the command, from genesis", figures["first"])
     show("the command, from its checkpoint", figures["next"])
-    peak = max(kilobytes) / 1024
-    print(f"  {'memory of the command':<34} {peak:9.1f} MB   goal {GOAL_MB:g} MB: {verdict(GOAL_MB / peak)}")
+    show_value("memory of the command, at most", [max(kilobytes) / 1024], "MB", GOAL_MB)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from figures import Figures, machine, profiled, show
+from figures import Figures, machine, profiled, show, show_value
 
 GOAL_MS = 20.0
 
@@ -36,7 +36,8 @@ def main() -> None:
             wall, cpu, size = map(float, _in_a_fresh_process(version).split())
             figures["first"].wall.append(wall)
             figures["first"].cpu.append(cpu)
-        show(f"metadata V{version}, {size / 1000:.1f} kB", figures["first"], GOAL_MS)
+        show(f"metadata V{version}", figures["first"], GOAL_MS)
+        show_value(f"metadata V{version}, size", [size / 1000], "kB")
         if options.profile:
             print(_in_a_fresh_process(version, "--profile"))
 

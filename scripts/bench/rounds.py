@@ -13,6 +13,8 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from figures import record
+
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
 from runtime.modules.training_types import Phase
@@ -58,11 +60,13 @@ def main() -> None:
     print("blocks a round: one after another / begun ahead")
     print("computing takes  " + "".join(f"{f'an audit {audit}':>16}" for audit in audits))
     for work in works:
-        cells = (
-            f"{blocks_a_round(work, audit, ahead=False):.1f} / {blocks_a_round(work, audit, ahead=True):.1f}"
-            for audit in audits
-        )
-        print(f"a slot {work:>3} blocks" + "".join(f"{cell:>16}" for cell in cells))
+        print(f"a slot {work:>3} blocks", end="")
+        for audit in audits:
+            each = [blocks_a_round(work, audit, ahead=ahead) for ahead in (False, True)]
+            for blocks, ahead in zip(each, ("one after another", "begun ahead"), strict=True):
+                record(f"a slot {work} blocks, an audit {audit}, {ahead}", [blocks], "blocks a round")
+            print(f"{' / '.join(f'{blocks:.1f}' for blocks in each):>16}", end="", flush=True)
+        print()
 
 
 if __name__ == "__main__":

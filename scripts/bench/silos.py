@@ -12,7 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from figures import machine
+from figures import machine, record
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))  # the silos in this process are the tests'
@@ -53,6 +53,9 @@ def _print(what: str, model: Model, count: int, distort: float, rounds: int) -> 
         ("in company", list(zip(*(scores.harms for scores in found), strict=True))),
         ("alone", list(zip(*(scores.alone for scores in found), strict=True))),
     ):
+        honest = [share for column in columns[:-1] for share in column]
+        record(f"{what}, {kind}: added by the honest, at most", [max(honest)], "of the loss")
+        record(f"{what}, {kind}: added by the poisoner, at least", [min(columns[-1])], "of the loss", better="more")
         spans = (f"{min(column):+.1%} {max(column):+.1%}" for column in columns)
         print(f"{f'{what}, {kind}':<64}" + "".join(f"{span:>18}" for span in spans), flush=True)
 

@@ -21,7 +21,7 @@ from typing import TypeVar
 
 import numpy as np
 import trio
-from figures import machine
+from figures import heading, machine, record
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the node is the tests'
 
@@ -113,7 +113,7 @@ async def measure(parameters: int, count: int, chunks: int, validators: list[int
             assert process.stdin is not None
             assert process.stdout is not None
             url = process.stdout.readline().strip()
-            print(f"{count} updates of {parameters:,} parameters, int8, Adam; slices of {chunks} chunks")
+            heading(f"{count} updates of {parameters:,} parameters, int8, Adam; slices of {chunks} chunks")
             async with a_job(url, folder / "aggregator", task) as (node, job):
                 slices = Slices(task, node, job)
                 model = await shown("an aggregator, slice by slice", node, lambda: slices.model(view, view.revealed))
@@ -159,7 +159,10 @@ async def shown(name: str, node: Counting, work: Callable[[], Awaitable[T]]) -> 
     before, started = node.received, time.process_time()
     found = await work()
     seconds = time.process_time() - started
-    print(f"  {name:<42} {(node.received - before) / 1e6:8.1f} MB fetched   {seconds:6.2f} s of processor time")
+    megabytes = (node.received - before) / 1e6
+    print(f"  {name:<42} {megabytes:8.1f} MB fetched   {seconds:6.2f} s of processor time")
+    record(f"{name}: fetched", [megabytes], "MB")
+    record(f"{name}: processor time", [seconds], "s")
     return found
 
 

@@ -9,6 +9,7 @@ the process's resident set beyond what it was before the first update, the sum i
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 import tempfile
@@ -16,7 +17,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from figures import machine
+from figures import heading, machine, record
 
 from trainer import robust
 from trainer.codecs import INT8, Codec
@@ -54,7 +55,7 @@ def main() -> None:
     print(machine())
     for parameters in options.parameters:
         for count in options.updates:
-            print(f"{count} updates of {parameters:,} parameters:")
+            heading(f"{count} updates of {parameters:,} parameters")
             for name in CASES:
                 if name in QUICK or options.all_rules or parameters * count < 10**8:
                     print(
@@ -63,7 +64,7 @@ def main() -> None:
 
 
 def measured(name: str, parameters: int, count: int, where: str) -> str:
-    """One case in a new process, in a few words."""
+    """One case in a new process, in a few words; recorded, too."""
     codec, _ = CASES[name]
     with tempfile.TemporaryDirectory() as folder:
         for index in range(min(BLOBS, count)):
@@ -71,11 +72,15 @@ def measured(name: str, parameters: int, count: int, where: str) -> str:
             (Path(folder) / str(index)).write_bytes(codec.quantise(vector, 0).encode())
         case = [name, str(parameters), str(count), where, folder]
         command = [sys.executable, __file__, "--case", *case]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    megabytes, decoding, summing = json.loads(done.stdout)
+    record(f"{name}, {where}: peak memory", [megabytes], "MB")
+    record(f"{name}, {where}: processor time", [decoding + summing], "s")
+    return f"{where + ':':<8} {megabytes:8,.0f} MB, decoded in {decoding:6.2f} s, summed in {summing:6.2f} s"
 
 
 def child(name: str, parameters: int, count: int, where: str, folder: Path) -> None:
-    """Decode and sum, and say what that took."""
+    """Decode and sum, and say what that took: megabytes, and seconds of each."""
     codec, aggregation = CASES[name]
     # Peaks are counted from here on, not from what this program was made of.
     Path("/proc/self/clear_refs").write_text("5")
@@ -88,11 +93,7 @@ def child(name: str, parameters: int, count: int, where: str, folder: Path) -> N
     decoded = time.process_time()
     robust.combine(aggregation, updates)
     summed = time.process_time()
-    print(
-        f"{where + ':':<8} {(peak_bytes() - before) / 1e6:8,.0f} MB, decoded in {decoded - started:6.2f} s, "
-        f"summed in {summed - decoded:6.2f} s",
-        end="",
-    )
+    print(json.dumps([(peak_bytes() - before) / 1e6, decoded - started, summed - decoded]))
 
 
 def peak_bytes() -> int:

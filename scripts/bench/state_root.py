@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from figures import Figures, machine, profiled, show
+from figures import Figures, heading, machine, profiled, show
 
 from chain.primitives import merkle
 from chain.primitives.hashing import blake2_128_concat, storage_prefix
@@ -77,10 +77,10 @@ def _measure(state: State, keys: tuple[bytes, ...], touched: int, blocks: int, p
                 update = state.update(changes)
             with taken.sample(f"{kind}, commit"):
                 state.commit(changes, update)
-    print(f"{touched:,} of {len(keys):,} keys, {blocks} blocks of each kind:")
+    heading(f"{touched:,} of {len(keys):,} keys, {blocks} blocks of each kind")
     for kind in KINDS:
         show(f"state root, {kind}", figures[kind], GOAL_MS)
-        show("  then commit to LMDB", figures[f"{kind}, commit"])
+        show(f"  {kind}, then commit to LMDB", figures[f"{kind}, commit"])
     changes = dict.fromkeys(chance.sample(keys, touched), _account(blocks + 2))
     state.reopen_from_disk()
     with figures.sample("cold"):

@@ -32,7 +32,7 @@ from itertools import pairwise
 from math import inf
 from pathlib import Path
 
-from figures import machine, verdict
+from figures import heading, machine, record, verdict
 from ports import free_run
 
 from chain.primitives import ss58
@@ -83,17 +83,18 @@ def main() -> None:
         crowd.follow_to(2 + ALONE_BLOCKS)
         cpu = (_cpu_seconds(node.pid) - cpu) / ALONE_BLOCKS
         print(f"an empty block that nobody follows costs the node {1000 * cpu:.1f} ms of processor time")
+        record("an empty block that nobody follows, processor time", [1000 * cpu], "ms")
         for _ in range(options.subscribers):
             crowd.join()
         crowd.read_until(lambda: all(client.heads for client in crowd.clients))
         measure(crowd, node.pid, options.blocks, lambda: None)
         with submitting(rpc_port, senders, options.blocks + 3) as submit_more:
             submit_more()
-            measure(crowd, node.pid, options.blocks, submit_more)
+            measure(crowd, node.pid, options.blocks, submit_more, options.transfers)
 
 
-def measure(crowd: Crowd, pid: int, blocks: int, at_block: Callable[[], None]) -> None:
-    """Follow so many blocks, with `at_block` called at each, and print when the clients had them."""
+def measure(crowd: Crowd, pid: int, blocks: int, at_block: Callable[[], None], submitted: int = 0) -> None:
+    """Follow so many blocks, with `at_block` called at each to submit so many, and print when the clients had them."""
     first = crowd.height + 1
     crowd.follow_to(first)
     cpu = _cpu_seconds(pid)
@@ -110,8 +111,15 @@ def measure(crowd: Crowd, pid: int, blocks: int, at_block: Callable[[], None]) -
     last = [max(each) for each in delays]
     transactions = statistics.median(block.transactions for block in seen[:-1])
     intervals = [1000 * (after.time - before.time) for before, after in pairwise(seen)]
-    print(f"{len(crowd.clients)} subscribers to heads, {blocks} blocks of {transactions:g} transactions:")
-    print(f"  half of them have a head after {_spread([statistics.median(each) for each in delays])}")
+    half = [statistics.median(each) for each in delays]
+    heading(
+        f"{len(crowd.clients)} subscribers to heads, {blocks} blocks of {transactions:g} transactions",
+        f"{len(crowd.clients)} subscribers to heads, {blocks} blocks, {submitted} transfers submitted at each",
+    )
+    record("half of them have a head after", half, "ms")
+    record("all of them have a head after", last, "ms", goal=GOAL_MS, held=max(last))
+    record("a block costs the node, processor time", [1000 * cpu], "ms")
+    print(f"  half of them have a head after {_spread(half)}")
     print(f"  all of them have it after      {_spread(last)}   goal {GOAL_MS:g} ms: {verdict(GOAL_MS / max(last))}")
     print(f"  a block comes every            {_spread(intervals)}")
     print(f"  and costs the node             {1000 * cpu:7.1f} ms of processor time", flush=True)

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import trio
-from figures import machine, profiled, verdict
+from figures import machine, profiled, record, verdict
 
 from chain.development import ENDOWMENT, address, authority
 from chain.ledger import Ledger
@@ -89,11 +89,13 @@ def main() -> None:
 
 
 def _show(name: str, blocks: int, wall: float, cpu: float) -> None:
+    goal = GOAL_SECONDS * blocks / 10_000
     print(
         f"  {name:<12} {wall:7.1f} s, {blocks / wall:,.0f} blocks/s, processor time {cpu:.1f} s"
-        f"   goal {GOAL_SECONDS * blocks / 10_000:g} s: {verdict(GOAL_SECONDS * blocks / 10_000 / wall)}",
+        f"   goal {goal:g} s: {verdict(goal / wall)}",
         flush=True,
     )
+    record(f"{name}, {blocks:,} blocks", [wall], "s", cpu=[cpu], goal=goal)
 
 
 def _write_spec(folder: Path, session_blocks: int) -> GenesisSpec:

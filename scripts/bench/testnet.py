@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import trio
+from figures import heading, machine, record, show_value
 
 from chain.rpc.client import Client
 
@@ -34,19 +35,23 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10.0, help="how long the first run lasts")
+    parser.add_argument("--short", action="store_true", help="for some seconds, to see that the benchmark works")
     options = parser.parse_args()
+    print(machine())
     with tempfile.TemporaryDirectory(prefix="potchain-bench-") as folder:
-        for name, seconds in (("first start", options.minutes * 60), ("second start", 30.0)):
+        starts = {"first start": options.minutes * 60, "second start": 30.0}
+        for name, seconds in dict.fromkeys(starts, 3.0).items() if options.short else starts.items():
+            heading(name)
             started = time.monotonic()
             testnet = start(Path(folder))
             try:
-                print(f"{name}: ready after {wait_until_ready(Path(folder), started):.1f} s")
+                show_value("ready after", [wait_until_ready(Path(folder), started)], "s")
                 trio.run(watch, Path(folder), seconds, started)
             finally:
                 testnet.send_signal(signal.SIGINT)
                 stopping = time.monotonic()
                 testnet.wait(20)
-            print(f"stopped by SIGINT in {time.monotonic() - stopping:.1f} s")
+            show_value("stopped by SIGINT in", [time.monotonic() - stopping], "s")
 
 
 def start(folder: Path) -> subprocess.Popen[bytes]:
@@ -86,19 +91,23 @@ async def watch(folder: Path, seconds: float, started: float) -> None:
                     if reached is None and task["accuracy"] and task["accuracy"][-1][1] > GOAL:
                         reached = now
                         print(f"held-out accuracy {task['accuracy'][-1][1]:.2%} {now - started:.0f} s after the start")
+                        record(f"held-out accuracy of {GOAL:.0%} after", [now - started], "s")
         task = await client.request("training_task", 0)
     (first, low), (last, high) = heights[0], heights[-1]
     print(f"blocks: {high - low} in {last - first:.0f} s, {(high - low) / (last - first):.3f} a second")
+    record("blocks", [(high - low) / (last - first)], "a second", better="more")
     ends = list(rounds.values())
     lengths = [after[0] - before[0] for before, after in itertools.pairwise(ends)]
     blocks = [after[1] - before[1] for before, after in itertools.pairwise(ends)]
     if lengths:
-        print(f"rounds: {len(lengths)}, seconds each: median {statistics.median(lengths):.2f}, max {max(lengths):.2f}")
-        print(f"blocks a round: median {statistics.median(blocks):g}, mean {statistics.mean(blocks):.2f}")
+        print(f"rounds: {len(lengths)}, mean {statistics.mean(blocks):.2f} blocks")
+        show_value("a round", lengths, "s")
+        show_value("a round, in blocks", blocks, "")
     if task["accuracy"]:
         print(f"round {task['round']}: accuracy {task['accuracy'][-1][1]:.2%}, loss {task['loss'][-1][1]:.4f}")
     for name, pid in json.loads((folder / "data" / "processes.json").read_text()).items():
-        print(f"memory of {name:<16} {resident_mib(pid):7.1f} MiB, CPU {cpu_seconds(pid):6.1f} s")
+        show_value(f"{name}: memory", [resident_mib(pid)], "MiB")
+        show_value(f"{name}: processor time", [cpu_seconds(pid)], "s")
 
 
 def resident_mib(pid: int) -> float:

@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from figures import machine
+from figures import machine, record
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))  # the digits in this process are the tests'
@@ -138,6 +138,8 @@ def report(machines: list[dict[str, Float32s]], steps: int, inner: str, slots: i
             continue
         if place == 0:
             print(f"{steps} local steps, inner {inner}: honest results differ by {found.difference:.1e} (relative L2)")
+            record(f"{steps} local steps, inner {inner}: relative L2 of honest results", [found.difference], "")
+        record(f"{steps} local steps, inner {inner}, {name}: needed", [found.needed / 1e6], "steps")
         print(
             f"  {name:<10} needed {found.needed / 1e6:.6f} steps, tolerance {found.tolerance.micro_steps / 1e6:.6f}"
             f"{', refused' if found.missed else ''}; {'; '.join(map(str, found.findings))}",

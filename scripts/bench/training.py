@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import trio
-from figures import machine, verdict
+from figures import heading, machine, record, verdict
 from models import NAMES, ROOT, initial, task_of, train_of
 from ports import free_run
 from processes import Ledger, seconds_by_role
@@ -135,10 +135,14 @@ def report(case: Case, alone: dict[str, float], tuned: dict[str, float], measure
     samples = measured.accepted * case.rows
     speed, plain_speed = samples / measured.wall, alone["samples"] / alone["wall"]
     cpu, worth = measured.cpu, samples * alone["cpu"] / alone["samples"]
-    print(
-        f"{case.model}, {case.steps} steps of {case.batch} rows: {measured.rounds} rounds in "
-        f"{measured.wall:.0f} s, "
-        f"{measured.accepted} slots accepted, {measured.rejected} not; held-out loss {measured.loss:.3f}"
+    trained = f"{case.model}, {case.steps} steps of {case.batch} rows"
+    heading(
+        f"{trained}: {measured.rounds} rounds in {measured.wall:.0f} s, "
+        f"{measured.accepted} slots accepted, {measured.rejected} not; held-out loss {measured.loss:.3f}",
+        f"{trained}, {case.validators} validators, {case.audited:.0%} audited",
+    )
+    record(
+        "samples", [speed], "a second", better="more", goal=GOAL_SPEED * plain_speed, peers={"plain JAX": plain_speed}
     )
     print(
         f"  samples a second {speed:,.0f}, plain JAX {plain_speed:,.0f}: {speed / plain_speed:.1%} by the clock"
@@ -158,6 +162,8 @@ def report(case: Case, alone: dict[str, float], tuned: dict[str, float], measure
     training = cpu["worker engines"] + cpu["workers"]
     verification = cpu["auditor engines"] + cpu["auditors"] + cpu["aggregator"]
     cost = (training + verification) / training
+    record("verified training, in processor time of the workers'", [cost], "x", goal=GOAL_COST)
+    record("plain JAX's processor time in that of all processes", [worth / cpu.total], "", better="more")
     # What the draw took beyond its mean, or less, at what a slot costs its worker.
     drawn, meant = sum(measured.audited.values()), case.audited * measured.accepted
     luck = (drawn - meant) * training / measured.accepted

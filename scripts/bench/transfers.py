@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import trio
-from figures import machine, verdict
+from figures import heading, machine, record, verdict
 from ports import free_run
 from processes import TICKS
 from trio_websocket import WebSocketConnection, open_websocket_url
@@ -158,7 +158,8 @@ async def measure(nodes: Nodes, senders: list[Keypair], rates: list[int], second
             for _ in range(CONNECTIONS_EACH)
             for url in nodes.urls
         ]
-        print(f"{len(NAMES)} validators, {len(senders)} senders, {seconds:g} s at each rate:", flush=True)
+        scheme = senders[0].scheme.name.lower()
+        heading(f"{len(NAMES)} validators, {len(senders)} senders, {scheme}, {seconds:g} s at each rate")
         signed = Signed(senders, genesis_hash)
         for rate in rates:
             transfers = signed.next(max(1, round(rate * seconds)))
@@ -277,6 +278,11 @@ def report(step: Step, nodes_cpu: float, own_cpu: float) -> None:
         f"{own_cpu:.1f} s, and were {step.late:.2f} s late at most"
     )
     print(f"        blocks {apart:.2f} s apart, with {largest} transfers at most")
+    offered = f"{step.rate} a second"
+    record(f"{offered}: final", [rate], "a second", better="more", goal=GOAL)
+    record(f"{offered}: final after, p50", [half], "s", goal=GOAL_SECONDS)
+    record(f"{offered}: final after, p99", [most], "s")
+    record(f"{offered}: a transfer, processor time of a node", [each], "ms")
     for reason, count in step.refused.most_common(3):
         print(f"        refused {count}: {reason}")
     print(
