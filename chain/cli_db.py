@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     help="Look after the data of a node that does not run.\n\nSay which one before the word db, with the flags that "
-    "run it:\npotchain --genesis FILE --validator KEYFILE db check",
+    "run it:\npotchain --genesis FILE --validator KEY db check",
     no_args_is_help=True,
 )
 

@@ -92,7 +92,7 @@ async def launch(plan: Launch) -> None:
     if plan.spec.development is None:
         raise CannotLaunch(
             f"genesis file {plan.spec.path} names no development keys, so this machine cannot play every part: "
-            "run one node with --validator KEYFILE or --full-node"
+            "run one node with --validator KEY or --full-node"
         )
     children = list(_children(plan))
     await trio.to_thread.run_sync(check_folders, plan)

@@ -1,4 +1,4 @@
-"""Writes docs/reference/ from the code: RPC methods, commands, and the runtime's modules.
+"""Writes docs/reference/ from the code: commands, RPC methods, the runtime's modules, and metrics.
 
     .venv/bin/python scripts/reference.py
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from textwrap import dedent
@@ -22,6 +22,8 @@ FOLDER = ROOT / "docs" / "reference"
 sys.path.insert(0, str(ROOT))
 
 from chain.cli import app  # noqa: E402
+from chain.metrics.metric import Kind, Metric  # noqa: E402
+from chain.metrics.node import DECLARED  # noqa: E402
 from chain.primitives.scale import Codec  # noqa: E402
 from chain.rpc.methods import all_methods  # noqa: E402
 from chain.rpc.params import Parameter, WrongParameter  # noqa: E402
@@ -30,8 +32,18 @@ from chain.rpc.registry import Method, Subscription, Sync, Threaded, Unsubscribe
 from runtime.framework import ConstantInfo, ModuleInfo  # noqa: E402
 from runtime.metadata_registry import type_name  # noqa: E402
 from runtime.potchain import RUNTIME  # noqa: E402
+from trainer.metrics import Meter  # noqa: E402
 
 COLUMNS = 100
+# What Prometheus's client says of the process itself.
+PROCESS = {
+    "process_cpu_seconds_total": "CPU time of the process, in seconds.",
+    "process_resident_memory_bytes": "Memory that it has.",
+    "process_virtual_memory_bytes": "Address space that it has, with the whole map of the database.",
+    "process_open_fds": "Files and sockets that it has open.",
+    "process_max_fds": "How many it may have open.",
+    "process_start_time_seconds": "When it began, in seconds since 1970.",
+}
 MADE = "<!-- made by scripts/reference.py -->"
 
 
@@ -45,7 +57,8 @@ def main() -> None:
 
 def pages() -> dict[str, str]:
     """The text of each page by its file's name."""
-    return {"rpc.md": _page(_rpc()), "commands.md": _page(_commands()), "modules.md": _page(_modules())}
+    made = {"commands.md": _commands(), "metrics.md": _metrics(), "modules.md": _modules(), "rpc.md": _rpc()}
+    return {name: _page(lines) for name, lines in made.items()}
 
 
 def _page(lines: Iterator[str]) -> str:
@@ -189,6 +202,48 @@ def _signature(name: str, fields: Sequence[tuple[str, Codec[Any]]]) -> str:
 
 def _type(codec: Codec[Any]) -> str:
     return type_name(codec) or "_"
+
+
+# --- metrics ---
+
+
+def _metrics() -> Iterator[str]:
+    yield "# Metrics"
+    yield "What a node answers at `http://127.0.0.1:9615/metrics`, and a worker, auditor or aggregator at its"
+    yield "`--prometheus-port`. Names that begin with `substrate_` are Substrate's and mean what they mean there;"
+    yield "Substrate's metrics of caches have no counterpart, since the database has none but the system's."
+    yield "[Monitoring](../operate/monitoring.md) says how to collect them, and what to do about them."
+    for part in DECLARED:
+        title = (part.__doc__ or "").partition("\n")[0].removeprefix("Metrics of ").rstrip(".")
+        yield from ("", f"## {title[0].upper()}{title[1:]}", "")
+        yield from _table(each for each in vars(part).values() if isinstance(each, Metric))
+    yield from ("", "## The process, as every program of Prometheus's client has it", "")
+    yield from _table(
+        Metric(name, Kind.COUNTER if name.endswith("_total") else Kind.GAUGE, about) for name, about in PROCESS.items()
+    )
+    yield from ("", "## Workers, auditors and aggregators", "")
+    yield "With `potchain_auditor_` or `potchain_aggregator_` in place of `potchain_worker_` for those."
+    yield ""
+    yield from _table(_of_role("worker"))
+
+
+def _of_role(role: str) -> Iterator[Metric]:
+    """What the registry of a worker, auditor or aggregator has."""
+    registry = Meter(role).registry
+    for family in registry.collect():
+        kind = Kind.GAUGE if family.type == "info" else Kind(family.type)
+        name = family.name + {"counter": "_total", "info": "_info"}.get(family.type, "")
+        labels = tuple(getattr(registry._names_to_collectors[family.name], "_labelnames", ()))
+        yield Metric(name, kind, family.documentation, labels)
+
+
+def _table(metrics: Iterable[Metric]) -> Iterator[str]:
+    yield from ("| metric | kind | labels | what it says |", "|---|---|---|---|")
+    for each in metrics:
+        yield f"| `{each.name}` | {each.kind} | {', '.join(each.labels)} | {each.about} |"
+
+
+# --- words ---
 
 
 def _docs(text: str | None, *, prefix: str = "") -> Iterator[str]:

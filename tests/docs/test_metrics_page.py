@@ -1,7 +1,4 @@
-"""The reference of metrics is what the code declares, and the alerts and the dashboard ask for what nodes export.
-
-After a change of the metrics: `python -m tests.docs.test_metrics_page --rewrite`.
-"""
+"""The alerts and the dashboard ask for what nodes export, and the page on monitoring names what there is."""
 
 from __future__ import annotations
 
@@ -10,92 +7,28 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from chain.log import LEVELS, PARTS
-from chain.metrics.metric import Kind, Metric
-from chain.metrics.node import DECLARED, catalogue
+from chain.metrics.node import catalogue
+from scripts.reference import PROCESS
 from tests.chain.test_cli import running_node
 from tests.docs.pages import commands
 from tests.ports import free_port
 from tests.scrape import scraped
-from trainer.metrics import Meter
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-PAGE = ROOT / "docs" / "metrics.md"
 ALERTS = ROOT / "docs" / "operate" / "alerts.yml"
 GRAFANA = ROOT / "docs" / "operate" / "grafana.json"
 MONITORING = ROOT / "docs" / "operate" / "monitoring.md"
 ALERTS_TEST = Path(__file__).parent / "data" / "alerts_test.yml"
 
-# Of the process itself, by the client library.
-PROCESS = {
-    "process_cpu_seconds_total": "CPU time of the process, in seconds.",
-    "process_resident_memory_bytes": "Memory that it has.",
-    "process_virtual_memory_bytes": "Address space that it has, with the whole map of the database.",
-    "process_open_fds": "Files and sockets that it has open.",
-    "process_max_fds": "How many it may have open.",
-    "process_start_time_seconds": "When it began, in seconds since 1970.",
-}
-HEAD = """# Metrics
-
-What a node answers at `http://127.0.0.1:9615/metrics`, and a worker, auditor or aggregator at its `--prometheus-port`.
-Names that begin with `substrate_` are Substrate's and mean what they mean there; Substrate's metrics of caches have no
-counterpart, since the database has none but the system's. How to collect them, and what to do about them:
-[monitoring](operate/monitoring.md).
-
-This page is written by `python -m tests.docs.test_metrics_page --rewrite` from what the code declares.
-"""
-
-
-def table(metrics: list[Metric]) -> str:
-    rows = [f"| `{each.name}` | {each.kind} | {', '.join(each.labels)} | {each.about} |" for each in metrics]
-    return "\n".join(["| metric | kind | labels | what it says |", "|---|---|---|---|", *rows]) + "\n"
-
-
-def declared(part: Any) -> list[Metric]:
-    return [each for each in vars(part).values() if isinstance(each, Metric)]
-
-
-def of_role(role: str) -> list[Metric]:
-    """What the registry of a worker, auditor or aggregator has."""
-    meter, found = Meter(role), []
-    for family in meter.registry.collect():
-        kind = Kind.GAUGE if family.type == "info" else Kind(family.type)
-        name = family.name + {"counter": "_total", "info": "_info"}.get(family.type, "")
-        labels = tuple(getattr(meter.registry._names_to_collectors[family.name], "_labelnames", ()))
-        found.append(Metric(name, kind, family.documentation, labels))
-    return found
-
 
 def parts_table() -> str:
     """The parts of the log, as the page on monitoring has them."""
     return "\n".join(f"| `{part}` | {about} |" for part, about in PARTS.items())
-
-
-def page() -> str:
-    parts = [HEAD]
-    for part in DECLARED:
-        assert part.__doc__ is not None
-        title = part.__doc__.splitlines()[0].removeprefix("Metrics of ").rstrip(".")
-        parts.append(f"## {title[0].upper()}{title[1:]}\n\n{table(declared(part))}")
-    process = [
-        Metric(name, Kind.COUNTER if name.endswith("_total") else Kind.GAUGE, about) for name, about in PROCESS.items()
-    ]
-    parts.append(f"## The process, as every program of Prometheus's client has it\n\n{table(process)}")
-    parts.append(
-        "## Workers, auditors and aggregators\n\nWith `potchain_auditor_` or `potchain_aggregator_` in place of "
-        f"`potchain_worker_` for those.\n\n{table(of_role('worker'))}"
-    )
-    return "\n".join(parts)
-
-
-def test_the_page_of_metrics_is_what_the_code_declares() -> None:
-    assert PAGE.read_text() == page(), "python -m tests.docs.test_metrics_page --rewrite"
 
 
 WORD = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
@@ -199,8 +132,3 @@ def test_the_page_on_monitoring_names_the_parts_and_levels_of_the_log_and_every_
     assert all(f"`{level}`" in text for level in LEVELS)
     alerts = re.findall(r"- alert: (\w+)", ALERTS.read_text())
     assert all(f"`{alert}`" in text for alert in alerts)
-
-
-if __name__ == "__main__":
-    assert sys.argv[1:] == ["--rewrite"], "expected --rewrite"
-    PAGE.write_text(page())
