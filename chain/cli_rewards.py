@@ -11,6 +11,7 @@ import trio
 import typer
 
 from chain.cli_common import DEFAULT_RPC, EXIT_FAILED, NodeOption, TaskId, UserError
+from chain.cli_connect import connected
 from chain.display import Token, token_of
 from chain.primitives import ss58
 from chain.reward import FinalRound, Payments, final_round, outcome, paid_in_events
@@ -32,7 +33,7 @@ def explain(
 
 
 async def _explain(rpc: str, task_id: int, number: int) -> None:
-    async with Client.connect(rpc) as client:
+    async with connected(rpc) as client:
         token, prefix = await token_of(client)
         await client.request("training_round", task_id, number)  # says what is wrong where there is no such round
         found = await client.read(partial(final_round, task_id, number))

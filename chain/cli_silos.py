@@ -15,11 +15,11 @@ import trio
 import typer
 
 from chain.cli_common import DEFAULT_RPC, EXIT_FAILED, NodeOption, TaskId, UserError
+from chain.cli_connect import connected
 from chain.cli_secrets import KeyOption, takes_key
 from chain.display import token_of
 from chain.primitives import ss58
 from chain.primitives.keys import Keypair
-from chain.rpc.client import Client
 from runtime.modules.training_policy import SAMPLES_MAX
 from runtime.modules.training_types import CAPACITY_MAX
 
@@ -73,7 +73,7 @@ def expel_silo(task: TaskId, address: Address, key: KeyOption, node: NodeOption 
 
 
 async def _tell(node: str, owner: Keypair, call: str, task: int, address: str, done: str, **more: Any) -> None:
-    async with Client.connect(node) as client:
+    async with connected(node) as client:
         _, prefix = await token_of(client)
         silo = ss58.decode(address.strip(), prefix)
         receipt = await client.transact(owner, call, task=task, silo=silo, **more)
@@ -93,7 +93,7 @@ async def _list(node: str, task: int) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    async with Client.connect(node) as client:
+    async with connected(node) as client:
         found = await client.request("training_task", task)
         token, prefix = await token_of(client)
         accounts = [ss58.decode(silo["account"], None) for silo in found["silos"]]

@@ -9,10 +9,10 @@ import trio
 import typer
 
 from chain.cli_common import DEFAULT_RPC, NodeOption, TaskId, UserError
+from chain.cli_connect import connected
 from chain.cli_secrets import KeyOption, takes_key
 from chain.cli_task_new import ask
 from chain.display import token_of
-from chain.rpc.client import Client
 
 if TYPE_CHECKING:
     from chain.primitives.keys import Keypair
@@ -33,7 +33,7 @@ def keep_task(
 async def _keep(rpc: str, payer: Keypair, task: int, days: int, *, yes: bool) -> None:
     from chain.tasks import TaskRefused, keep, price_of_keeping
 
-    async with Client.connect(rpc) as client:
+    async with connected(rpc) as client:
         token, _ = await token_of(client)
         try:
             price, until = await price_of_keeping(client, task, days)

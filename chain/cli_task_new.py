@@ -14,6 +14,7 @@ import typer
 
 from chain.cli_calibrate import calibrated
 from chain.cli_common import DEFAULT_RPC, EXIT_FAILED, NodeOption, TaskId, UserError
+from chain.cli_connect import connected
 from chain.cli_secrets import KeyOption, takes_key
 from chain.cli_task_files import PlatformOption, SourceArgument, made_of, read_source, terms_of
 from chain.cli_terms import with_terms
@@ -57,10 +58,10 @@ async def _new(
 ) -> None:
     from chain.tasks import create, upload
 
-    async with Client.connect(rpc) as client:  # What the chain refuses, or nobody can pay, is not worth measuring.
+    async with connected(rpc) as client:  # What the chain refuses, or nobody can pay, is not worth measuring.
         await _quoted(client, owner, made, terms)
     terms = await calibrated(made, terms, platform)
-    async with Client.connect(rpc) as client:
+    async with connected(rpc) as client:
         offer, lines = await _quoted(client, owner, made, terms)
         for line in lines:
             print(line)
@@ -118,7 +119,7 @@ def cancel_task(
 
 
 async def _cancel(rpc: str, owner: Keypair, task: int) -> None:
-    async with Client.connect(rpc) as client:
+    async with connected(rpc) as client:
         receipt = await client.transact(owner, "training.cancel_task", task=task)
     if not receipt.ok:
         print(f"error: cancel_task failed in block {receipt.height}: {receipt.error}", file=sys.stderr)

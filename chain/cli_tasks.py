@@ -11,6 +11,7 @@ import trio
 import typer
 
 from chain.cli_common import DEFAULT_RPC, NodeOption, TaskId, UserError
+from chain.cli_connect import connected
 from chain.cli_silos import admit_silo, expel_silo, list_silos
 from chain.cli_task_files import check_task, export_task
 from chain.cli_task_keep import keep_task
@@ -51,7 +52,7 @@ async def _list(rpc: str) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    async with Client.connect(rpc) as client:
+    async with connected(rpc) as client:
         token, _ = await token_of(client)
         tasks = await client.request("training_tasks")
     if not tasks:
@@ -82,7 +83,7 @@ def watch(task: TaskId, rpc: NodeOption = DEFAULT_RPC) -> None:
 
 
 async def _watch(rpc: str, task_id: int) -> None:
-    async with Client.connect(rpc) as client:  # A wrong address or number is an error at once, and not waited for.
+    async with connected(rpc) as client:  # A wrong address or number is an error at once, and not waited for.
         token, _ = await token_of(client)
         task = await client.request("training_task", task_id)
     shown = max(0, task["round"] - 1)  # the latest round at once, then each new one
@@ -200,7 +201,7 @@ async def _fetch(rpc: str, task_id: int, output: Path) -> None:
     # Imported here: the trainer is for who trains, and a node's command line must start quickly.
     from trainer.model import write_safetensors
 
-    async with Client.connect(rpc) as client:
+    async with connected(rpc) as client:
         task = await client.request("training_task", task_id)
         print(f"task {task_id} ({printable(task['name'])}): round {task['round']} of {task['rounds']}", flush=True)
         if not (kept := task["storage"])["bytes"]:

@@ -14,6 +14,7 @@ import trio
 import typer
 
 from chain.cli_common import DEFAULT_RPC, EXIT_FAILED, NodeOption, UserError
+from chain.cli_connect import connected
 from chain.cli_secrets import KeyOption, takes_key
 from chain.display import Token, token_of
 from chain.primitives import bls, ss58
@@ -123,14 +124,14 @@ def withdraw(key: KeyOption, rpc: NodeOption = DEFAULT_RPC) -> None:
 
 
 async def _status(rpc: str, keys: ValidatorKeys) -> None:
-    async with Client.connect(rpc) as client:
+    async with connected(rpc) as client:
         token, prefix = await token_of(client)
         print(ss58.encode(keys.account.public, prefix))
         await _tell(client, token, keys)
 
 
 async def _bond(rpc: str, keys: ValidatorKeys, amount: str) -> None:
-    async with Client.connect(rpc) as client:
+    async with connected(rpc) as client:
         token, _ = await token_of(client)
         found = await client.read(partial(_standing, keys.account.public))
         path = "bond_extra" if found.active or found.unbonding else "bond"
@@ -138,13 +139,13 @@ async def _bond(rpc: str, keys: ValidatorKeys, amount: str) -> None:
 
 
 async def _unbond(rpc: str, keys: ValidatorKeys, amount: str) -> None:
-    async with Client.connect(rpc) as client:
+    async with connected(rpc) as client:
         token, _ = await token_of(client)
         await _transact(client, token, keys, "unbond", value=_parse(token, amount))
 
 
 async def _send(rpc: str, keys: ValidatorKeys, call: str, **arguments: object) -> None:
-    async with Client.connect(rpc) as client:
+    async with connected(rpc) as client:
         token, _ = await token_of(client)
         await _transact(client, token, keys, call, **arguments)
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 import re
 import shutil
 import sys
+import threading
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import TextIOWrapper
 from textwrap import TextWrapper
@@ -31,6 +32,7 @@ COLOURS = {"block": "\x1b[2m", "round": "\x1b[1;32m", "stall": "\x1b[1;33m", "er
 
 AMOUNT_MAX = 2**128 - 1  # Amounts on chain are u128, in planck.
 AMOUNT_CHARACTERS_MAX = 80  # Twice the digits of the largest, with its commas and its point.
+SILENT_SECONDS_MAX = 1.0  # Within it, a command seems to act at once.
 GROUPED = re.compile(r"[0-9]{1,3}(,[0-9]{3})+")
 
 
@@ -172,6 +174,23 @@ class Progress:
         elif self._watched and self._shown:
             print(f"\r{' ' * self._shown}\r", end="", flush=True)
         self._shown = 0
+
+
+@contextmanager
+def waiting(text: str) -> Iterator[None]:
+    """Say on a terminal what is waited for, from the moment on at which somebody may wonder; and nothing elsewhere."""
+    progress = Progress()
+    timer = threading.Timer(SILENT_SECONDS_MAX, progress.show, (text,))
+    timer.daemon = True
+    if sys.stdout.isatty():
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        if timer.ident is not None:
+            timer.join()  # What it shows by now is shown, and can be cleared.
+            progress.clear()
 
 
 def folded(line: str, columns: int) -> str:

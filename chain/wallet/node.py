@@ -6,12 +6,12 @@ What a node says is read by the metadata that it gave; what does not fit is the 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final
 
-from chain.display import Token
+from chain.display import Token, waiting
 from chain.primitives.hashing import blake2_128_concat, storage_prefix, twox_64_concat
 from chain.primitives.scale import BYTES, ScaleError
 from chain.primitives.types import Mortal
@@ -372,8 +372,10 @@ def storage_key(item: Item, keys: list[bytes]) -> bytes:
 @asynccontextmanager
 async def open_chain(url: str, words: Callable[[Token, int], Words]) -> AsyncIterator[Chain]:
     """A chain by one of its nodes; `words` says how its people write, for its token and its SS58 prefix."""
-    async with Client.connect(url) as client:
-        yield await _chain(client, words)
+    async with AsyncExitStack() as stack:
+        with waiting(f"waiting for {url} to answer …"):
+            chain = await _chain(await stack.enter_async_context(Client.connect(url)), words)
+        yield chain
 
 
 async def _chain(client: Client, words: Callable[[Token, int], Words]) -> Chain:

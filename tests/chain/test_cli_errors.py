@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import socket
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
+from chain import display
 from chain.cli import main
 from tests.chain.test_cli import TESTNET
 
@@ -103,3 +107,54 @@ def test_a_folder_that_is_no_exported_task_says_which_file_it_lacks(
     told = refusal(capsys, ["task", "check", str(tmp_path)])
     expected = f"{tmp_path}: expected a folder that `potchain task export` wrote; {tmp_path}/task.json: "
     assert told == f"{expected}No such file or directory"
+
+
+class Terminal(io.StringIO):
+    """Standard output that somebody watches, and tells of its first words."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wrote = threading.Event()
+
+    def isatty(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        count = super().write(text)
+        self.wrote.set()
+        return count
+
+
+@pytest.mark.parametrize("command", ["task list", "query", "validator status --key //Alice", "reward explain 0 0"])
+def test_who_watches_is_told_of_a_node_that_does_not_answer(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setattr(display, "SILENT_SECONDS_MAX", 0.01)
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"ws://127.0.0.1:{server.getsockname()[1]}"
+
+        def take_and_hang_up() -> None:
+            connection, _ = server.accept()
+            with connection:
+                assert terminal.wrote.wait(30)
+
+        hung = threading.Thread(target=take_and_hang_up)
+        hung.start()
+        with pytest.raises(SystemExit) as ended:
+            main([*command.split(), "--node", url])
+        hung.join()
+    assert ended.value.code == 1
+    assert terminal.getvalue() == f"\r\x1b[2Kwaiting for {url} to answer …\r\x1b[2K"
+    assert f"{url} does not answer as a node does" in capsys.readouterr().err
+
+
+def test_what_is_waited_for_is_said_to_nobody_but_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(display, "SILENT_SECONDS_MAX", 0.0)
+    file = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", file)
+    before = threading.active_count()
+    with display.waiting("waiting …"):
+        assert threading.active_count() == before
+    assert file.getvalue() == ""
