@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from chain import settings
+from chain.printable import printable
 
 app = typer.Typer(help="Look at the settings.", no_args_is_help=True)
 
@@ -40,6 +41,6 @@ def show(
     width = max(len(row.setting.key) for row in found)
     values = min(48, max(len(row.value) for row in found))
     for row in found:
-        print(f"{row.setting.key:<{width}}  {row.value or '-':<{values}}  {row.origin or 'default'}")
+        print(printable(f"{row.setting.key:<{width}}  {row.value or '-':<{values}}  {row.origin or 'default'}"))
     for name in settings.unknown_variables(context.find_root().command):
         print(f"{name} is no setting's variable, and is not read")

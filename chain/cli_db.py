@@ -154,7 +154,7 @@ def _copy(store: Store, tell: Callable[[str, int, int], None]) -> Path:
         finally:
             done.set()
 
-    threading.Thread(target=run).start()
+    threading.Thread(target=run, daemon=True).start()  # Who interrupts this does not wait for gigabytes to be copied.
     while not done.wait(LOOK_SECONDS):
         tell("MiB", store.copied_bytes // MIB, store.size_bytes // MIB)
     if failed:

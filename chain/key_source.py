@@ -92,7 +92,7 @@ class KeySource:
         if not NAME.fullmatch(text):
             return Path(text)
         named = self.keystore.file(text)
-        is_named = named.exists()
+        is_named = named.is_file()
         if is_named and is_here:
             raise KeyFileError(f"{text} is a key in {self.keystore.path}, and a file here; give ./{text} for the file")
         if is_named:

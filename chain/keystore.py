@@ -227,7 +227,8 @@ class Keystore:
         """The names of the keys in it."""
         if not self.path.is_dir():
             return []
-        found = (path.name.removesuffix(SUFFIX) for path in self.path.glob("*" + SUFFIX))
+        # A pipe would have whoever lists the keys wait for somebody to write.
+        found = (path.name.removesuffix(SUFFIX) for path in self.path.glob("*" + SUFFIX) if path.is_file())
         return sorted(name for name in found if NAME.fullmatch(name))
 
 

@@ -98,11 +98,15 @@ def _keep_apart(command: Any) -> None:
 def read_file(path: Path, command: Any) -> dict[str, Any]:
     """What a file says, as the command line's library takes it; UserError for whatever is no setting's value."""
     try:
-        if path.stat().st_size > FILE_BYTES_MAX:
+        with path.open("rb") as file:
+            data = file.read(FILE_BYTES_MAX + 1)  # A device would say that it has none, and give without end.
+        if len(data) > FILE_BYTES_MAX:
             raise UserError(f"--config {path}: expected at most {FILE_BYTES_MAX} bytes; is it a file of settings?")
-        table = tomllib.loads(path.read_text())
+        table = tomllib.loads(data.decode())
     except OSError as error:
         raise UserError(f"--config {path}: {error.strerror}") from None
+    except RecursionError:
+        raise UserError(f"--config {path}: not settings: its lists are nested without end") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"--config {path}: not TOML: {error}") from None
     return _defaults(path, table, command, ())

@@ -499,7 +499,8 @@ class Store:
         try:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
-            self._environment.copy(str(folder), compact=True)
+            with self._gate.reading():  # Closed meanwhile, the copy would read memory that is not mapped any more.
+                self._environment.copy(str(folder), compact=True)
             file = folder / DATABASE_FILE
             with file.open("rb+") as written:
                 os.fsync(written.fileno())

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chain.cli_common import EXIT_FAILED, fault_of
+from chain.key_source import KeySource
 from chain.keystore import (
     KEY_FILE_BYTES_MAX,
     KeyFile,
@@ -198,7 +199,10 @@ def test_a_keystore_is_made_for_its_owner_alone_and_refused_where_it_is_open(tmp
     assert keystore.path.stat().st_mode & 0o777 == 0o700
     write_private(keystore.file("alice"), sealed().encode())
     write_private(keystore.path / "a.b.key", sealed().encode())  # no name: it would be taken for a file's
+    os.mkfifo(keystore.file("pipe"), 0o600)  # Whoever read it would wait for a writer.
     assert keystore.names() == ["alice"]
+    with pytest.raises(NoSuchKey):
+        KeySource("pipe", keystore).open()
     keystore.path.chmod(0o750)
     for check in (keystore.check, keystore.make):
         with pytest.raises(KeyFileError, match=f"can be entered by others; close it with: chmod 700 {keystore.path}$"):

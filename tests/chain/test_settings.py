@@ -14,7 +14,7 @@ import typer.main
 from chain import cli
 from chain.environment import environment_of_children
 from chain.keystore import read_secret
-from chain.settings import ConfigOption, default_file, name_variables, settings_of
+from chain.settings import FILE_BYTES_MAX, ConfigOption, default_file, name_variables, settings_of
 
 
 @pytest.fixture(autouse=True)
@@ -125,6 +125,10 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, capsys: pytest.Capt
     assert "No such file" in refusal(capsys, "--config", tmp_path / "none.toml")
     (tmp_path / "bytes.toml").write_bytes(b"\xff")
     assert "not TOML" in refusal(capsys, "--config", tmp_path / "bytes.toml")
+    endless = Path("/dev/zero")
+    assert f"--config {endless}: expected at most {FILE_BYTES_MAX} bytes" in refusal(capsys, "--config", endless)
+    deep = written(tmp_path / "deep.toml", f"port = {'[' * 50_000}")
+    assert "nested without end" in refusal(capsys, "--config", deep)
 
 
 def test_a_value_that_the_flag_refuses_is_refused_with_where_it_came_from(

@@ -403,3 +403,37 @@ def test_what_is_deleted_leaves_the_file_as_long_as_it_was_and_is_seen_to(tmp_pa
         assert 300_000 < full.live_bytes <= full.file_bytes <= full.map_bytes
         assert full.live_bytes - cleared.live_bytes > 300_000
         assert cleared.file_bytes >= full.file_bytes
+
+
+class Copying:
+    """A database whose copy is finished when it is told."""
+
+    def __init__(self, environment: lmdb.Environment) -> None:
+        self._environment = environment
+        self.begun, self.go = threading.Event(), threading.Event()
+        self.order: list[str] = []
+
+    def copy(self, path: str, *, compact: bool) -> None:
+        self.begun.set()
+        assert self.go.wait(10)
+        self._environment.copy(path, compact=compact)
+        self.order.append("copied")
+
+    def close(self) -> None:
+        self.order.append("closed")
+        self._environment.close()
+
+
+def test_a_database_is_not_closed_under_a_copy_that_is_being_made_of_it(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "db", GENESIS, "test", lambda batch: write_block(batch, 0))
+    copying = Copying(store._environment)
+    store._environment = copying  # type: ignore[assignment]
+    copier, closer = threading.Thread(target=store.copy_compact), threading.Thread(target=store.close)
+    copier.start()
+    assert copying.begun.wait(10)
+    closer.start()
+    closer.join(0.05)
+    copying.go.set()
+    for thread in (copier, closer):
+        thread.join(10)
+    assert copying.order == ["copied", "closed"]
