@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from tests.clients.kit import finished, started
 from tests.dashboard.conftest import HERE as DASHBOARD
 from tests.dashboard.conftest import browser, shots
 from tests.dashboard.test_browser import STORY_SECONDS_MAX
+from tests.docs.pages import blocks
 from tests.ports import free_ports
 
 __all__ = ["browser", "shots"]  # fixtures
@@ -303,6 +305,17 @@ async def test_a_stall_names_who_is_missing_and_ends_when_one_of_them_is_back(ne
                 os.kill(network.pids[name], signal.SIGCONT)
         await until_height(client, height + 3)
     await agree(network)
+
+
+def test_the_readme_shows_what_it_prints(network: Network) -> None:
+    """Line by line, but for numbers, hashes, the folder and whose turn it was."""
+
+    def shapes(lines: Sequence[str]) -> set[str]:
+        masks = {r"(data +)\S+": r"\1FOLDER", r"0x\S+": "HASH", r"(by +)\w+ +": r"\1NAME ", r" *\d+(\.\d+)?": " N"}
+        return {reduce(lambda text, mask: re.sub(mask[0], mask[1], text), masks.items(), line) for line in lines}
+
+    (shown,) = [block.lines for block in blocks("README.md") if "  potchain " in block.lines[0]]
+    assert shapes(shown) <= shapes((network.base / "terminal").read_text().splitlines())
 
 
 async def test_ctrl_c_stops_everything_and_the_next_start_goes_on(network: Network) -> None:
