@@ -11,13 +11,17 @@ from typing import Any
 import pytest
 
 from chain.cli import command_line
+from chain.rpc.methods import all_methods
+from runtime.potchain import RUNTIME
 from tests.docs.pages import NOT_RUN, ROOT, blocks, commands, pages
 
 TESTS = ROOT / "tests"
 # What stands before a program, and the programs that are this project's.
 STARTERS = re.compile(r"(sudo |-u \w+ |taskset -c \d+ |\.venv/bin/python |python3? )*")
-ALL_COMMANDS: Any = command_line()
 OURS = re.compile(r"(\.venv/bin/)?potchain |(scripts|docs/examples)/\w")
+ALL_COMMANDS: Any = command_line()
+METHODS = all_methods(RUNTIME).methods
+FAMILIES = {name.partition("_")[0] for name in METHODS}
 
 
 def test_every_section_with_commands_is_followed_by_a_test() -> None:
@@ -37,7 +41,7 @@ def test_what_no_test_can_run_is_on_a_page() -> None:
 
 @pytest.mark.parametrize("page", pages())
 def test_what_a_page_says_of_commands_and_files_is_so(page: str) -> None:
-    """Also what is in a sentence, and what no test runs: the command and its options exist, the file is there."""
+    """Also what is in a sentence, and what no test runs: the command, its options, the file, the RPC method."""
     sentences = re.sub(r"^ *```.*?^ *```$|<!--.*?-->", "", (ROOT / page).read_text(), flags=re.MULTILINE | re.DOTALL)
     said = [command for block in blocks(page) for command in block.commands]
     said += re.findall(r"(?<!`)`([^`\n]+)`(?!`)", sentences)
@@ -47,8 +51,24 @@ def test_what_a_page_says_of_commands_and_files_is_so(page: str) -> None:
                 assert missing(words) == [], f"{page}: {command}"
             else:
                 assert (ROOT / program).exists(), f"{page}: {command}"
+    for method, family in re.findall(r"`((\w+?)_\w+)(?:\(.*?\))?`", sentences):
+        assert method in METHODS or family not in FAMILIES, f"{page}: there is no method {method}"
     for link in re.findall(r"\]\(([^)\s#]+)[^)]*\)", re.sub(r"`[^`]*`", "", sentences)):
         assert ":" in link or (ROOT / page).parent.joinpath(link).exists(), f"{page}: {link} is not there"
+
+
+def test_the_page_on_the_dashboard_has_every_page_of_it_and_no_other() -> None:
+    text = (ROOT / "docs" / "dashboard.md").read_text()
+    (rows,) = re.findall(r"^\|---\|---\|\n((?:\|.*\n)+)", text, re.MULTILINE)
+    named = ", ".join(row.split("|")[1].strip() for row in rows.splitlines()).split(", ")
+    told = [re.sub("^an? ", "", name).lower() for name in named]
+    # These three are told of in sentences.
+    for sentence, name in {"The search box": "search", "*Send*": "send", "*New task*": "new task"}.items():
+        assert sentence in text
+        told.append(name)
+    script = (ROOT / "chain" / "dashboard" / "static" / "app.js").read_text()
+    routes = re.findall(r"^  \[/.*/, (\w+)Page, ", script, re.MULTILINE)
+    assert sorted(told) == sorted(re.sub(r"([A-Z])", r" \1", name).lower() for name in routes)
 
 
 def taken(module: ast.Module) -> Iterator[list[str]]:
