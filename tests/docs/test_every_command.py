@@ -89,18 +89,26 @@ def programs(command: str) -> Iterator[list[str]]:
 
 
 def missing(words: list[str]) -> list[str]:
-    """What `potchain` has no such option of."""
-    command = ALL_COMMANDS
-    options, found = _options(command), []
-    for word in words:
-        if word in getattr(command, "commands", {}):
+    """Which of the words after `potchain` are no command or option of it."""
+    command, found = ALL_COMMANDS, []
+    options, rest = _options(command), iter(words)
+    for word in rest:
+        if word.startswith("-"):
+            name, _, value = word.partition("=")
+            if name not in options:
+                found.append(word)
+            elif options[name] and not value:
+                next(rest, None)
+        elif hasattr(command, "commands"):
+            if word not in command.commands:
+                return [*found, word] if word.isalpha() else found  # … stands for what a reader wants
             command = command.commands[word]
             options |= _options(command)
-        elif word.startswith("-") and word.split("=")[0] not in options:
-            found.append(word)
     any_option = command.context_settings.get("ignore_unknown_options")  # those of a call are as metadata says
     return [] if any_option else found
 
 
-def _options(command: Any) -> set[str]:
-    return {"--help"} | {name for each in command.params for name in (*each.opts, *each.secondary_opts)}
+def _options(command: Any) -> dict[str, bool]:
+    """The options of a command, and whether each takes a value."""
+    own = {name: not each.is_flag for each in command.params if hasattr(each, "is_flag") for name in each.opts}
+    return {"--help": False} | own | {name: False for each in command.params for name in each.secondary_opts}
