@@ -8,6 +8,7 @@ A test compares the pages with what this would write, so that they say what the 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
@@ -63,7 +64,8 @@ def pages() -> dict[str, str]:
 
 def _page(lines: Iterator[str]) -> str:
     title, *others = lines
-    return "\n".join((title, "", MADE, "", *others)).rstrip("\n") + "\n"
+    text = "\n".join((title, "", MADE, "", *others))
+    return re.sub(r"\n{3,}", "\n\n", text).rstrip("\n") + "\n"
 
 
 # --- RPC methods ---
