@@ -112,7 +112,8 @@ def test_a_damaged_head_is_bad_and_a_folder_in_use_is_left_alone(
 def test_a_node_that_runs_is_asked_for_its_peers_and_the_time(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with running_node(tmp_path, "--full-node", "--no-prometheus") as lines:
+    nobody = f"--bootnode=127.0.0.1:{free_port()}"  # A testnet of somebody's may run at the genesis file's.
+    with running_node(tmp_path, "--full-node", "--no-prometheus", nobody) as lines:
         port = next(line for line in lines if "ready" in line).split("ws://127.0.0.1:")[1].split(",")[0].split(" ")[0]
         flags = ("--genesis", TESTNET, "--full-node", "--base-path", tmp_path, "--rpc-port", port)
         found = visit(capsys, *flags, "--port", str(free_port()), keys=tmp_path)

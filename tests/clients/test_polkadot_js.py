@@ -182,9 +182,11 @@ def test_an_explorer_finds_heads_blocks_events_accounts_and_the_state_of_the_nod
     assert still_free == free == str(POT)
     assert later - now >= 500
     assert told["lag"] == 0
+    *called, paid = told["extrinsics"].pop(1)
+    assert (called, paid.pop()) == (["validators.noteSeal", "Mandatory", None], "system.ExtrinsicSuccess")
+    assert paid in ([], ["balances.Minted", "validators.Rewarded"]), "validators are paid at a session's end"
     assert told["extrinsics"] == [
         ["timestamp.set", "Mandatory", None, ["system.ExtrinsicSuccess"]],
-        ["validators.noteSeal", "Mandatory", None, ["system.ExtrinsicSuccess"]],
         [
             *("balances.transferKeepAlive", "Normal", None),
             [
