@@ -89,7 +89,7 @@ async def _watch(rpc: str, task_id: int) -> None:
     shown = max(0, task["round"] - 1)  # the latest round at once, then each new one
     pace = Pace(task["round"], trio.current_time())
     idle_blocks = 0
-    progress = Progress()
+    progress = Progress(read_only=True)
     progress.say("task", f"{task['name']}: {task['round']} of {task['rounds']} rounds are final; Ctrl-C ends the watch")
     try:
         async with Client.reconnecting([rpc]) as client, client.finalized_heads() as heads:

@@ -118,12 +118,20 @@ def print_anything() -> None:
 
 
 def say(kind: str, text: str) -> None:
-    """Print one line with the time and what it is about; on a terminal, what is longer goes on below its beginning."""
+    """Print one line with the time and what it is about; on a terminal, what is longer goes on below its beginning.
+
+    What cannot be printed is lost, and nothing else is: whoever says it has more to do than to be read.
+    """
+    with suppress(OSError):
+        tell(kind, text)
+
+
+def tell(kind: str, text: str) -> None:
+    """The same for who has nothing else to do: BrokenPipeError where nobody reads any more."""
     line = f"{time.strftime('%H:%M:%S')}  {kind:<8} {printable(text)}"
     if sys.stdout.isatty():
         line = laid_out(kind, line)
-    with suppress(OSError):  # Lines that go to a file on a full disk are lost, and nothing else is.
-        print(line, flush=True)
+    print(line, flush=True)
 
 
 def laid_out(kind: str, line: str) -> str:
@@ -143,10 +151,12 @@ def time_left(seconds: float) -> str:
 class Progress:
     """Lines that stay, and where somebody watches a last line that says what is going on until the next one.
 
-    A terminal has somebody who watches; `watched` says so of what is none, such as a notebook.
+    A terminal has somebody who watches; `watched` says so of what is none, such as a notebook. `read_only` is for what
+    there is for its readers alone: it ends with BrokenPipeError when they have gone.
     """
 
-    def __init__(self, *, watched: bool = False) -> None:
+    def __init__(self, *, watched: bool = False, read_only: bool = False) -> None:
+        self._say = tell if read_only else say
         self._terminal = sys.stdout.isatty()
         self._watched = watched or self._terminal
         self._shown = 0
@@ -165,7 +175,7 @@ class Progress:
     def say(self, kind: str, text: str) -> None:
         """Print a line that stays."""
         self.clear()
-        say(kind, text)
+        self._say(kind, text)
 
     def clear(self) -> None:
         """Nothing goes on any more."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
 import socket
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -158,3 +160,15 @@ def test_what_is_waited_for_is_said_to_nobody_but_a_terminal(monkeypatch: pytest
     with display.waiting("waiting …"):
         assert threading.active_count() == before
     assert file.getvalue() == ""
+
+
+def test_lines_for_readers_alone_end_with_them_and_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    read_fd, write_fd = os.pipe()
+    os.close(read_fd)
+    pipe = open(write_fd, "w")  # noqa: SIM115  (closing it fails, as it must)
+    monkeypatch.setattr(sys, "stdout", pipe)
+    display.Progress().say("worker", "goes on")
+    with pytest.raises(BrokenPipeError):
+        display.Progress(read_only=True).say("round", "nobody reads this")
+    with suppress(BrokenPipeError):
+        pipe.close()
