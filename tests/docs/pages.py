@@ -33,10 +33,12 @@ NOT_RUN = {
     ),
     'python3 -m venv FOLDER && FOLDER/bin/pip install "flwr[simulation]"': "installs packages",
 }
-# What a command begins with. What a program has printed begins with a time of day, or is its help.
+# What a fence of commands names, and what a command begins with. What a program has printed, in a fence that names
+# nothing, begins with a time of day, or is its help.
 PROGRAM = re.compile(
     r"(\.venv/bin/\w|scripts/\w|(potchain|python3?|pip|pytest|npm|node|git|curl|openssl|taskset|sudo|mkdir|promtool) )"
 )
+SHELLS = ("", "sh", "bash", "shell")
 PRINTED = re.compile(r"\d\d:\d\d:\d\d |Usage: ")
 
 
@@ -54,7 +56,7 @@ class Block:
         """What is typed, without what is said of it; lines that end in a backslash are put together."""
         if self.kind == "console":
             typed = [line.removeprefix("$ ") for line in self.lines if line.startswith("$ ")]
-        elif self.kind or not self.lines or PRINTED.match(self.lines[0]):
+        elif self.kind not in SHELLS or not self.lines or PRINTED.match(self.lines[0]):
             return []
         else:
             typed = re.sub(r" *\\\n *", " ", "\n".join(self.lines)).splitlines()
