@@ -70,7 +70,7 @@ def main() -> None:
     show_rate("potchain, builds", count, ours["propose, verified"], peers=building)
     show_rate("potchain, builds and commits", count, ours["propose, verified"] + ours["commit"], peers=building)
     show_rate("potchain, verifies and executes", count, ours["execute, first"], peers=executing)
-    show_rate("potchain, executes and commits", count, ours["execute, first"] + ours["commit"], peers=executing)
+    show_rate("potchain, verifies, executes, commits", count, ours["execute, first"] + ours["commit"], peers=executing)
     for peer, given in {"anvil": options.anvil, "py-evm": options.evm}.items():
         if not given:
             print(f"without {peer}: --help says how to install it")

@@ -27,6 +27,7 @@ from figures import machine, profiled, record, verdict
 
 from chain.development import ENDOWMENT, address, authority
 from chain.ledger import Ledger
+from chain.log import logging_to
 from chain.node_config import NodeConfig, NodeRole
 from chain.node_life import open_ledger, run_node
 from chain.pool import PoolLimits
@@ -81,7 +82,7 @@ def main() -> None:
         began = time.perf_counter()
         _make_chain(spec, folder / "source", options.blocks)
         print(f"{options.blocks:,} empty blocks made in {time.perf_counter() - began:.1f} s", flush=True)
-        with _served(folder, options.port):
+        with _served(folder, options.port), logging_to(sys.stdout.fileno()):
             for mode in SyncMode:
                 with profiled(f"{mode}: the event loop") if options.profile else nullcontext():
                     wall, cpu = trio.run(_catch_up, spec, folder / mode, mode, options.port, options.blocks)
@@ -222,15 +223,16 @@ def _served(folder: Path, port: int) -> Iterator[None]:
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout is not None
-            while b"ready" not in process.stdout.readline():
-                pass
+            if not any(b"ready" in line for line in process.stdout):
+                raise RuntimeError("the node that has the chain ended before it was ready")
             yield
         finally:
             process.kill()
 
 
 async def _serve(folder: Path, port: int) -> None:
-    await run_node(_config(load(folder / "genesis.json"), folder / "source", port, None, SyncMode.FULL))
+    with logging_to(sys.stdout.fileno()):
+        await run_node(_config(load(folder / "genesis.json"), folder / "source", port, None, SyncMode.FULL))
 
 
 async def _catch_up(spec: GenesisSpec, path: Path, mode: SyncMode, port: int, blocks: int) -> tuple[float, float]:
