@@ -16,6 +16,7 @@ from chain.cli_silos import admit_silo, expel_silo, list_silos
 from chain.cli_task_files import check_task, export_task
 from chain.cli_task_keep import keep_task
 from chain.cli_task_new import cancel_task, new_task
+from chain.cli_wallet import JsonOption, print_json
 from chain.display import Progress, Token, phase_line, round_line, time_left, token_of
 from chain.printable import printable
 from chain.rpc.client import Client, ConnectionLost, Heads, RequestTimeout
@@ -38,15 +39,17 @@ PATIENCE_SECONDS = 10.0
 PATIENCE_SECONDS_MAX = 600.0
 # A round opens in the block that settles the one before, or in the next ones; after that it waits for somebody.
 IDLE_BLOCKS = 4
+# What a task's summary has in planck, and --json as text.
+AMOUNTS = ("pricePerSlot", "escrow", "minted")
 
 
 @app.command("list")
-def list_tasks(rpc: NodeOption = DEFAULT_RPC) -> None:
+def list_tasks(json: JsonOption = False, rpc: NodeOption = DEFAULT_RPC) -> None:
     """List the tasks of the chain."""
-    trio.run(_list, rpc)
+    trio.run(partial(_list, rpc, as_json=json))
 
 
-async def _list(rpc: str) -> None:
+async def _list(rpc: str, *, as_json: bool) -> None:
     # Imported here: every node loads this file, and none of them prints a table.
     from rich.console import Console
     from rich.table import Table
@@ -55,6 +58,9 @@ async def _list(rpc: str) -> None:
     async with connected(rpc) as client:
         token, _ = await token_of(client)
         tasks = await client.request("training_tasks")
+    if as_json:
+        print_json([{**task, **{name: str(task[name]) for name in AMOUNTS}} for task in tasks])
+        return
     if not tasks:
         print("this chain has no tasks")
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 import trio
 
 from chain.cli import main
+from chain.rpc.client import Client
 from tests.rpc.kit import served
 
 SECONDS_MAX = 60  # a command starts in one; machines that run the tests may be busy
@@ -67,6 +69,10 @@ async def test_a_watch_goes_on_until_it_is_ended(tmp_path: Path) -> None:
 async def test_tasks_are_listed_and_an_unknown_one_is_named(tmp_path: Path, potchain: Command) -> None:
     async with served(tmp_path) as it:
         listed = await potchain("task", "list", "--node", it.url)
+        async with Client.connect(it.url) as client:
+            (short,) = await client.request("training_tasks")
+        texts = {name: str(short[name]) for name in ("pricePerSlot", "escrow", "minted")}
+        assert json.loads(await potchain("task", "list", "--json", "--node", it.url)) == [{**short, **texts}]
         assert listed.splitlines()[1].split() == ["0", "digits", "active", "0/3", "0", "POT"]
         for command in (("watch", "7"), ("fetch", "7", "-o", str(tmp_path / "model"))):
             assert "no task 7" in await refusal(potchain, "task", *command, "--node", it.url, exit_code=1)
