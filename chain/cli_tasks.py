@@ -17,7 +17,7 @@ from chain.cli_task_files import check_task, export_task
 from chain.cli_task_keep import keep_task
 from chain.cli_task_new import cancel_task, new_task
 from chain.cli_wallet import JsonOption, print_json
-from chain.display import Progress, Token, phase_line, round_line, time_left, token_of
+from chain.display import Progress, Token, phase_line, round_line, time_left, token_of, waiting
 from chain.printable import printable
 from chain.rpc.client import Client, ConnectionLost, Heads, RequestTimeout
 
@@ -212,8 +212,12 @@ async def _fetch(rpc: str, task_id: int, output: Path) -> None:
         print(f"task {task_id} ({printable(task['name'])}): round {task['round']} of {task['rounds']}", flush=True)
         if not (kept := task["storage"])["bytes"]:
             raise UserError(f"nodes kept its model until block {kept['until']:,}, which is over; nobody paid for more")
-        program = await client.get_blob(bytes.fromhex(task["programRoot"][2:]), PROGRAM_BYTES_MAX)
-        params = await client.get_blob(bytes.fromhex(task["paramsRoot"][2:]), PARAMETER_BYTES_MAX)
+        with waiting("fetching its program and its parameters …"):
+            program = await client.get_blob(bytes.fromhex(task["programRoot"][2:]), PROGRAM_BYTES_MAX)
+            params = await client.get_blob(bytes.fromhex(task["paramsRoot"][2:]), PARAMETER_BYTES_MAX)
+    try:
         names = write_safetensors(output, program, params)
+    except OSError as error:
+        raise UserError(f"cannot write {output}: {error.strerror}; choose another file with -o") from error
     print(f"wrote {output}: {len(params) // 4:,} parameters in {names} tensors")
     print(f"the parameters match the root on chain, {task['paramsRoot']}")

@@ -109,6 +109,8 @@ async def test_a_task_is_measured_priced_uploaded_and_created(
         fee = 10_000 * POT - (await client.account(BOB.public)).free - task.escrow - held.deposit
         assert printed[3] == f"fee        0.{fee:012d}".rstrip("0") + " POT"
 
+        _, error = await run(it, capsys, "fetch", "1", "-o", "/proc/nowhere", exit_code=2)
+        assert error == "error: cannot write /proc/nowhere: No such file or directory; choose another file with -o\n"
         printed, _ = await run(it, capsys, "cancel", "1", "--key", "//Bob")
         assert printed[-1].endswith("task 1 ends with what has begun of it")
         assert (await client.read(lambda chain: chain.training.tasks[1])).status is TaskStatus.CANCELLED
