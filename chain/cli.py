@@ -48,7 +48,7 @@ from chain.cli_common import (
 from chain.cli_log import LogFlags, LogFormat, LogLevels
 from chain.cli_node import PORT, RPC_PORT
 from chain.cli_usage import UsageError, usage
-from chain.display import print_anything
+from chain.display import print_anything, put
 from chain.printable import printable
 from chain.settings import ConfigOption, name_variables
 from chain.supervisor import EXIT_MISCONFIGURED
@@ -276,7 +276,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         sys.exit(command_line()(words, prog_name=cli_completion.PROGRAM, standalone_mode=False))
     except UsageError as error:
-        print(usage(error), file=sys.stderr)
+        put(usage(error), stream=sys.stderr)
         sys.exit(EXIT_MISCONFIGURED)
     except typer.Abort:  # Ctrl-C, in a command that has nothing to finish
         sys.exit(EXIT_INTERRUPTED)
@@ -290,5 +290,5 @@ def main(arguments: list[str] | None = None) -> None:
             cli_bugs.tell(error, words, debug=debug)
             sys.exit(EXIT_FAILED)
         lines = map(printable, fault.message.splitlines())  # A node may have written them.
-        print("error:", "\n".join(lines), file=sys.stderr)
+        put("error: " + "\n".join(lines), stream=sys.stderr)
         sys.exit(fault.exit_code)

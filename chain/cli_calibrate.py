@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from chain.cli_common import UserError
-from chain.display import Progress, say, time_left
+from chain.display import LABEL_COLUMNS, Progress, put, say, time_left
 from chain.terms import Terms
 
 if TYPE_CHECKING:
@@ -43,5 +43,5 @@ async def calibrated(made: Built | Saved, terms: Terms, platform: str) -> Terms:
     finally:
         progress.clear()
     for line in described(found, terms, platform):
-        print(line)
+        put(line, LABEL_COLUMNS)
     return terms

@@ -15,7 +15,7 @@ from chain.keystore import KeyFileError, WrongPassword
 from chain.light.errors import CheckpointError, LightError
 from chain.primitives.keys import KeyUriError
 from chain.primitives.ss58 import Ss58Error
-from chain.rpc.errors import ClientError, NoAddress, RpcError
+from chain.rpc.errors import CannotConnect, ClientError, NoAddress, RpcError
 from chain.rpc.errors import PortInUse as RpcPortInUse
 from chain.supervisor import EXIT_MISCONFIGURED, Misconfigured
 from runtime.types import GenesisError
@@ -81,6 +81,8 @@ def fault_of(error: BaseException) -> Fault | None:
         return None
     if isinstance(error, NoAddress):
         return Fault(f"--node: {error}", EXIT_MISCONFIGURED)
+    if isinstance(error, CannotConnect) and str(error).endswith("?"):
+        return Fault(f"{error} Start one, or name another with --node", EXIT_FAILED)
     if isinstance(error, RpcError | ClientError | LightError | WrongPassword):
         return Fault(" ".join(str(error).split()), EXIT_FAILED)
     # Imported when there is such an error to be told apart: a light client needs neither a database nor a network.

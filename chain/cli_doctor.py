@@ -12,6 +12,9 @@ from chain.cli_common import EXIT_FAILED, default_base_path
 from chain.cli_db import folder_among
 from chain.cli_node import PORT, RPC_PORT
 from chain.cli_secrets import key_at, keystore_at
+from chain.display import put
+
+FOUND_COLUMN = 16  # where a line says what was found, behind level and subject
 
 
 def doctor(
@@ -53,8 +56,9 @@ def doctor(
     for line in examine(patient):
         lines.append(line)
         if not as_json:
-            mend = f"\n{'':<16}mend it: {line.mend}" if line.mend else ""
-            print(f"{line.level.value:<4}  {line.what:<9} {line.found}{mend}", flush=True)
+            put(f"{line.level.value:<4}  {line.what:<9} {line.found}", FOUND_COLUMN)
+            if line.mend:
+                put(f"{'':<{FOUND_COLUMN}}mend it: {line.mend}", FOUND_COLUMN)
     if as_json:
         found = [
             {"level": line.level.value, "what": line.what, "found": line.found, "mend": line.mend} for line in lines

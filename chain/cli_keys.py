@@ -23,6 +23,7 @@ from chain.cli_secrets import (
     scheme_of,
     takes_key,
 )
+from chain.display import put
 from chain.key_source import KeySource, Passwords, ask_secret, show_terminal
 from chain.keystore import SESSION_MAX, KeyFile, KeyFileError, NoSuchKey, read_key, write_private
 from chain.message import Message, SignatureError, read_signature
@@ -93,17 +94,17 @@ def new(
         raise UserError(str(error)) from None
     advice = "Write the phrase down and show it to nobody: whoever has it has the account."
     if name is None and output is None:
-        if not show_terminal(f"secret phrase     {secret.uri}\n"):
+        if not show_terminal(_phrase(secret)):
             raise UserError("there is no terminal to show the phrase at; give NAME, or -o FILE, to keep it in")
         _show(secret, 42)
         print(advice)
         return
     path = _place(name, output, keystore_path)
     _keep(secret, path, None if no_password else Passwords(password_filename, password_fd), memory)
-    print(f"key               written to {path}")
-    if show_terminal(f"secret phrase     {secret.uri}\n"):
+    put(f"key        written to {path}", len("key        "))
+    if show_terminal(_phrase(secret)):
         print(advice)
-    _show(secret, 42)
+    _show_new(secret, name or str(path))
 
 
 @app.command("import")
@@ -400,6 +401,19 @@ def _export_bytes(path: Path) -> bytes:
     if len(data) > EXPORT_BYTES_MAX:
         raise KeyFileError(f"expected at most {EXPORT_BYTES_MAX:,} bytes, got more; it is something else")
     return data
+
+
+def _phrase(secret: Secret) -> str:
+    """The phrase on a line of its own: it is copied as one line, whatever the terminal's width."""
+    return f"secret phrase\n{secret.uri}\n"
+
+
+def _show_new(secret: Secret, key: str) -> None:
+    """The addresses of a key that was made just now; `inspect` shows what else follows from it."""
+    for scheme, keypair in secret.accounts().items():
+        print(f"{scheme.name.lower():<10} address {ss58.encode(keypair.public)}")
+    meant = "wallets show that of sr25519" if secret.scheme is Scheme.ED25519 else "wallets show it, too"
+    put(f"Commands use its {secret.scheme.name.lower()} account; {meant}. More of it: potchain key inspect {key}")
 
 
 def _show(secret: Secret, prefix: int) -> None:

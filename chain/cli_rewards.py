@@ -12,7 +12,7 @@ import typer
 
 from chain.cli_common import DEFAULT_RPC, EXIT_FAILED, NodeOption, TaskId, UserError
 from chain.cli_connect import connected
-from chain.display import Token, token_of
+from chain.display import Token, put, token_of
 from chain.primitives import ss58
 from chain.reward import FinalRound, Payments, final_round, outcome, paid_in_events
 from chain.rpc.client import Client
@@ -42,7 +42,7 @@ async def _explain(rpc: str, task_id: int, number: int) -> None:
         block_hash = await client.request("chain_getBlockHash", found.record.finalised_at)
         paid = await _paid_in(client, found, block_hash)
     for line in _lines(found, block_hash, token, prefix):
-        print(line)
+        put(line, len("aggregator "))
     if found.pay().total != found.record.minted or paid not in (None, found.payments()):
         print("error: the chain paid something else: is its runtime that of this program?", file=sys.stderr)
         raise typer.Exit(EXIT_FAILED)

@@ -18,7 +18,7 @@ import typer
 from chain.cli_common import DEFAULT_RPC, EXIT_FAILED, UserError
 from chain.cli_secrets import KEY_HELP, scheme_of
 from chain.cli_wallet import flat, print_json, print_rows, refuse, say, words_of
-from chain.display import Progress
+from chain.display import Progress, put
 from chain.key_source import KeySource
 from chain.primitives.hashing import blake2_256
 from chain.primitives.keys import Keypair, Scheme
@@ -332,7 +332,7 @@ def report(chain: Chain, transaction: str, watch: Watch, outcome: Outcome, *, is
         say(f"{'final in' if watch is Watch.FINALIZED else 'in'} {block}")
         say(f"transaction {transaction}, fee {fee}")
         for name, inside in (pair for event in outcome.events for pair in event.items()):
-            say(f"    {name}  {', '.join(f'{part} {text}' if part else text for part, text in flat(inside))}")
+            say(f"    {name}  {', '.join(f'{part} {text}' if part else text for part, text in flat(inside))}", indent=8)
     if outcome.inner:
         failures = "; ".join(f"{where} failed: {sentence(failure)}" for where, failure in outcome.inner)
         say_error(f"included in {block}, but {failures}")
@@ -341,7 +341,7 @@ def report(chain: Chain, transaction: str, watch: Watch, outcome: Outcome, *, is
 
 def say_error(text: str) -> None:
     """One line on standard error."""
-    print(f"error: {printable(text)}", file=sys.stderr)
+    put(f"error: {printable(text)}", stream=sys.stderr)
 
 
 def sentence(failure: Failure) -> str:

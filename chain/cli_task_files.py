@@ -13,7 +13,7 @@ import typer
 from chain.cli_calibrate import calibrated
 from chain.cli_common import UserError
 from chain.cli_terms import with_terms
-from chain.display import say
+from chain.display import LABEL_COLUMNS, put, say
 from chain.terms import Terms, TermsError, by_flag, by_name, resolve
 from runtime.modules.training_sizes import MIB, model_bytes, running_bytes
 
@@ -54,8 +54,8 @@ def export_task(
     built = _built(task)
     tasks.save(built, output)
     for line in (*_described(built), _storage_line(built, terms)):
-        print(line)
-    print(f"wrote {output}: {sum(map(len, built.blobs.values())):,} bytes; try it: potchain task check {output}")
+        put(line, LABEL_COLUMNS)
+    put(f"wrote {output}: {sum(map(len, built.blobs.values())):,} bytes; try it: potchain task check {output}")
 
 
 def read_source(source: Path) -> Task | Saved:
@@ -156,15 +156,17 @@ def check_task(
     except (ExportError, EngineError) as error:
         raise UserError(f"workers would not train this task: {error}") from None
     rows = found.program.batch
-    print(
+    put(
         f"a batch     loss {found.loss:.4f}, gradient of norm {found.gradient_norm:.3g}, {found.batch_seconds:.2f} s: "
-        f"{rows / max(found.batch_seconds, 1e-9):,.0f} rows a second here"
+        f"{rows / max(found.batch_seconds, 1e-9):,.0f} rows a second here",
+        LABEL_COLUMNS,
     )
-    print(
+    put(
         f"evaluation  loss {found.evaluation.loss_sum / found.held_out_rows:.4f}, "
         f"{found.evaluation.correct / found.held_out_rows:.2%} right of {found.held_out_rows:,} rows, "
-        f"{found.evaluation_seconds:.2f} s"
+        f"{found.evaluation_seconds:.2f} s",
+        LABEL_COLUMNS,
     )
     trio.run(calibrated, made, terms, platform)
-    print(_storage_line(made, terms))
+    put(_storage_line(made, terms), LABEL_COLUMNS)
     print("workers admit this task")

@@ -18,7 +18,7 @@ from chain.cli_connect import connected
 from chain.cli_secrets import KeyOption, takes_key
 from chain.cli_task_files import PlatformOption, SourceArgument, made_of, read_source, terms_of
 from chain.cli_terms import with_terms
-from chain.display import Progress, token_of
+from chain.display import LABEL_COLUMNS, Progress, put, token_of
 from chain.primitives import ss58
 from chain.rpc.client import Client
 
@@ -64,7 +64,7 @@ async def _new(
     async with connected(rpc) as client:
         offer, lines = await _quoted(client, owner, made, terms)
         for line in lines:
-            print(line)
+            put(line, LABEL_COLUMNS)
         if dry_run:
             print("nothing was sent: --dry-run")
             return
@@ -96,7 +96,7 @@ async def _quoted(client: Client, owner: Keypair, made: Built | Saved, terms: Te
         raise UserError(
             f"{address} has {free}, too little for {wanted} and the {kept} that an account keeps; nothing was sent"
         )
-    return offer, [f"owner      {address}, who has {token.format(costs.free)}", *offer.described(costs, token)]
+    return offer, [f"owner       {address}, who has {token.format(costs.free)}", *offer.described(costs, token)]
 
 
 def ask(question: str) -> None:

@@ -17,7 +17,7 @@ from chain.cli_task_files import check_task, export_task
 from chain.cli_task_keep import keep_task
 from chain.cli_task_new import cancel_task, new_task
 from chain.cli_wallet import JsonOption, print_json
-from chain.display import Progress, Token, phase_line, round_line, time_left, token_of, waiting
+from chain.display import Progress, Token, phase_line, put, round_line, time_left, token_of, waiting
 from chain.printable import printable
 from chain.rpc.client import Client, ConnectionLost, Heads, RequestTimeout
 
@@ -162,7 +162,8 @@ def _waiting_line(task: dict[str, Any], workers: list[dict[str, Any]]) -> str:
     if not active:
         return f"{wanted}: none is registered; potchain worker --key KEY starts one"
     seats = sum(worker["capacity"] for worker in active)
-    return f"{wanted}: all {seats} seats of {len(active)} have other slots, or pause after one that they missed"
+    whose = "the only worker" if len(active) == 1 else f"{len(active)} workers"
+    return f"{wanted}: all {seats} seats of {whose} have other slots, or pause after one that they missed"
 
 
 def _end_line(task: dict[str, Any], token: Token) -> str:
@@ -220,4 +221,4 @@ async def _fetch(rpc: str, task_id: int, output: Path) -> None:
     except OSError as error:
         raise UserError(f"cannot write {output}: {error.strerror}; choose another file with -o") from error
     print(f"wrote {output}: {len(params) // 4:,} parameters in {names} tensors")
-    print(f"the parameters match the root on chain, {task['paramsRoot']}")
+    put(f"the parameters match the root on chain, {task['paramsRoot']}")

@@ -36,6 +36,7 @@ from chain.cli_tx_files import prepare_transaction, sign_transaction, submit_tra
 from chain.cli_wallet import JsonOption, SchemeOption
 from chain.display import Token
 from chain.key_source import KeySource
+from chain.primitives import ss58
 from chain.wallet.codec import WordError
 from chain.wallet.node import Chain
 from chain.wallet.words import read_json
@@ -76,8 +77,11 @@ def transfer(
     """Send tokens to an address, and wait until that is final."""
     how = How(rpc, yes, dry_run, watch, json, tip, nonce, era)
     how.check()
+    to = to.strip()
+    if not to.startswith(("//", "0x")):
+        ss58.decode(to, None)  # Who mistyped it reads so before a password is asked for.
     signers = signers_of(key, scheme)
-    send(how, signers, partial(_transfer, signers=signers, to=to.strip(), amount=amount))
+    send(how, signers, partial(_transfer, signers=signers, to=to, amount=amount))
 
 
 async def _transfer(chain: Chain, *, signers: Signers, to: str, amount: str) -> bytes:

@@ -11,7 +11,7 @@ import typer
 
 from chain.cli_common import UserError
 from chain.cli_secrets import key_at
-from chain.display import Token
+from chain.display import Token, put
 from chain.keystore import NoSuchKey
 from chain.primitives import ss58
 from chain.primitives.keys import Keypair, Scheme
@@ -89,9 +89,9 @@ def text_of(value: Value) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def say(text: str) -> None:
+def say(text: str, indent: int = 4) -> None:
     """Print a line of which a node wrote a part."""
-    print(printable(text), flush=True)
+    put(printable(text), indent)
 
 
 def print_rows(rows: Iterable[tuple[str, str]], indent: int = 0) -> None:
@@ -99,7 +99,8 @@ def print_rows(rows: Iterable[tuple[str, str]], indent: int = 0) -> None:
     rows = list(rows)
     width = max((len(name) for name, _ in rows), default=0)
     for name, text in rows:
-        say(f"{' ' * indent}{name:<{width}}  {text}".rstrip() if name else f"{' ' * indent}{text}")
+        behind = indent + width + 2 if name else indent
+        say(f"{' ' * indent}{name:<{width}}  {text}".rstrip() if name else f"{' ' * indent}{text}", behind)
 
 
 def refuse(error: WordError | UnknownName) -> NoReturn:

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import TextIOWrapper
 from textwrap import TextWrapper
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import TYPE_CHECKING, Any, TextIO, assert_never
 
 from chain.primitives import ss58
 from chain.printable import printable
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 # Where the text of a line begins, behind the time and what it is about.
 TEXT_COLUMN = 19
+# And that of a command's findings, behind their name.
+LABEL_COLUMNS = 12
 RESET = "\x1b[0m"
 COLOURS = {"block": "\x1b[2m", "round": "\x1b[1;32m", "stall": "\x1b[1;33m", "error": "\x1b[1;31m"}
 
@@ -203,14 +205,22 @@ def waiting(text: str) -> Iterator[None]:
             progress.clear()
 
 
-def folded(line: str, columns: int) -> str:
-    """A line as `say` lays it out, in lines of so many columns, as far as its words allow."""
+def put(line: str, indent: int = 0, stream: TextIO | None = None) -> None:
+    """Print lines; on a terminal, what is longer goes on below, behind so many blanks, and no word is broken."""
+    stream = sys.stdout if stream is None else stream
+    if stream.isatty():
+        line = "\n".join(folded(each, shutil.get_terminal_size().columns, indent) for each in line.split("\n"))
+    print(line, file=stream, flush=True)
+
+
+def folded(line: str, columns: int, indent: int = TEXT_COLUMN) -> str:
+    """A line in lines of so many columns, as far as its words allow; the later ones behind the indent of its text."""
     if len(line) <= columns or columns < 2 * TEXT_COLUMN:
         return line
-    wrapper = TextWrapper(columns, subsequent_indent=" " * TEXT_COLUMN, break_long_words=False, break_on_hyphens=False)
+    wrapper = TextWrapper(columns, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
     wrapper.drop_whitespace = True
-    head, text = line[:TEXT_COLUMN], line[TEXT_COLUMN:]
-    return "\n".join(wrapper.wrap(head.ljust(TEXT_COLUMN) + text))
+    head, text = line[:indent], line[indent:]
+    return "\n".join(wrapper.wrap(head.ljust(indent) + text))
 
 
 def block_line(

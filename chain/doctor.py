@@ -125,6 +125,13 @@ class _Running:
         health = node.ask("system_health")
         return cls(url, node.pid, health if isinstance(health, dict) else None)
 
+    def has(self, port: int, *, of_rpc: bool) -> bool:
+        """Whether it is this node that has a port, for RPC or for peers."""
+        if of_rpc or self.health is None:
+            return self.health is not None
+        addresses = self.ask("system_localListenAddresses")
+        return isinstance(addresses, list) and any(f"/tcp/{port}/" in str(address) for address in addresses)
+
     def ask(self, method: str, *params: object) -> Any:
         """A method's answer; None where there is none."""
         call = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).encode()
@@ -231,6 +238,8 @@ def _ports(patient: Patient, node: _Running) -> Iterator[Line]:
             yield Line(Level.OK, "ports", f"{port} for {what} is free")
         elif node.pid:
             yield Line(Level.OK, "ports", f"{port} for {what} is in use, and {node.pid} runs the node")
+        elif node.has(port, of_rpc=port == patient.rpc_port):
+            yield Line(Level.OK, "ports", f"{port} for {what} is in use, by a node that answers")
         else:
             mend = f"stop what has it (ss -ltnp 'sport = :{port}'), or choose another with {flag}"
             yield Line(Level.BAD, "ports", f"{port} for {what}: {why}", mend)

@@ -96,19 +96,21 @@ class Offer:
         every = self.policy.evaluate_rounds
         often = "each round" if every == 1 else f"the first round, every {every:,} rounds and the last"
         lines = [
-            f"escrow     {token.format(costs.escrow)}: {self.rounds} rounds of {self.policy.slots} slots at "
+            f"escrow      {token.format(costs.escrow)}: {self.rounds} rounds of {self.policy.slots} slots at "
             f"{token.format(self.price_per_slot)}; what is not spent comes back",
-            f"storage    {token.format(costs.deposit)} are kept ready for {costs.storage_bytes / 2**20:,.1f} MiB; the "
+            f"storage     {token.format(costs.deposit)} are kept ready for {costs.storage_bytes / 2**20:,.1f} MiB; the "
             "time that the task takes is paid from it, and a week for its model, the rest comes back",
-            f"fee        {token.format(costs.fee)}",
-            f"audits     {audited}, {how} by {self.policy.auditors_per_slot} each",
-            f"evaluated  after {often}, on the held-out rows",
-            f"upload     {self.size:,} bytes",
+            f"fee         {token.format(costs.fee)}",
+            f"audits      {audited}, {how} by {self.policy.auditors_per_slot} each",
+            f"evaluated   after {often}, on the held-out rows",
+            f"upload      {self.size:,} bytes",
         ]
         if federated:
-            lines.append("silos      are yours to admit, each by `potchain task admit`: nobody else trains it")
+            lines.append("silos       are yours to admit, each by `potchain task admit`: nobody else trains it")
         elif costs.seats < self.policy.slots:
-            lines.append(f"workers    offer {costs.seats} slots at this moment: rounds have no more, until others come")
+            lines.append(
+                f"workers     offer {costs.seats} slots at this moment: rounds have no more, until others come"
+            )
         return lines
 
     def arguments(self) -> dict[str, Any]:

@@ -69,22 +69,23 @@ async def settle(
 def described(found: Calibration | None, terms: Terms, platform: str = "cpu") -> list[str]:
     """The figures of a measurement, and what is doubtful about a tolerance that was said."""
     if found is None:
-        return ["tolerance  none: contributions are scored on held-out rows, and not compared"]
+        return ["tolerance   none: contributions are scored on held-out rows, and not compared"]
     steps = terms.policy.tolerance_micro_steps
     kinds = machines(platform)
     lines = [
-        f"machines   {', '.join(kind.name for kind in kinds)}: honest results differ by {found.difference:.1e} at most",
-        f"tolerance  {steps / 1e6:g} steps; honest values need {found.needed / 1e6:.4f}, and "
+        f"machines    {', '.join(kind.name for kind in kinds)}: "
+        f"honest results differ by {found.difference:.1e} at most",
+        f"tolerance   {steps / 1e6:g} steps; honest values need {found.needed / 1e6:.4f}, and "
         f"{found.tolerance.outliers_ppm} in a million may be off further",
-        *(f"cheat      {finding}" for finding in found.findings),
+        *(f"cheat       {finding}" for finding in found.findings),
     ]
     if steps < found.tolerance.micro_steps:
         lines.append(
-            f"warning    a tolerance of {steps / 1e6:g} is below the {found.tolerance.micro_steps / 1e6:g} that was "
+            f"warning     a tolerance of {steps / 1e6:g} is below the {found.tolerance.micro_steps / 1e6:g} that was "
             "measured: honest workers may lose their bonds"
         )
     if found.missed:
-        lines.append(f"warning    with it audits take for right: {'; '.join(each.cheat for each in found.missed)}")
+        lines.append(f"warning     with it audits take for right: {'; '.join(each.cheat for each in found.missed)}")
     return lines
 
 

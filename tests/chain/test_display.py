@@ -98,6 +98,8 @@ def test_everyday_lines_fit_a_terminal_of_eighty_columns_and_others_are_folded_u
     folds = folded(line, 80).split("\n")
     assert folds == ["12:00:00  stall    " + " ".join(["word"] * 12), " " * TEXT_COLUMN + " ".join(["word"] * 8)]
     assert folded(line, 30) == line
+    event = "    Balances.Transfer  from " + "5" * 48 + ", to " + "5" * 48
+    assert folded(event, 80, 8).split("\n") == [event[:80], "        " + "5" * 48]
     block = "12:00:00  block    " + block_line(1_234_567, bytes(32), "alice", ["bob"], 4, 1, 3)
     assert " ".join(folded(block, 80).split()) == " ".join(block.split())
     assert "  by alice  " in folded(block, 80)

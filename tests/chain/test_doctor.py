@@ -117,6 +117,8 @@ def test_a_node_that_runs_is_asked_for_its_peers_and_the_time(
         port = next(line for line in lines if "ready" in line).split("ws://127.0.0.1:")[1].split(",")[0].split(" ")[0]
         flags = ("--genesis", TESTNET, "--full-node", "--base-path", tmp_path, "--rpc-port", port)
         found = visit(capsys, *flags, "--port", str(free_port()), keys=tmp_path)
+        unnamed = visit(capsys, "--base-path", tmp_path, "--rpc-port", port, "--port", str(free_port()), keys=tmp_path)
+    assert unnamed.of("ports")[0]["found"] == f"{port} for RPC is in use, by a node that answers"
     assert found.code == 1
     assert [line["found"] for line in found.of("peers")] == ["0 connected"]
     assert "--bootnode" in found.of("peers")[0]["mend"]

@@ -69,7 +69,7 @@ async def test_the_page_leads_from_three_clinics_files_to_one_model(
 
     printed = capsys.readouterr().out
     assert "clinic2.npz: 600 patients" in printed
-    assert "audits     100% of all slots, scored on held-out rows by 1 each" in printed
+    assert "audits      100% of all slots, scored on held-out rows by 1 each" in printed
     assert "clinics is task 1" in printed
     assert "admit its silos: potchain task admit 1 ADDRESS" in printed
     assert len(re.findall("is admitted to task 1 with up to 600 samples", printed)) == 3

@@ -42,6 +42,10 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 OLD = ("--max-age", "9999999999")  # the blocks of tests are of 2023
 
 Command = Callable[..., Awaitable[tuple[str, str]]]
+UNREACHED = (
+    "error: cannot reach ws://127.0.0.1:9: connection refused: "
+    "is the node running? Start one, or name another with --node\n"
+)
 
 
 @pytest.fixture
@@ -325,7 +329,7 @@ async def test_what_the_command_line_gets_wrong_ends_with_code_2(light: Command,
 
 async def test_no_node_is_an_error_in_one_line(light: Command, genesis_file: Path) -> None:
     out, err = await light("head", f"--genesis={genesis_file}", "--node", "ws://127.0.0.1:9", exit_code=1)
-    assert (out, err) == ("", "error: cannot reach ws://127.0.0.1:9: connection refused: is the node running?\n")
+    assert (out, err) == ("", UNREACHED)
 
 
 def test_the_command_loads_no_database_no_array_library_and_no_node() -> None:
@@ -339,7 +343,7 @@ def test_the_command_loads_no_database_no_array_library_and_no_node() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.stdout == "[]\n", done
-    assert done.stderr == "error: cannot reach ws://127.0.0.1:9: connection refused: is the node running?\n"
+    assert done.stderr == UNREACHED
 
 
 # --- Several nodes, and set changes over sockets

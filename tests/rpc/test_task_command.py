@@ -77,29 +77,29 @@ async def test_a_task_is_measured_priced_uploaded_and_created(
         assert dry[-1] == "nothing was sent: --dry-run"
         assert (it.node.ledger.head.height, it.node.blobs.bytes_used) == (0, 0)
         assert re.fullmatch(
-            r"machines   one thread, eight threads.*: honest results differ by \S+e-0[78] at most", dry[1]
+            r"machines    one thread, eight threads.*: honest results differ by \S+e-0[78] at most", dry[1]
         )
-        assert dry[2] == "tolerance  0.51 steps; honest values need 0.5000, and 20 in a million may be off further"
+        assert dry[2] == "tolerance   0.51 steps; honest values need 0.5000, and 20 in a million may be off further"
         assert [line.rpartition(", ")[0] for line in dry[3:6]] == [
-            "cheat      one sample of 32 left out: found in 4 of 4",
-            "cheat      scaled by 5 %: found in 4 of 4",
-            "cheat      one step stale: found in 4 of 4",
+            "cheat       one sample of 32 left out: found in 4 of 4",
+            "cheat       scaled by 5 %: found in 4 of 4",
+            "cheat       one step stale: found in 4 of 4",
         ]
         printed, _ = await run(it, capsys, *words, "-y")
         assert printed[1:13] == dry[1:13]  # The measurement is kept.
         printed = printed[6:]
-        assert printed[0] == f"owner      {ss58.encode(BOB.public)}, who has 10,000 POT"
-        assert printed[1] == "escrow     10 POT: 5 rounds of 2 slots at 1 POT; what is not spent comes back"
+        assert printed[0] == f"owner       {ss58.encode(BOB.public)}, who has 10,000 POT"
+        assert printed[1] == "escrow      10 POT: 5 rounds of 2 slots at 1 POT; what is not spent comes back"
         held = await client.read(lambda chain: chain.training.storage[1])
         assert re.fullmatch(
-            r"storage    0\.\d+ POT are kept ready for 1\.9 MiB; the time that the task takes is paid from it, "
+            r"storage     0\.\d+ POT are kept ready for 1\.9 MiB; the time that the task takes is paid from it, "
             "and a week for its model, the rest comes back",
             printed[2],
         )
         assert held.deposit == Decimal(printed[2].split()[1]) * POT
-        assert printed[4] == "audits     23% of all slots, recomputed by 1 each"
-        assert printed[5] == "evaluated  after each round, on the held-out rows"
-        assert printed[7] == "workers    offer 0 slots at this moment: rounds have no more, until others come"
+        assert printed[4] == "audits      23% of all slots, recomputed by 1 each"
+        assert printed[5] == "evaluated   after each round, on the held-out rows"
+        assert printed[7] == "workers     offer 0 slots at this moment: rounds have no more, until others come"
         assert "small is task 1, created in block " in printed[-2]
         assert printed[-1] == "watch it: potchain task watch 1"
         task = await client.read(lambda chain: chain.training.tasks[1])
@@ -107,7 +107,7 @@ async def test_a_task_is_measured_priced_uploaded_and_created(
         assert (task.program_root, task.rounds, task.policy) == (small_task().program_root, 5, POLICY)
         assert all(it.node.blobs.get(root) == data for root, data in small_task().blobs.items())
         fee = 10_000 * POT - (await client.account(BOB.public)).free - task.escrow - held.deposit
-        assert printed[3] == f"fee        0.{fee:012d}".rstrip("0") + " POT"
+        assert printed[3] == f"fee         0.{fee:012d}".rstrip("0") + " POT"
 
         _, error = await run(it, capsys, "fetch", "1", "-o", "/proc/nowhere", exit_code=2)
         assert error == "error: cannot write /proc/nowhere: No such file or directory; choose another file with -o\n"
