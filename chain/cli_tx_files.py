@@ -36,12 +36,12 @@ from chain.cli_send import (
     signers_of,
 )
 from chain.cli_wallet import JsonOption, refuse, say, words_of
-from chain.display import Token
+from chain.display import POTS, Token
 from chain.primitives.keys import Scheme
 from chain.primitives.scale import ScaleError
 from chain.primitives.types import sender_and_nonce
 from chain.wallet.codec import Codec, WordError, read_hex
-from chain.wallet.known import TOKEN, is_of
+from chain.wallet.known import is_of
 from chain.wallet.metadata import Metadata, MetadataError
 from chain.wallet.node import for_people, open_chain
 from chain.wallet.transaction import BadFile, CannotSign, Prepared, check_extensions
@@ -170,7 +170,7 @@ def _description(prepared: Prepared, genesis: Path | None) -> tuple[Metadata, To
         token = Token(spec.properties.token_symbol, spec.properties.token_decimals)
         return _installed(spec.runtime), token, spec.properties.ss58_format, f"decoded by the runtime of {genesis}"
     if is_of(RUNTIME, draft):
-        return _installed(RUNTIME), TOKEN, SS58_PREFIX, "decoded by the runtime that is installed here"
+        return _installed(RUNTIME), POTS, SS58_PREFIX, "decoded by the runtime that is installed here"
     try:
         metadata = Metadata.parse(prepared.metadata)
     except MetadataError as error:

@@ -15,11 +15,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import TextIOWrapper
 from textwrap import TextWrapper
-from typing import TYPE_CHECKING, Any, TextIO, assert_never
+from typing import TYPE_CHECKING, Any, Final, TextIO, assert_never
 
 from chain.primitives import ss58
 from chain.printable import printable
+from chain.rpc.errors import ClientError
 from consensus.host import GadgetState
+from runtime.modules.balances import POT
 
 if TYPE_CHECKING:
     from chain.rpc.client import Client
@@ -35,6 +37,9 @@ COLOURS = {"block": "\x1b[2m", "round": "\x1b[1;32m", "stall": "\x1b[1;33m", "er
 AMOUNT_MAX = 2**128 - 1  # Amounts on chain are u128, in planck.
 AMOUNT_CHARACTERS_MAX = 80  # Twice the digits of the largest, with its commas and its point.
 SILENT_SECONDS_MAX = 1.0  # Within it, a command seems to act at once.
+# What people can tell apart at a glance, and what a u128 has digits for.
+SYMBOL_MAX: Final = 16
+DECIMALS_MAX: Final = 36
 GROUPED = re.compile(r"[0-9]{1,3}(,[0-9]{3})+")
 
 
@@ -86,10 +91,34 @@ class Token:
         )
 
 
+# The unit of this project's own runtime.
+POTS: Final = Token("POT", len(str(POT)) - 1)
+
+
+def told_token(properties: Mapping[str, Any]) -> Token:
+    """A chain's token by what a node tells of it; ValueError for what cannot be, or would be another amount.
+
+    Of all that a person signs, how many decimals a token has is what no signature covers: a POT has twelve.
+    """
+    token = Token(str(properties["tokenSymbol"]), int(properties["tokenDecimals"]))
+    is_word = token.symbol.isascii() and token.symbol.isalnum() and len(token.symbol) <= SYMBOL_MAX
+    if not is_word or not 0 <= token.decimals <= DECIMALS_MAX:
+        raise ValueError(f"its token is {token.symbol[:80]!r} with {token.decimals} decimals")
+    if token.symbol == POTS.symbol and token != POTS:
+        raise ValueError(
+            f"a {token.symbol} with {token.decimals} decimals, while it has {POTS.decimals}: every amount would be "
+            "another than is shown"
+        )
+    return token
+
+
 async def token_of(client: Client) -> tuple[Token, int]:
-    """How the chain shows amounts, and its SS58 prefix."""
+    """How the chain shows amounts, and its SS58 prefix; ClientError where the node's word cannot be taken for it."""
     properties: dict[str, Any] = await client.request("system_properties")
-    return Token(properties["tokenSymbol"], properties["tokenDecimals"]), properties["ss58Format"]
+    try:
+        return told_token(properties), int(properties["ss58Format"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ClientError(f"the node does not describe its chain as nodes do: {error}") from None
 
 
 class Names:

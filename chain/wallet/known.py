@@ -1,4 +1,4 @@
-"""What is known here of a chain without any node: the runtime that is installed, and the unit of its token.
+"""What is known here of a chain without any node: the runtime that is installed.
 
 Rule: what this program has itself, no node tells it otherwise. A signature binds the runtime's version and the chain's
 genesis, but not how a node describes its calls or what it takes a token for: who lies about these would have somebody
@@ -9,15 +9,12 @@ from __future__ import annotations
 
 from typing import Any, Final, Protocol
 
-from chain.display import Token
+from chain.display import POTS
 from chain.rpc.client import ClientError
 from chain.wallet.node import Chain
 from runtime.composition import Runtime
-from runtime.modules.balances import POT
 from runtime.potchain import RUNTIME
 
-# The unit of this project's own runtime.
-TOKEN: Final = Token("POT", len(str(POT)) - 1)
 # Where metadata says its version, behind four letters.
 _VERSION: Final = 4
 
@@ -50,10 +47,10 @@ def is_known(chain: Chain) -> bool:
 
 def check_known(chain: Chain) -> None:
     """ClientError where a node describes otherwise what is known here; nothing may be signed by what it says."""
-    if chain.token.decimals != TOKEN.decimals and (is_known(chain) or chain.token.symbol == TOKEN.symbol):
+    if is_known(chain) and chain.token.decimals != POTS.decimals:
         raise ClientError(
             f"{chain.client.url} says that a token has {chain.token.decimals} decimals, but on this chain it has "
-            f"{TOKEN.decimals}: every amount would be another than is shown. Ask another node; nothing was sent"
+            f"{POTS.decimals}: every amount would be another than is shown. Ask another node; nothing was sent"
         )
     if is_known(chain) and chain.metadata.raw != RUNTIME.metadata(chain.metadata.raw[_VERSION]):
         raise ClientError(

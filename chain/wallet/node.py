@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final
 
-from chain.display import Token, waiting
+from chain.display import Token, told_token, waiting
 from chain.primitives.hashing import blake2_128_concat, storage_prefix, twox_64_concat
 from chain.primitives.scale import BYTES, ScaleError
 from chain.primitives.types import Mortal
@@ -25,9 +25,6 @@ from runtime.storage import Hasher
 # As the client of workers has it: a minute of one-second blocks, begun where nodes that lag know the block.
 ERA_BLOCKS: Final = 64
 BIRTH_DEPTH: Final = 4
-# What people can tell apart at a glance, and what a u128 has digits for.
-SYMBOL_MAX: Final = 16
-DECIMALS_MAX: Final = 36
 # A page of keys, and of their values, is one answer of a node.
 PAGE: Final = 256
 # An era and the time that blocks may take beyond a second each.
@@ -384,10 +381,7 @@ async def _chain(client: Client, words: Callable[[Token, int], Words]) -> Chain:
     genesis = await client.request("chain_getBlockHash", 0)
     version = await client.request("state_getRuntimeVersion")
     try:
-        symbol, decimals = str(properties["tokenSymbol"]), int(properties["tokenDecimals"])
-        if not (symbol.isascii() and symbol.isalnum() and len(symbol) <= SYMBOL_MAX and 0 <= decimals <= DECIMALS_MAX):
-            raise ValueError(f"its token is {symbol[:80]!r} with {decimals} decimals")
-        token, prefix = Token(symbol, decimals), int(properties["ss58Format"])
+        token, prefix = told_token(properties), int(properties["ss58Format"])
         return Chain(
             client=client,
             codec=Codec(Metadata.parse(await _metadata(client)), words(token, prefix)),

@@ -15,6 +15,8 @@ from tests.rpc.kit import served
 from tests.wallet.conftest import Command
 
 BOBS = "//Bob"
+SEND = ("tx", "transfer", "//Charlie", "1.5", "--from", BOBS, "--yes")
+KEEP = ("task", "keep", "0", "--key", BOBS, "--days", "1", "--yes")
 Answer = Callable[[Any], Any]
 
 
@@ -43,15 +45,16 @@ def of_other_decimals(properties: dict[str, Any]) -> dict[str, Any]:
     return {**properties, "tokenDecimals": 15}
 
 
+def of_another_symbol(properties: dict[str, Any]) -> dict[str, Any]:
+    return {**of_other_decimals(properties), "tokenSymbol": "Pot"}
+
+
 def of_another_name(version: dict[str, Any]) -> dict[str, Any]:
     return {**version, "specName": "elsewhere"}
 
 
 def called(name: str, tasks: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{**task, "name": name} for task in tasks]
-
-
-SEND = ("tx", "transfer", "//Charlie", "1.5", "--from", BOBS, "--yes")
 
 
 async def test_a_call_is_not_signed_by_a_description_that_is_not_the_installed_runtimes(
@@ -68,13 +71,23 @@ async def test_a_call_is_not_signed_by_a_description_that_is_not_the_installed_r
         assert (it.node.ledger.head.height, len(it.node.pool)) == (0, 0)
 
 
-@pytest.mark.parametrize("name", [lambda version: version, of_another_name], ids=["potchain", "elsewhere"])
+@pytest.mark.parametrize("command", [SEND, KEEP], ids=["transfer", "keep"])
 async def test_a_token_is_not_a_thousand_tokens_because_a_node_says_so(
-    tmp_path: Path, potchain: Command, lie: Callable[[str, Answer], None], name: Answer
+    tmp_path: Path, potchain: Command, lie: Callable[[str, Answer], None], command: tuple[str, ...]
 ) -> None:
     async with served(tmp_path) as it:
         lie("system_properties", of_other_decimals)
-        lie("state_getRuntimeVersion", name)
+        lie("state_getRuntimeVersion", of_another_name)
+        said = await potchain(*command, "--node", it.url, exit_code=1)
+        assert "a POT with 15 decimals, while it has 12: every amount would be another than is shown\n" in said
+        assert (it.node.ledger.head.height, len(it.node.pool)) == (0, 0)
+
+
+async def test_the_token_of_the_installed_runtime_has_its_decimals_under_any_name(
+    tmp_path: Path, potchain: Command, lie: Callable[[str, Answer], None]
+) -> None:
+    async with served(tmp_path) as it:
+        lie("system_properties", of_another_symbol)
         said = await potchain(*SEND, "--node", it.url, exit_code=1)
         assert said == (
             f"error: {it.url} says that a token has 15 decimals, but on this chain it has 12: every amount would be "
