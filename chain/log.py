@@ -77,8 +77,8 @@ BYTES_MAX: Final = 4 * 1024 * 1024
 MESSAGE_MAX: Final = 8192
 # How long a process that ends waits for its last lines to be taken.
 LAST_WORDS_SECONDS: Final = 1.0
-# A stranger's text must neither begin a line of its own nor command the terminal.
-_CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
+# A stranger's text must neither begin a line of its own, nor command the terminal, nor turn what follows it round.
+_CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 class Format(StrEnum):

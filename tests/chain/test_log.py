@@ -74,9 +74,9 @@ def test_a_line_for_machines_is_one_object_with_the_fields_under_their_own_names
 
 def test_a_strangers_text_neither_begins_a_line_nor_commands_the_terminal() -> None:
     with logged(Format.TEXT) as lines:
-        Log("net").info("it said \x1b[31mred\r12:00:00  block\u2028 and\n12:00:00  bug      nothing")
+        Log("net").info("it said \x1b[31mred\r12:00:00  block\u2028\u202e\u2066 and\n12:00:00  bug      nothing")
     assert len(lines) == 2
-    assert not set("".join(lines)) & set("\x1b\r\u2028")
+    assert not set("".join(lines)) & set("\x1b\r\u2028\u202e\u2066")
     assert lines[1] == " " * 19 + "12:00:00  bug      nothing"
 
 
