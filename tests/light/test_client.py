@@ -42,10 +42,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 OLD = ("--max-age", "9999999999")  # the blocks of tests are of 2023
 
 Command = Callable[..., Awaitable[tuple[str, str]]]
-UNREACHED = (
-    "error: cannot reach ws://127.0.0.1:9: connection refused: "
-    "is the node running? Start one, or name another with --node\n"
-)
+UNREACHED = "error: cannot reach ws://127.0.0.1:9: connection refused: is the node running?\n"
 
 
 @pytest.fixture
