@@ -99,6 +99,9 @@ async def test_what_ends_the_child_ends_all_that_is_under_way_and_counts_once(tm
         engine._deadlines, patient = Deadlines(load=60, run=1), engine._deadlines
         assert engine.pid is not None
         os.kill(engine.pid, signal.SIGSTOP)
+        with trio.fail_after(10):
+            while Path(f"/proc/{engine.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+                await trio.sleep(0.01)  # What it is given before it has stopped, it may still compute.
         failures: list[type[Exception]] = []
 
         async def one(slot: int) -> None:
