@@ -3,8 +3,8 @@
     .venv/bin/python scripts/bench/subscribers.py [--subscribers 500] [--blocks 20] [--transfers 300]
 
 The node is a whole one, in a process and on a core of its own, that seals a block a second: first empty ones, then ones
-full of transfers that are submitted meanwhile. A block is there when the node says so on its terminal, or when the first
-client has it, if that is earlier; a client has it when the head's bytes are in the clients' process.
+full of transfers that are submitted meanwhile. A block is there when the node says so on its terminal, or when the
+first client has it, if that is earlier; a client has it when the head's bytes are in the clients' process.
 """
 
 from __future__ import annotations
