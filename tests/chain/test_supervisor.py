@@ -201,12 +201,13 @@ def test_a_log_that_could_not_be_renewed_goes_on_when_it_can(tmp_path: Path, mon
 
 
 HELD_UP = """
-import trio
+import trio, trio.testing
 from chain.supervisor import cancel_when_told
 
 async def main():
     async with trio.open_nursery() as nursery:
         nursery.start_soon(cancel_when_told, nursery.cancel_scope, False)
+        await trio.testing.wait_all_tasks_blocked()
         print("up", flush=True)
         try:
             await trio.sleep_forever()

@@ -18,7 +18,8 @@ from tests.docs.pages import ROOT, commands
 # One process for all, since importing JAX takes longer than everything else. What a script sets for itself, such as
 # flags of XLA's, is the process's alone.
 HELP = """
-import contextlib, io, json, runpy, sys
+import contextlib, io, json, os, runpy, sys
+sys.path.insert(1, os.getcwd())
 for words in json.load(sys.stdin):
     sys.argv[:], printed, code = [*words, "--help"], io.StringIO(), "it went on"
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
