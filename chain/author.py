@@ -21,10 +21,10 @@ from chain.log import Log
 from chain.pool import Pool
 from chain.primitives import bls, ss58
 from chain.primitives.hashing import Hash, blake2_256
-from chain.primitives.scale import ScaleError, compact_decode
+from chain.primitives.scale import ScaleError
 from chain.primitives.seal import Seal, ValidatorSet, beacon_message
 from chain.primitives.spread import Spread
-from chain.primitives.types import SIGNED_BIT, Block, decode_extrinsic
+from chain.primitives.types import Block, decode_extrinsic, is_signed
 from chain.proposing import Rejected
 from consensus.host import InvalidProposal, Premature, Superseded
 from runtime.composition import Runtime, View
@@ -187,12 +187,6 @@ class Author:
         if trio.current_time() >= self._clock_news_at + CLOCK_NEWS_SECONDS:
             self._clock_news_at = trio.current_time()
             log.warning(news)
-
-
-def is_signed(raw: bytes) -> bool:
-    """Whether a block's extrinsic is a transaction: its first byte behind the length says so, at any size of block."""
-    _, start = compact_decode(raw, 0)
-    return bool(raw[start] & SIGNED_BIT)
 
 
 def parent_seal_of(runtime: Runtime[View], block: Block) -> Seal | None:

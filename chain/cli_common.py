@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -45,6 +46,20 @@ FOLDER_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
 
 class UserError(Exception):
     """The command line asks for something that cannot be done; the message says what to do instead."""
+
+
+def ensure_somebody(otherwise: str = "nothing was sent") -> None:
+    """UserError where nobody could be asked."""
+    if not sys.stdin.isatty():
+        raise UserError(f"nobody is there to be asked: add --yes; {otherwise}")
+
+
+def agree(question: str, otherwise: str = "nothing was sent") -> None:
+    """Ask; Exit where the answer is no. Ask without a connection, which would not live as long as people think."""
+    ensure_somebody(otherwise)
+    if not typer.confirm(question):
+        print(otherwise)
+        raise typer.Exit
 
 
 def check_name(name: str) -> str:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from chain.cli_common import EXIT_FAILED, UserError, check_name, default_base_path
+from chain.cli_common import EXIT_FAILED, UserError, agree, check_name, default_base_path
 from chain.cli_secrets import key_at
 
 if TYPE_CHECKING:
@@ -255,9 +255,7 @@ def purge(
     for item in items:
         print(f"{item.path}: {item.what}, {item.size / MIB:,.1f} MiB")
     if not yes:
-        if not sys.stdin.isatty():
-            raise UserError("purge asks before it removes anything, and nobody is there to answer: give --yes")
-        typer.confirm("Remove this?", abort=True)
+        agree("remove this?", "nothing was removed")
     remove(folder, items)
     print("removed; the keys and the rest of the folder stay as they were")
 

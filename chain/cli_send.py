@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import trio
 import typer
 
-from chain.cli_common import DEFAULT_RPC, EXIT_FAILED, UserError
+from chain.cli_common import DEFAULT_RPC, EXIT_FAILED, UserError, agree
 from chain.cli_secrets import KEY_HELP, scheme_of
 from chain.cli_wallet import flat, print_json, print_rows, refuse, say, words_of
 from chain.display import Progress, put
@@ -127,16 +127,9 @@ def send(how: How, signers: Signers, make: Make) -> None:
     """Say what a call does and costs, ask, sign, send; Exit where it fails."""
     how.check()
     bill = trio.run(_bill, how, signers, make)
-    if not (how.yes or how.dry_run):  # Without a connection, which would not live as long as people think.
-        agree()
+    if not (how.yes or how.dry_run):
+        agree("sign and send it?")
     trio.run(_sign_and_send, how, signers.chosen, bill)
-
-
-def agree(question: str = "sign and send it?", otherwise: str = "nothing was sent") -> None:
-    """Ask; Exit where the answer is no."""
-    if not typer.confirm(question):
-        print(otherwise)
-        raise typer.Exit
 
 
 async def _bill(how: How, signers: Signers, make: Make) -> Bill:

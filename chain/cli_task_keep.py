@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import trio
 import typer
 
-from chain.cli_common import DEFAULT_RPC, NodeOption, TaskId, UserError
+from chain.cli_common import DEFAULT_RPC, NodeOption, TaskId, UserError, agree
 from chain.cli_connect import connected
 from chain.cli_secrets import KeyOption, takes_key
-from chain.cli_task_new import ask
 from chain.display import token_of
 
 if TYPE_CHECKING:
@@ -33,14 +32,15 @@ def keep_task(
 async def _keep(rpc: str, payer: Keypair, task: int, days: int, *, yes: bool) -> None:
     from chain.tasks import TaskRefused, keep, price_of_keeping
 
-    async with connected(rpc) as client:
-        token, _ = await token_of(client)
-        try:
+    try:
+        async with connected(rpc) as client:
+            token, _ = await token_of(client)
             price, until = await price_of_keeping(client, task, days)
-            print(f"it costs {token.format(price)} to keep what is kept of task {task} until block {until:,}")
-            if not yes:
-                ask("keep it?")
+        print(f"it costs {token.format(price)} to keep what is kept of task {task} until block {until:,}")
+        if not yes:
+            agree("keep it?")
+        async with connected(rpc) as client:
             paid, until = await keep(client, payer, task, days)
-        except TaskRefused as error:
-            raise UserError(str(error)) from None
+    except TaskRefused as error:
+        raise UserError(str(error)) from None
     print(f"kept until block {until:,}, for {token.format(paid)}")

@@ -13,7 +13,7 @@ import trio
 import typer
 
 from chain.cli_calibrate import calibrated
-from chain.cli_common import DEFAULT_RPC, EXIT_FAILED, NodeOption, TaskId, UserError
+from chain.cli_common import DEFAULT_RPC, EXIT_FAILED, NodeOption, TaskId, UserError, agree, ensure_somebody
 from chain.cli_connect import connected
 from chain.cli_secrets import KeyOption, takes_key
 from chain.cli_task_files import PlatformOption, SourceArgument, made_of, read_source, terms_of
@@ -44,8 +44,8 @@ def new_task(
 
     An option counts before what the task's file says with `terms`, and that before the defaults below.
     """
-    if not (yes or dry_run or sys.stdin.isatty()):
-        raise UserError("add --yes to pay without being asked; nothing was sent")
+    if not (yes or dry_run):
+        ensure_somebody()
     owner = key.keypair()
     task = read_source(source)
     terms = terms_of(task, flags)
@@ -65,11 +65,12 @@ async def _new(
         offer, lines = await _quoted(client, owner, made, terms)
         for line in lines:
             put(line, LABEL_COLUMNS)
-        if dry_run:
-            print("nothing was sent: --dry-run")
-            return
-        if not yes:
-            ask("create it?")
+    if dry_run:
+        print("nothing was sent: --dry-run")
+        return
+    if not yes:
+        agree("create it?")
+    async with connected(rpc) as client:
         progress = Progress()
         await upload(client, offer, lambda done: progress.show(f"uploading: {done:,} of {offer.size:,} bytes"))
         progress.say("task", f"uploaded {offer.size:,} bytes in {len(offer.blobs)} blobs")
@@ -97,15 +98,6 @@ async def _quoted(client: Client, owner: Keypair, made: Built | Saved, terms: Te
             f"{address} has {free}, too little for {wanted} and the {kept} that an account keeps; nothing was sent"
         )
     return offer, [f"owner       {address}, who has {token.format(costs.free)}", *offer.described(costs, token)]
-
-
-def ask(question: str) -> None:
-    """Ask before something is paid; who answers no has sent nothing."""
-    if not sys.stdin.isatty():
-        raise UserError("add --yes to pay without being asked; nothing was sent")
-    if not typer.confirm(question):
-        print("nothing was sent")
-        raise typer.Exit
 
 
 @takes_key

@@ -15,7 +15,7 @@ import trio
 import typer
 
 from chain.cli_calls import arguments_of, called, explain, read_file
-from chain.cli_common import DEFAULT_RPC, NodeOption, UserError
+from chain.cli_common import DEFAULT_RPC, NodeOption, UserError, agree
 from chain.cli_secrets import takes_key
 from chain.cli_send import (
     DryRunOption,
@@ -28,7 +28,6 @@ from chain.cli_send import (
     Watch,
     WatchOption,
     YesOption,
-    agree,
     attempt,
     drafted,
     follow,

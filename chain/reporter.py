@@ -7,14 +7,14 @@ from collections.abc import Callable
 import trio
 
 from chain.adoption import SEAL
-from chain.author import is_signed, now_ms, parent_seal_of, timestamp_of
+from chain.author import now_ms, parent_seal_of, timestamp_of
 from chain.display import Names, Token, block_line, round_line
 from chain.importer import Imported
 from chain.ledger import Ledger
 from chain.log import Line, Log
 from chain.primitives.keys import Keypair
 from chain.primitives.seal import ValidatorSet
-from chain.primitives.types import Block
+from chain.primitives.types import Block, is_signed
 from chain.seen import Seen
 from genesis.spec import GenesisSpec
 from runtime.modules.training import Training

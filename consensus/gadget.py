@@ -153,8 +153,8 @@ class Gadget:
         self._disk = disk
         self._timing = timing
         self._on_behind = on_behind
-        self._on_fault = self._counting("faults", on_fault)
-        self._on_equivocation = self._counting("equivocations", on_equivocation)
+        self._tell_fault = on_fault
+        self._tell_equivocation = on_equivocation
         self._guard = KeyGuard(signer, past, draw, run, on_notice)
         self._run_sync = run
         self._inbox = Inbox()
@@ -339,12 +339,13 @@ class Gadget:
             self.counts.views_changed += replica.view - view
         self._waits, self._waits_since = waits, now
 
-    def _counting(self, name: str, tell: Callable[..., None]) -> Callable[..., None]:
-        def told(*arguments: object) -> None:
-            setattr(self.counts, name, getattr(self.counts, name) + 1)
-            tell(*arguments)
+    def _on_fault(self, peer: bytes | None, reason: str) -> None:
+        self.counts.faults += 1
+        self._tell_fault(peer, reason)
 
-        return told
+    def _on_equivocation(self, evidence: Equivocation) -> None:
+        self.counts.equivocations += 1
+        self._tell_equivocation(evidence)
 
     async def _carry_out(self, effect: Effect, at: _Height) -> None:
         match effect:

@@ -43,6 +43,7 @@ __all__ = [
 ]
 
 POLL_SECONDS = 1.0
+INTERRUPT_SECONDS = 0.2
 # A node that restarts is back sooner; what is asked meanwhile is asked again.
 PATIENCE_SECONDS = 120.0
 T = TypeVar("T")
@@ -274,7 +275,9 @@ def run_blocking(work: Callable[[], Awaitable[T]]) -> T:
     thread = threading.Thread(target=run, daemon=True)
     try:
         thread.start()
-        ended.wait()
+        # In pieces: Python raises nothing for a signal that comes just before a wait begins, until that ends.
+        while not ended.wait(INTERRUPT_SECONDS):
+            pass
     except KeyboardInterrupt:
         with starting:
             if not tokens:

@@ -421,6 +421,12 @@ def decode_extrinsic(raw: bytes, call_codec: Codec[Any]) -> Extrinsic:
     return Extrinsic(signature, call, call_bytes)
 
 
+def is_signed(raw: bytes) -> bool:
+    """Whether an extrinsic of a block is a transaction that somebody signed; nothing but its first bytes is read."""
+    _, offset = compact_decode(raw, 0)
+    return bool(raw[offset] & SIGNED_BIT)
+
+
 def sender_and_nonce(raw: bytes) -> tuple[bytes, int] | None:
     """Who signed an extrinsic with which nonce, its call unread; None if it is bare or malformed."""
     try:

@@ -16,7 +16,7 @@ from chain.primitives import ss58
 from chain.primitives.hashing import Hash, blake2_256
 from chain.primitives.scale import compact_decode
 from chain.primitives.seal import Seal, ValidatorSet
-from chain.primitives.types import SIGNED_BIT, Block, Extrinsic, Header, Id, decode_extrinsic
+from chain.primitives.types import Block, Extrinsic, Header, Id, decode_extrinsic, is_signed
 from chain.rpc.context import Context, hexed
 from chain.rpc.protocol import Encoded, encode
 from chain.rpc.readable import Reader
@@ -142,12 +142,6 @@ def _tell(context: Context, block: Block) -> ToldBlock:
         "eventsComplete": are_all,
     }
     return ToldBlock(header.height, block.hash, timestamp, size, head, tuple(extrinsics), tuple(hooks))
-
-
-def is_signed(raw: bytes) -> bool:
-    """Whether an extrinsic of a block is a transaction that somebody signed."""
-    _, start = compact_decode(raw, 0)
-    return bool(raw[start] & SIGNED_BIT)
 
 
 def ss58_prefix(context: Context) -> int:

@@ -147,7 +147,7 @@ async def test_a_task_is_kept_longer_for_what_was_said(tmp_path: Path, capsys: p
             (("0", "--key", "//Bob", "-y"), "extend_storage failed in block"),
             (("0", "--key", "//Alice", "--days", "365", "-y"), "Storage is sold for 1 block to a year"),
             (("7", "--key", "//Alice", "-y"), "task 7 cannot be kept for 30 days more: No such task"),
-            (("0", "--key", "//Alice"), "add --yes to pay without being asked; nothing was sent"),
+            (("0", "--key", "//Alice"), "nobody is there to be asked: add --yes; nothing was sent"),
         ):
             _, error = await run(it, capsys, "keep", *words, exit_code=2)
             assert message in error
@@ -191,7 +191,7 @@ async def test_nothing_is_sent_without_consent(
         words = ("new", folder, "--key", "//Bob")
         monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
         _, error = await run(it, capsys, *words, exit_code=2)
-        assert error == "error: add --yes to pay without being asked; nothing was sent\n"
+        assert error == "error: nobody is there to be asked: add --yes; nothing was sent\n"
         assert (it.node.ledger.head.height, it.node.blobs.bytes_used) == (0, 0)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import threading
 from collections.abc import Awaitable, Callable
@@ -41,9 +42,7 @@ def interrupted(work: Callable[[trio.Event], Awaitable[int]]) -> tuple[str, bool
 
     async def begun() -> int:
         # To this thread, as a terminal's Ctrl-C and a notebook's interrupt come.
-        main = threading.main_thread().ident
-        assert main is not None
-        trio.lowlevel.current_trio_token().run_sync_soon(signal.pthread_kill, main, signal.SIGINT)
+        trio.lowlevel.current_trio_token().run_sync_soon(os.kill, os.getpid(), signal.SIGINT)
         try:
             return await work(trio.Event())
         finally:
