@@ -83,7 +83,8 @@ async def _list(rpc: str, *, as_json: bool) -> None:
 def watch(task: TaskId, rpc: NodeOption = DEFAULT_RPC) -> None:
     """Print a line for each round of a task until no more follow."""
     try:
-        trio.run(_watch, rpc, task)
+        # Not in the midst of a connection's beginning, where an interrupt would leave a warning of Python's.
+        trio.run(_watch, rpc, task, restrict_keyboard_interrupt_to_checkpoints=True)
     except KeyboardInterrupt:
         raise typer.Exit from None
 
