@@ -18,7 +18,7 @@ from trio.testing import MockClock
 from chain.ledger import SealedBlock
 from chain.net.errors import PeerUnavailable
 from chain.net.messages import Role
-from chain.net.peer import PeerInfo
+from chain.net.peer import PING_S, PeerInfo
 from chain.primitives import bls
 from chain.primitives.hashing import Hash
 from chain.primitives.merkle import ordered_root
@@ -233,10 +233,9 @@ async def test_an_announced_block_is_fetched_at_once() -> None:
         alice, _ = await follow(nursery, [serving])
         await alice.until(lambda: alice.best == best_of(3))
         bob.chain, bob.best = archive(4).chain, best_of(4)
-        began = trio.current_time()
-        serving.network.announce(*bob.best)
-        await alice.until(lambda: alice.best == best_of(4))
-        assert trio.current_time() - began < 1.0
+        with trio.fail_after(PING_S / 2):  # which would tell it, too
+            serving.network.announce(*bob.best)
+            await alice.until(lambda: alice.best == best_of(4))
 
 
 def other_body(block: SealedBlock) -> SealedBlock:
@@ -339,11 +338,12 @@ async def test_what_consensus_commits_meanwhile_is_not_imported_twice() -> None:
 async def test_a_validator_leaves_the_newest_block_to_consensus_for_a_while() -> None:
     bob = archive(1)
     asked: list[float] = []
+    patience_s = 2.0
 
     async with arena() as nursery:
         serving = await start(nursery, BOB, bob)
         began = trio.current_time()
-        alice, _ = await follow(nursery, [serving], patience_s=1.0)
+        alice, _ = await follow(nursery, [serving], patience_s=patience_s)
         await alice.until(lambda: alice.best == best_of(1))
         asked.append(trio.current_time() - began)
         # Consensus itself says that it missed something: no more patience.
@@ -362,9 +362,9 @@ async def test_a_validator_leaves_the_newest_block_to_consensus_for_a_while() ->
             began = trio.current_time()
             await alice.until(lambda: alice.best == bob.best)
             asked.append(trio.current_time() - began)
-    assert asked[0] >= 1.0
-    assert asked[1] < 1.0
-    assert asked[3] >= 1.0
+    assert asked[0] >= patience_s
+    assert asked[1] < patience_s
+    assert asked[3] >= patience_s
 
 
 async def test_a_sealed_block_that_cannot_be_imported_is_our_fault_and_ends_us() -> None:

@@ -7,6 +7,7 @@ import os
 import ssl
 import struct
 import threading
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
@@ -279,7 +280,7 @@ async def test_a_crowd_that_floods_is_heard_in_turns_and_a_validator_at_once(
     alice = Node(voters={BOB.public})
     async with alice_and_bob(caplog, alice) as (first, second):
         crowd = [await dial(Keypair.from_uri(f"//Loud{number}"), first.port) for number in range(8)]
-        loop_held = 0.0
+        turn_cpu_s = 0.0  # processor time, since a busy machine holds every loop
 
         async def shout(connection: Connection) -> None:
             with suppress(trio.BrokenResourceError):
@@ -291,11 +292,11 @@ async def test_a_crowd_that_floods_is_heard_in_turns_and_a_validator_at_once(
             await is_hung_up_on(connection)
 
         async def probe() -> None:
-            nonlocal loop_held
+            nonlocal turn_cpu_s
             while True:
-                before = trio.current_time()
+                before = time.thread_time()
                 await trio.lowlevel.checkpoint()
-                loop_held = max(loop_held, trio.current_time() - before)
+                turn_cpu_s = max(turn_cpu_s, time.thread_time() - before)
 
         async with trio.open_nursery() as nursery:
             for connection in crowd:
@@ -309,7 +310,7 @@ async def test_a_crowd_that_floods_is_heard_in_turns_and_a_validator_at_once(
         for connection in crowd:
             await trio.aclose_forcefully(connection.stream)
         assert first.node.frames == [(BOB.public, b"vote %d" % number) for number in range(50)]
-        assert loop_held < 0.25
+        assert turn_cpu_s < 0.25
 
 
 def test_a_message_costs_its_sender_what_it_makes_us_do() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -371,10 +372,9 @@ async def test_a_stop_does_not_wait_for_a_stalled_client(tmp_path: Path) -> None
         await streams[1].send_all(b"GET / HT")
         async with websocket(it):
             assert await ask(it, "system_name") == "potchain"
-            started = trio.current_time()
-            it.stop()
-            await it.stopped.wait()
-            assert trio.current_time() - started < 1.0
+            with trio.fail_after(Limits().idle_seconds / 3):
+                it.stop()
+                await it.stopped.wait()
         for stream in streams:
             await stream.aclose()
 
@@ -421,15 +421,15 @@ async def test_blobs_are_bounded_and_checked(tmp_path: Path) -> None:
 
 async def test_the_loop_stays_free_while_clients_ask_for_much(tmp_path: Path) -> None:
     async with served(tmp_path) as it:
-        worst = 0.0
+        turn_cpu_s = 0.0  # processor time, since a busy machine holds every loop
         async with trio.open_nursery() as nursery:
 
             async def probe() -> None:
-                nonlocal worst
+                nonlocal turn_cpu_s
                 while True:
-                    before = trio.current_time()
+                    before = time.thread_time()
                     await trio.sleep(0.001)
-                    worst = max(worst, trio.current_time() - before - 0.001)
+                    turn_cpu_s = max(turn_cpu_s, time.thread_time() - before)
 
             async def load() -> None:
                 async with websocket(it) as connection:
@@ -442,4 +442,4 @@ async def test_the_loop_stays_free_while_clients_ask_for_much(tmp_path: Path) ->
                 for _ in range(4):
                     clients.start_soon(load)
             nursery.cancel_scope.cancel()
-        assert worst < 0.5  # A bound that holds on a busy machine; alone it is a few milliseconds.
+        assert turn_cpu_s < 0.25  # Alone it is a few milliseconds.
