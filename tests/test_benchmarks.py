@@ -30,13 +30,14 @@ LINES = {
     "training.py": ["plain JAX", "by processor time", "worker engines", "verified training costs"],
     "sync.py": ["100 empty blocks made", "--sync full", "--sync warp"],
     "transfers.py": ["20 a second", "40 of 40", "a node's processor time", "p50 in 2 s"],
+    "soak.py": ["memory of its own, nodes", "database in use, nodes", "say nothing of what grows", "workers killed"],
     "testnet.py": ["first start:", "blocks: ", "second start:", "stopped by SIGINT in"],
     "subscribers.py": ["10 subscribers to heads", "all of them have it after", "a block comes every"],
 }
 # These start nodes that run at their own pace, or JAX.
 SLOW = (
     *("byzantine.py", "frontier.py", "latency.py", "silos.py", "subscribers.py", "sync.py", "tolerance.py"),
-    *("detection.py", "slices.py", "testnet.py", "training.py", "transfers.py"),
+    *("detection.py", "slices.py", "soak.py", "testnet.py", "training.py", "transfers.py"),
 )
 
 

@@ -77,6 +77,7 @@ BENCHMARKS = (
     Benchmark("subscribers", 10),
     Benchmark("sync", 20),
     Benchmark("testnet", 20),
+    Benchmark("soak", 75),
     Benchmark("rounds", 10),
     Benchmark("slices", 10),
     Benchmark("aggregate", 20),
