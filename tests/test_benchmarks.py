@@ -28,6 +28,7 @@ LINES = {
     "spill.py": ["3 updates of 3,000 parameters", "mean of top 1 %", "file:"],
     "tolerance.py": ["1 local steps, inner sgd", "2 local steps, inner adam", "top 10 %"],
     "training.py": ["plain JAX", "by processor time", "worker engines", "verified training costs"],
+    "swarm.py": ["12 workers registered", "the market was up in", "cheats caught and missed", "alice-auditor"],
     "sync.py": ["100 empty blocks made", "--sync full", "--sync warp"],
     "transfers.py": ["20 a second", "40 of 40", "a node's processor time", "p50 in 2 s"],
     "soak.py": ["memory of its own, nodes", "database in use, nodes", "say nothing of what grows", "workers killed"],
@@ -36,7 +37,7 @@ LINES = {
 }
 # These start nodes that run at their own pace, or JAX.
 SLOW = (
-    *("byzantine.py", "frontier.py", "latency.py", "silos.py", "subscribers.py", "sync.py", "tolerance.py"),
+    *("byzantine.py", "frontier.py", "latency.py", "silos.py", "subscribers.py", "swarm.py", "sync.py", "tolerance.py"),
     *("detection.py", "slices.py", "soak.py", "testnet.py", "training.py", "transfers.py"),
 )
 

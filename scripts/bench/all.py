@@ -78,6 +78,7 @@ BENCHMARKS = (
     Benchmark("sync", 20),
     Benchmark("testnet", 20),
     Benchmark("soak", 75),
+    Benchmark("swarm", 60),
     Benchmark("rounds", 10),
     Benchmark("slices", 10),
     Benchmark("aggregate", 20),

@@ -83,7 +83,7 @@ class Hall:
         self.url = client.urls[0]
         self.height = 0
         self.seen = trio.current_time()  # when the newest head came
-        self.views: dict[int, RoundView] = {}
+        self._views: dict[int, tuple[Any, RoundView]] = {}
         self.tasks: dict[int, TaskView] = {}
         self.jobs: dict[int, Job] = {}
         self.members: dict[bytes, Member] = {}
@@ -118,6 +118,13 @@ class Hall:
         finally:
             answer.done.set()
 
+    async def round(self, task: int) -> RoundView:
+        """A task's running round as of the newest head, read once."""
+        answer = await self.ask("training_round", task)
+        if task not in self._views or self._views[task][0] is not answer:
+            self._views[task] = answer, round_of(answer)
+        return self._views[task][1]
+
     async def block(self, at: str) -> tuple[list[str], int, list[Any]]:
         """A block's extrinsics (hex), height and event records, fetched and read once."""
         async with self._reading:
@@ -150,9 +157,9 @@ class Hall:
 
     async def _look(self) -> None:
         drawn: set[bytes] = set()
-        waking: list[tuple[Member, int, RoundView]] = []
+        waking: list[tuple[Member, int]] = []
         for task in self.tasks:
-            view = self.views[task] = round_of(await self.ask("training_round", task))
+            view = await self.round(task)
             paused, following = await self.client.read(partial(_waiting, task))
             newest = (view, *((view.ahead,) if view.ahead else ()))
             busy = {slot.worker for each in newest for slot in each.slots}
@@ -160,10 +167,10 @@ class Hall:
             # Who copies has to see what others reveal.
             copying = [account for account, member in self.members.items() if member.kind == "copied"]
             here = busy.union(paused, copying) & self.members.keys()
-            waking += [(self.members[account], task, view) for account in here]
+            waking += [(self.members[account], task) for account in here]
         self.engaged = drawn
-        for member, task, view in waking:
-            member.wake(task, view, self.height)
+        for member, task in waking:
+            member.wake(task)
 
     async def open(self, tasks: int) -> None:
         """Learn what the tasks are; their data are fetched when they are first needed, once for all of this hall."""
@@ -208,6 +215,8 @@ class _MemberSender(Sender):
         events = tuple(record.event for record in records if record.phase == ApplyExtrinsic(index))
         error = failure(RUNTIME, events)
         self._hall.deeds.sent += 1
+        # What is asked after this must know of it.
+        await self._hall.above(height - 1)
         return Receipt(blake2_256(raw), block_hash, height, index, error is None, error, events)
 
 
@@ -270,7 +279,7 @@ class Member:
         self.leaving = False
         self.gone = ""  # how it left
         self._scope = trio.CancelScope()
-        self._steps: dict[int, tuple[RoundView, int]] = {}
+        self._due: set[int] = set()  # the tasks to look at
         self._woken = trio.Event()
         self._servants: dict[int, TaskWorker] = {}
         self._busy: set[int] = set()
@@ -285,9 +294,9 @@ class Member:
         """Whether it may be told to leave."""
         return self.registered.is_set() and not self.leaving and not self.gone
 
-    def wake(self, task: int, view: RoundView, height: int) -> None:
-        """Have it look at a round, unless it is still busy with what it saw before."""
-        self._steps[task] = view, height
+    def wake(self, task: int) -> None:
+        """Have it look at a task's round, as soon as it is through with what it saw before."""
+        self._due.add(task)
         self._woken.set()
 
     def vanish(self, how: str) -> None:
@@ -310,9 +319,10 @@ class Member:
                         while not self.gone:
                             await self._woken.wait()
                             self._woken = trio.Event()
-                            for task in [task for task in self._steps if task not in self._busy]:
+                            for task in self._due - self._busy:
+                                self._due.discard(task)
                                 self._busy.add(task)
-                                nursery.start_soon(self._step, node, task, *self._steps.pop(task))
+                                nursery.start_soon(self._step, node, task)
                 finally:
                     del self.hall.members[self.account]
 
@@ -341,19 +351,20 @@ class Member:
             self.hall.deeds.met(error)
             await trio.sleep(RETRY_SECONDS)
 
-    async def _step(self, node: RpcNode, task: int, view: RoundView, height: int) -> None:
+    async def _step(self, node: RpcNode, task: int) -> None:
         try:
-            await self._servant(node, task).step(view, height)
+            view = await self.hall.round(task)
+            await self._servant(node, task).step(view, self.hall.height)
         except TaskOver:
             pass
         except Exception as error:
             causes = leaves(error)
-            if not all(isinstance(cause, PASSING) for cause in causes):
+            if not all(isinstance(cause, (*PASSING, ClientError, RpcError)) for cause in causes):
                 raise
             self.hall.deeds.met(causes[0])
         finally:
             self._busy.discard(task)
-            if task in self._steps:
+            if task in self._due:
                 self._woken.set()
 
     def _servant(self, node: RpcNode, task: int) -> TaskWorker:
