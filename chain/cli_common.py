@@ -102,6 +102,7 @@ def fault_of(error: BaseException) -> Fault | None:
         return Fault(" ".join(str(error).split()), EXIT_FAILED)
     # Imported when there is such an error to be told apart: a light client needs neither a database nor a network.
     from chain.importer import CannotFollow
+    from chain.key_hold import KeyInUse
     from chain.launcher import CannotLaunch
     from chain.ledger import Conflict
     from chain.net.errors import PortInUse
@@ -118,6 +119,7 @@ def fault_of(error: BaseException) -> Fault | None:
         | GenesisError
         | KeyFileError
         | KeyUriError
+        | KeyInUse
         | Ss58Error
         | CheckpointError
         | DataFolderError

@@ -29,7 +29,7 @@ from chain.cli_node import PrometheusExternal
 from chain.cli_secrets import KEY_HELP, KeyOption, takes_key
 from chain.cli_silos import Data, silo_files
 from chain.display import Progress
-from chain.folder_lock import FolderLocked, lock_folder, sign_lock
+from chain.folder_lock import FolderLocked, hold_folder
 from chain.key_source import FORMS, KeySource
 from chain.log import Format, Log
 from chain.primitives import ss58
@@ -290,12 +290,6 @@ def _run_role(run: Callable[..., Awaitable[None]], role: Role) -> None:
     name = check_name(role.name)
     keypair = None if role.key is None else role.key.keypair()
     cache = (role.base_path or default_base_path("workers")) / name
-    cache.mkdir(parents=True, exist_ok=True)
-    try:
-        lock = lock_folder(cache)
-    except FolderLocked as error:
-        raise UserError(f"the folder {error}: stop that one, or give this one another --name or --base-path") from None
-    sign_lock(lock)  # Held until this process ends.
     urls = role.nodes or [DEFAULT_RPC]
     account = "" if keypair is None else ss58.encode(keypair.public)
     progress, meter = Progress(), Meter(role.kind, account)
@@ -318,11 +312,14 @@ def _run_role(run: Callable[..., Awaitable[None]], role: Role) -> None:
             await run(urls, keypair, cache, report=report, meter=meter)
             nursery.cancel_scope.cancel()
 
-    with role.logs.to_stdout():
-        try:
-            trio.run(_until_stopped, main, role.supervised)
-        finally:
-            progress.clear()
+    try:
+        with hold_folder(cache), role.logs.to_stdout():
+            try:
+                trio.run(_until_stopped, main, role.supervised)
+            finally:
+                progress.clear()
+    except FolderLocked as error:
+        raise UserError(f"the folder {error}: stop that one, or give this one another --name or --base-path") from None
 
 
 async def _until_stopped(main: Callable[[], Awaitable[None]], supervised: bool) -> None:

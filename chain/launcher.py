@@ -14,6 +14,7 @@ import trio
 
 from chain import __version__
 from chain.cli_log import LogFlags
+from chain.folder_lock import FolderLocked, hold_folder
 from chain.log import Format, Log, read_line
 from chain.rpc.access import LOOPBACK
 from chain.supervisor import SECRET, Child, Supervisor, cancel_when_told
@@ -94,18 +95,27 @@ async def launch(plan: Launch) -> None:
             f"genesis file {plan.spec.path} names no development keys, so this machine cannot play every part: "
             "run one node with --validator KEY or --full-node"
         )
+    try:
+        with hold_folder(plan.base_path):  # Two networks in one folder would take each other's places.
+            await _run(plan, [key.name for key in plan.spec.development.validators])
+    except FolderLocked as error:
+        raise CannotLaunch(
+            f"the folder {error}: stop that network first (Ctrl-C in its terminal, or kill), or give this one another "
+            "folder with --base-path, and other ports with --rpc-port, --port and --prometheus-port"
+        ) from None
+
+
+async def _run(plan: Launch, nodes: list[str]) -> None:
     children = list(_children(plan))
     await trio.to_thread.run_sync(check_folders, plan)
     require_free_ports(plan)
-    plan.base_path.mkdir(parents=True, exist_ok=True)
-    terminal = _Terminal([key.name for key in plan.spec.development.validators], plan.logs.form)
+    terminal = _Terminal(nodes, plan.logs.form)
     supervisor = Supervisor(plan.base_path / "processes.json", on_line=terminal.heard, on_restart=terminal.restarted)
     started = trio.current_time()
     _introduce(plan, len(children))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(cancel_when_told, nursery.cancel_scope, plan.supervised)
-        nodes = children[: len(plan.spec.development.validators)]
-        for child in nodes:
+        for child in children[: len(nodes)]:
             nursery.start_soon(supervisor.run, child)
         with trio.move_on_after(READY_SECONDS_MAX) as patience:
             await terminal.all_ready()

@@ -27,6 +27,7 @@ class NodeRole:
     name: str
     offset: int
     keys: ValidatorKeys | None
+    is_known: bool = False  # Whether everybody has its keys: there may be several chains of them on one machine.
 
     @classmethod
     def of(cls, spec: GenesisSpec, validator: KeySource | None, name: str | None) -> NodeRole:
@@ -36,7 +37,7 @@ class NodeRole:
         known = spec.validator_key(validator.text)
         if known is not None:
             offset, key = known
-            return cls(name or key.name, offset, ValidatorKeys.from_uri(key.uri))
+            return cls(name or key.name, offset, ValidatorKeys.from_uri(key.uri), is_known=True)
         try:
             return cls(name or validator.name or "validator", 0, validator.validator())
         except NoSuchKey as error:

@@ -16,7 +16,9 @@ import trio
 from chain.display import short_hash, states_line
 from chain.file_limit import raise_file_limit
 from chain.history import HISTORY
+from chain.key_hold import hold_key
 from chain.ledger import Ledger
+from chain.light.checkpoint import Checkpoint
 from chain.log import Log
 from chain.node import Node
 from chain.node_config import NodeConfig
@@ -39,7 +41,9 @@ async def run_node(config: NodeConfig) -> None:
     started = trio.current_time()
     executive = Executive(config.spec.runtime)
     opening = partial(open_ledger, config.spec, config.data_path, executive, config.history)
-    with ExitStack() as opened:
+    with ExitStack() as held, ExitStack() as opened:
+        if config.role.keys is not None and not config.role.is_known:
+            held.enter_context(hold_key(Checkpoint.of(config.spec).genesis_hash, config.role.keys))
         ledger = opened.enter_context(closing(await trio.to_thread.run_sync(opening)))
         if ledger.migrated is not None:
             Log("data").info(ledger.migrated)
