@@ -84,13 +84,7 @@ class Intake:
         return taken
 
     def gossiped(self, peer: bytes, transactions: list[bytes]) -> None:
-        """Queue what a peer sent; what does not fit now is asked for again later.
-
-        A node that is still fetching blocks cannot judge what is signed for blocks that it does not have.
-        """
-        if self._is_behind():
-            self._network.postpone_transactions(transactions)
-            return
+        """Queue what a peer sent; what does not fit now is asked for again later."""
         room = QUEUE_MAX - len(self._queue)
         self._queue.extend((peer, raw) for raw in transactions[:room])
         self._network.postpone_transactions(transactions[room:])
@@ -108,6 +102,10 @@ class Intake:
             self._came = trio.Event()
             while self._queue:
                 batch = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
+                # A node that is still fetching blocks cannot judge what is signed for blocks that it does not have.
+                if self._is_behind():
+                    self._network.postpone_transactions([raw for _, raw in batch])
+                    continue
                 _, judged = await self._admit([raw for _, raw in batch])
                 points = {raw: points for raw, verdict in judged if (points := _points(raw, verdict))}
                 for peer in dict.fromkeys(peer for peer, raw in batch if raw in points):
@@ -164,9 +162,10 @@ class Intake:
         """Each transaction's verdict on the newest state; called in a thread."""
         verdicts: list[Verdict] = []
         with self._ledger.state() as state:
+            validate = self._executive.validating(state, state.header.hash)
             for raw in transactions:
                 try:
-                    verdicts.append(self._executive.validate_transaction(state, raw))
+                    verdicts.append(validate(raw))
                 except InvalidTransaction as error:
                     self._ledger.panics.tell(error)
                     verdicts.append(error)

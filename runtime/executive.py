@@ -5,7 +5,7 @@ It keeps no state but a memo of verified signatures, so that any thread may use 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from chain.primitives.hashing import Hash, blake2_256
@@ -115,18 +115,27 @@ class Executive:
 
     def validate_after(self, state: StateReader, parent_hash: Hash, raw: bytes) -> ValidTransaction:
         """The same on any reader, whose block has the hash `parent_hash`: a state cannot hold its own block's."""
-        try:
-            return self._validate(state, parent_hash, raw)
-        except (InvalidTransaction, StateFailed):
-            raise
-        except Exception as error:
-            raise Panicked("what validates a transaction", error) from error
+        return self.validating(state, parent_hash)(raw)
 
-    def _validate(self, state: StateReader, parent_hash: Hash, raw: bytes) -> ValidTransaction:
+    def validating(self, state: StateReader, parent_hash: Hash) -> Callable[[bytes], ValidTransaction]:
+        """`validate_after` for any number of transactions on one state, by one thread: what it needs is made once."""
         view = self.runtime.at(state)
-        system, payment = view.module(System), view.module(TransactionPayment)
+        system = view.module(System)
         height = system.height + 1
         environment = Environment(height, parent_hash, parent_hash if height == 1 else system.genesis_hash())
+
+        def validate(raw: bytes) -> ValidTransaction:
+            try:
+                return self._validate(view, environment, raw)
+            except (InvalidTransaction, StateFailed):
+                raise
+            except Exception as error:
+                raise Panicked("what validates a transaction", error) from error
+
+        return validate
+
+    def _validate(self, view: View, environment: Environment, raw: bytes) -> ValidTransaction:
+        system, payment = view.module(System), view.module(TransactionPayment)
         extrinsic = decode_transaction(self.runtime, raw)
         call: Call = extrinsic.call
         signed = extrinsic.signature
