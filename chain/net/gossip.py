@@ -1,4 +1,4 @@
-"""Which peer knows which transaction: a bounded seen-cache, push to some, pull repair for the rest. No I/O.
+"""Which peer knows which transaction: a bounded seen-cache, push to some, word to the rest, pull repair. No I/O.
 
 The rule: a transaction is handed over once, whoever and however many send it, and only published ones are passed on.
 """
@@ -20,7 +20,8 @@ ENTRIES_MAX = 65_536
 BODIES_BYTES_MAX = 16 * 1024 * 1024
 # A transaction that was refused may be right later (its chain was behind), and one in a block needs no repair.
 ENTRY_S = 120.0
-# With so few peers everyone is told at once; with more, the square root, and repair closes the gaps.
+# With so few peers everyone is given what our clients sent, and told of what peers sent: most of them are each other's
+# peers, too, and have it. With more, the square root is given either, and repair closes the gaps.
 PUSH_ALL_PEERS = 8
 # A node that was asked and said nothing for this long is passed over for the next one that has it.
 WANTED_S = 2.0
@@ -39,6 +40,14 @@ class _Entry:
 class _Wanted:
     asked_at: float
     holders: list[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Passing:
+    """What is passed on at one time, by peer."""
+
+    given: dict[bytes, list[bytes]] = field(default_factory=dict)  # whole transactions
+    told: dict[bytes, list[Hash]] = field(default_factory=dict)  # of which it asks for those that it has not
 
 
 class Gossip:
@@ -70,9 +79,9 @@ class Gossip:
             self._entry(key, now).known_by.add(number)
         return fresh
 
-    def publish(self, transactions: Sequence[bytes], peers: Sequence[bytes], now: float) -> dict[bytes, list[bytes]]:
-        """Remember the transactions for repair; whom to push which of them to."""
-        pushes: dict[bytes, list[bytes]] = {}
+    def publish(self, transactions: Sequence[bytes], peers: Sequence[bytes], now: float) -> Passing:
+        """Remember the transactions for repair; whom to give which of them, and whom to tell of which."""
+        passing = Passing()
         numbers = [(peer, self._number(peer)) for peer in peers]
         for transaction in transactions:
             key = blake2_256(transaction)
@@ -81,9 +90,13 @@ class Gossip:
             targets = [peer for peer, number in numbers if number not in entry.known_by]
             if len(peers) > PUSH_ALL_PEERS:
                 targets = self._rng.sample(targets, min(len(targets), math.isqrt(len(peers) - 1) + 1))
+            elif entry.known_by:
+                for peer in targets:
+                    passing.told.setdefault(peer, []).append(key)
+                continue
             for peer in targets:
-                pushes.setdefault(peer, []).append(transaction)
-        return pushes
+                passing.given.setdefault(peer, []).append(transaction)
+        return passing
 
     def knows(self, peer: bytes, hashes: Sequence[Hash]) -> None:
         """The peer was told of these."""

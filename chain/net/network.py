@@ -81,8 +81,9 @@ UNFINISHED_BYTES_MAX = 96 * 1024 * 1024
 # How often lost gossip is repaired and, every fifth time, our best height is repeated.
 REPAIR_S = 1.0
 STATUS_EVERY_REPAIRS = 5
-# Transactions that come one by one are passed on together: a message costs as much as some twenty transactions in it.
-GOSSIP_S = 0.05
+# The next transactions are passed on no sooner than so long after the last, and together: a message costs as much as
+# some twenty transactions in it. One that comes alone waits for nothing.
+GOSSIP_S = 0.1
 
 
 def head_of(identity: bytes) -> str:
@@ -515,18 +516,25 @@ class Network:
             if peer.offer(Transactions(part)):
                 self._gossip.gave(peer.id, part)
 
+    def _tell(self, peer: Peer, hashes: Sequence[Hash]) -> None:
+        """Say that we have transactions, as `_give` gives them: it asks for those that it has not."""
+        if peer.offer(HaveTransactions(tuple(hashes))):
+            self._gossip.knows(peer.id, hashes)
+
     async def _publish(self) -> None:
-        """Push what is to be passed on, all that came within a moment at once."""
+        """Pass on what is to be, all that came within a moment at once."""
         while True:
             await self._to_publish.wait()
-            await trio.sleep(GOSSIP_S)
             self._to_publish = trio.Event()
             transactions, self._unpublished = self._unpublished, []
             for part in batches(transactions):
-                pushes = self._gossip.publish(part, list(self._peers), trio.current_time())
-                for identity, pushed in pushes.items():
-                    self._give(self._peers[identity], pushed)
+                passing = self._gossip.publish(part, list(self._peers), trio.current_time())
+                for identity, given in passing.given.items():
+                    self._give(self._peers[identity], given)
+                for identity, told in passing.told.items():
+                    self._tell(self._peers[identity], told)
                 await trio.lowlevel.checkpoint()
+            await trio.sleep(GOSSIP_S)
 
     async def _repair(self) -> None:
         """Tell peers of transactions that they were not given, ask again for what did not come, repeat our status."""

@@ -247,6 +247,31 @@ async def test_a_transaction_reaches_everyone_once_by_push_or_by_repair() -> Non
             assert sorted(node.transactions) == sorted(transactions)
 
 
+async def test_what_a_peer_sent_goes_once_to_who_asks_for_it_and_to_nobody_who_has_it() -> None:
+    alice, bob, charlie, dave = (Node() for _ in range(4))
+    async with arena() as nursery:
+        first = await start(nursery, ALICE, alice)
+        second = await start(nursery, BOB, bob, [(HOST, first.port, ALICE.public)])
+        await bob.until(lambda: ALICE.public in bob.connected)
+        # Charlie is a peer of both, Dave of Bob alone.
+        boot = [(HOST, first.port, ALICE.public), (HOST, second.port, BOB.public)]
+        third = await start(nursery, CHARLIE, charlie, boot)
+        await start(nursery, DAVE, dave, boot[1:])
+        await charlie.until(lambda: len(charlie.connected) == 2)
+        await bob.until(lambda: len(bob.connected) == 3)
+        transactions = [b"transfer %d" % i for i in range(20)]
+        first.network.gossip_transactions(transactions)
+        await charlie.until_transactions(20)
+        await bob.until_transactions(20)
+        second.network.gossip_transactions(bob.transactions)
+        await dave.until_transactions(20)
+        while not third.network.traffic.frames["in", "havetransactions"]:  # Bob told Charlie, too.
+            await trio.sleep(0.01)
+        assert [sorted(node.transactions) for node in (bob, charlie, dave)] == [sorted(transactions)] * 3
+        assert third.network.traffic.frames["in", "transactions"] == 1
+        assert third.network.traffic.frames["out", "wanttransactions"] == 0
+
+
 async def test_blocks_are_requested_in_ranges() -> None:
     alice, bob = Node(chain=[b"block %d" % height for height in range(1, 11)]), Node()
     async with pair(alice, bob) as (_, second):

@@ -12,7 +12,7 @@ import pytest
 
 from chain.net import gossip as gossip_module
 from chain.net.errors import PeerError
-from chain.net.gossip import ENTRIES_MAX, ENTRY_S, WANTED_S, Gossip, batches
+from chain.net.gossip import ENTRIES_MAX, ENTRY_S, WANTED_S, Gossip, Passing, batches
 from chain.net.messages import TRANSACTION_BYTES_MAX, TRANSACTIONS_COUNT_MAX
 from chain.net.outbox import BATCH_BYTES, BYTES_MAX, FRAMES_MAX, Lane, Outbox
 from chain.net.reputation import BAN_S_FIRST, RECORDS_MAX, STRANGERS_PER_ADDRESS_MAX, Reputation, is_loopback
@@ -70,19 +70,30 @@ def test_a_transaction_is_handed_over_once_whoever_sends_it() -> None:
     gossip = Gossip(Random(1))
     assert gossip.received(ALICE.public, [TRANSFER, TRANSFER], 0.0) == [TRANSFER]
     assert gossip.received(BOB.public, [TRANSFER], 0.0) == []
-    # Both have it, so it is passed on to Charlie alone.
+    # Both have it, so that Charlie alone is told, who may have it from them.
     everyone = [ALICE.public, BOB.public, CHARLIE.public]
-    assert gossip.publish([TRANSFER], everyone, 0.0) == {CHARLIE.public: [TRANSFER]}
+    assert gossip.publish([TRANSFER], everyone, 0.0) == Passing(told={CHARLIE.public: [KEY]})
 
 
-def test_with_many_peers_the_square_root_is_pushed_to_and_the_rest_is_told() -> None:
+def test_what_nobody_sent_us_is_given_to_all_of_a_few_peers() -> None:
+    gossip = Gossip(Random(1))
+    given = {ALICE.public: [TRANSFER], BOB.public: [TRANSFER]}
+    assert gossip.publish([TRANSFER], [ALICE.public, BOB.public], 0.0) == Passing(given)
+
+
+@pytest.mark.parametrize("sent_by_a_peer", [False, True])
+def test_with_many_peers_the_square_root_is_pushed_to_and_the_rest_is_told(sent_by_a_peer: bool) -> None:
     peers = [bytes([i]) * 32 for i in range(100)]
     gossip = Gossip(Random(1))
-    pushes = gossip.publish([TRANSFER], peers, 0.0)
+    if sent_by_a_peer:
+        gossip.received(peers[0], [TRANSFER], 0.0)
+    passing = gossip.publish([TRANSFER], peers, 0.0)
+    pushes = passing.given
     assert len(pushes) == 10
+    assert passing.told == {}
     for peer, transactions in pushes.items():
         gossip.gave(peer, transactions)
-    assert {peer for peer in peers if gossip.unknown_to(peer) == [KEY]} == set(peers) - set(pushes)
+    assert {peer for peer in peers if gossip.unknown_to(peer) == [KEY]} == set(peers[sent_by_a_peer:]) - set(pushes)
     assert gossip.give([KEY, bytes(32)]) == [TRANSFER]
 
 
