@@ -15,6 +15,10 @@ LINES = {
     "byzantine.py": ["7 of 16 wrong, 2 rounds", "wrong targets", "centered clip", "honest updates refused 0"],
     "finality.py": ["core alone", "simulated validators", "n^"],
     "latency.py": ["commit logged", "sealed at the slowest   p50", "processor time"],
+    "growth.py": [
+        *("a round of 64 slots, ms: linear", "step of Adam", "proof of a balance, bytes: logarithmic", "start a node"),
+        "as it should in the last row",
+    ],
     "light.py": ["header and seal, 100 validators", "3 set changes and the head", "memory of the command"],
     "frontier.py": ["float32", "H = 32, 10 %, nothing remembered", "fewest bytes at equal loss"],
     "detection.py": ["honest contributions rejected: 0 of 40", "2 % less", "second draw made again", "gain a slot"],
@@ -37,8 +41,8 @@ LINES = {
 }
 # These start nodes that run at their own pace, or JAX.
 SLOW = (
-    *("byzantine.py", "frontier.py", "latency.py", "silos.py", "subscribers.py", "swarm.py", "sync.py", "tolerance.py"),
-    *("detection.py", "slices.py", "soak.py", "testnet.py", "training.py", "transfers.py"),
+    *("byzantine.py", "frontier.py", "growth.py", "latency.py", "silos.py", "subscribers.py", "swarm.py", "sync.py"),
+    *("detection.py", "slices.py", "soak.py", "testnet.py", "tolerance.py", "training.py", "transfers.py"),
 )
 
 

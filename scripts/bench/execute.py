@@ -62,11 +62,11 @@ def sampled(scheme: Scheme, blocks: int, transfers: int, accounts: int, profile:
                 first = number * transfers % len(others)
                 receivers = (others[first:] + others)[:transfers]
                 raws = [
-                    _transfer(author.genesis_hash, sender, receiver, number)
+                    transfer(author.genesis_hash, sender, receiver, number)
                     for sender, receiver in zip(senders, receivers, strict=True)
                 ]
                 if number > blocks:
-                    executed = _propose(author, raws)
+                    executed = propose(author, raws)
                     with profiled(f"executing {transfers} transfers, {scheme.name.lower()}, not verified before"):
                         importer.execute(executed.block)
                 else:  # the first one warms up
@@ -100,9 +100,9 @@ def _measure_block(
 ) -> None:
     """Take one sample of each figure; `executive` is the importer's, which knows the signatures by then."""
     with figures.sample("propose, first"):
-        _propose(author, raws)
+        propose(author, raws)
     with figures.sample("propose, verified"):
-        proposed = _propose(author, raws)
+        proposed = propose(author, raws)
     payload = proposed.block.encode()
     with figures.sample("decode block"):
         block = Block.decode(payload)
@@ -118,7 +118,7 @@ def _measure_block(
     with importer.state() as state, figures.sample("runtime"):
         executive.execute(state, block.header, block.extrinsics)
     assert executed.executed.changes == proposed.executed.changes
-    seal = _seal(author, proposed)
+    seal = sealed(author, proposed)
     author.commit(proposed, seal)
     with figures.sample("commit"):
         importer.commit(executed, seal)
@@ -128,7 +128,7 @@ def _open(path: Path, executive: Executive, genesis: dict[bytes, bytes]) -> Ledg
     return Ledger.open(path, executive=executive, genesis_state=genesis, genesis_name="bench")
 
 
-def _transfer(genesis_hash: bytes, sender: Keypair, receiver: bytes, nonce: int) -> bytes:
+def transfer(genesis_hash: bytes, sender: Keypair, receiver: bytes, nonce: int) -> bytes:
     return sign_extrinsic(
         sender,
         RUNTIME.encode_call(RUNTIME.call("balances.transfer_keep_alive", dest=receiver, value=POT)),
@@ -139,7 +139,7 @@ def _transfer(genesis_hash: bytes, sender: Keypair, receiver: bytes, nonce: int)
     )
 
 
-def _propose(ledger: Ledger, raws: Sequence[bytes]) -> ExecutedBlock:
+def propose(ledger: Ledger, raws: Sequence[bytes]) -> ExecutedBlock:
     """A block with all the transactions, on the head."""
     height = ledger.head.height + 1
     inherent = InherentData(GENESIS_TIME_MS + height * BLOCK_TIME_MS, ledger.seal(ledger.head_hash))
@@ -151,7 +151,7 @@ def _propose(ledger: Ledger, raws: Sequence[bytes]) -> ExecutedBlock:
     return executed
 
 
-def _seal(ledger: Ledger, executed: ExecutedBlock) -> Seal:
+def sealed(ledger: Ledger, executed: ExecutedBlock) -> Seal:
     message = vote_message(ledger.genesis_hash, 0, executed.height, 0, Phase.COMMIT, executed.hash)
     return Seal(executed.height, 0, 0, executed.hash, bitmap([0], 1), bls.sign(bls_secret(ALICE), message))
 

@@ -51,6 +51,13 @@ def _role(name: str) -> str:
     return "workers" if name in ("eve", "ferdie") else "nodes"
 
 
+def seconds_of(pid: int) -> float:
+    """What a process that runs, with its children that have ended, has spent so far."""
+    fields = _stat(Path("/proc") / str(pid))
+    assert fields is not None, f"process {pid} has ended"
+    return _own(fields)
+
+
 def _stat(path: Path) -> list[str] | None:
     """The fields behind a process's name: state, parent, …; None where it has ended."""
     try:

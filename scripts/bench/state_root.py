@@ -49,12 +49,12 @@ def main() -> None:
         options.keys, options.touched, options.blocks = 3_000, 100, 2
     print(machine())
     # A tuple of bytes is no work for Python's garbage collector, as the node's state on disk is none.
-    keys = tuple(sorted(_key(index) for index in range(options.keys)))
+    keys = tuple(sorted(account_key(index) for index in range(options.keys)))
     with tempfile.TemporaryDirectory(prefix="potchain-bench-") as folder:
         state = State(Path(folder) / "chain")
         started = time.perf_counter()
         for first in range(0, len(keys), BUILT_AT_ONCE):
-            changes: Changes = dict.fromkeys(keys[first : first + BUILT_AT_ONCE], _account(0))
+            changes: Changes = dict.fromkeys(keys[first : first + BUILT_AT_ONCE], account_value(0))
             state.commit(changes, state.update(changes))
         print(
             f"built {len(keys):,} accounts in {time.perf_counter() - started:.1f} s: {state.megabytes:.0f} MB on disk"
@@ -70,7 +70,7 @@ def _measure(state: State, keys: tuple[bytes, ...], touched: int, blocks: int, p
     for block in range(blocks + 1):
         taken = figures if block else Figures()  # the first one warms up
         for kind in KINDS:
-            changes: Changes = dict.fromkeys(chance.sample(keys, touched), _account(block + 1))
+            changes: Changes = dict.fromkeys(chance.sample(keys, touched), account_value(block + 1))
             if kind is KINDS[1]:
                 _replace(changes, touched // 10, len(keys) + block * touched)
             with taken.sample(kind):
@@ -81,7 +81,7 @@ def _measure(state: State, keys: tuple[bytes, ...], touched: int, blocks: int, p
     for kind in KINDS:
         show(f"state root, {kind}", figures[kind], GOAL_MS)
         show(f"  {kind}, then commit to LMDB", figures[f"{kind}, commit"])
-    changes = dict.fromkeys(chance.sample(keys, touched), _account(blocks + 2))
+    changes = dict.fromkeys(chance.sample(keys, touched), account_value(blocks + 2))
     state.reopen_from_disk()
     with figures.sample("cold"):
         state.update(changes)
@@ -97,7 +97,7 @@ def _replace(changes: Changes, count: int, fresh: int) -> None:
     for index in range(count):
         changes[touched[index]] = None
         del changes[touched[-1 - index]]
-        changes[_key(fresh + index)] = _account(0)
+        changes[account_key(fresh + index)] = account_value(0)
 
 
 class State:
@@ -154,11 +154,18 @@ class State:
             assert merkle.root_hash(root) == MemoryTree(values).root_hash
 
 
-def _key(index: int) -> bytes:
-    return storage_prefix("System", "Account") + blake2_128_concat(hashlib.sha256(b"account %d" % index).digest())
+def account(index: int) -> bytes:
+    """One of as many accounts as somebody likes."""
+    return hashlib.sha256(b"account %d" % index).digest()
 
 
-def _account(nonce: int) -> bytes:
+def account_key(index: int) -> bytes:
+    """Where the state has it."""
+    return storage_prefix("System", "Account") + blake2_128_concat(account(index))
+
+
+def account_value(nonce: int) -> bytes:
+    """What the state has there."""
     return encode(AccountInfo, AccountInfo(nonce=nonce, providers=1, data=AccountData(free=10**15 - nonce)))
 
 

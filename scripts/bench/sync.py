@@ -78,11 +78,11 @@ def main() -> None:
     print(machine())
     with tempfile.TemporaryDirectory(prefix="potchain-bench-") as name:
         folder = Path(name)
-        spec = _write_spec(folder, min(SESSION_BLOCKS, options.blocks // 10))
+        spec = write_spec(folder, min(SESSION_BLOCKS, options.blocks // 10))
         began = time.perf_counter()
         _make_chain(spec, folder / "source", options.blocks)
         print(f"{options.blocks:,} empty blocks made in {time.perf_counter() - began:.1f} s", flush=True)
-        with _served(folder, options.port), logging_to(sys.stdout.fileno()):
+        with served(folder, options.port), logging_to(sys.stdout.fileno()):
             for mode in SyncMode:
                 with profiled(f"{mode}: the event loop") if options.profile else nullcontext():
                     wall, cpu = trio.run(_catch_up, spec, folder / mode, mode, options.port, options.blocks)
@@ -99,7 +99,8 @@ def _show(name: str, blocks: int, wall: float, cpu: float) -> None:
     record(f"{name}, {blocks:,} blocks", [wall], "s", cpu=[cpu], goal=goal)
 
 
-def _write_spec(folder: Path, session_blocks: int) -> GenesisSpec:
+def write_spec(folder: Path, session_blocks: int) -> GenesisSpec:
+    """A chain of four validators, in the folder that `served` takes."""
     path = folder / "genesis.json"
     path.write_text(
         json.dumps(
@@ -123,7 +124,7 @@ def _write_spec(folder: Path, session_blocks: int) -> GenesisSpec:
 
 
 @contextmanager
-def _trusting() -> Iterator[None]:
+def trusting() -> Iterator[None]:
     """Whoever makes the chain need not check its own signatures, which takes most of the time."""
     real = bls.verify, bls.fast_aggregate_verify
     bls.verify = bls.fast_aggregate_verify = lambda *_: True  # type: ignore[assignment]
@@ -144,7 +145,7 @@ def _make_chain(spec: GenesisSpec, path: Path, blocks: int) -> None:
     parent_seal: Seal | None = None
     sets: set[int] = set()
     try:
-        with _trusting():
+        with trusting():
             for height in range(1, blocks + 1):
                 with ledger.state() as state:
                     validators = RUNTIME.at(state).module(Validators).validator_set()
@@ -217,15 +218,15 @@ def _config(spec: GenesisSpec, path: Path, port: int, bootnode: int | None, mode
 
 
 @contextmanager
-def _served(folder: Path, port: int) -> Iterator[None]:
-    """The chain, served by a process of its own."""
+def served(folder: Path, port: int) -> Iterator[int]:
+    """The chain in a folder, served by a process of its own; which one, once it is ready."""
     command = [sys.executable, __file__, "--serve", str(folder), "--port", str(port)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout is not None
             if not any(b"ready" in line for line in process.stdout):
                 raise RuntimeError("the node that has the chain ended before it was ready")
-            yield
+            yield process.pid
         finally:
             process.kill()
 
