@@ -1,20 +1,20 @@
-"""The one way into the ledger: blocks are executed and committed one at a time, whoever brought them.
+"""The one way into the ledger: blocks are executed and committed in their order, whoever brought them.
 
-Committing publishes the header to everybody who follows the chain. The event loop never waits for the disk: execution
+Committing publishes the headers to everybody who follows the chain. The event loop never waits for the disk: execution
 and the commit run in threads, and only one commit runs at a time.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
 import trio
 
-from chain.ledger import ExecutedBlock, Ledger
+from chain.ledger import ExecutedBlock, Ledger, SealedBlock
 from chain.primitives.hashing import Hash
 from chain.primitives.seal import Seal, ValidatorSet
 from chain.primitives.spread import Spread
@@ -38,7 +38,10 @@ class CannotFollow(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """How long blocks take, in seconds, with what they wait for a thread."""
+    """How long blocks take, in seconds, with what they wait for a thread.
+
+    Blocks that are imported together count as imported alone, each with its part of the time.
+    """
 
     executed: Spread = field(default_factory=Spread)
     committed: Spread = field(default_factory=Spread)
@@ -115,24 +118,48 @@ class Importer:
             if block.header.height <= self._best[0]:
                 return
             began_at = trio.current_time()
-            try:
+            with _following(block):
                 executed = await self.execute(block)
-            except (InvalidBlock, Exhausted) as error:
-                raise CannotFollow(
-                    f"a quorum sealed block {block.header.height}, and this node cannot follow: {error}; see that it "
-                    "runs the same runtime and Python as the validators"
-                ) from error
             with self._timed(self.times.committed):
-                decides_next = await self.run(partial(self._commit, executed, seal))
-            sealed_by = self._validators[executed.height]
-            self._best = executed.height, executed.hash
-            self._validators[executed.height + 1] = decides_next
-            self._validators.pop(executed.height - SETS_KEPT, None)
+                sealed_by, decides_next = await self.run(partial(self._commit, executed, seal))
+            self._move([executed], sealed_by, decides_next)
             self.times.imported.add(trio.current_time() - began_at)
-        self._executed = OrderedDict((k, v) for k, v in self._executed.items() if v.height > executed.height)
-        self._on_imported(Imported(executed, sealed_by))
-        self.seals.publish(Sealing(seal, sealed_by))
-        self.heads.publish(block.header)
+        self._tell([executed], [seal], sealed_by)
+
+    async def import_blocks(self, blocks: Sequence[SealedBlock]) -> None:
+        """Execute and commit blocks that follow from each other, with one wait for the disk.
+
+        All were found to be sealed by the set that their seals name. What is in the chain already is passed over, and
+        what another set decides is left. Raises CannotFollow, as `import_block`, where the first that is new does not
+        execute; one further on is met again by whoever goes on from the head.
+        """
+        async with self._turn:
+            fresh = [sealed for sealed in blocks if sealed.block.header.height > self._best[0]]
+            if not fresh or fresh[0].seal.set_id != self._validators[self._best[0] + 1].set_id:
+                return  # Consensus was faster, and maybe past the end of the set that has sealed them.
+            began_at = trio.current_time()
+            with _following(fresh[0].block):
+                added, sealed_by, decides_next = await self.run(partial(self._extend, fresh))
+            self._move(added, sealed_by, decides_next)
+            for _ in added:
+                self.times.imported.add((trio.current_time() - began_at) / len(added))
+        self._tell(added, [sealed.seal for sealed in fresh], sealed_by)
+
+    def _move(self, added: Sequence[ExecutedBlock], sealed_by: ValidatorSet, decides_next: ValidatorSet) -> None:
+        """Take the last of these blocks for the head."""
+        for executed in added:
+            self._best = executed.height, executed.hash
+            self._validators[executed.height] = sealed_by
+            self._validators.pop(executed.height - SETS_KEPT, None)
+        self._validators[self._best[0] + 1] = decides_next
+
+    def _tell(self, added: Sequence[ExecutedBlock], seals: Sequence[Seal], sealed_by: ValidatorSet) -> None:
+        """Tell everybody of new blocks. Of those that were executed ahead, only what may still come is kept."""
+        self._executed = OrderedDict((k, v) for k, v in self._executed.items() if v.height > added[-1].height)
+        for executed, seal in zip(added, seals, strict=False):
+            self._on_imported(Imported(executed, sealed_by))
+            self.seals.publish(Sealing(seal, sealed_by))
+            self.heads.publish(executed.block.header)
 
     @staticmethod
     @contextmanager
@@ -142,6 +169,28 @@ class Importer:
         yield
         spread.add(trio.current_time() - began_at)
 
-    def _commit(self, executed: ExecutedBlock, seal: Seal) -> ValidatorSet:
+    def _commit(self, executed: ExecutedBlock, seal: Seal) -> tuple[ValidatorSet, ValidatorSet]:
         self.ledger.commit(executed, seal)
-        return self._validators_after(executed.hash)
+        sealed_by = self._validators[executed.height]
+        return sealed_by, self._decides_after(executed, sealed_by)
+
+    def _extend(self, blocks: Sequence[SealedBlock]) -> tuple[list[ExecutedBlock], ValidatorSet, ValidatorSet]:
+        added = self.ledger.extend(blocks)
+        sealed_by = self._validators[added[0].height]
+        return added, sealed_by, self._decides_after(added[-1], sealed_by)
+
+    def _decides_after(self, executed: ExecutedBlock, sealed_by: ValidatorSet) -> ValidatorSet:
+        """Who decides the block after one that was just committed: who has sealed it, unless their time is up."""
+        return self._validators_after(executed.hash) if self.ledger.ends_set(executed) else sealed_by
+
+
+@contextmanager
+def _following(block: Block) -> Iterator[None]:
+    """CannotFollow where a block that a quorum sealed is found wrong."""
+    try:
+        yield
+    except (InvalidBlock, Exhausted) as error:
+        raise CannotFollow(
+            f"a quorum sealed block {block.header.height}, and this node cannot follow: {error}; see that it "
+            "runs the same runtime and Python as the validators"
+        ) from error

@@ -1,12 +1,12 @@
 """The chain of sealed blocks on this node: checks and executes the next block, stores it whole, answers for the past.
 
 A block, its seal, its state and the pruning of old states are one transaction of the store, so the chain on disk is at
-a block's end whenever anybody looks. Executing is pure: only `commit` moves the head.
+a block's end whenever anybody looks. Executing is pure: only `commit` and `extend` move the head.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -99,7 +99,7 @@ class ExecutedBlock:
 
 
 class Ledger:
-    """The chain on disk and what it says. Everything may be called from any thread; `commit` from one at a time."""
+    """The chain on disk and what it says. Any thread may call anything, but `commit` and `extend` one at a time."""
 
     def __init__(self, store: Store, executive: Executive, history: int | None) -> None:
         self._store = store
@@ -318,21 +318,24 @@ class Ledger:
 
         Pure CPU: call it in a thread.
         """
-        header = block.header
         with self._store.read() as snapshot:
-            place, state = _head_state(snapshot)
-            if header.height <= place.height:
-                raise NotNext(f"expected to execute height {place.height + 1}, got {header.height}")
-            _expect("parent", place.hash, header.parent_hash)
-            if header.height != place.height + 1:
-                raise InvalidBlock(f"expected height {place.height + 1}, got {header.height}")
-            _expect("extrinsics root", merkle.ordered_root(block.extrinsics), header.extrinsics_root)
-            try:
-                executed = self._executive.execute(state, header, block.extrinsics)
-            except (InvalidBlock, Exhausted) as error:
-                self.panics.tell(error)
-                raise
-            update = merkle.update(snapshot, snapshot.root_at(place.height), executed.changes, place.next_node)
+            return self._execute(snapshot, block)
+
+    def _execute(self, snapshot: Snapshot, block: Block) -> ExecutedBlock:
+        header = block.header
+        place, state = _head_state(snapshot)
+        if header.height <= place.height:
+            raise NotNext(f"expected to execute height {place.height + 1}, got {header.height}")
+        _expect("parent", place.hash, header.parent_hash)
+        if header.height != place.height + 1:
+            raise InvalidBlock(f"expected height {place.height + 1}, got {header.height}")
+        _expect("extrinsics root", merkle.ordered_root(block.extrinsics), header.extrinsics_root)
+        try:
+            executed = self._executive.execute(state, header, block.extrinsics)
+        except (InvalidBlock, Exhausted) as error:
+            self.panics.tell(error)
+            raise
+        update = merkle.update(snapshot, snapshot.root_at(place.height), executed.changes, place.next_node)
         _expect("state root", update.root_hash, header.state_root)
         return ExecutedBlock(block, header.hash, executed, update)
 
@@ -441,33 +444,75 @@ class Ledger:
                 raise ValueError(
                     f"expected a block on the head 0x{place.hash.hex()}, got one on 0x{header.parent_hash.hex()}"
                 )
-            body = BODY.encode(executed.block.extrinsics)
-            batch.put_block(header.height, executed.hash, HEADER.encode(header), body, SEAL.encode(seal))
-            ended = self._ended_set(batch, executed.executed.changes)
-            batch.put_state(executed.executed.changes)
-            update = executed.update
-            batch.put_tree(header.height, update.root, update.new_nodes, update.stale)
-            if ended is not None:
-                proof = merkle.prove(batch, update.root, self._handover_keys)
-                batch.put_handover(ended, KEPT_HANDOVER.encode(KeptHandover(header.height, proof)))
-            oldest = self._prune(batch, place.oldest_state, header.height)
-            batch.put_head(Head(header.height, executed.hash, place.next_node + len(update.new_nodes), oldest))
-            return oldest
+            return self._put(batch, place, executed, seal)
 
         oldest_state = self._store.write(change)
         if oldest_state is None:
             return False
-        self._head = (header, executed.hash)
-        self._oldest_state = oldest_state
+        self._move(executed, oldest_state)
         return True
 
-    def _ended_set(self, batch: Batch, changes: Mapping[bytes, bytes | None]) -> int | None:
-        """The number of the validator set whose last block makes these changes, if one ends here."""
-        key = self._handover_keys[0]
-        if key not in changes:
+    def extend(self, blocks: Sequence[SealedBlock]) -> list[ExecutedBlock]:
+        """Execute the next blocks and make the last of them the head, in one transaction: all of them wait for the disk
+        once. When this returns, it holds them; whatever ends the process before leaves the chain as it was.
+
+        Returns those that were taken: up to the one with which a validator set ends, since another decides the rest,
+        and up to the first that does not execute, which raises, as `execute` does, where it is the first of all.
+        Whoever calls has checked the seals, by the set that decides the first. Takes as long as the disk, and all of
+        the processor time: call it in the one thread for committing. Raises StorageFailed, as `commit`.
+        """
+
+        def change(batch: Batch) -> tuple[list[ExecutedBlock], int]:
+            added: list[ExecutedBlock] = []
+            oldest_state = self._oldest_state
+            for sealed in blocks:
+                try:
+                    executed = self._execute(batch, sealed.block)
+                except (InvalidBlock, Exhausted):
+                    if not added:
+                        raise
+                    break
+                oldest_state = self._put(batch, batch.head(), executed, sealed.seal)
+                added.append(executed)
+                if self.ends_set(executed):
+                    break
+            return added, oldest_state
+
+        added, oldest_state = self._store.write(change)
+        if added:
+            self._move(added[-1], oldest_state)
+        return added
+
+    def ends_set(self, executed: ExecutedBlock) -> bool:
+        """Whether another validator set decides the block after this one."""
+        return self._handover_keys[0] in executed.executed.changes
+
+    def _put(self, batch: Batch, place: Head, executed: ExecutedBlock, seal: Seal) -> int:
+        """Write a block that follows the head, and return the oldest height whose state is then kept."""
+        header, update = executed.block.header, executed.update
+        body = BODY.encode(executed.block.extrinsics)
+        batch.put_block(header.height, executed.hash, HEADER.encode(header), body, SEAL.encode(seal))
+        ended = self._ended_set(batch, executed)
+        batch.put_state(executed.executed.changes)
+        batch.put_tree(header.height, update.root, update.new_nodes, update.stale)
+        if ended is not None:
+            proof = merkle.prove(batch, update.root, self._handover_keys)
+            batch.put_handover(ended, KEPT_HANDOVER.encode(KeptHandover(header.height, proof)))
+        oldest = self._prune(batch, place.oldest_state, header.height)
+        batch.put_head(Head(header.height, executed.hash, place.next_node + len(update.new_nodes), oldest))
+        return oldest
+
+    def _ended_set(self, batch: Batch, executed: ExecutedBlock) -> int | None:
+        """The number of the validator set whose last block this is, which is not written yet; None for any other."""
+        if not self.ends_set(executed):
             return None
-        before = batch.value(key)
+        before = batch.value(self._handover_keys[0])
         return 0 if before is None else decode(u32, before)
+
+    def _move(self, executed: ExecutedBlock, oldest_state: int) -> None:
+        """Let everybody see the head that the disk holds now."""
+        self._head = (executed.block.header, executed.hash)
+        self._oldest_state = oldest_state
 
     def _prune(self, batch: Batch, oldest: int, height: int) -> int:
         """Forget the states that fall out of the history now, and return the oldest height that keeps one."""

@@ -20,7 +20,7 @@ from chain.departures import Departures
 from chain.display import waiting_line
 from chain.importer import Imported, Importer
 from chain.intake import Intake
-from chain.ledger import Ledger
+from chain.ledger import Ledger, SealedBlock
 from chain.log import Line, Log
 from chain.metrics.node import NodeMetrics, Parts
 from chain.metrics.server import MetricsServer
@@ -37,15 +37,15 @@ from chain.pool_keeper import PoolKeeper
 from chain.primitives import bls
 from chain.primitives.blob import blob_root
 from chain.primitives.hashing import Hash
-from chain.primitives.seal import Seal, ValidatorSet, has_signed
-from chain.primitives.types import Block, Header
+from chain.primitives.seal import ValidatorSet, has_signed
+from chain.primitives.types import Header
 from chain.reporter import Reporter
 from chain.round_news import RoundNews
 from chain.rpc.backend import KeyType, Sealing
 from chain.rpc.broadcast import Broadcast
 from chain.rpc.server import RpcServer
 from chain.sync.progress import SyncStatus
-from chain.sync.synchroniser import Synchroniser
+from chain.sync.synchroniser import NEWS_BLOCKS, Synchroniser
 from chain.sync.warp import Warp
 from chain.validator_keys import ValidatorKeys
 from chain.witness import Witness
@@ -112,7 +112,7 @@ class Node:
                 genesis_hash=ledger.genesis_hash,
                 best=self._importer.best,
                 validators=self._importer.validators,
-                import_block=self._import_from_peer,
+                import_blocks=self._import_from_peer,
                 patience_s=2.0 if config.role.keys else 0.0,
                 parent_seal_of=partial(parent_seal_of, ledger.runtime),
             )
@@ -196,12 +196,16 @@ class Node:
         with self.ledger.state(block_hash) as state:
             return self.ledger.runtime.at(state).module(Validators).validator_set()
 
-    async def _import_from_peer(self, block: Block, seal: Seal) -> None:
-        sealed_by = self._importer.validators(seal.height) if seal.height == self._importer.best()[0] + 1 else None
-        await self._importer.import_block(block, seal)
-        if self._gadget is not None:
-            signed = sealed_by is not None and any(has_signed(sealed_by, seal, key) for key in self._bls_keys)
-            self._gadget.advanced(self._importer.best()[0], signed=signed)
+    async def _import_from_peer(self, blocks: Sequence[SealedBlock]) -> None:
+        before, _ = self._importer.best()
+        await self._importer.import_blocks(blocks)
+        after, _ = self._importer.best()
+        if self._gadget is None:
+            return
+        for seal in (sealed.seal for sealed in blocks if before < sealed.seal.height <= after):
+            sealed_by = self._importer.validators(seal.height)
+            signed = any(has_signed(sealed_by, seal, key) for key in self._bls_keys)
+            self._gadget.advanced(seal.height, signed=signed)
 
     def _on_consensus_fault(self, peer: bytes | None, reason: str) -> None:
         if peer is None:
@@ -213,9 +217,12 @@ class Node:
         executed = imported.executed
         header = executed.block.header
         self.pool.on_block(header.height, executed.block.extrinsics)
-        self._network.announce(header.height, executed.hash)
+        newest = self._importer.best()[0]
+        if header.height == newest:  # Of blocks that came together, the last is all that others care for.
+            self._network.announce(header.height, executed.hash)
         self._tell_membership()
-        self._reporter.imported(imported, quietly=self._sync.is_far_behind)
+        quietly = self._sync.is_far_behind or newest - header.height >= NEWS_BLOCKS
+        self._reporter.imported(imported, quietly=quietly)
 
     def _tell_membership(self) -> None:
         """Say whether this node votes, at the start and whenever that changes."""

@@ -474,7 +474,7 @@ class Store:
                     return self._write_once(change)
                 except lmdb.MapFullError:
                     self._grow()
-                except (lmdb.Error, OSError) as error:
+                except (lmdb.Error, OSError, StateFailed) as error:
                     raise self._fail(error, "written") from error
 
     def _write_once(self, change: Callable[[Batch], T]) -> T:

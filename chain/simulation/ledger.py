@@ -6,6 +6,7 @@ the hash of all parcels so far, so that a block which does not follow from the o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from random import Random
@@ -201,9 +202,15 @@ class MemoryLedger:
 
     async def commit(self, height: int, payload: bytes, seal: Seal) -> None:
         """Keep a sealed block."""
-        await self.import_block(Block.decode(payload), seal)
+        await self._keep(Block.decode(payload), seal)
 
-    async def import_block(self, block: Block, seal: Seal) -> None:
+    async def import_blocks(self, blocks: Sequence[SealedBlock]) -> None:
+        """Keep the next sealed blocks one by one, as far as the set that has sealed them decides."""
+        for sealed in blocks:
+            if sealed.seal.set_id == self.validators(len(self.chain) + 1).set_id:
+                await self._keep(sealed.block, sealed.seal)
+
+    async def _keep(self, block: Block, seal: Seal) -> None:
         """Keep the next sealed block: whole or, if the power is cut, not at all. One that is here is no error."""
         if block.header.height <= len(self.chain):
             return

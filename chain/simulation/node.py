@@ -6,7 +6,7 @@ ledger hold. It may also be stopped for a while, which nobody else can tell from
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from random import Random
@@ -17,8 +17,7 @@ import trio
 from chain.ledger import SealedBlock
 from chain.primitives import bls
 from chain.primitives.hashing import Hash
-from chain.primitives.seal import Seal, ValidatorSet, has_signed
-from chain.primitives.types import Block
+from chain.primitives.seal import ValidatorSet, has_signed
 from chain.simulation.disk import Killed, PowerCut, SimulatedDisk
 from chain.simulation.liars import Liar
 from chain.simulation.monitor import FALSE_POINTS, Monitor
@@ -58,7 +57,7 @@ class Ledger(Host, Protocol):
 
     def restart(self) -> None: ...
 
-    async def import_block(self, block: Block, seal: Seal) -> None: ...
+    async def import_blocks(self, blocks: Sequence[SealedBlock]) -> None: ...
 
     def accuse(self, found: Equivocation) -> None: ...
 
@@ -189,7 +188,7 @@ class Node:
                     genesis_hash=self.ledger.genesis_hash,
                     best=self.ledger.best,
                     validators=self.ledger.validators,
-                    import_block=self._import,
+                    import_blocks=self._import,
                     patience_s=SYNC_PATIENCE_S,
                     rng=self.rng,
                     run=self.work,
@@ -241,12 +240,14 @@ class Node:
         self.hazard()
         return result
 
-    async def _import(self, block: Block, seal: Seal) -> None:
-        sealed_by = self.validators if seal.height == self.head + 1 else None
-        await self.ledger.import_block(block, seal)
-        if self.gadget is not None:
-            signed = sealed_by is not None and has_signed(sealed_by, seal, self.key)
-            self.gadget.advanced(self.head, signed=signed)
+    async def _import(self, blocks: Sequence[SealedBlock]) -> None:
+        before = self.head
+        await self.ledger.import_blocks(blocks)
+        if self.gadget is None:
+            return
+        for seal in (sealed.seal for sealed in blocks if before < sealed.seal.height <= self.head):
+            signed = has_signed(self.ledger.validators(seal.height), seal, self.key)
+            self.gadget.advanced(seal.height, signed=signed)
 
     # --- the network, as consensus sees it (`consensus.host.Transport`) ---
 

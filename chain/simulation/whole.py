@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache, partial
 from hashlib import sha256
@@ -63,6 +63,11 @@ class FallibleLedger(Ledger):
         if self.disk is not None:
             self.disk.expect_health()
         return super().commit(executed, seal)
+
+    def extend(self, blocks: Sequence[SealedBlock]) -> list[ExecutedBlock]:
+        if self.disk is not None:
+            self.disk.expect_health()
+        return super().extend(blocks)
 
 
 class WholeWorld:
@@ -157,7 +162,7 @@ class WholeLedger:
         self._author = Author(self._importer, pool, [self._node.secret], self._node.clock, trio.current_time)
         self.build, self.check, self.commit = self._author.build, self._author.check, self._author.commit
         self.best, self.validators = self._importer.best, self._importer.validators
-        self.import_block = self._importer.import_block
+        self.import_blocks = self._importer.import_blocks
         self._witness = Witness(RUNTIME, self._report)
         self._tell()
 

@@ -6,7 +6,7 @@ sends anything else, or promises and does not deliver, is replaced by the next.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from random import Random
 
@@ -19,6 +19,7 @@ from chain.net.peer import PeerInfo
 from chain.primitives.hashing import Hash
 from chain.primitives.seal import Seal, ValidatorSet
 from chain.primitives.types import Block
+from chain.rpc.broadcast import BACKLOG
 from chain.sync.peers import Peers
 from chain.sync.planner import FAILED_PEER_S, Ask, FalseAnswer, Planner, Standing
 from chain.sync.progress import NEWS_EVERY_S, STALL_S, Pace, SyncStatus
@@ -30,6 +31,10 @@ log = Log("sync")
 
 # Seals are proven in threads beside the one that executes: a second keeps a machine of few cores busy, more wait.
 PROVERS = 2
+# What is imported together waits for the disk once. Half of what a subscriber to heads may be behind by.
+TOGETHER_BLOCKS_MAX = BACKLOG // 2
+# Two thousand transfers, half a second's work: nobody sees any of these blocks before all are done.
+TOGETHER_BYTES_MAX = 256 * 1024
 # Fewer missing blocks than this are everyday life and no news.
 NEWS_BLOCKS = 5
 
@@ -38,9 +43,10 @@ class Synchroniser:
     """Follows the best peers. `run` it once; everything else is synchronous.
 
     `best()` is our newest sealed block; `validators(height)` the set that seals this height, known once the block below
-    is ours (`LookupError` while that one is still being committed); `import_block(block, seal)` executes and commits,
-    and does nothing for a block that is ours already. What `import_block` raises ends `run`: a block that a quorum
-    sealed and that we cannot execute is never a peer's fault.
+    is ours (`LookupError` while that one is still being committed); `import_blocks(blocks)` executes and commits blocks
+    that one set has sealed, and passes over those that are ours already. It may leave some from one on, at least where
+    another set decides that one. What it raises ends `run`: a block that a quorum sealed and that we cannot execute is
+    never a peer's fault.
 
     `patience_s` is how long a node that takes part in consensus lets it finish the one block that it is behind by.
     `tell` is given a line of progress at most every `NEWS_EVERY_S` while far behind. `parent_seal_of(block)` is the
@@ -54,7 +60,7 @@ class Synchroniser:
         genesis_hash: Hash,
         best: Callable[[], tuple[int, Hash]],
         validators: Callable[[int], ValidatorSet],
-        import_block: Callable[[Block, Seal], Awaitable[None]],
+        import_blocks: Callable[[Sequence[SealedBlock]], Awaitable[None]],
         patience_s: float = 0.0,
         rng: Random | None = None,
         run: RunInThread = run_in_thread,
@@ -65,7 +71,7 @@ class Synchroniser:
         self._genesis_hash = genesis_hash
         self._best = best
         self._validators = validators
-        self._import_block = import_block
+        self._import_blocks = import_blocks
         self._patience_s = patience_s
         self._run = run
         self._tell = tell
@@ -278,8 +284,8 @@ class Synchroniser:
                 await self._prove(found)
             if found.proven <= index or found.sealed_by[index] != validators.set_id:
                 raise FalseAnswer(f"the seal of block {height} is not of set {validators.set_id}, which decides it")
-            await self._import_one(sealed)
-            imported += 1
+            await self._import_together(_together(found, index))
+            imported += self._best()[0] - best_height
         return imported
 
     def _prove_ahead(self, found: Range, nursery: trio.Nursery) -> None:
@@ -298,11 +304,11 @@ class Synchroniser:
             if later is not found and not later.proven:
                 nursery.start_soon(prove, later)
 
-    async def _import_one(self, sealed: SealedBlock) -> None:
-        height = sealed.block.header.height
-        await self._import_block(sealed.block, sealed.seal)
-        if self._best()[0] < height:
-            raise AssertionError(f"import_block returned and block {height} is not ours")
+    async def _import_together(self, blocks: Sequence[SealedBlock]) -> None:
+        await self._import_blocks(blocks)
+        height, _ = self._best()
+        if height < blocks[0].block.header.height:
+            raise AssertionError(f"import_blocks returned and block {blocks[0].block.header.height} is not ours")
         now = trio.current_time()
         self._pace.note(now, height)
         if now - self._told_at >= NEWS_EVERY_S and self.is_far_behind:
@@ -331,3 +337,15 @@ class Synchroniser:
                 self._told_at = trio.current_time()  # What takes no longer than that is no news.
             self._waiting = (height, trio.current_time())
         return trio.current_time() - self._waiting[1]
+
+
+def _together(found: Range, start: int) -> Sequence[SealedBlock]:
+    """The blocks of a range from one on that go into one transaction of the database: of one set, within a size."""
+    size, end = 0, start
+    limit = min(found.proven, start + TOGETHER_BLOCKS_MAX)
+    while end < limit and found.sealed_by[end] == found.sealed_by[start]:
+        size += sum(map(len, found.blocks[end].block.extrinsics))
+        if size > TOGETHER_BYTES_MAX and end > start:
+            break
+        end += 1
+    return found.blocks[start:end]

@@ -186,9 +186,7 @@ def _take_proven(ledger: Ledger, pending: list[SealedBlock], validators: Validat
     if not proven:
         seal = pending[0].seal
         raise FalseAnswer(f"block {seal.height} is sealed by set {seal.set_id}, expected set {validators.set_id}")
-    for sealed in pending[:proven]:
-        ledger.commit(ledger.execute(sealed.block), sealed.seal)
-    del pending[:proven]
+    del pending[: len(ledger.extend(pending[:proven]))]
     return _decides_next(ledger)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import pairwise
@@ -73,13 +73,14 @@ class Follower(Node):
     imported: list[SealedBlock] = field(default_factory=list)
     synchroniser: Synchroniser | None = None
 
-    async def import_block(self, block: Block, seal: Seal) -> None:
-        if block.header.height <= self.best[0]:
-            return
-        assert block.header.parent_hash == self.best[1]
-        self.imported.append(SealedBlock(block, seal))
-        self.best = (block.header.height, block.hash)
-        self._note()
+    async def import_blocks(self, blocks: Sequence[SealedBlock]) -> None:
+        for sealed in blocks:
+            block = sealed.block
+            if block.header.height > self.best[0]:
+                assert block.header.parent_hash == self.best[1]
+                self.imported.append(sealed)
+                self.best = (block.header.height, block.hash)
+                self._note()
 
     def on_status(self, peer: bytes, height: int, block_hash: Hash) -> None:
         super().on_status(peer, height, block_hash)
@@ -104,7 +105,7 @@ async def follow(
         genesis_hash=GENESIS,
         best=lambda: alice.best,
         validators=validators,
-        import_block=alice.import_block,
+        import_blocks=alice.import_blocks,
         patience_s=patience_s,
     )
     await until_peers(running, len(peers))
@@ -369,8 +370,8 @@ async def test_a_validator_leaves_the_newest_block_to_consensus_for_a_while() ->
 
 async def test_a_sealed_block_that_cannot_be_imported_is_our_fault_and_ends_us() -> None:
     class Broken(Follower):
-        async def import_block(self, block: Block, seal: Seal) -> None:
-            raise RuntimeError(f"state root of block {block.header.height} differs ({seal.view=})")
+        async def import_blocks(self, blocks: Sequence[SealedBlock]) -> None:
+            raise RuntimeError(f"state root of block {blocks[0].block.header.height} differs")
 
     async with arena() as outer:
         serving = await start(outer, BOB, archive())
@@ -425,7 +426,7 @@ def among(crowd: Crowd, alice: Follower, tell: Callable[[str], None] = lambda _:
         genesis_hash=GENESIS,
         best=lambda: alice.best,
         validators=lambda _: VALIDATORS,
-        import_block=alice.import_block,
+        import_blocks=alice.import_blocks,
         rng=Random(1),
         run=inline,
         tell=tell,
@@ -494,9 +495,9 @@ async def test_progress_is_told_every_two_seconds_with_rate_and_rest(
     nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
     class Slow(Follower):
-        async def import_block(self, block: Block, seal: Seal) -> None:
+        async def import_blocks(self, blocks: Sequence[SealedBlock]) -> None:
             await trio.sleep(0.5)
-            await super().import_block(block, seal)
+            await super().import_blocks(blocks[:1])
 
     crowd, alice = Crowd(liars=0), Slow(best=(0, GENESIS))
     told: list[tuple[float, str]] = []
