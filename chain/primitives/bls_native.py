@@ -107,9 +107,11 @@ def fast_aggregate_verify(public_keys: Sequence[bytes], message: bytes, signatur
 def verify_all(claims: Sequence[tuple[tuple[bytes, ...], bytes, bytes]]) -> bool:
     """One product of pairings for all, each claim to a random power: a false one shows, whatever the others are.
 
-    Claims of the same keys share a pairing. (M. Bellare, J. Garay and T. Rabin, *Fast batch verification*, 1998.)
+    Claims of the same keys share a pairing, and those of the same message the hash of it to the curve.
+    (M. Bellare, J. Garay and T. Rabin, *Fast batch verification*, 1998.)
     """
     groups: dict[tuple[bytes, ...], tuple[list[G2Point], list[Scalar]]] = {}
+    hashed: dict[bytes, G2Point] = {}
     signatures: list[G2Point] = []
     powers: list[Scalar] = []
     try:
@@ -117,7 +119,9 @@ def verify_all(claims: Sequence[tuple[tuple[bytes, ...], bytes, bytes]]) -> bool
             # Never zero, which would leave the claim out.
             power = Scalar.from_be_bytes((secrets.randbits(_POWER_BITS) | 1 << _POWER_BITS).to_bytes(32, "big"))
             points, its_powers = groups.setdefault(keys, ([], []))
-            points.append(G2Point.hash_to_curve(message, _SIGNATURE_TAG))
+            if message not in hashed:
+                hashed[message] = G2Point.hash_to_curve(message, _SIGNATURE_TAG)
+            points.append(hashed[message])
             its_powers.append(power)
             signatures.append(_signature_point(signature))
             powers.append(power)
