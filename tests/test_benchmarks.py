@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # What each must have measured, by the words of its lines.
 LINES = {
     "aggregate.py": ["3 updates of 3,000 parameters", "mean of top 1 %", "centered clip of int8"],
+    "breakdown.py": ["BLS pairings", "state root", "1 workers: ", "fetch  ", "1 aggregators: "],
     "byzantine.py": ["7 of 16 wrong, 2 rounds", "wrong targets", "centered clip", "honest updates refused 0"],
     "finality.py": ["core alone", "simulated validators", "n^"],
     "latency.py": ["commit logged", "sealed at the slowest   p50", "processor time"],
@@ -41,7 +42,17 @@ LINES = {
 }
 # These start nodes that run at their own pace, or JAX.
 SLOW = (
-    *("byzantine.py", "frontier.py", "growth.py", "latency.py", "silos.py", "subscribers.py", "swarm.py", "sync.py"),
+    *(
+        "breakdown.py",
+        "byzantine.py",
+        "frontier.py",
+        "growth.py",
+        "latency.py",
+        "silos.py",
+        "subscribers.py",
+        "swarm.py",
+        "sync.py",
+    ),
     *("detection.py", "slices.py", "soak.py", "testnet.py", "tolerance.py", "training.py", "transfers.py"),
 )
 

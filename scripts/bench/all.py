@@ -82,6 +82,7 @@ BENCHMARKS = (
     Benchmark("testnet", 20),
     Benchmark("soak", 75),
     Benchmark("swarm", 60),
+    Benchmark("breakdown", 10),
     Benchmark("rounds", 10),
     Benchmark("slices", 10),
     Benchmark("aggregate", 20),

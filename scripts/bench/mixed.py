@@ -11,7 +11,7 @@ import re
 import signal
 import urllib.request
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -34,12 +34,16 @@ from chain.primitives.keys import Keypair
 from chain.primitives.types import sign_extrinsic
 from chain.rpc.client import Client, ClientError, RpcError
 from chain.rpc.link import Stream, open_link
-from genesis.spec import GenesisSpec
+from genesis.spec import GenesisSpec, load
+from runtime.modules.balances import POT
 from runtime.modules.system import System
+from runtime.modules.training_genesis import read_tasks
 from runtime.modules.training_types import Terms
 from runtime.potchain import RUNTIME
 from trainer import dataset
 
+ROOT = Path(__file__).resolve().parent.parent.parent
+GENESIS = ROOT / "genesis" / "testnet.json"
 # A sender's transfer is final long before its next one is due.
 SENDER_SECONDS = 4.0
 # How often a sender asks which nonce is its next: one whose transfer was lost is stuck for a minute.
@@ -66,6 +70,54 @@ SUBSCRIPTIONS: tuple[tuple[str, tuple[object, ...]], ...] = (
     ("consensus_subscribeSeals", ()),
 )
 JUNK = (b"", b"GET / HTTP/1.1\r\n" + b"x" * 70_000, b"\xff" * 8, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
+
+
+def testnet_without_tasks(
+    folder: Path, rich: Sequence[Keypair], validators: int, workers: int
+) -> tuple[GenesisSpec, Terms]:
+    """The testnet's genesis file with so many of its processes and tokens for more accounts; and its task's terms."""
+    chain = json.loads(GENESIS.read_text())
+    (_, terms), *_ = read_tasks("training", chain["genesis"].pop("training"))
+    chain["bootnodes"] = []
+    development, authorities = chain["development"], chain["genesis"]["validators"]["authorities"]
+    del development["validators"][validators:], development["workers"][workers:], authorities[validators:]
+    chain["blobs"] = str(GENESIS.parent / chain["blobs"])
+    chain["genesis"]["balances"]["balances"] += [[ss58.encode(key.public), 1_000 * POT] for key in rich]
+    (folder / "genesis.json").write_text(json.dumps(chain))
+    return load(folder / "genesis.json"), terms
+
+
+def new_task(spec: GenesisSpec, terms: Terms, number: int, rounds: int) -> tasks.Offer:
+    """The genesis file's task with its rows in another order, and with parameters that nobody had before."""
+    folder = spec.blobs
+    assert folder is not None
+    draw = np.random.default_rng(number)
+    blobs: dict[Hash, bytes] = {}
+
+    def put(data: bytes) -> Hash:
+        root = blob_root(data)
+        blobs[root] = data
+        return root
+
+    def shuffled(split: dataset.Split) -> dataset.Split:
+        order = draw.permutation(split.count)
+        arrays = [np.frombuffer((folder / root.hex()).read_bytes(), np.uint8) for root in (split.x, split.y)]
+        x, y = (put(array.reshape(split.count, -1)[order].tobytes()) for array in arrays)
+        return dataset.Split(x, y, split.count)
+
+    manifest = dataset.parse((folder / terms.dataset_root.hex()).read_bytes())
+    params = draw.normal(0, PARAMETERS_SPREAD, terms.storage.parameters).astype("<f4")
+    return tasks.Offer(
+        name=f"task {number}",
+        program_root=put((folder / terms.program_root.hex()).read_bytes()),
+        dataset_root=put(dataset.encode(dataset.Manifest(shuffled(manifest.train), shuffled(manifest.held_out)))),
+        params_root=put(params.tobytes()),
+        blobs=blobs,
+        optimizer=terms.optimizer,
+        policy=terms.policy,
+        rounds=rounds,
+        price_per_slot=terms.price_per_slot,
+    )
 
 
 @dataclass(frozen=True)
@@ -213,7 +265,7 @@ class Mixed:
             await self._counted("tasks", partial(self._task, number))
 
     async def _task(self, number: int) -> None:
-        offer = await trio.to_thread.run_sync(self._offer, number)
+        offer = await trio.to_thread.run_sync(new_task, self._network.spec, self._terms, number, self._pace.rounds)
         async with Client.connect(self._url()) as client:
             await tasks.upload(client, offer)
             task, _ = await tasks.create(client, Keypair.from_uri("//Alice"), offer)
@@ -221,38 +273,6 @@ class Mixed:
                 while (await client.request("training_task", task))["status"] == "active":
                     await trio.sleep(REST_SECONDS)
             await client.get_blob(bytes.fromhex((await client.request("training_task", task))["paramsRoot"][2:]), 2**20)
-
-    def _offer(self, number: int) -> tasks.Offer:
-        """The genesis file's task with its rows in another order, and with parameters that nobody had before."""
-        folder, terms = self._network.spec.blobs, self._terms
-        assert folder is not None
-        draw = np.random.default_rng(number)
-        blobs: dict[Hash, bytes] = {}
-
-        def put(data: bytes) -> Hash:
-            root = blob_root(data)
-            blobs[root] = data
-            return root
-
-        def shuffled(split: dataset.Split) -> dataset.Split:
-            order = draw.permutation(split.count)
-            arrays = [np.frombuffer((folder / root.hex()).read_bytes(), np.uint8) for root in (split.x, split.y)]
-            x, y = (put(array.reshape(split.count, -1)[order].tobytes()) for array in arrays)
-            return dataset.Split(x, y, split.count)
-
-        manifest = dataset.parse((folder / terms.dataset_root.hex()).read_bytes())
-        params = draw.normal(0, PARAMETERS_SPREAD, terms.storage.parameters).astype("<f4")
-        return tasks.Offer(
-            name=f"soak {number}",
-            program_root=put((folder / terms.program_root.hex()).read_bytes()),
-            dataset_root=put(dataset.encode(dataset.Manifest(shuffled(manifest.train), shuffled(manifest.held_out)))),
-            params_root=put(params.tobytes()),
-            blobs=blobs,
-            optimizer=terms.optimizer,
-            policy=terms.policy,
-            rounds=self._pace.rounds,
-            price_per_slot=terms.price_per_slot,
-        )
 
     # --- who looks
 

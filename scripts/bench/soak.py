@@ -14,7 +14,6 @@ forty medians; it grows where the slope's interval of 95 % lies above what is al
 from __future__ import annotations
 
 import argparse
-import json
 import signal
 import statistics
 import subprocess
@@ -31,22 +30,16 @@ from random import Random
 
 import trio
 from figures import heading, machine, record
-from mixed import SENDER_SECONDS, Mixed, Network, Pace
+from mixed import ROOT, SENDER_SECONDS, Mixed, Network, Pace, testnet_without_tasks
 from ports import free_run
 from samples import Sample, Sampler
 from slopes import Point, Slope, slope
 
 from chain.light.checkpoint import Checkpoint
-from chain.primitives import ss58
 from chain.primitives.hashing import blake2_256
 from chain.primitives.keys import Keypair
-from genesis.spec import load
-from runtime.modules.balances import POT
-from runtime.modules.training_genesis import read_tasks
 from runtime.modules.training_types import Terms
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-GENESIS = ROOT / "genesis" / "testnet.json"
 SAMPLE_SECONDS = 10.0
 # Medians of so many parts of the whole run, which noise within them does not move.
 PARTS = 60
@@ -169,15 +162,7 @@ def running(
 
     Last the terms of the task that its genesis file had.
     """
-    chain = json.loads(GENESIS.read_text())
-    (_, terms) = next(iter(read_tasks("training", chain["genesis"].pop("training"))))
-    chain["bootnodes"] = []
-    development, authorities = chain["development"], chain["genesis"]["validators"]["authorities"]
-    del development["validators"][validators:], development["workers"][workers:], authorities[validators:]
-    chain["blobs"] = str(GENESIS.parent / chain["blobs"])
-    chain["genesis"]["balances"]["balances"] += [[ss58.encode(payer.public), 1_000 * POT] for payer in payers]
-    (folder / "genesis.json").write_text(json.dumps(chain))
-    spec = load(folder / "genesis.json")
+    spec, terms = testnet_without_tasks(folder, payers, validators, workers)
     assert spec.development is not None
     names = [key.name for key in spec.development.validators]
     first = free_run(3 * len(names))
