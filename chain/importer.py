@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TypeVar
 
 import trio
 
@@ -30,6 +31,8 @@ from runtime.types import InvalidBlock
 EXECUTED_MAX = 8
 # Consensus may still be about to begin a height that sync has passed meanwhile.
 SETS_KEPT = 256
+
+T = TypeVar("T")
 
 
 class CannotFollow(Exception):
@@ -75,7 +78,10 @@ class Importer:
         self.seals: Broadcast[Sealing] = Broadcast()
         self._validators_after = validators_after
         self._on_imported = on_imported
-        self.run = run
+        self._run = run
+        self._working = 0
+        self._at_rest = trio.Event()
+        self._at_rest.set()
         self.times = Times()
         self._turn = trio.Lock()
         self._executed: OrderedDict[Hash, ExecutedBlock] = OrderedDict()
@@ -92,6 +98,23 @@ class Importer:
             return self._validators[height]
         except KeyError:
             raise LookupError(f"expected height {self._best[0] + 1}, the next one, got {height}") from None
+
+    async def run(self, work: Callable[[], T], /) -> T:
+        """Do in a thread what a block waits for: while it lasts, `at_rest` does not return."""
+        if not self._working:
+            self._at_rest = trio.Event()
+        self._working += 1
+        try:
+            return await self._run(work)
+        finally:
+            self._working -= 1
+            if not self._working:
+                self._at_rest.set()
+
+    async def at_rest(self) -> None:
+        """Return when no block is being built, executed or committed: what can wait leaves them the interpreter."""
+        while self._working:
+            await self._at_rest.wait()
 
     async def execute(self, block: Block) -> ExecutedBlock:
         """Execute the next block, or recall that it was; InvalidBlock if it is wrong, Exhausted if that stays open."""

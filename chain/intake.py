@@ -7,7 +7,7 @@ never a vote.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import trio
@@ -30,6 +30,9 @@ THREADS = 1
 REST = 1.0
 BATCH = 64  # checked in one visit to a thread: some 10 ms of work
 QUEUE_MAX = 32 * BATCH  # gossip that waits for its check: about a second's worth of checking
+# Checks wait while a block is built, executed or committed, which takes a fifth of a second: they would share the
+# interpreter with it, and every validator's next step waits for it. A node that fetches blocks is never at rest.
+YIELD_SECONDS_MAX = 0.5
 REVALIDATED_PER_BLOCK = 128  # verdicts renewed after each block: some 20 ms of a thread
 
 # Who passes these on has not checked them. A signature may be wrong here and right there for a block or two, when its
@@ -43,18 +46,26 @@ Verdict = ValidTransaction | InvalidTransaction
 class Intake:
     """Owns what enters the pool. `run` it once; all methods belong to one event loop.
 
-    `is_behind()` says whether this node is still fetching blocks that its peers have.
+    `is_behind()` says whether this node is still fetching blocks that its peers have; `at_rest()` returns when no block
+    is at work.
     """
 
     def __init__(
-        self, ledger: Ledger, executive: Executive, pool: Pool, network: Network, is_behind: Callable[[], bool]
+        self,
+        ledger: Ledger,
+        executive: Executive,
+        pool: Pool,
+        network: Network,
+        is_behind: Callable[[], bool],
+        at_rest: Callable[[], Awaitable[None]],
     ) -> None:
         self._ledger = ledger
         self._executive = executive
         self._pool = pool
         self._network = network
         self._is_behind = is_behind
-        self._submitted = _Together(self._judge)
+        self._at_rest = at_rest
+        self._submitted = _Together(self._judge, self._yield)
         self._gossip = Threads(THREADS, REST)
         self._queue: deque[tuple[bytes, bytes]] = deque()  # What peers sent, each with who sent it.
         self.refused: Counter[str] = Counter()  # by the kinds of errors that there are
@@ -101,6 +112,7 @@ class Intake:
             await self._came.wait()
             self._came = trio.Event()
             while self._queue:
+                await self._yield()
                 batch = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
                 # A node that is still fetching blocks cannot judge what is signed for blocks that it does not have.
                 if self._is_behind():
@@ -111,6 +123,11 @@ class Intake:
                 for peer in dict.fromkeys(peer for peer, raw in batch if raw in points):
                     sent = sum(points.get(raw, 0.0) for sender, raw in batch if sender == peer)
                     self._network.penalise(peer, sent, "gossiped transactions that are valid on no node")
+
+    async def _yield(self) -> None:
+        """Let the block go first that is being made now."""
+        with trio.move_on_after(YIELD_SECONDS_MAX):
+            await self._at_rest()
 
     async def _admit(self, batch: Sequence[bytes]) -> tuple[list[bytes], list[tuple[bytes, Verdict]]]:
         """Check what the pool does not know, pool and pass on what is valid; which that is, and every verdict."""
@@ -182,8 +199,12 @@ class _Case:
 class _Together:
     """Judges what clients submit at the same time in one visit to a thread: to go there costs as much as a check."""
 
-    def __init__(self, judge: Callable[[Sequence[bytes]], list[Verdict]]) -> None:
+    def __init__(
+        self, judge: Callable[[Sequence[bytes]], list[Verdict]], before: Callable[[], Awaitable[None]]
+    ) -> None:
+        """`before()` is awaited before each visit."""
         self._judge = judge
+        self._before = before
         self._threads = Threads(THREADS, REST)
         self._turn = trio.Lock()
         self._waiting: list[_Case] = []
@@ -196,6 +217,7 @@ class _Together:
             while case.verdict is None:
                 if case.failure is not None:
                     raise case.failure
+                await self._before()
                 cases = self._waiting[:BATCH]
                 try:
                     verdicts = await self._threads.run(self._judge, [each.raw for each in cases])

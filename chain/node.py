@@ -116,7 +116,14 @@ class Node:
                 patience_s=2.0 if config.role.keys else 0.0,
                 parent_seal_of=partial(parent_seal_of, ledger.runtime),
             )
-        self._intake = Intake(ledger, executive, self.pool, self._network, lambda: self._sync.status.syncing)
+        self._intake = Intake(
+            ledger,
+            executive,
+            self.pool,
+            self._network,
+            is_behind=lambda: self._sync.status.syncing,
+            at_rest=self._importer.at_rest,
+        )
         self._witness = Witness(ledger.runtime, self._intake.submit)
         self._bls_keys = frozenset(map(bls.public_key, config.role.keys.bls_secrets if config.role.keys else ()))
         self._is_member = True  # That is what whoever starts a validator expects, and no news.

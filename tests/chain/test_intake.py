@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -11,9 +12,12 @@ import pytest
 import trio
 import trio.testing
 
+from chain.importer import Importer
 from chain.intake import BATCH, QUEUE_MAX, Intake
 from chain.pool import AlreadyImported, Pool
+from chain.primitives.hashing import Hash
 from chain.primitives.keys import Keypair
+from chain.primitives.seal import ValidatorSet
 from chain.primitives.types import Id, encode_extrinsic, sign_extrinsic
 from chain.rpc.broadcast import Broadcast
 from runtime.potchain import RUNTIME
@@ -47,7 +51,14 @@ class Setting:
         self.ledger, executive = open_ledger(path)
         self.pool, self.network = Pool(), Network()
         self.behind = False
-        self.intake = Intake(self.ledger, executive, self.pool, cast(Any, self.network), lambda: self.behind)
+        self.importer = Importer(self.ledger, self.validators_after, lambda _: None)
+        self.intake = Intake(
+            self.ledger, executive, self.pool, cast(Any, self.network), lambda: self.behind, self.importer.at_rest
+        )
+
+    def validators_after(self, block_hash: Hash) -> ValidatorSet:
+        with self.ledger.state(block_hash) as state:
+            return RUNTIME.at(state).validators.validator_set()
 
     def transfer(self, sender: Keypair = ALICE, nonce: int = 0, genesis: bytes | None = None) -> bytes:
         return sign_extrinsic(
@@ -166,6 +177,36 @@ async def test_what_cannot_be_judged_keeps_nothing_that_comes_later_from_the_poo
             assert await it.intake.submit(it.transfer(nonce=2)) in it.pool
             with pytest.raises(OSError, match="the disk is gone"):
                 await it.intake.submit(poison)
+
+
+async def test_what_comes_while_a_block_is_made_is_judged_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chain.intake.YIELD_SECONDS_MAX", 60.0)
+    done = threading.Event()
+    async with setting(tmp_path) as it, trio.open_nursery() as nursery:
+        nursery.start_soon(it.importer.run, lambda: done.wait(10))
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(it.intake.submit, it.transfer())
+        it.intake.gossiped(b"peer", [it.transfer(BOB)])
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        assert len(it.pool) == 0
+        done.set()
+        await until(lambda: len(it.pool) == 2)
+
+
+async def test_blocks_that_follow_each_other_for_ever_keep_nothing_from_the_pool(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chain.intake.YIELD_SECONDS_MAX", 0.01)
+    done = threading.Event()
+    async with setting(tmp_path) as it, trio.open_nursery() as nursery:
+        nursery.start_soon(it.importer.run, lambda: done.wait(10))
+        await trio.testing.wait_all_tasks_blocked()
+        assert await it.intake.submit(it.transfer()) in it.pool
+        it.intake.gossiped(b"peer", [it.transfer(BOB)])
+        await until(lambda: len(it.pool) == 2)
+        done.set()
 
 
 async def test_gossip_that_there_is_no_room_for_is_asked_for_again(tmp_path: Path) -> None:

@@ -144,7 +144,9 @@ class Machine:
         self.fates: list[tuple[Hash, Fate]] = []
         self.pool = Pool(PoolLimits(), lambda left: self.fates.append((left.hash, left.fate)))
         self.author = Author(self.importer, self.pool, [bls_secret(ALICE)], lambda: NOW)
-        self.intake = Intake(self.ledger, executive, self.pool, cast(Any, _Network()), lambda: False)
+        self.intake = Intake(
+            self.ledger, executive, self.pool, cast(Any, _Network()), lambda: False, self.importer.at_rest
+        )
 
     def _validators_after(self, block_hash: Hash) -> ValidatorSet:
         with self.ledger.state(block_hash) as state:
