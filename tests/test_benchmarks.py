@@ -31,6 +31,7 @@ LINES = {
     "silos.py": ["softmax, 8 local steps, wrong labels, in company", "sign flip, 3 times as long, alone"],
     "slices.py": ["an aggregator, slice by slice", "a validator, everything", "a validator of 4"],
     "spill.py": ["3 updates of 3,000 parameters", "mean of top 1 %", "file:"],
+    "drift.py": ["digits, batches of 32, 1 slots", "relu, maximum, heavy ball", "gelu, mean", "4 steps: relative L2"],
     "tolerance.py": ["1 local steps, inner sgd", "2 local steps, inner adam", "top 10 %"],
     "training.py": ["plain JAX", "by processor time", "worker engines", "verified training costs"],
     "swarm.py": ["12 workers registered", "the market was up in", "cheats caught and missed", "alice-auditor"],
@@ -42,18 +43,9 @@ LINES = {
 }
 # These start nodes that run at their own pace, or JAX.
 SLOW = (
-    *(
-        "breakdown.py",
-        "byzantine.py",
-        "frontier.py",
-        "growth.py",
-        "latency.py",
-        "silos.py",
-        "subscribers.py",
-        "swarm.py",
-        "sync.py",
-    ),
-    *("detection.py", "slices.py", "soak.py", "testnet.py", "tolerance.py", "training.py", "transfers.py"),
+    *("breakdown.py", "byzantine.py", "detection.py", "drift.py", "frontier.py", "growth.py", "latency.py"),
+    *("silos.py", "slices.py", "soak.py", "subscribers.py", "swarm.py", "sync.py"),
+    *("testnet.py", "tolerance.py", "training.py", "transfers.py"),
 )
 
 

@@ -88,6 +88,8 @@ BENCHMARKS = (
     Benchmark("aggregate", 20),
     Benchmark("spill", 20),
     Benchmark("tolerance", 20),
+    Benchmark("drift", 10, ("digits",)),
+    Benchmark("drift", 30, ("fashion",), "FASHION_MNIST"),
     Benchmark("training", 20, ("digits",)),
     Benchmark("training", 30, ("fashion",), "FASHION_MNIST"),
     Benchmark("training", 60, ("bible",), "BIBLE_DATA"),
