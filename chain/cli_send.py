@@ -8,14 +8,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from functools import partial
 from typing import Annotated, Any
 
 import trio
 import typer
 
-from chain.cli_common import DEFAULT_RPC, EXIT_FAILED, UserError, agree
+from chain.cli_common import EXIT_FAILED, UserError, agree
+from chain.cli_how import How, Watch
 from chain.cli_secrets import KEY_HELP, scheme_of
 from chain.cli_wallet import flat, print_json, print_rows, refuse, say, words_of
 from chain.display import Progress, put
@@ -27,7 +27,6 @@ from chain.printable import printable
 from chain.rpc.client import ClientError, RpcError, TransactionDropped
 from chain.rpc.errors import Code
 from chain.wallet.codec import Codec, WordError
-from chain.wallet.known import check_known, is_known
 from chain.wallet.metadata import UnknownName
 from chain.wallet.node import ERA_BLOCKS, FINAL_SECONDS, Chain, Failure, Outcome, news_of, open_chain
 from chain.wallet.transaction import CannotSign, Draft, check_extensions
@@ -39,59 +38,8 @@ BLOCKS_MIN = 4
 MOVING = ("balances.transfer_keep_alive", "balances.transfer_allow_death", "balances.burn")
 
 
-class Watch(StrEnum):
-    """How long a command waits for a transaction."""
-
-    NONE = "none"
-    INCLUDED = "included"
-    FINALIZED = "finalized"
-
-
 FROM = typer.Option("--from", metavar="KEY", help=f"Who signs: {KEY_HELP}")
 FromOption = Annotated[KeySource, FROM]
-YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Sign without being asked.")]
-DryRunOption = Annotated[
-    bool, typer.Option("--dry-run", help="Have a node of yours try it and say what would come of it; send nothing.")
-]
-WatchOption = Annotated[Watch, typer.Option("--watch", help="How long to wait for it.")]
-TipOption = Annotated[
-    str | None, typer.Option("--tip", metavar="AMOUNT", help="What the block's author gets besides, such as 1mPOT.")
-]
-NonceOption = Annotated[
-    int | None,
-    typer.Option("--nonce", metavar="N", help="The transaction's number. [default: the next]", min=0, max=2**32 - 1),
-]
-EraOption = Annotated[
-    str | None,
-    typer.Option(
-        "--era",
-        metavar="BLOCKS|immortal",
-        help="For how many blocks it may be included, up to 256 on most chains; for ever if immortal.",
-    ),
-]
-
-
-@dataclass(frozen=True, slots=True)
-class How:
-    """What a command was told of sending."""
-
-    rpc: str = DEFAULT_RPC
-    yes: bool = False
-    dry_run: bool = False
-    watch: Watch = Watch.FINALIZED
-    as_json: bool = False
-    tip: str | None = None
-    nonce: int | None = None
-    era: str | None = None
-
-    def check(self) -> None:
-        """UserError where nobody could be asked."""
-        if self.yes or self.dry_run:
-            return
-        if self.as_json:
-            raise UserError("--json asks nobody: add --yes to sign at once, or --dry-run; nothing was sent")
-        if not sys.stdin.isatty():
-            raise UserError("nobody is there to be asked: add --yes to sign at once, or --dry-run; nothing was sent")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +96,7 @@ async def _bill(how: How, signers: Signers, make: Make) -> Bill:
             leaves = f"{chain.token.format(left)} of" if left >= 0 else "too little:"
             costs = f"{chain.token.format(fee + draft.tip)} at most"
             show_draft(chain.people, draft, ("fee", costs), ("left", f"{leaves} {chain.token.format(free)}"))
-            if not is_known(chain):
+            if not how.known.describes(chain):
                 say(f"warning: decoded by what {chain.client.url} says of its chain, which nothing here confirms")
         return Bill(draft.call, chain.metadata.raw, chain.genesis_hash, fee, draft.tip)
 
@@ -163,7 +111,7 @@ def _moved(chain: Chain, call: bytes) -> int:
 async def drafted(chain: Chain, how: How, account: bytes, make: Make, blocks: int = ERA_BLOCKS) -> Draft:
     """The transaction of a call; UserError for whatever a person got wrong."""
     try:
-        check_known(chain)
+        how.known.check(chain, trust_node=how.trust_node)
         check_extensions(chain.metadata)
         call = await make(chain)
     except (WordError, UnknownName) as error:

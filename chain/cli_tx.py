@@ -14,26 +14,12 @@ import trio
 import typer
 
 from chain.cli_calls import ANY_ARGUMENTS, arguments_of, called, explain, read_file
-from chain.cli_common import DEFAULT_RPC, NodeOption, UserError
+from chain.cli_common import UserError
+from chain.cli_how import How, told_how
 from chain.cli_secrets import takes_key
-from chain.cli_send import (
-    FROM,
-    DryRunOption,
-    EraOption,
-    FromOption,
-    How,
-    NonceOption,
-    Signers,
-    TipOption,
-    Watch,
-    WatchOption,
-    YesOption,
-    elsewhere,
-    send,
-    signers_of,
-)
+from chain.cli_send import FROM, FromOption, Signers, elsewhere, send, signers_of
 from chain.cli_tx_files import prepare_transaction, sign_transaction, submit_transaction
-from chain.cli_wallet import JsonOption, SchemeOption
+from chain.cli_wallet import SchemeOption
 from chain.display import Token
 from chain.key_source import KeySource
 from chain.primitives import ss58
@@ -60,22 +46,15 @@ BATCHES = {OnFailure.UNDO: "batch_all", OnFailure.STOP: "batch", OnFailure.GO_ON
 
 @app.command()
 @takes_key
+@told_how()
 def transfer(
     to: Annotated[str, typer.Argument(metavar="ADDRESS", help="Address of the receiver (SS58).")],
     amount: Annotated[str, typer.Argument(metavar="AMOUNT", help="How many tokens, such as 1.5, or 300mPOT.")],
+    how: How,
     key: FromOption,
     scheme: SchemeOption = None,
-    yes: YesOption = False,
-    dry_run: DryRunOption = False,
-    watch: WatchOption = Watch.FINALIZED,
-    tip: TipOption = None,
-    nonce: NonceOption = None,
-    era: EraOption = None,
-    json: JsonOption = False,
-    rpc: NodeOption = DEFAULT_RPC,
 ) -> None:
     """Send tokens to an address, and wait until that is final."""
-    how = How(rpc, yes, dry_run, watch, json, tip, nonce, era)
     how.check()
     to = to.strip()
     if not to.startswith(("//", "0x")):
@@ -124,21 +103,15 @@ def _tokens(token: Token, amount: str) -> int:
 
 @app.command(context_settings=ANY_ARGUMENTS)
 @takes_key
+@told_how()
 def call(
     context: typer.Context,
+    how: How,
     path: Annotated[
         str | None, typer.Argument(metavar="MODULE.CALL", help="The call, such as balances.transfer_keep_alive.")
     ] = None,
     key: Annotated[KeySource | None, FROM] = None,
     scheme: SchemeOption = None,
-    yes: YesOption = False,
-    dry_run: DryRunOption = False,
-    watch: WatchOption = Watch.FINALIZED,
-    tip: TipOption = None,
-    nonce: NonceOption = None,
-    era: EraOption = None,
-    json: JsonOption = False,
-    rpc: NodeOption = DEFAULT_RPC,
     listed: Annotated[
         bool, typer.Option("--list", help="List the calls of the chain, or of the MODULE given in place of the call.")
     ] = False,
@@ -156,13 +129,12 @@ def call(
         print(context.get_help())
         return
     if listed or explained:
-        trio.run(partial(explain, rpc, path, as_json=json))
+        trio.run(partial(explain, how.rpc, path, as_json=how.as_json))
         return
     if path is None or path.startswith("-"):
         raise UserError("expected MODULE.CALL before its arguments; --list shows the calls that there are")
     if key is None:
         raise UserError("--from is missing: who signs? See: potchain tx call --help")
-    how = How(rpc, yes, dry_run, watch, json, tip, nonce, era)
     how.check()
     make = called(path, arguments_of(context.args))
     send(how, signers_of(key, scheme), make)
@@ -173,6 +145,7 @@ def call(
 
 @app.command()
 @takes_key
+@told_how()
 def batch(
     file: Annotated[
         Path,
@@ -181,22 +154,14 @@ def batch(
             help='A JSON list of calls: [{"balances.transfer_keep_alive": {"dest": "5F…", "value": "1.5POT"}}, …].',
         ),
     ],
+    how: How,
     key: FromOption,
     on_failure: Annotated[
         OnFailure, typer.Option(help="Where a call fails: undo all, stop with what is done, or go on.")
     ] = OnFailure.UNDO,
     scheme: SchemeOption = None,
-    yes: YesOption = False,
-    dry_run: DryRunOption = False,
-    watch: WatchOption = Watch.FINALIZED,
-    tip: TipOption = None,
-    nonce: NonceOption = None,
-    era: EraOption = None,
-    json: JsonOption = False,
-    rpc: NodeOption = DEFAULT_RPC,
 ) -> None:
     """Make several calls in one transaction, for one fee: all of them or none, unless told otherwise."""
-    how = How(rpc, yes, dry_run, watch, json, tip, nonce, era)
     how.check()
     try:
         calls = read_json(read_file(str(file)).decode())

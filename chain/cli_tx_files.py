@@ -9,44 +9,26 @@ from __future__ import annotations
 import os
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import trio
 import typer
 
 from chain.cli_calls import arguments_of, called, explain, read_file
-from chain.cli_common import DEFAULT_RPC, NodeOption, UserError, agree
+from chain.cli_common import UserError, agree
+from chain.cli_how import GenesisOption, How, YesOption, told_how
 from chain.cli_secrets import takes_key
-from chain.cli_send import (
-    DryRunOption,
-    EraOption,
-    FromOption,
-    How,
-    Make,
-    NonceOption,
-    TipOption,
-    Watch,
-    WatchOption,
-    YesOption,
-    attempt,
-    drafted,
-    follow,
-    show_draft,
-    signers_of,
-)
-from chain.cli_wallet import JsonOption, refuse, say, words_of
-from chain.display import POTS, Token
+from chain.cli_send import FromOption, Make, attempt, drafted, follow, show_draft, signers_of
+from chain.cli_wallet import refuse, say, words_of
+from chain.display import Token
 from chain.primitives.keys import Scheme
 from chain.primitives.scale import ScaleError
 from chain.primitives.types import sender_and_nonce
 from chain.wallet.codec import Codec, WordError, read_hex
-from chain.wallet.known import is_of
+from chain.wallet.known import Known
 from chain.wallet.metadata import Metadata, MetadataError
 from chain.wallet.node import for_people, open_chain
 from chain.wallet.transaction import BadFile, CannotSign, Prepared, check_extensions
-from runtime.composition import Runtime
-from runtime.modules.system import SS58_PREFIX
-from runtime.potchain import RUNTIME
 
 # Who carries a file from one machine to another needs minutes; chains forget the hash that an era begins with.
 BLOCKS = 256
@@ -58,8 +40,10 @@ OutputOption = Annotated[
 ]
 
 
+@told_how("yes", "dry_run", "watch", "as_json")
 def prepare_transaction(
     context: typer.Context,
+    how: How,
     path: Annotated[
         str | None, typer.Argument(metavar="MODULE.CALL", help="The call, such as balances.transfer_keep_alive.")
     ] = None,
@@ -67,10 +51,6 @@ def prepare_transaction(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="The file to write; it must not exist yet.")
     ] = None,
-    tip: TipOption = None,
-    nonce: NonceOption = None,
-    era: EraOption = None,
-    rpc: NodeOption = DEFAULT_RPC,
     explained: Annotated[
         bool, typer.Option("--help", help="Show this message, or with MODULE.CALL what that call does and takes.")
     ] = False,
@@ -83,13 +63,12 @@ def prepare_transaction(
         print(context.get_help())
         return
     if explained:
-        trio.run(partial(explain, rpc, path, as_json=False))
+        trio.run(partial(explain, how.rpc, path, as_json=False))
         return
     if path is None or path.startswith("-"):
         raise UserError("expected MODULE.CALL before its arguments; see: potchain tx prepare --help")
     if account is None or output is None:
         raise UserError("expected --from ADDRESS, who will sign, and --output FILE; see: potchain tx prepare --help")
-    how = How(rpc, tip=tip, nonce=nonce, era=era)
     trio.run(_prepare, how, called(path, arguments_of(context.args)), account, output)
 
 
@@ -111,10 +90,7 @@ def sign_transaction(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="What `potchain tx prepare` wrote.")],
     key: FromOption,
     output: OutputOption,
-    genesis: Annotated[
-        Path | None,
-        typer.Option("--genesis", metavar="FILE", help="Genesis file of the chain, to check the transaction by."),
-    ] = None,
+    genesis: GenesisOption = None,
     yes: YesOption = False,
 ) -> None:
     """Sign a prepared transaction; this needs no network, and shows from the signed bytes what they do."""
@@ -150,26 +126,20 @@ def _prepared(file: Path) -> Prepared:
         raise UserError(f"{file}: {error}") from None
 
 
-def _description(prepared: Prepared, genesis: Path | None) -> tuple[Metadata, Token, int, str]:
+def _description(prepared: Prepared, genesis: str | None) -> tuple[Metadata, Token, int, str]:
     """By what to decode a call, how to show its amounts and accounts, and how far all that is to be believed."""
-    draft = prepared.draft
+    draft, known = prepared.draft, Known.of(genesis)
+    if known.genesis_hash not in (None, draft.genesis_hash):
+        assert known.genesis_hash is not None
+        raise UserError(
+            f"the transaction is for the chain of genesis 0x{draft.genesis_hash.hex()}, and --genesis says "
+            f"0x{known.genesis_hash.hex()}; nothing was signed"
+        )
+    if known.describes(draft):
+        belief = f"decoded by the runtime {'that is ' if genesis is None else ''}{known.source}"
+        return Metadata.parse(known.runtime.metadata(15)), known.token, known.prefix, belief
     if genesis is not None:
-        from chain.light.checkpoint import Checkpoint
-        from genesis.spec import load
-
-        spec = load(genesis)
-        found = Checkpoint.of(spec).genesis_hash
-        if found != draft.genesis_hash:
-            raise UserError(
-                f"the transaction is for the chain of genesis 0x{draft.genesis_hash.hex()}, and {genesis} makes "
-                f"0x{found.hex()}; nothing was signed"
-            )
-        if not is_of(spec.runtime, draft):
-            raise UserError(f"{genesis} has another runtime than the transaction is for; nothing was signed")
-        token = Token(spec.properties.token_symbol, spec.properties.token_decimals)
-        return _installed(spec.runtime), token, spec.properties.ss58_format, f"decoded by the runtime of {genesis}"
-    if is_of(RUNTIME, draft):
-        return _installed(RUNTIME), POTS, SS58_PREFIX, "decoded by the runtime that is installed here"
+        raise UserError(f"the runtime {known.source} is not the one that the transaction is for; nothing was signed")
     try:
         metadata = Metadata.parse(prepared.metadata)
     except MetadataError as error:
@@ -178,16 +148,9 @@ def _description(prepared: Prepared, genesis: Path | None) -> tuple[Metadata, To
     return metadata, PLANCK, prepared.prefix, f"warning: {warning}"
 
 
-def _installed(runtime: Runtime[Any]) -> Metadata:
-    return Metadata.parse(runtime.metadata(15))
-
-
+@told_how("yes", "tip", "nonce", "era", "genesis", "trust_node")
 def submit_transaction(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `potchain tx sign` wrote.")],
-    dry_run: DryRunOption = False,
-    watch: WatchOption = Watch.FINALIZED,
-    json: JsonOption = False,
-    rpc: NodeOption = DEFAULT_RPC,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `potchain tx sign` wrote.")], how: How
 ) -> None:
     """Send a signed transaction, and wait until it is final."""
     try:
@@ -196,15 +159,15 @@ def submit_transaction(
         raise UserError(f"{file}: {error}") from None
     if sender_and_nonce(raw) is None:
         raise UserError(f"{file}: expected a signed transaction, as potchain tx sign writes it, got something else")
-    trio.run(partial(_submit, rpc, raw, watch, dry_run=dry_run, as_json=json))
+    trio.run(_submit, how, raw)
 
 
-async def _submit(rpc: str, raw: bytes, watch: Watch, *, dry_run: bool, as_json: bool) -> None:
-    async with open_chain(rpc, partial(words_of, Scheme.ED25519)) as chain:
-        if dry_run:
-            await attempt(chain, raw, as_json=as_json)
+async def _submit(how: How, raw: bytes) -> None:
+    async with open_chain(how.rpc, partial(words_of, Scheme.ED25519)) as chain:
+        if how.dry_run:
+            await attempt(chain, raw, as_json=how.as_json)
         else:
-            await follow(chain, raw, watch, as_json=as_json)
+            await follow(chain, raw, how.watch, as_json=how.as_json)
 
 
 def _write(path: Path, text: str) -> None:

@@ -23,7 +23,7 @@ from chain.environment import CONFIG, PREFIX
 # Far above any real file: the settings of all commands take 10 kB.
 FILE_BYTES_MAX = 1024 * 1024
 # These say what is to be done rather than how: a file or a variable that gave them would be forgotten there.
-_NOT_SETTINGS = frozenset({"help", "version", "config", "debug", "list", "yes"})
+_NOT_SETTINGS = frozenset({"help", "version", "config", "debug", "list", "trust-node", "yes"})
 _DEFAULT = re.compile(r"\[default: (.*)\]", re.DOTALL)
 
 

@@ -1,4 +1,4 @@
-"""What is known here of a chain without any node: the runtime that is installed.
+"""What is known here of a chain without any node: the runtime that is installed, or that of a genesis file.
 
 Rule: what this program has itself, no node tells it otherwise. A signature binds the runtime's version and the chain's
 genesis, but not how a node describes its calls or what it takes a token for: who lies about these would have somebody
@@ -7,16 +7,25 @@ sign another call, or a thousand times the amount, than is shown.
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, Protocol
 
-from chain.display import POTS
+from chain.display import POTS, Token
+from chain.light.checkpoint import Checkpoint
+from chain.primitives.hashing import Hash
 from chain.rpc.client import ClientError
 from chain.wallet.node import Chain
+from genesis.spec import load
 from runtime.composition import Runtime
+from runtime.modules.system import SS58_PREFIX
 from runtime.potchain import RUNTIME
+from runtime.types import GenesisError
 
 # Where metadata says its version, behind four letters.
 _VERSION: Final = 4
+_GENESIS_HASH: Final = re.compile(r"0x[0-9a-fA-F]{64}")
 
 
 class Versioned(Protocol):
@@ -30,31 +39,75 @@ class Versioned(Protocol):
     def transaction_version(self) -> int: ...
 
 
-def is_of(runtime: Runtime[Any], told: Versioned) -> bool:
-    """Whether a runtime is the one that something is for, as far as that says so."""
-    version = runtime.version
-    return (version.spec_name, version.spec_version, version.transaction_version) == (
-        told.spec_name,
-        told.spec_version,
-        told.transaction_version,
-    )
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a person's own machine says of a chain: its runtime, how amounts and accounts look, and maybe which it is.
 
+    `source` is whose word it is.
+    """
 
-def is_known(chain: Chain) -> bool:
-    """Whether the runtime that a node says to have is installed here, so that its calls are known without it."""
-    return is_of(RUNTIME, chain)
+    runtime: Runtime[Any] = RUNTIME
+    token: Token = POTS
+    prefix: int = SS58_PREFIX
+    genesis_hash: Hash | None = None  # None for whichever chain a node has.
+    source: str = "installed here"
 
+    @classmethod
+    def of(cls, text: str | None) -> Known:
+        """By a genesis file, which names a runtime; by a genesis hash, or nothing: the installed one. GenesisError."""
+        if text is None:
+            return cls()
+        if text.startswith("0x"):
+            if not _GENESIS_HASH.fullmatch(text):
+                raise GenesisError(f"--genesis: expected a file, or 0x and 64 hex digits, got {text[:80]!r}")
+            return cls(genesis_hash=bytes.fromhex(text[2:]))
+        spec = load(Path(text))
+        properties = spec.properties
+        token = Token(properties.token_symbol, properties.token_decimals)
+        return cls(spec.runtime, token, properties.ss58_format, Checkpoint.of(spec).genesis_hash, f"that of {text}")
 
-def check_known(chain: Chain) -> None:
-    """ClientError where a node describes otherwise what is known here; nothing may be signed by what it says."""
-    if is_known(chain) and chain.token.decimals != POTS.decimals:
-        raise ClientError(
-            f"{chain.client.url} says that a token has {chain.token.decimals} decimals, but on this chain it has "
-            f"{POTS.decimals}: every amount would be another than is shown. Ask another node; nothing was sent"
+    def describes(self, told: Versioned) -> bool:
+        """Whether its runtime is the one that something is for, so that calls are known without a node."""
+        version = self.runtime.version
+        return (version.spec_name, version.spec_version, version.transaction_version) == (
+            told.spec_name,
+            told.spec_version,
+            told.transaction_version,
         )
-    if is_known(chain) and chain.metadata.raw != RUNTIME.metadata(chain.metadata.raw[_VERSION]):
-        raise ClientError(
-            f"{chain.client.url} describes the runtime {chain.spec_name} {chain.spec_version} otherwise than it is "
-            "installed here: it would have another call signed than is shown, or a runtime was changed without a new "
-            "version. Ask another node; nothing was sent"
-        )
+
+    def check(self, chain: Chain, *, trust_node: bool) -> None:
+        """ClientError where nothing may be signed by what a node says: of another chain, of a runtime that is not known
+        here, unless its word is taken for that, or otherwise of one that is."""
+        url = chain.client.url
+        if self.genesis_hash not in (None, chain.genesis_hash):
+            assert self.genesis_hash is not None
+            raise ClientError(
+                f"{url} is a node of the chain with genesis 0x{chain.genesis_hash.hex()}, and --genesis says "
+                f"0x{self.genesis_hash.hex()}: ask a node of that chain. Nothing was sent"
+            )
+        if not self.describes(chain):
+            if trust_node:
+                return
+            known = self.runtime.version
+            raise ClientError(
+                f"{url} runs {chain.spec_name} {chain.spec_version}, of which nothing is known here (the runtime "
+                f"{self.source} is {known.spec_name} {known.spec_version}), so it alone says what would be signed: "
+                "give --genesis FILE of a chain with a runtime of its own, or --trust-node to believe what this node "
+                "says of calls and amounts. Nothing was sent"
+            )
+        if chain.token.decimals != self.token.decimals:
+            raise ClientError(
+                f"{url} says that a token has {chain.token.decimals} decimals, but on this chain it has "
+                f"{self.token.decimals}: every amount would be another than is shown. Ask another node; nothing was "
+                "sent"
+            )
+        if chain.metadata.raw != self.runtime.metadata(chain.metadata.raw[_VERSION]):
+            raise ClientError(
+                f"{url} describes the runtime {chain.spec_name} {chain.spec_version} otherwise than {self._here}: it "
+                "would have another call signed than is shown, or a runtime was changed without a new version. Ask "
+                "another node; nothing was sent"
+            )
+
+    @property
+    def _here(self) -> str:
+        return "it is installed here" if self.runtime is RUNTIME else f"{self.source} is"

@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 
+from chain.light.checkpoint import Checkpoint
 from chain.rpc.client import Client
+from genesis.spec import load
 from runtime.potchain import RUNTIME
+from tests.chain.test_cli import TESTNET
 from tests.rpc.kit import served
 from tests.wallet.conftest import Command
 
@@ -96,13 +99,41 @@ async def test_the_token_of_the_installed_runtime_has_its_decimals_under_any_nam
         assert (it.node.ledger.head.height, len(it.node.pool)) == (0, 0)
 
 
-async def test_who_signs_by_a_description_that_nothing_confirms_is_told_so(
+async def test_nothing_is_signed_by_a_description_that_nothing_confirms_unless_it_is_trusted(
     tmp_path: Path, potchain: Command, lie: Callable[[str, Answer], None]
 ) -> None:
     async with served(tmp_path) as it:
         lie("state_getRuntimeVersion", of_another_name)
-        told = await potchain(*SEND, "--node", it.url)
+        said = await potchain(*SEND, "--node", it.url, exit_code=1)
+        assert said == (
+            f"error: {it.url} runs elsewhere {RUNTIME.spec_version}, of which nothing is known here (the runtime "
+            f"installed here is potchain {RUNTIME.spec_version}), so it alone says what would be signed: give "
+            "--genesis FILE of a chain with a runtime of its own, or --trust-node to believe what this node "
+            "says of calls and amounts. Nothing was sent\n"
+        )
+        assert (it.node.ledger.head.height, len(it.node.pool)) == (0, 0)
+        told = await potchain(*SEND, "--trust-node", "--node", it.url)
         assert f"warning: decoded by what {it.url} says of its chain, which nothing here confirms\n" in told
+
+
+async def test_a_transaction_is_for_the_chain_that_is_meant_or_for_none(tmp_path: Path, potchain: Command) -> None:
+    async with served(tmp_path) as it:
+        url, its = it.url, f"0x{it.node.ledger.genesis_hash.hex()}"
+        meant = f"0x{Checkpoint.of(load(TESTNET)).genesis_hash.hex()}"
+        refusal = (
+            f"error: {url} is a node of the chain with genesis {its}, and --genesis says {meant}: ask a node of that "
+            "chain. Nothing was sent\n"
+        )
+        assert await potchain(*SEND, "--genesis", str(TESTNET), "--node", url, exit_code=1) == refusal
+        assert await potchain(*SEND, "--trust-node", "--genesis", meant, "--node", url, exit_code=1) == refusal
+        assert await potchain("--genesis", str(TESTNET), *SEND, "--node", url, exit_code=1) == refusal
+        settings = tmp_path / "config.toml"
+        settings.write_text(f'genesis = "{TESTNET}"\n')
+        assert await potchain("--config", str(settings), *SEND, "--node", url, exit_code=1) == refusal
+        said = await potchain(*SEND, "--genesis", "0x12", "--node", url, exit_code=2)
+        assert said == "error: --genesis: expected a file, or 0x and 64 hex digits, got '0x12'\n"
+        assert (it.node.ledger.head.height, len(it.node.pool)) == (0, 0)
+        assert "final in block 1" in await potchain(*SEND, "--genesis", its, "--node", url)
 
 
 async def test_what_a_node_answers_commands_no_terminal(
