@@ -81,6 +81,29 @@ class Outbox:
         return text
 
 
+class Underway:
+    """How many calls of one connection are being answered at the same time; one task waits for them."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._fewer = trio.Event()
+
+    def begin(self) -> None:
+        """One more."""
+        self._count += 1
+
+    def end(self) -> None:
+        """One less."""
+        self._count -= 1
+        self._fewer.set()
+
+    async def at_most(self, count: int) -> None:
+        """Return when no more than so many are left."""
+        while self._count > count:
+            self._fewer = trio.Event()
+            await self._fewer.wait()
+
+
 class Places:
     """What the connections of a server share: how many subscriptions there are, and the turns in which they speak."""
 

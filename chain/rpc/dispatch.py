@@ -55,6 +55,15 @@ class Dispatcher:
             return await self._long_texts.run(protocol.parse, text, self._limits)
         return protocol.parse(text, self._limits)
 
+    def goes_together(self, message: Message, length: int) -> bool:
+        """Whether a message of such a length may be answered while others like it are, on the same connection."""
+        match message.entries:
+            case [Request(method=name)] if not message.batch and length <= LOOP_BYTES_MAX:
+                method = self._methods.get(name)
+                return isinstance(method, Async) and method.together
+            case _:
+                return False
+
     async def answer(self, message: Message, connection: Connection | None) -> str | None:
         """The text to send back; None when every call was a notification. `connection` is None over plain HTTP."""
         answers = []

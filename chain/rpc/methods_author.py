@@ -100,7 +100,7 @@ async def submit(context: Context, raw: bytes) -> Hash:
         raise RpcError(error.code, POOL_MESSAGES.get(error.code, "Pool error"), str(error)) from None
 
 
-@registry.awaits("author_submitExtrinsic")
+@registry.awaits("author_submitExtrinsic", together=True)
 async def author_submit_extrinsic(context: Context, extrinsic: HexBytes) -> str:
     """Take a signed extrinsic into the pool; its hash."""
     return hexed(await submit(context, extrinsic))

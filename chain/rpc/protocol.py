@@ -45,6 +45,8 @@ class Limits:
     # Per connection: the server answers ~3,000 a second in all, so that one client cannot take more than its share.
     requests_per_second: float = 1000.0
     requests_burst: int = 2000
+    # Of transactions that one connection sends one after the other: half of what is checked in one visit to a thread.
+    together_max: int = 32
     # What may wait for one client: a minute of heads on each of several subscriptions.
     outbox_messages_max: int = 1024
     outbox_bytes_max: int = 8 * 1024 * 1024

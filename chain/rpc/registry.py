@@ -80,11 +80,12 @@ class Threaded:
 
 @dataclass(frozen=True, slots=True)
 class Async:
-    """Waits for the node."""
+    """Waits for the node. Calls that come `together` on one connection, with no other between, wait together."""
 
     call: Callable[..., Awaitable[object]]
     parameters: tuple[Parameter, ...]
     unsafe: bool = False
+    together: bool = False
 
 
 class Pace(Enum):
@@ -157,9 +158,9 @@ class Registry:
         """Register a handler that reads the ledger or executes the runtime."""
         return lambda handler: self._add(names, Threaded(handler, parameters_of(handler), unsafe), handler)
 
-    def awaits(self, *names: str, unsafe: bool = False) -> Callable[[Handler], Handler]:
+    def awaits(self, *names: str, unsafe: bool = False, together: bool = False) -> Callable[[Handler], Handler]:
         """Register an async handler."""
-        return lambda handler: self._add(names, Async(handler, parameters_of(handler), unsafe), handler)
+        return lambda handler: self._add(names, Async(handler, parameters_of(handler), unsafe, together), handler)
 
     def subscription(
         self,

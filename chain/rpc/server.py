@@ -30,14 +30,14 @@ from chain.rpc.backend import Backend
 from chain.rpc.blob_routes import BlobRoutes
 from chain.rpc.body import BodyTooLarge, BodyTooSlow, read_body
 from chain.rpc.calls import Calls
-from chain.rpc.connection import Connection, Outbox, Places
+from chain.rpc.connection import Connection, Outbox, Places, Underway
 from chain.rpc.dispatch import Dispatcher
 from chain.rpc.errors import Code, RpcError
 from chain.rpc.listener import FULL, Acceptor, open_listener
 from chain.rpc.methods import all_methods
 from chain.rpc.methods_system import health
 from chain.rpc.origin_gate import OriginGate
-from chain.rpc.protocol import Limits
+from chain.rpc.protocol import Limits, Message
 
 log = Log("rpc")
 
@@ -171,7 +171,7 @@ class RpcServer:
                     outbox = Outbox(self._limits, share)
                     connection = Connection(nursery, outbox, self._limits, self._places)
                     nursery.start_soon(self._send, websocket, outbox)
-                    await self._converse(websocket, connection, outbox)
+                    await self._converse(websocket, connection, outbox, nursery)
                 nursery.cancel_scope.cancel()
         except* WebSocketDisconnect:
             pass
@@ -182,19 +182,46 @@ class RpcServer:
             self.slow_clients += 1
             await _close(websocket, POLICY_VIOLATION, connection.slow)
 
-    async def _converse(self, websocket: WebSocket, connection: Connection, outbox: Outbox) -> None:
-        """Answer one message after the other: a client that asks faster waits in its own socket."""
+    async def _converse(
+        self, websocket: WebSocket, connection: Connection, outbox: Outbox, nursery: trio.Nursery
+    ) -> None:
+        """Answer one message after the other: a client that asks faster waits in its own socket.
+
+        Transactions that follow each other are answered together, in whatever order, and what is asked after them when
+        all of them have been.
+        """
+        underway = Underway()
         while True:
             received = await websocket.receive()
             if received["type"] == "websocket.disconnect":
+                await underway.at_most(0)
                 return
             text: str | bytes = received.get("text") or received.get("bytes") or ""
             message = await self._dispatcher.read(text)
             await websocket.state.rate.keep(len(message.entries))
+            if self._dispatcher.goes_together(message, len(text)):
+                await underway.at_most(self._limits.together_max - 1)
+                # Tasks begin in the order in which they are started here: between two of them a message is waited for.
+                underway.begin()
+                nursery.start_soon(self._answer, message, len(text), connection, outbox, underway)
+                continue
+            await underway.at_most(0)
             answer = await self._dispatcher.answer(message, connection)
             if answer is not None:
                 await outbox.put(answer)
             connection.answered()
+
+    async def _answer(
+        self, message: Message, length: int, connection: Connection, outbox: Outbox, underway: Underway
+    ) -> None:
+        outbox.hold(length)
+        try:
+            answer = await self._dispatcher.answer(message, connection)
+            if answer is not None:
+                await outbox.put(answer)
+        finally:
+            outbox.hold(-length)
+            underway.end()
 
     async def _send(self, websocket: WebSocket, outbox: Outbox) -> None:
         while True:

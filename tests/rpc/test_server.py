@@ -14,9 +14,10 @@ from typing import Any
 import httpx
 import pytest
 import trio
+import trio.testing
 from trio_websocket import ConnectionClosed, WebSocketConnection, open_websocket_url
 
-from chain.primitives.hashing import storage_prefix
+from chain.primitives.hashing import blake2_256, storage_prefix
 from chain.primitives.merkle import verify_proof
 from chain.primitives.scale import codec_of
 from chain.primitives.seal import Seal
@@ -263,6 +264,36 @@ async def test_a_batch_is_answered_in_order_with_subscriptions_after_it(tmp_path
 
 
 # --- what a port has to bear
+
+
+async def test_transactions_that_follow_each_other_are_judged_together_and_what_follows_them_after_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting: list[bytes] = []
+    may_go = trio.Event()
+
+    async def submit(raw: bytes) -> bytes:
+        waiting.append(raw)
+        await may_go.wait()
+        return blake2_256(raw)
+
+    async with served(tmp_path, limits=Limits(together_max=3)) as it, websocket(it) as connection:
+        monkeypatch.setattr(it.node, "submit", submit)
+        raws = [b"transfer %d" % number for number in range(5)]
+        for number, raw in enumerate(raws):
+            request = {"jsonrpc": "2.0", "id": number, "method": "author_submitExtrinsic", "params": [f"0x{raw.hex()}"]}
+            await connection.send_message(json.dumps(request))
+        await connection.send_message('{"jsonrpc": "2.0", "id": "last", "method": "system_chain", "params": []}')
+        while len(waiting) < 3:
+            await trio.sleep(0.01)
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        assert waiting == raws[:3]  # As many as may be, in their order.
+        may_go.set()
+        answers = [json.loads(await connection.get_message()) for _ in range(6)]
+    assert waiting == raws
+    assert answers[-1]["id"] == "last"
+    told = {answer["id"]: answer["result"] for answer in answers[:-1]}
+    assert told == {number: f"0x{blake2_256(raw).hex()}" for number, raw in enumerate(raws)}
 
 
 async def test_a_port_in_use_is_named_with_the_flag(tmp_path: Path) -> None:
