@@ -278,12 +278,12 @@ def main(arguments: list[str] | None = None) -> None:
     except UsageError as error:
         put(usage(error), stream=sys.stderr)
         sys.exit(EXIT_MISCONFIGURED)
-    except typer.Abort:  # Ctrl-C, in a command that has nothing to finish
+    except (typer.Abort, KeyboardInterrupt):  # Ctrl-C, in a command that has nothing to finish
         sys.exit(EXIT_INTERRUPTED)
     except BaseException as error:
         if isinstance(error, BaseExceptionGroup) and error.split(KeyboardInterrupt)[1] is None:
             sys.exit(EXIT_INTERRUPTED)  # The same, where several things were under way.
-        if isinstance(error, SystemExit | KeyboardInterrupt):
+        if isinstance(error, SystemExit):
             raise
         fault = fault_of(error)
         if fault is None:

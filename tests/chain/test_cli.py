@@ -305,6 +305,39 @@ def test_a_folder_of_a_role_is_used_by_one_process_alone(role: str, tmp_path: Pa
     )
 
 
+INTERRUPTED = """
+import os, runpy, signal, sys
+
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupt())
+sys.argv[:] = ["potchain", "task", "list"]
+runpy.run_module("chain", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("module", ["chain.cli", "trio", "runtime.potchain"])
+def test_an_interrupt_while_the_program_is_being_loaded_ends_it_without_a_word(module: str) -> None:
+    words = [sys.executable, "-c", INTERRUPTED.format(module=module)]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, timeout=SECONDS_MAX, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+
+
+def test_an_interrupt_between_a_command_and_its_words_ends_it_without_a_word(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "command_line", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        main(["task", "list"])
+    assert (ended.value.code, capsys.readouterr()) == (130, ("", ""))
+
+
 def test_an_interrupt_while_several_things_are_under_way_ends_a_command_without_a_word(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
