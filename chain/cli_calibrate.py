@@ -31,7 +31,7 @@ async def calibrated(made: Built | Saved, terms: Terms, platform: str) -> Terms:
             started.append(time.monotonic())
             progress.show("compiling in the sandbox")
             return
-        left = (time.monotonic() - started[0]) / done * (total - done)
+        left = (time.monotonic() - started[-1]) / done * (total - done)
         progress.show(f"computed {done:,} of {total:,} batches, {time_left(left)}")
 
     try:

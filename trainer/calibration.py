@@ -23,6 +23,13 @@ MICRO_STEPS_MAX = 4_000_000
 OUTLIERS_PPM = 20
 # Machines that nobody tried differ more than those that somebody tried.
 MARGIN = 8
+# Float32 differs by 1e-7 to 1e-6, rounded products by 6e-5, local steps of a smooth model that learns by no more than
+# they did after one: what is beyond this grows from step to step, and in another slot may have grown further.
+DRIFT = 1e-4
+STEADY = (
+    "fewer local steps, a lower inner learning rate, or a model without kinks: gelu or silu for relu, the mean for the "
+    "maximum in pooling"
+)
 ADVICE = "a finer codec (int16, a larger share), smaller batches or fewer local steps"
 
 
@@ -86,6 +93,11 @@ class Calibration:
         """Cheats that pass: with work that was left out, or with more harm than rounding does."""
         return tuple(finding for finding in self.findings if finding.passes)
 
+    @property
+    def drifts(self) -> bool:
+        """Whether honest results differ by more than rounding does, so that other slots may need more than these."""
+        return self.difference > DRIFT
+
 
 def calibrate(
     codec: Codec, trials: Sequence[Trial], outliers_ppm: int = OUTLIERS_PPM, *, said: int | None = None
@@ -103,16 +115,20 @@ def calibrate(
         for sent, own in permutations(trial.honest, 2)
     )
     micro_steps = max(MICRO_STEPS_MIN, HALF_STEP + MARGIN * (needed - HALF_STEP))
+    difference = max(map(_difference, trials))
     if micro_steps > MICRO_STEPS_MAX and said is None:
+        advice = STEADY if difference > DRIFT else "a coarser codec or fewer local steps"
+        most = f"{MICRO_STEPS_MAX / 1e6:g}"
+        needs = f"more than {most}" if needed > MICRO_STEPS_MAX else f"{needed / 1e6:.3f}"
         raise Uncalibratable(
-            f"honest results differ by {needed / 1e6:.3f} steps; {MARGIN} times what is beyond half a step exceeds "
-            f"{MICRO_STEPS_MAX / 1e6:g}: take a coarser codec or fewer local steps"
+            f"honest results differ by {difference:.1e} of their length and need a tolerance of {needs} steps; "
+            f"{MARGIN} times what is beyond half a step exceeds {most}: take {advice}"
         )
     tolerance = Tolerance(micro_steps, outliers_ppm)
     judged_by = tolerance if said is None else Tolerance(said, outliers_ppm)
     names = dict.fromkeys(name for trial in trials for name in trial.cheats)
     findings = tuple(_finding(codec, name, trials, judged_by) for name in names)
-    return Calibration(tolerance, needed, max(map(_difference, trials)), findings)
+    return Calibration(tolerance, needed, difference, findings)
 
 
 def require_told_apart(calibration: Calibration) -> None:

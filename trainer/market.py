@@ -126,6 +126,8 @@ class Market:
         started: list[float] = []
 
         def show(done: int, total: int) -> None:
+            if not done:  # It may be measured again, with fewer local steps.
+                started.clear()
             started.append(time.monotonic())
             left = f", {time_left((started[-1] - started[0]) / done * (total - done))}" if done else ""
             self._progress.show(f"measuring audits: computed {done:,} of {total:,} batches{left}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from chain.primitives.durable import replace_file
 from chain.primitives.hashing import blake2_256
 from chain.terms import Terms
 from trainer.audit import Tolerance
-from trainer.calibration import Calibration, Finding, require_told_apart
+from trainer.calibration import STEADY, Calibration, Finding, Uncalibratable, require_told_apart
 from trainer.measuring import Progress, Recipe, machines, measure
 from trainer.sandbox import Warn
 from trainer.task import Built, Saved
@@ -46,24 +47,51 @@ async def settle(
     said = terms.policy.tolerance_micro_steps if terms.tolerance_said else None
     file = cache_folder() / f"{_key(made, optimizer, policy, said, platform)}.json"
     found = _known(file)
-    if found is None:
+    recipe = Recipe.of(optimizer, policy)
+
+    async def measured(of: Recipe, warn: Warn) -> Calibration:
         with TemporaryDirectory() as folder:
-            found = await measure(
-                made,
-                Recipe.of(optimizer, policy),
-                machines(platform),
-                Path(folder),
-                said=said,
-                warn=warn,
-                progress=progress,
-            )
-        with suppress(OSError):  # Who has no such folder measures again.
-            file.parent.mkdir(parents=True, exist_ok=True)
-            replace_file(file, json.dumps(asdict(found)).encode())
-    if said is not None:
-        return terms, found
-    require_told_apart(found)
+            return await measure(made, of, machines(platform), Path(folder), said=said, warn=warn, progress=progress)
+
+    try:
+        if found is None:
+            found = await measured(recipe, warn)
+            with suppress(OSError):  # Who has no such folder measures again.
+                file.parent.mkdir(parents=True, exist_ok=True)
+                replace_file(file, json.dumps(asdict(found)).encode())
+        if said is not None:
+            return terms, found
+        require_told_apart(found)
+    except Uncalibratable as error:
+        if recipe.batches == 1:
+            raise
+        warn(f"{error}; trying fewer local steps")
+        fewer = await _fewer(recipe, measured)
+        if fewer is None:
+            raise Uncalibratable(
+                f"{error}. Fewer local steps alone do not help: take another codec, rate or model"
+            ) from None
+        raise Uncalibratable(f"{error}. {fewer} of {recipe.batches} local steps can be audited: take those") from None
     return replace(terms, policy=replace(terms.policy, tolerance_micro_steps=found.tolerance.micro_steps)), found
+
+
+async def _fewer(recipe: Recipe, measured: Callable[[Recipe, Warn], Awaitable[Calibration]]) -> int | None:
+    """The first of half as many local steps, a quarter and so on, that audits can tell apart without drifting.
+
+    Each takes half as long as the one before, down to what some thirty batches take.
+    """
+    local = recipe.local_steps
+    while local is not None and local.count > 1:
+        local = replace(local, count=local.count // 2)
+        try:
+            # What an engine says of this system was said when the first was opened.
+            found = await measured(replace(recipe, local_steps=local), lambda _: None)
+            require_told_apart(found)
+        except Uncalibratable:
+            continue
+        if not found.drifts:
+            return local.count
+    return None
 
 
 def described(found: Calibration | None, terms: Terms, platform: str = "cpu") -> list[str]:
@@ -83,6 +111,11 @@ def described(found: Calibration | None, terms: Terms, platform: str = "cpu") ->
         lines.append(
             f"warning     a tolerance of {steps / 1e6:g} is below the {found.tolerance.micro_steps / 1e6:g} that was "
             "measured: honest workers may lose their bonds"
+        )
+    if found.drifts and terms.policy.batches > 1:
+        lines.append(
+            f"warning     honest results drift apart over {terms.policy.batches} local steps, and in other slots may "
+            f"differ by more: take {STEADY}"
         )
     if found.missed:
         lines.append(f"warning     with it audits take for right: {'; '.join(each.cheat for each in found.missed)}")

@@ -78,12 +78,24 @@ def test_what_saves_no_work_and_is_as_near_as_rounding_is_harmless_but_not_under
 
 def test_a_task_whose_honest_workers_agree_on_nothing_is_refused_unless_its_owner_says_a_tolerance() -> None:
     apart = [trial([gradient(1), gradient(2)])]
-    with pytest.raises(Uncalibratable, match="honest results differ"):
+    with pytest.raises(
+        Uncalibratable, match=r"honest results differ by 2\.2e\+00 .* of more than 4 steps; .*gelu or silu for relu"
+    ):
         calibrate(INT16, apart)
     assert calibrate(INT16, apart, said=510_000).needed == 4_000_001
     for trials in ([], [trial([gradient(1)])]):
         with pytest.raises(ValueError, match="two honest"):
             calibrate(INT8, trials)
+
+
+def test_a_codec_that_is_too_fine_for_what_rounding_makes_is_told_from_results_that_drift_apart() -> None:
+    own = gradient(1)
+    near, far = ([trial([own, differing(own, relative, 1)])] for relative in (3e-5, 1e-3))
+    with pytest.raises(Uncalibratable, match=r"take a coarser codec or fewer local steps$"):
+        calibrate(INT16, near)
+    with pytest.raises(Uncalibratable, match=r"the mean for the maximum in pooling$"):
+        calibrate(INT16, far)
+    assert [calibrate(INT8, each).drifts for each in (near, far)] == [False, True]
 
 
 def test_outliers_that_a_task_allows_are_what_honest_machines_may_have() -> None:

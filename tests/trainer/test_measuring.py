@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,43 @@ async def test_a_task_that_cannot_be_audited_is_refused_unless_its_owner_says_a_
         "warning a tolerance of 0.6 is below the 0.74 that was measured: honest workers may lose their bonds "
         f"warning with it audits take for right: {SAMPLE}"
     )
+
+
+GOOD = Calibration(Tolerance(510_000, 20), 500_000, 1e-6, (Finding(SAMPLE, 2, 0, 2, 0.1),))
+
+
+@pytest.mark.parametrize(
+    ("steady", "told"),
+    [(8, "8 of 32 local steps can be audited: take those"), (0, "take another codec, rate or model")],
+)
+async def test_a_refusal_says_how_many_local_steps_can_be_audited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steady: int, told: str
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    tried: list[int] = []
+
+    async def measured(_made: object, recipe: Recipe, *_: object, **__: object) -> Calibration:
+        tried.append(recipe.batches)
+        if recipe.batches > 16:
+            raise Uncalibratable("too far apart")
+        # Within a tolerance by luck is not enough.
+        return GOOD if recipe.batches <= steady else replace(GOOD, difference=3e-4)
+
+    monkeypatch.setattr(settling, "measure", measured)
+    heard: list[str] = []
+    with pytest.raises(Uncalibratable, match=rf"^too far apart\. .*{told}$"):
+        await settle(saved(), resolve(by_name({"local_steps": 32})), warn=heard.append, progress=ignore)
+    assert heard == ["too far apart; trying fewer local steps"]
+    assert tried == ([32, 16, 8] if steady else [32, 16, 8, 4, 2, 1])
+
+
+def test_local_steps_that_drift_within_a_tolerance_are_told_of() -> None:
+    terms, drifted = resolve(by_name({"local_steps": 32})), replace(GOOD, difference=3e-4)
+    assert not [line for line in described(GOOD, terms) if line.startswith("warning")]
+    assert [line.split()[:7] for line in described(drifted, terms) if line.startswith("warning")] == [
+        ["warning", "honest", "results", "drift", "apart", "over", "32"]
+    ]
+    assert not [line for line in described(drifted, resolve()) if line.startswith("warning")]
 
 
 async def test_a_measurement_is_kept_for_the_same_task_and_terms(
