@@ -188,7 +188,7 @@ async def quote(client: Client, owner: Keypair, offer: Offer) -> Quote:
         lambda chain: (
             training_storage.deposit(chain.training, terms),
             chain.balances.existential_deposit,
-            sum(each.capacity for each in chain.training.active_workers.get()),
+            chain.training.seat_count.get(),
         )
     )
     size = running_bytes(terms.storage, terms.optimizer, terms.policy)

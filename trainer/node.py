@@ -164,7 +164,7 @@ class RpcNode:
         return (int(mine[0].samples_max), int(mine[0].samples)) if mine else None
 
     async def is_paused(self, task: int) -> bool:
-        return bool(await self._read(lambda chain: self.account in chain.training.paused_workers[task]))
+        return bool(await self._read(lambda chain: task in chain.training.seats[self.account].paused))
 
     async def is_aggregator(self) -> bool:
         return bool(await self._read(lambda chain: self.account in chain.training.aggregators))

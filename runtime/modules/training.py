@@ -52,9 +52,11 @@ from runtime.modules.training_types import (
     ACTIVE_TASKS_MAX,
     AGGREGATES_MAX,
     AGGREGATORS_MAX,
+    CAPACITY_MAX,
     ROUNDS_MAX,
+    SEATS_MAX,
+    SEATS_SWEPT,
     SETTLED_SLOTS_MAX,
-    WORKERS_MAX,
     ZERO_HASH,
     Aggregate,
     Attestation,
@@ -82,11 +84,11 @@ ROUND_ACCESS: Final = Weight(MILLISECOND)
 AUDIT_ACCESS: Final = Weight(2 * MILLISECOND)
 # A hundred validators' words on 256 slices: each is looked at for each slice, and its bits are counted.
 TRIAL_ACCESS: Final = Weight(5 * MILLISECOND)
-# A full list of workers takes 2.5 ms to decode and to encode.
-WORKERS_ACCESS: Final = Weight(4 * MILLISECOND)
+# A seat that comes or goes touches four storage values at most, its neighbour's included.
+SEATS_ACCESS: Final = Weight(200 * MICROSECOND + CAPACITY_MAX * 100 * MICROSECOND)
 # A full list of silos, and the task itself.
 SILOS_ACCESS: Final = Weight(MILLISECOND)
-# Each hook reads every running round; one that draws reads the workers, and most read nothing else.
+# Each hook reads every running round; one that draws looks at seats, and most read nothing else.
 ROUND_HOOKS: Final = Weight(4 * MILLISECOND)
 # Paying a slot, or slashing its worker, touches some ten storage values.
 SLOT_SETTLED: Final = Weight(400 * MICROSECOND)
@@ -94,6 +96,8 @@ SLOT_SETTLED: Final = Weight(400 * MICROSECOND)
 PLANT_PROOF: Final = Weight(6 * MILLISECOND)
 # Paying one validator its share of a round.
 SHARE_PAID: Final = Weight(100 * MICROSECOND)
+# Looking at some seats for who is missing, and retiring one such worker.
+SEATS_SWEEP: Final = Weight(SEATS_SWEPT * 50 * MICROSECOND + SEATS_ACCESS.ref_time)
 # Looking at a finished task, and counting its bytes anew.
 STORAGE_LOOK: Final = Weight(200 * MICROSECOND)
 
@@ -134,7 +138,7 @@ class Training(TrainingSchema):
             )
         )
 
-    @call(index=1, weight=Weight(WORKERS_ACCESS.ref_time + (ACTIVE_TASKS_MAX + 1) * MILLISECOND))
+    @call(index=1, weight=SEATS_ACCESS)
     def register_worker(self, origin: Origin, capacity: u16) -> None:
         """Be drawn for up to `capacity` slots of a round from the next draw on; a larger one may follow.
 
@@ -146,7 +150,8 @@ class Training(TrainingSchema):
             raise self.InvalidCapacity
         if worker.active and capacity <= worker.capacity:
             raise self.AlreadyRegistered
-        if not worker.active and len(self.active_workers.get()) >= WORKERS_MAX:
+        wanted = capacity - len(self.seats[account].places)
+        if self.seat_count.get() + wanted > SEATS_MAX:
             raise self.TooManyWorkers
         bond = max(worker.bond, self.worker_bond * capacity)
         self.balances.reserve(account, bond - worker.bond)
@@ -154,7 +159,7 @@ class Training(TrainingSchema):
         training_workers.activate(self, account, capacity)
         self.emit(self.WorkerRegistered(account, bond, capacity))
 
-    @call(index=2, weight=Weight((ACTIVE_TASKS_MAX + 1) * MILLISECOND))
+    @call(index=2, weight=SEATS_ACCESS)
     def deregister_worker(self, origin: Origin) -> None:
         """Leave: be drawn no more; then, called again once LeaveBlocks have passed, get the bond back.
 
@@ -166,7 +171,7 @@ class Training(TrainingSchema):
             raise self.NotRegistered
         if worker.active:
             training_workers.retire(self, account)
-        elif training_workers.engagements(self, account):
+        elif self.seats[account].taken:
             raise self.WorkerAssigned
         elif self.system.height < worker.free_at:
             raise self.BondWaits
@@ -318,13 +323,13 @@ class Training(TrainingSchema):
         self.emit(self.Challenged(task, round, slot, validator))
         return Pays.NO
 
-    @call(index=9, weight=ROUND_ACCESS)
+    @call(index=9, weight=Weight(200 * MICROSECOND))
     def resume(self, origin: Origin, task: TaskId) -> None:
         """Be drawn for a task again after a missed slot. Not free: to miss and resume for ever delays every round."""
         account = origin.ensure_signed()
         if not self.workers[account].bond:
             raise self.NotRegistered
-        if account not in self.paused_workers[task]:
+        if task not in self.seats[account].paused:
             raise self.AlreadyActive
         training_workers.resume(self, account, task)
 
@@ -455,6 +460,7 @@ class Training(TrainingSchema):
         return Weight(
             ROUND_HOOKS.ref_time * len(active)
             + STORAGE_LOOK.ref_time * training_storage.LOOKED_AT_MAX
+            + SEATS_SWEEP.ref_time
             + ROUND_ACCESS.ref_time * len(audited)  # the rounds ahead of those
             + SLOT_SETTLED.ref_time * (settled + min(sum(audited), SETTLED_SLOTS_MAX))
             + SHARE_PAID.ref_time * len(audited) * len(self.validator_accounts())

@@ -6,7 +6,7 @@ after the beacon is known; every outcome is equally likely (rejection, never a b
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, TypeVar
 
 from chain.primitives.hashing import blake2_256
@@ -48,43 +48,57 @@ class Draws:
             pass
         return word % bound
 
-    def sample(self, items: Sequence[T], count: int) -> list[T]:
-        """`count` of the items in random order, none twice (Fisher and Yates, the first `count` steps)."""
-        pool = list(items)
+    def shuffled(self, bound: int, count: int) -> Iterator[int]:
+        """`count` of the integers in [0, bound) in random order, none twice (Fisher and Yates, the first steps).
+
+        Only what was moved is remembered, so that the steps that are taken are all that it costs.
+        """
+        moved: dict[int, int] = {}
         for index in range(count):
-            other = index + self.below(len(pool) - index)
-            pool[index], pool[other] = pool[other], pool[index]
-        return pool[:count]
+            other = index + self.below(bound - index)
+            yield moved.get(other, other)
+            moved[other] = moved.get(index, index)
+
+    def sample(self, items: Sequence[T], count: int) -> list[T]:
+        """`count` of the items in random order, none twice."""
+        return [items[index] for index in self.shuffled(len(items), count)]
 
 
 def assign_slots(
-    draws: Draws, free: Sequence[tuple[bytes, int]], slots: int, kept: Sequence[bytes | None] = ()
+    draws: Draws,
+    seats: int,
+    owner: Callable[[int], tuple[bytes, int]],
+    free: Callable[[bytes], int],
+    slots: int,
+    kept: Sequence[bytes | None] = (),
+    looked_at_max: int | None = None,
 ) -> list[bytes]:
-    """The worker of each slot: the free seats of each worker in random order, none twice, `slots` of them at most.
+    """The worker of each slot: the free ones of so many seats in random order, none twice, `slots` of them at most.
+
+    `owner` says whose a seat is, and which of its owner's; the first so many as `free` says are free. Seats are looked
+    at in random order until there are enough, and no more than `looked_at_max` of them.
 
     Whoever has half of a round's slots has no more, as long as there is a seat of anybody else: a single worker
     neither decides what a model becomes nor leaves most of a round undone when it dies. A slot that is `kept` for a
     worker stays with it while it has a free seat.
     """
     most = (slots + 1) // 2
-    left = dict(free)
     places: list[bytes | None] = [None] * slots
     taken: dict[bytes, int] = {}
     for index, worker in enumerate(kept[:slots]):
-        if worker is not None and left.get(worker, 0) > 0:
-            left[worker] -= 1
+        if worker is not None and taken.get(worker, 0) < free(worker):
             taken[worker] = taken.get(worker, 0) + 1
             places[index] = worker
+    staying = dict(taken)
     wanted = places.count(None)
-    seats = [worker for worker, count in left.items() for _ in range(count)]
     order: list[bytes] = []
     put_off: list[bytes] = []
-    for index in range(len(seats)):
+    for seat in draws.shuffled(seats, seats if looked_at_max is None else min(seats, looked_at_max)):
         if len(order) == wanted:
             break
-        other = index + draws.below(len(seats) - index)
-        seats[index], seats[other] = seats[other], seats[index]
-        worker = seats[index]
+        worker, number = owner(seat)
+        if number + staying.get(worker, 0) >= free(worker):
+            continue
         if taken.get(worker, 0) < most:
             taken[worker] = taken.get(worker, 0) + 1
             order.append(worker)

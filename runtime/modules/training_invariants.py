@@ -12,12 +12,12 @@ from runtime.modules import training_ahead, training_challenges, training_slices
 from runtime.modules.training_policy import SAMPLES_MAX, Scored
 from runtime.modules.training_schema import TrainingSchema
 from runtime.modules.training_types import (
+    ACTIVE_TASKS_MAX,
     AGGREGATES_MAX,
+    SEATS_MAX,
     SILOS_MAX,
-    WORKERS_MAX,
     Phase,
     RoundState,
-    Seats,
     Task,
     TaskStatus,
 )
@@ -52,7 +52,7 @@ def _check_tasks(training: TrainingSchema) -> None:
             assert value.status is not TaskStatus.ACTIVE
             assert value.status is TaskStatus.CANCELLED or value.round == value.rounds
             assert value.escrow == 0
-            assert (training.next_workers[task], training.paused_workers[task]) == ((), ())
+            assert training.next_workers[task] == ()
             assert (training.confirmations[task], training.next_attempts[task]) == ((), 0)
             assert task not in training.rounds_ahead
             continue
@@ -61,10 +61,8 @@ def _check_tasks(training: TrainingSchema) -> None:
         assert (state.phase is Phase.IDLE) == (task in idle)
         assert not state.slots if state.phase is Phase.IDLE else 1 <= len(state.slots) <= value.policy.slots
         assert value.escrow >= value.price_per_slot * value.policy.slots * (value.rounds - value.round)
-        drawn, paused = training.next_workers[task], training.paused_workers[task]
+        drawn = training.next_workers[task]
         assert len(drawn) <= (value.policy.slots if training_ahead.is_fixed(training, task, state) else 0)
-        assert len(paused) <= WORKERS_MAX
-        assert list(paused) == sorted(set(paused))
         assert len(state.aggregates) <= AGGREGATES_MAX
         assert state.phase is Phase.REVEAL or task not in training.first_beacons
         begun = [state] if state.phase is not Phase.IDLE else []
@@ -161,10 +159,19 @@ def _check_workers(training: TrainingSchema) -> None:
     slots = Counter[bytes]()
     for task in training.active_tasks.get():
         slots.update(training_workers.slots_of(training, task))
-    assert list(training.active_workers.get()) == [
-        Seats(account, worker.capacity, slots[account]) for account, worker in active.items()
-    ]
-    assert len(active) <= WORKERS_MAX
+    seats = dict(training.seats.items())
+    owners = dict(training.seat_owners.items())
+    assert training.seat_count.get() == len(owners) <= SEATS_MAX
+    assert sorted(owners) == list(range(len(owners)))
+    assert owners == {place: account for account, each in seats.items() for place in each.places}
+    assert {account: len(each.places) for account, each in seats.items() if each.places} == {
+        account: worker.capacity for account, worker in active.items()
+    }
+    assert {account: each.taken for account, each in seats.items() if each.taken} == dict(slots)
+    for each in seats.values():
+        assert len(each.paused) <= ACTIVE_TASKS_MAX
+        assert list(each.paused) == sorted(set(each.paused))
+        assert each.missing_since <= training.system.height
     for account, worker in active.items():
         assert 1 <= worker.capacity <= training.capacity_max
         assert worker.bond >= training.worker_bond_min * worker.capacity, f"0x{account.hex()} is drawn without a bond"

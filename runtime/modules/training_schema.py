@@ -129,14 +129,17 @@ class TrainingSchema(TrainingErrors, TrainingEvents, Module):
         default=Worker(bond=0, capacity=0, active=False, free_at=0, accepted=0, rejected=0, earned=0),
         doc="Workers, and what they achieved.",
     )
-    active_workers = StorageValue[tuple[Seats, ...]](default=(), doc="Who can be drawn for a slot, ascending.")
+    seats = StorageMap[AccountId, Seats](
+        default=Seats(places=(), taken=0, paused=(), missing_since=0),
+        doc="The seats of each worker that has some, has a slot or is paused for a task.",
+    )
+    seat_owners = StorageMap[u32, AccountId](
+        hasher=Hasher.TWOX_64_CONCAT, doc="Whose each seat is: who can be drawn for a slot, in no order, without a gap."
+    )
+    seat_count = StorageValue[u32](default=0, doc="How many seats there are.")
+    seat_cursor = StorageValue[u32](default=0, doc="Which seat the next block looks at first for who is missing.")
     idle_tasks = StorageValue[tuple[TaskId, ...]](
         default=(), doc="The tasks whose round waits for free seats, the longest waiting first."
-    )
-    paused_workers = StorageMap[TaskId, tuple[AccountId, ...]](
-        default=(),
-        hasher=Hasher.TWOX_64_CONCAT,
-        doc="Workers that missed a slot of a running task, ascending: they are not drawn for it until they resume.",
     )
     aggregators = StorageMap[AccountId, Balance](doc="The bonds of the registered aggregators.")
     aggregator_count = StorageValue[u32](default=0, doc="How many aggregators are registered.")

@@ -76,6 +76,11 @@ def slots_max(training: TrainingSchema, task: int) -> Callable[[bytes], int]:
     return lambda account: 0 if account in elsewhere else CAPACITY_MAX
 
 
+def candidates(training: TrainingSchema, task: int) -> list[bytes] | None:
+    """Who alone can be drawn for a federated task; None: whoever is no silo of another."""
+    return _taking_part(training, task) if is_federated(training, task) else None
+
+
 def workers_min(training: TrainingSchema, task: int) -> int:
     """For how many workers a round of the task waits."""
     verification = training.tasks[task].policy.verification

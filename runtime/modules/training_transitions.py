@@ -21,7 +21,7 @@ from runtime.modules import (
     training_storage,
     training_workers,
 )
-from runtime.modules.training_draws import Draws, assign_slots, chosen_half, draw_auditors
+from runtime.modules.training_draws import Draws, chosen_half, draw_auditors
 from runtime.modules.training_rounds import (
     Outcome,
     agreement_is_impossible,
@@ -62,6 +62,7 @@ _AUDITORS = b"auditors"
 def begin_block(training: TrainingSchema) -> int:
     """Open rounds and audits with this block's beacon; how many slots of closed phases this settled."""
     height = training.system.height
+    training_workers.sweep(training)
     # The longest waiting first; where others have all the seats, these draw no rounds ahead until all have had a turn.
     starving = False
     for task in training.idle_tasks.get():
@@ -112,7 +113,6 @@ def end_task(training: TrainingSchema, task_id: int) -> None:
     training_silos.forget(training, task_id)
     training_ahead.forget(training, task_id)
     _forget_drawn(training, task_id)
-    training.paused_workers.remove(task_id)
     _wait_no_more(training, task_id)
     training.emit(training.TaskCompleted(task_id, task.params_root, task.escrow))
 
@@ -182,12 +182,13 @@ def _draw_workers(
     """The worker of each slot that is not kept for one, drawn with this block's beacon among those that were there when
     the block began; and whether enough would have been drawn if their seats were not taken.
     """
-    slots_max, needed = training_silos.slots_max(training, task), training_silos.workers_min(training, task)
-    free, willing = training_workers.free_seats(training, task, given_back, slots_max)
-    if len(free) < needed:
-        return [], willing >= needed
     draws = Draws(training.validators.randomness(), task, round_, attempt, _SLOTS)
-    return assign_slots(draws, free, training.tasks[task].policy.slots, kept), True
+    silos, needed = training_silos.candidates(training, task), training_silos.workers_min(training, task)
+    slots_max = training_silos.slots_max(training, task)
+    drawn = training_workers.draw(training, task, draws, given_back, kept, slots_max, silos)
+    # Of a silo's round each slot has another worker: fewer slots are fewer silos.
+    workers = drawn.workers if len(drawn.workers) >= needed else []
+    return workers, drawn.willing >= needed
 
 
 def _tenured(
@@ -294,6 +295,7 @@ def _close_audit(training: TrainingSchema, task: int, state: RoundState, height:
     _settle_challenges(training, task, state, agreed)
     training_plants.settle(training, task, state, agreed)
     if agreed.accepted:
+        training_workers.hear(training, (state.slots[index].worker for index in agreed.accepted))
         _finalise(training, task, state, agreed, height)
     else:
         _reopen(training, task, state, ReopenReason.NOTHING_ACCEPTED)
@@ -403,12 +405,20 @@ def _has_next_round(training: TrainingSchema, task_id: int) -> bool:
 
 
 def _begin_next_round(training: TrainingSchema, task: int, height: int) -> None:
-    """Open the next round at once for those who were drawn for it; a fresh draw if one of them lost its bond since."""
+    """Open the next round at once for those who were drawn for it, without who lost its bond since.
+
+    A fresh draw where nobody is left, or nothing was drawn.
+    """
     round_, attempt = training.tasks[task].round, training.next_attempts[task]
     training_ahead.forget(training, task)
-    workers = training.next_workers[task]
-    slots_max = training_silos.slots_max(training, task)
-    if workers and all(training_workers.is_sound(training, account) and slots_max(account) for account in set(workers)):
+    drawn = training.next_workers[task]
+    slots_max, needed = training_silos.slots_max(training, task), training_silos.workers_min(training, task)
+    fit = {account for account in set(drawn) if training_workers.is_sound(training, account) and slots_max(account)}
+    workers = [account for account in drawn if account in fit]
+    # Within a tenure a slot's place says whose memory it goes on with: none may move.
+    is_movable = training.tasks[task].policy.tenure == 1
+    if len(workers) >= needed and (is_movable or len(workers) == len(drawn)):
+        training_workers.release(training, [account for account in drawn if account not in fit])
         training.next_workers.remove(task)
         _begin_commit(training, task, idle(round_, attempt, height), workers, height)
     else:

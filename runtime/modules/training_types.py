@@ -37,8 +37,14 @@ NAME_BYTES_MAX: Final = 64
 ACTIVE_TASKS_MAX: Final = 16
 # When every place is taken, a task that nobody has trained for ten minutes makes room for a new one.
 STUCK_BLOCKS: Final = 600
-# The list of active workers is read and shuffled when a round opens: 1,024 accounts are 32 kB.
-WORKERS_MAX: Final = 1024
+# Nothing reads all of them; but the look for who is dead comes by each of them, within two and a half hours.
+SEATS_MAX: Final = 65_536
+# How many seats one draw looks at, of which some are taken: four for each slot of a full round, 3 ms.
+SEATS_LOOKED_AT_MAX: Final = 256
+# A worker that missed a slot, and of which nothing was heard for ten minutes, makes room for others.
+MISSING_BLOCKS: Final = 600
+# How many seats each block looks at for such ones.
+SEATS_SWEPT: Final = 8
 # A machine that trains more slots of a round than this at once is better run as several workers: what one failure
 # costs a round stays bounded.
 CAPACITY_MAX: Final = 16
@@ -293,11 +299,15 @@ class RoundRecord:
 @scale_path("potchain_training::Seats")
 @dataclass(frozen=True, slots=True)
 class Seats:
-    """How many slots a worker has bonded for, and how many it has: those of running rounds and of those ahead."""
+    """What a draw has to know of a worker.
 
-    worker: AccountId
-    capacity: u16
+    `taken` are the slots that it has, of running rounds and of those ahead, and those that it is drawn for.
+    """
+
+    places: tuple[u32, ...]  # of its seats among all seats, one for each slot of its capacity; none: it is not active
     taken: u16
+    paused: tuple[TaskId, ...]  # running tasks of which it missed a slot, until it resumes
+    missing_since: u32  # the height of the first miss since anything was heard of it; 0: it is not missing
 
 
 @scale_path("potchain_training::Silo")

@@ -1,80 +1,152 @@
 """Who can be drawn for a slot: bonds, pauses, slashes.
 
-Rule: every planck of a bond is reserved on its worker's account, given back, or burned.
+Rule: every planck of a bond is reserved on its worker's account, given back, or burned. Nothing that a block does reads
+all workers: what a worker costs it does not grow with how many others there are.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+from runtime.modules.training_draws import Draws, assign_slots
 from runtime.modules.training_schema import TrainingSchema
-from runtime.modules.training_types import WORKERS_MAX, RoundState, Seats, SlashReason
+from runtime.modules.training_types import (
+    MISSING_BLOCKS,
+    SEATS_LOOKED_AT_MAX,
+    SEATS_SWEPT,
+    RoundState,
+    Seats,
+    SlashReason,
+)
 
 
 def activate(training: TrainingSchema, account: bytes, capacity: int) -> None:
-    """Let a worker be drawn, with as many seats as it has capacity and no slot."""
-    seats = {each.worker: each for each in training.active_workers.get()}
-    # Who comes back may still have slots from before.
-    taken = seats[account].taken if account in seats else engagements(training, account)
-    seats[account] = Seats(account, capacity, taken)
-    training.active_workers.put(tuple(seats[worker] for worker in sorted(seats)))
+    """Let a worker be drawn, with a seat for each slot of its capacity."""
+    seats, count = training.seats[account], training.seat_count.get()
+    places = range(count, count + capacity - len(seats.places))
+    for place in places:
+        training.seat_owners[place] = account
+    training.seat_count.put(count + len(places))
+    training.seats[account] = replace(seats, places=(*seats.places, *places), missing_since=0)
 
 
 def deactivate(training: TrainingSchema, account: bytes) -> None:
-    """Let a worker not be drawn."""
-    training.active_workers.put(tuple(other for other in training.active_workers.get() if other.worker != account))
+    """Let a worker not be drawn: the last seats take the places of its seats."""
+    seats, count = training.seats[account], training.seat_count.get()
+    for place in sorted(seats.places, reverse=True):
+        count -= 1
+        if place != count:
+            mover = training.seat_owners[count]
+            theirs = training.seats[mover]
+            moved = tuple(place if each == count else each for each in theirs.places)
+            training.seats[mover] = replace(theirs, places=moved)
+            training.seat_owners[place] = mover
+        training.seat_owners.remove(count)
+    training.seat_count.put(count)
+    _put(training, account, replace(seats, places=()))
 
 
-def free_seats(
-    training: TrainingSchema, task: int, given_back: Sequence[bytes], slots_max: Callable[[bytes], int]
-) -> tuple[list[tuple[bytes, int]], int]:
-    """Who can be drawn for a task's slots, ascending, each with its free seats; and how many ever could be.
+def _put(training: TrainingSchema, account: bytes, seats: Seats) -> None:
+    """Store what a draw has to know of a worker, if there is anything."""
+    if seats.places or seats.taken or seats.paused:
+        training.seats[account] = seats
+    else:
+        training.seats.remove(account)
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """Who was drawn for the slots of a round, and how many of those that were looked at would ever take one."""
+
+    workers: list[bytes]
+    willing: int
+
+
+def draw(
+    training: TrainingSchema,
+    task: int,
+    draws: Draws,
+    given_back: Sequence[bytes],
+    kept: Sequence[bytes | None],
+    slots_max: Callable[[bytes], int],
+    silos: Sequence[bytes] | None,
+) -> Drawn:
+    """Draw the worker of each slot of a round that is not `kept` for one: among all, or `silos` alone.
 
     A round is drawn while the one before is audited: the slots that this one gives back count as free. `slots_max` says
-    how many slots of a round of this task an account may have.
+    how many slots of a round of this task an account may have. What this costs follows from the slots: of however many
+    seats it looks at SEATS_LOOKED_AT_MAX.
     """
-    paused = set(training.paused_workers[task])
     returned = Counter(given_back)
-    willing = [
-        (seats, most)
-        for seats in training.active_workers.get()
-        if seats.worker not in paused and (most := slots_max(seats.worker))
-    ]
-    free = [(each.worker, min(most, each.capacity - each.taken + returned[each.worker])) for each, most in willing]
-    return [(worker, count) for worker, count in free if count > 0], len(willing)
+    known: dict[bytes, tuple[Seats, int]] = {}
+    willing: set[bytes] = set()
+
+    def look(account: bytes) -> tuple[Seats, int]:
+        """A worker's seats, and how many of them are free for this task."""
+        found = known.get(account)
+        if found is None:
+            seats, free = training.seats[account], 0
+            if seats.places and task not in seats.paused and (most := slots_max(account)):
+                willing.add(account)
+                free = max(0, min(most, len(seats.places) - seats.taken + returned[account]))
+            found = known[account] = seats, free
+        return found
+
+    def owner(place: int) -> tuple[bytes, int]:
+        if silos is not None:
+            return silos[place], 0
+        account = training.seat_owners[place]
+        return account, look(account)[0].places.index(place)
+
+    def free(account: bytes) -> int:
+        return look(account)[1]
+
+    count = training.seat_count.get() if silos is None else len(silos)
+    slots = training.tasks[task].policy.slots
+    workers = assign_slots(draws, count, owner, free, slots, kept, SEATS_LOOKED_AT_MAX)
+    return Drawn(workers, len(willing))
 
 
 def take(training: TrainingSchema, workers: Sequence[bytes]) -> None:
     """Count slots that were given to workers."""
-    _count(training, Counter(workers), 1)
+    for account, count in sorted(Counter(workers).items()):
+        seats = training.seats[account]
+        training.seats[account] = replace(seats, taken=seats.taken + count)
 
 
 def release(training: TrainingSchema, workers: Sequence[bytes]) -> None:
     """Count slots that are over."""
-    _count(training, Counter(workers), -1)
+    for account, count in sorted(Counter(workers).items()):
+        seats = training.seats[account]
+        _put(training, account, replace(seats, taken=seats.taken - count))
 
 
-def _count(training: TrainingSchema, slots: Counter[bytes], sign: int) -> None:
-    if slots:
-        training.active_workers.put(
-            tuple(
-                replace(seats, taken=seats.taken + sign * slots[seats.worker]) if seats.worker in slots else seats
-                for seats in training.active_workers.get()
-            )
-        )
+def hear(training: TrainingSchema, accounts: Iterable[bytes]) -> None:
+    """Note that workers are not missing."""
+    for account in sorted(set(accounts)):
+        seats = training.seats[account]
+        if seats.missing_since:
+            _put(training, account, replace(seats, missing_since=0))
+
+
+def sweep(training: TrainingSchema) -> None:
+    """Retire one who has been missing for long, if there is one at the next few seats."""
+    height, count, cursor = training.system.height, training.seat_count.get(), training.seat_cursor.get()
+    for place in ((cursor + index) % count for index in range(min(SEATS_SWEPT, count))):
+        training.seat_cursor.put((place + 1) % count)
+        account = training.seat_owners[place]
+        since = training.seats[account].missing_since
+        if since and height - since >= MISSING_BLOCKS:
+            retire(training, account)
+            return
 
 
 def is_sound(training: TrainingSchema, account: bytes) -> bool:
     """Whether a worker's bond covers what it may be drawn for, though it may be about to leave."""
     worker = training.workers[account]
     return bool(worker.bond) and worker.bond >= training.worker_bond_min * worker.capacity
-
-
-def engagements(training: TrainingSchema, account: bytes) -> int:
-    """How many slots a worker has, in running rounds, in those ahead and in those that it is drawn for."""
-    return sum(slots_of(training, task).count(account) for task in training.active_tasks.get())
 
 
 def slots_of(training: TrainingSchema, task: int) -> list[bytes]:
@@ -116,29 +188,23 @@ def pause(training: TrainingSchema, accounts: Iterable[bytes], task: int, round_
     A dead worker must cost one round's slots and not every round's; and a task that nobody can compute must not take
     its workers away from the others.
     """
-    paused = set(training.paused_workers[task])
-    # One that left has nothing to resume.
-    news = [account for account in dict.fromkeys(accounts) if account not in paused and training.workers[account].bond]
-    if len(paused) + len(news) > WORKERS_MAX:
-        paused = {account for account in paused if training.workers[account].bond}
-    if news:
-        _put_paused(training, task, sorted(paused.union(news)))
-    for account in news:
+    active, height = training.active_tasks.get(), training.system.height
+    for account in dict.fromkeys(accounts):
+        seats = training.seats[account]
+        # One that left has nothing to resume.
+        if task in seats.paused or not training.workers[account].bond:
+            continue
+        paused = tuple(sorted({task, *(each for each in seats.paused if each in active)}))
+        training.seats[account] = replace(seats, paused=paused, missing_since=seats.missing_since or height)
         training.emit(training.WorkerPaused(account, task, round_))
 
 
 def resume(training: TrainingSchema, account: bytes, task: int) -> None:
     """Let a paused worker be drawn for a task again."""
-    _put_paused(training, task, (other for other in training.paused_workers[task] if other != account))
+    seats = training.seats[account]
+    paused = tuple(each for each in seats.paused if each != task)
+    _put(training, account, replace(seats, paused=paused, missing_since=0))
     training.emit(training.WorkerResumed(account, task))
-
-
-def _put_paused(training: TrainingSchema, task: int, accounts: Iterable[bytes]) -> None:
-    found = tuple(sorted(accounts))
-    if found:
-        training.paused_workers[task] = found
-    else:
-        training.paused_workers.remove(task)
 
 
 def slash(training: TrainingSchema, account: bytes, task: int, round_: int, reason: SlashReason) -> int:

@@ -70,7 +70,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.short:
         options.workers, options.minutes, options.churn, options.cheats = 12, 0.1, 1.0, 0.2
-        options.tasks, options.slots, options.validators, options.block_ms = 1, 4, 1, 250
+        options.tasks, options.slots, options.validators, options.block_ms = 1, 4, 1, 500
     # Who is told to end ends the network, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -150,7 +150,7 @@ class Swarm:
                 await hall.open(self.plan.tasks)
                 self.halls.append(hall)
                 nursery.start_soon(hall.follow)
-            self.observer = Observer(self.halls[0], self.plan.tasks)
+            self.observer = Observer(self.halls, self.everybody, self.plan.tasks)
             nursery.start_soon(self.observer.follow)
             with trio.fail_after(START_SECONDS_MAX):
                 await self._gather(nursery)
@@ -193,12 +193,11 @@ class Swarm:
             counting.start_soon(self._replace, nursery)
             counting.start_soon(self._sample, network)
             counting.start_soon(self._tell)
-            counting.start_soon(self.observer.watch, self.halls, self.plan)
             await trio.sleep(seconds)
             counting.cancel_scope.cancel()
         self._take(network)
         self.seconds, self.own_cpu = trio.current_time() - began, time.process_time() - own
-        await self.observer.end()
+        await self.observer.end(self.plan)
 
     async def _churn(self, nursery: trio.Nursery) -> None:
         """One after another comes, and one goes: by the protocol or without a word, in turn."""
@@ -288,7 +287,8 @@ class Swarm:
                 f"goal {GOAL_UPTIME:.2%}: {verdict(share / GOAL_UPTIME)}; claimed elsewhere: {CLAIMED_UPTIME:.1%}"
             )
             record(f"{name}, uptime", [100 * share], "%", better="more", goal=100 * GOAL_UPTIME)
-        show_value("from one final block to the next", observer.gaps or [0.0], "s")
+        show_value("from one block to the next", observer.gaps or [0.0], "s")
+        show_value("a block was read by the swarm after", observer.lags or [0.0], "s")
         print(f"  rounds: {observer.rounds_told}")
         if observer.round_seconds:
             show_value("a round", observer.round_seconds, "s")

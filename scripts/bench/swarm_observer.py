@@ -5,9 +5,13 @@ Rule: what is counted is what blocks say; only which slots were cheated in is kn
 
 from __future__ import annotations
 
+import time
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
+from math import inf
 from typing import Any
 
 import trio
@@ -64,38 +68,44 @@ class Judged:
         ]
 
 
-class Observer:
-    """Follows every block of one node."""
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A block: when it was made, and whether each task had a round under way and when its last one became final."""
 
-    def __init__(self, hall: Hall, tasks: int) -> None:
-        self.hall = hall
+    time: float
+    seen: float  # when the swarm had read it
+    open: tuple[bool, ...]
+    final_at: tuple[float, ...]
+
+
+class Observer:
+    """Follows every block of one node. Times are those in blocks: how late the swarm reads them changes nothing."""
+
+    def __init__(self, halls: list[Hall], everybody: Mapping[bytes, Member], tasks: int) -> None:
+        self.halls = halls
+        self.everybody = everybody
         self.rounds: list[dict[int, Round]] = [{} for _ in range(tasks)]
-        self.open = [False] * tasks  # whether a task has a round that is not waiting for anything
-        self.final_at = [trio.current_time()] * tasks  # when the last round of each became final
         self.height = 0
-        self.block_at = trio.current_time()
-        self.gaps: list[float] = []
+        self.moments: list[Moment] = []
         self.chain_up: list[bool] = []
         self.market_up: list[bool] = []
+        self.gaps: list[float] = []
+        self.lags: list[float] = []
         self.round_seconds: list[float] = []
         self.round_blocks: list[float] = []
-        self.events: Counter[str] = Counter()
         self.reopened: Counter[str] = Counter()
         self.slashes: list[tuple[bytes, SlashReason]] = []
+        self._open = [False] * tasks
+        self._final_at = [time.time()] * tasks
         self._first: list[int] = [0] * tasks
-        self._counting = False
+        self._began = inf
         self._send, self._receive = trio.open_memory_channel[bytes](RETIRED_MAX)
         self._changed = trio.Event()
 
     def __str__(self) -> str:
-        return (
-            f"height {self.height}, rounds {', '.join(str(len(each)) for each in self.rounds)}, "
-            f"chain {self._share(self.chain_up)}, market {self._share(self.market_up)}"
-        )
-
-    @staticmethod
-    def _share(up: list[bool]) -> str:
-        return f"{sum(up)}/{len(up)}"
+        rounds = ", ".join(str(sum(each.record is not None for each in task.values())) for task in self.rounds)
+        lag = time.time() - self.moments[-1].time
+        return f"height {self.height}, made {lag:.1f} s ago; final rounds {rounds}"
 
     @property
     def rounds_told(self) -> str:
@@ -110,15 +120,26 @@ class Observer:
 
     def begin(self) -> None:
         """Count from now on."""
-        self._counting = True
-        self.gaps.clear()
+        self._began = time.time()
         self._first = [
             min((number for number, each in task.items() if each.record is None), default=0) for task in self.rounds
         ]
 
-    async def end(self) -> None:
-        """Count no more."""
-        self._counting = False
+    async def end(self, plan: Plan) -> None:
+        """Read all blocks up to now, and say of each second whether chain and market were up."""
+        ended = time.time()
+        while self.moments[-1].time < ended:
+            await self._changed.wait()
+        times = [moment.time for moment in self.moments]
+        for second in range(1, int(ended - self._began) + 1):
+            at = self._began + second
+            last = self.moments[bisect_right(times, at) - 1]
+            self.chain_up.append(at - last.time <= BLOCK_SECONDS_MAX)
+            late = (at - final_at > plan.round_seconds_max for final_at in last.final_at)
+            self.market_up.append(all(last.open) and not any(late))
+        counted = [moment for moment in self.moments if self._began <= moment.time <= ended]
+        self.gaps = [after.time - before.time for before, after in pairwise(counted)]
+        self.lags = [moment.seen - moment.time for moment in counted]
 
     async def retired(self) -> AsyncIterator[bytes]:
         """The accounts that can be drawn no more, as it happens."""
@@ -127,17 +148,15 @@ class Observer:
 
     async def follow(self) -> None:
         """Read every block, in order."""
+        hall = self.halls[0]
         while True:
-            newest = await self.hall.above(self.height)
-            now = trio.current_time()
-            self.gaps += [now - self.block_at]
-            self.block_at = now
+            newest = await hall.above(self.height)
             for height in range(self.height + 1, newest + 1):
-                at = await self.hall.client.request("chain_getBlockHash", height)
-                _, _, records = await self.hall.block(at)
-                for each in records:
-                    await self._note(each.event, height, now)
+                block = await hall.block(await hall.client.request("chain_getBlockHash", height))
+                for each in block.records:
+                    await self._note(each.event, height, block.time)
                 self.height = height
+                self.moments.append(Moment(block.time, time.time(), tuple(self._open), tuple(self._final_at)))
             self._changed.set()
             self._changed = trio.Event()
 
@@ -146,38 +165,33 @@ class Observer:
             case Training.RoundOpened(task, number, attempt, _):
                 found = self.rounds[task].setdefault(number, Round(height, now))
                 found.attempts = attempt + 1
-                self.open[task] = True
+                self._open[task] = True
             case Training.RoundReopened(task, _, _, reason):
-                self.open[task] = False
-                if self._counting:
+                self._open[task] = False
+                if now >= self._began:
                     self.reopened[ReopenReason(reason).name.lower().replace("_", " ")] += 1
             case Training.RoundFinalised(task, number):
-                self.open[task] = number + 1 in self.rounds[task]
-                self.final_at[task] = now
+                self._open[task] = number + 1 in self.rounds[task]
+                self._final_at[task] = now
                 await self._close(task, number, height, now)
+            case Training.WorkerPaused(worker, task, _):
+                if worker in self.everybody:
+                    self.everybody[worker].hall.paused[worker].add(task)
+            case Training.WorkerResumed(worker, task):
+                if worker in self.everybody:
+                    self.everybody[worker].hall.paused[worker].discard(task)
             case Training.WorkerRetired(worker, _):
                 self._send.send_nowait(worker)
             case Training.WorkerSlashed(worker, _, _, _, reason):
-                if self._counting:
+                if now >= self._began:
                     self.slashes.append((worker, SlashReason(reason)))
 
     async def _close(self, task: int, number: int, height: int, now: float) -> None:
         found = self.rounds[task][number]
-        found.record = await self.hall.client.request("training_round", task, number)
-        if self._counting:
+        found.record = await self.halls[0].client.request("training_round", task, number)
+        if now >= self._began:
             self.round_seconds.append(now - found.opened)
             self.round_blocks.append(height - found.opened_height)
-
-    async def watch(self, halls: list[Hall], plan: Plan) -> None:
-        """Every second, say whether chain and market are up."""
-        began, second = trio.current_time(), 0
-        while True:
-            second += 1
-            await trio.sleep_until(began + second)
-            now = trio.current_time()
-            self.chain_up.append(now - max(hall.seen for hall in halls) <= BLOCK_SECONDS_MAX)
-            late = plan.round_seconds_max
-            self.market_up.append(all(self.open) and all(now - at <= late for at in self.final_at))
 
     def judged(self, deeds: Deeds, everybody: Mapping[bytes, Member]) -> Judged:
         """What became of each slot of the rounds that became final while it was counted."""

@@ -7,7 +7,7 @@ goes over that worker's own sockets.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -59,9 +59,25 @@ class Deeds:
         self.troubles[str(trouble)[:100]] += 1
 
 
-def _waiting(task: int, chain: Any) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
-    """Who is paused for a task, and who is drawn for its next round."""
-    return chain.training.paused_workers[task], chain.training.next_workers[task]
+@dataclass(frozen=True, slots=True)
+class Block:
+    """What is read of a block: when its proposer says that it was made (seconds), extrinsics in hex, event records."""
+
+    height: int
+    time: float
+    extrinsics: list[str]
+    records: list[Any]
+
+
+def _told(chain: Any) -> tuple[list[Any], int]:
+    """The events of a block, and its time in milliseconds."""
+    return chain.system.events.get(), chain.timestamp.now.get()
+
+
+def _drawn_next(task: int, chain: Any) -> tuple[bytes, ...]:
+    """Who is drawn for a task's next round."""
+    found: tuple[bytes, ...] = chain.training.next_workers[task]
+    return found
 
 
 class _Answer:
@@ -88,10 +104,11 @@ class Hall:
         self.jobs: dict[int, Job] = {}
         self.members: dict[bytes, Member] = {}
         self.engaged: set[bytes] = set()  # who has a slot, or is drawn for one
+        self.paused: defaultdict[bytes, set[int]] = defaultdict(set)  # as the observer has read in blocks
         self._nursery = nursery
         self._folder = folder
         self._answers: dict[tuple[object, ...], _Answer] = {}
-        self._blocks: dict[str, tuple[list[str], int, list[Any]]] = {}
+        self._blocks: dict[str, Block] = {}
         self._reading = trio.Lock()
         self._changed = trio.Event()
 
@@ -125,13 +142,14 @@ class Hall:
             self._views[task] = answer, round_of(answer)
         return self._views[task][1]
 
-    async def block(self, at: str) -> tuple[list[str], int, list[Any]]:
-        """A block's extrinsics (hex), height and event records, fetched and read once."""
+    async def block(self, at: str) -> Block:
+        """A block, fetched and read once."""
         async with self._reading:
             if at not in self._blocks:
                 block = (await self.client.request("chain_getBlock", at))["block"]
-                records = await self.client.read(lambda chain: chain.system.events.get(), at)
-                self._blocks[at] = block["extrinsics"], int(block["header"]["number"], 16), records
+                records, now_ms = await self.client.read(_told, at)
+                number = int(block["header"]["number"], 16)
+                self._blocks[at] = Block(number, now_ms / 1000, block["extrinsics"], records)
                 while len(self._blocks) > BLOCKS_KEPT:
                     del self._blocks[next(iter(self._blocks))]
             return self._blocks[at]
@@ -160,7 +178,8 @@ class Hall:
         waking: list[tuple[Member, int]] = []
         for task in self.tasks:
             view = await self.round(task)
-            paused, following = await self.client.read(partial(_waiting, task))
+            following = await self.client.read(partial(_drawn_next, task))
+            paused = [account for account, where in self.paused.items() if task in where]
             newest = (view, *((view.ahead,) if view.ahead else ()))
             busy = {slot.worker for each in newest for slot in each.slots}
             drawn |= busy | set(following)
@@ -210,9 +229,9 @@ class _MemberSender(Sender):
         self._hall = hall
 
     async def _receipt(self, raw: bytes, block_hash: bytes) -> Receipt:
-        extrinsics, height, records = await self._hall.block(hexed(block_hash))
-        index = extrinsics.index(hexed(raw))
-        events = tuple(record.event for record in records if record.phase == ApplyExtrinsic(index))
+        block = await self._hall.block(hexed(block_hash))
+        height, index = block.height, block.extrinsics.index(hexed(raw))
+        events = tuple(record.event for record in block.records if record.phase == ApplyExtrinsic(index))
         error = failure(RUNTIME, events)
         self._hall.deeds.sent += 1
         # What is asked after this must know of it.

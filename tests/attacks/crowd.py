@@ -64,16 +64,6 @@ class CrowdNode(RpcNode):
         ask = super().round
         return await self._crowd.once(("round", task), lambda: ask(task))
 
-    async def worker_capacity(self) -> int:
-        seats = await self._crowd.once("seats", lambda: self._read(lambda chain: chain.training.active_workers.get()))
-        return next((each.capacity for each in seats if each.worker == self.account), 0)
-
-    async def is_paused(self, task: int) -> bool:
-        paused = await self._crowd.once(
-            ("paused", task), lambda: self._read(lambda chain: chain.training.paused_workers[task])
-        )
-        return self.account in paused
-
     @asynccontextmanager
     async def heads(self) -> AsyncIterator[AsyncIterator[int]]:
         async with super().heads() as heads:

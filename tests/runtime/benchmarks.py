@@ -16,6 +16,7 @@ from chain.primitives.offence import DoubleVote, SignedDigest, verify_double_vot
 from chain.primitives.seal import Phase as VotePhase
 from chain.primitives.seal import vote_message
 from runtime.calls import Call
+from runtime.modules import training_workers
 from runtime.modules.multisig import Timepoint, multi_account
 from runtime.modules.system import ITEMS_MAX
 from runtime.modules.training_plants import is_chosen, message_of
@@ -45,7 +46,6 @@ from runtime.modules.training_types import (
     CAPACITY_MAX,
     SILOS_MAX,
     STUCK_BLOCKS,
-    WORKERS_MAX,
     Aggregate,
     Attestation,
     Confirmation,
@@ -374,21 +374,23 @@ def task_in_the_place_of_a_stuck_one() -> Prepared:
     training = chain.modules.training
     stuck = ACTIVE_TASKS_MAX - 1
     training.rounds[stuck] = RoundState(0, 1, Phase.IDLE, 0, 0, (), (), ())
-    training.paused_workers[stuck] = tuple(sorted(_accounts(WORKERS_MAX)))
     chain.modules.system.number.put(STUCK_BLOCKS)
     return chain.prepare(ALICE, "training.create_task", **terms(optimizer=DEAREST, policy=DEAREST_POLICY))
 
 
 @benchmark
-def worker_that_fills_the_list() -> Prepared:
-    chain = _full(Phase.COMMIT, workers=WORKERS_MAX - 1)
-    return chain.prepare(BOB, "training.register_worker", capacity=1)
+def worker_with_as_many_seats_as_one_may_have() -> Prepared:
+    chain = _full(Phase.COMMIT)
+    return chain.prepare(BOB, "training.register_worker", capacity=CAPACITY_MAX)
 
 
 @benchmark
-def worker_that_leaves_a_full_list() -> Prepared:
-    chain = _full(Phase.AUDIT, workers=WORKERS_MAX - 1)
-    chain.call(BOB, "training.register_worker", capacity=1)
+def worker_whose_seats_all_go_to_others() -> Prepared:
+    chain = _full(Phase.AUDIT)
+    chain.call(BOB, "training.register_worker", capacity=CAPACITY_MAX)
+    training = chain.modules.training
+    for account in _accounts(CAPACITY_MAX):
+        training_workers.activate(training, account, 1)
     return chain.prepare(BOB, "training.deregister_worker")
 
 
@@ -524,10 +526,10 @@ def planted_slot_shown_after_99_attestations() -> Prepared:
 
 
 @benchmark
-def worker_that_resumes_from_a_full_list() -> Prepared:
+def worker_that_resumes_one_of_all_tasks() -> Prepared:
     chain = _full(Phase.COMMIT)
     training = chain.modules.training
-    training.paused_workers[0] = tuple(sorted([EVE.public, *_accounts(WORKERS_MAX - 1)]))
+    training.seats[EVE.public] = Seats(tuple(range(CAPACITY_MAX)), SLOTS_MAX, tuple(range(ACTIVE_TASKS_MAX)), 1)
     training.workers[EVE.public] = Worker(100 * POT, 1, True, 0, 1, 1, 1)
     return chain.prepare(EVE, "training.resume", task=0)
 
@@ -689,7 +691,7 @@ def _after_a_full_round(chain: TestChain) -> None:
     )
 
 
-def _full(phase: Phase, *, ahead: Phase = Phase.COMMIT, workers: int = 0) -> TestChain:
+def _full(phase: Phase, *, ahead: Phase = Phase.COMMIT) -> TestChain:
     """All tasks that there may be, each with a full round in this phase; EVE has the last slot of each.
 
     Beside an audit each has a full round in the phase `ahead`, too, which all but the last validator confirmed.
@@ -718,7 +720,6 @@ def _full(phase: Phase, *, ahead: Phase = Phase.COMMIT, workers: int = 0) -> Tes
             training.confirmations[task] = tuple(Confirmation(each.public, model) for each in _validators()[:-1])
             training.provisional[task] = model
             training.rounds_ahead[task] = RoundState(1, 0, ahead, 0, 1000, _full_slots(ahead, task, 1), (), ())
-    training.active_workers.put(tuple(Seats(account, CAPACITY_MAX, 0) for account in sorted(_accounts(workers))))
     return chain
 
 

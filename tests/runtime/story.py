@@ -74,7 +74,7 @@ def training() -> TestChain:
         story.next()
     slots = story.training.history[0, 0].slots
     assert [slot.accepted for slot in slots] == [False, False, False, True]
-    assert len(story.training.paused_workers[0]) == 2
+    assert len(story.paused()) == 2
     story.next()
     return story.chain
 

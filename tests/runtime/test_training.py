@@ -158,7 +158,7 @@ def test_tasks_that_want_the_same_seats_take_turns() -> None:
 
 def test_a_task_that_nobody_wants_keeps_no_other_from_drawing_ahead() -> None:
     story = Story(tasks=2)
-    while not story.training.paused_workers[1]:  # nobody commits to task 1
+    while not story.paused(1):  # nobody commits to task 1
         if story.state(0).phase is Phase.COMMIT and story.state(0).slots[0].commitment is None:
             story.commit(task=0)
         else:
@@ -263,7 +263,7 @@ def test_a_missing_commitment_costs_the_slot_and_pauses_the_worker_until_it_resu
         story.next()
     assert story.chain.height == story.chain.events_of(Training.RoundOpened)[0].deadline + 1
     assert story.worker(EVE) == Worker(BOND, capacity=2, active=True, free_at=0, accepted=0, rejected=0, earned=0)
-    assert story.training.paused_workers[0] == (EVE.public,)
+    assert story.paused() == {EVE.public}
     story.reveal()
     story.attest()
     story.next()
@@ -277,24 +277,22 @@ def test_a_missing_commitment_costs_the_slot_and_pauses_the_worker_until_it_resu
         story.chain.call(EVE, "training.resume", task=0)
     with story.chain.unchanged(Training.NotRegistered):
         story.chain.call(BOB, "training.resume", task=0)
-    assert not story.training.paused_workers[0]
+    assert not story.paused()
 
 
 def test_a_task_that_nobody_can_compute_does_not_take_its_workers_away_from_others() -> None:
     story = Story(tasks=2)
-    while not story.training.paused_workers[1]:
+    while not story.paused(1):
         if story.state(0).phase is Phase.COMMIT and story.state(0).slots[0].commitment is None:
             story.commit(task=0)
         else:
             story.next()
-    assert set(story.training.paused_workers[1]) == {EVE.public, FERDIE.public}
+    assert story.paused(1) == {EVE.public, FERDIE.public}
     story.reveal(task=0)
     story.attest(task=0)
     story.next()
     assert (story.task(0).round, story.state(0).phase, story.state(1).phase) == (1, Phase.COMMIT, Phase.IDLE)
     assert len(story.slots_of(EVE)) == len(story.slots_of(FERDIE)) == 2
-    story.chain.call(ALICE, "training.cancel_task", task=1)
-    assert story.training.paused_workers[1] == ()
 
 
 def test_a_round_that_nobody_commits_to_opens_again_once_a_worker_resumes() -> None:
@@ -304,7 +302,7 @@ def test_a_round_that_nobody_commits_to_opens_again_once_a_worker_resumes() -> N
     assert story.chain.events_of(Training.RoundReopened) == [
         Training.RoundReopened(0, 0, 1, ReopenReason.NO_COMMITMENT)
     ]
-    assert set(story.training.paused_workers[0]) == {EVE.public, FERDIE.public}
+    assert story.paused() == {EVE.public, FERDIE.public}
     story.next(3)
     story.chain.call(FERDIE, "training.resume", task=0)
     story.next()
@@ -323,7 +321,7 @@ def test_a_missing_reveal_costs_bond_and_the_slot_but_not_the_round() -> None:
     assert story.worker(EVE) == Worker(
         BOND - 5 * POT, capacity=2, active=True, free_at=0, accepted=0, rejected=0, earned=0
     )
-    assert story.training.paused_workers[0] == (EVE.public,)
+    assert story.paused() == {EVE.public}
     assert story.chain.events_of(Training.WorkerSlashed) == [
         Training.WorkerSlashed(EVE.public, 0, 0, 5 * POT, SlashReason.NOT_REVEALED)
     ]
@@ -355,7 +353,7 @@ def test_a_worker_that_often_does_not_reveal_is_drawn_no_more_when_its_bond_runs
             story.next()
     free_at = story.chain.height + 600
     assert story.worker(EVE) == Worker(45 * POT, 1, active=False, free_at=free_at, accepted=0, rejected=0, earned=0)
-    assert story.training.active_workers.get() == ()
+    assert story.seats() == {}
     assert story.chain.events_of(Training.WorkerRetired) == [Training.WorkerRetired(EVE.public, free_at)]
     story.wait_until_free(EVE)
     story.chain.call(EVE, "training.deregister_worker")
@@ -392,9 +390,9 @@ def test_a_wrong_gradient_is_challenged_recomputed_by_all_and_slashed() -> None:
     left = Worker(40 * POT, 1, active=False, free_at=free_at, accepted=0, rejected=1, earned=0)
     assert story.worker(FERDIE) == left
     assert story.chain.free(FERDIE) == ENDOWMENT - 100 * POT
-    # It was drawn for the next round, which therefore waits a block for a fresh draw.
+    # It was drawn for the next round, which begins at once without it.
     assert (story.state().phase, story.slots_of(EVE)) == (Phase.COMMIT, [0])
-    assert story.state().opened_at == record.finalised_at + 1
+    assert story.state().opened_at == record.finalised_at
     assert story.task().escrow == 7 * PRICE  # the rejected slot's price stays for the owner
 
 

@@ -31,7 +31,7 @@ def begun(*, capacity: int | None = None, policy: Policy = PATIENT) -> Story:
 
 
 def seats(story: Story) -> dict[bytes, int]:
-    return {each.worker: each.taken for each in story.training.active_workers.get()}
+    return {account: taken for account, (_, taken) in story.seats().items()}
 
 
 # --- what is gained ---
@@ -139,7 +139,7 @@ def test_a_rejected_slot_throws_the_round_ahead_away_and_costs_only_who_cheated(
     assert story.chain.events_of(Training.WorkerSlashed) == [
         Training.WorkerSlashed(FERDIE.public, 0, 0, 60 * POT, SlashReason.REJECTED)
     ]
-    assert not story.training.paused_workers[0]
+    assert not story.paused()
     assert (story.worker(EVE).bond, story.worker(FERDIE).bond) == (400 * POT, 340 * POT)
     # Round 1 begins anew, with draws and data of its own.
     state = story.state()
@@ -211,15 +211,15 @@ def test_who_is_late_in_a_round_ahead_is_waited_for_until_it_runs_and_then_has_t
     story.commit(without=[2])
     story.next(50)
     assert story.ahead().phase is Phase.COMMIT
-    assert not story.training.paused_workers[0]
+    assert not story.paused()
     story.attest()
     story.next()
     final = story.chain.height - 1
     assert (story.state().round, story.state().phase, story.state().deadline) == (1, Phase.COMMIT, final + 5)
     story.chain.run_to(final + 5)
-    assert not story.training.paused_workers[0]
+    assert not story.paused()
     story.next()
-    assert story.training.paused_workers[0] == (missing,)
+    assert story.paused() == {missing}
     assert story.state().phase is Phase.REVEAL
 
 

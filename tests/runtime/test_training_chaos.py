@@ -49,11 +49,11 @@ class Chaos:
         """What everybody does in one block."""
         for keypair in WORKERS:
             training = self.story.training
-            paused = [task for task in training.active_tasks.get() if keypair.public in training.paused_workers[task]]
+            paused = set(training.seats[keypair.public].paused) & set(training.active_tasks.get())
             if not self.story.worker(keypair).active and self.chance(40):
                 self.tries(keypair, "training.register_worker", capacity=self.rng.randrange(1, 4))
             elif paused and self.chance(40):
-                self.tries(keypair, "training.resume", task=self.rng.choice(paused))
+                self.tries(keypair, "training.resume", task=self.rng.choice(sorted(paused)))
             elif self.chance(2):
                 self.tries(keypair, "training.deregister_worker")
         for task in self.story.training.active_tasks.get():
@@ -159,7 +159,7 @@ class Chaos:
             )
 
 
-@pytest.mark.parametrize("seed", [6, 17], ids="seed{}".format)
+@pytest.mark.parametrize("seed", [6, 19], ids="seed{}".format)
 def test_whatever_participants_do_money_and_rounds_add_up(seed: int) -> None:
     chaos = Chaos(seed)
     story = chaos.story
@@ -173,7 +173,7 @@ def test_whatever_participants_do_money_and_rounds_add_up(seed: int) -> None:
             for task, state in ahead.items()
         )
         # A seat has a slot of a running round and one of the next at most (who comes back may have fewer seats).
-        assert all(seats.taken <= 2 * max(seats.capacity, 3) for seats in story.training.active_workers.get())
+        assert all(taken <= 2 * max(seats, 3) for seats, taken in story.seats().values())
 
     chain = story.chain
     paid = chain.events_of(Rewards.SlotPaid)

@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chain.primitives.hashing import blake2_256
-from runtime.modules.training_draws import Draws, assign_slots, draw_auditors
+from runtime.modules import training_draws
+from runtime.modules.training_draws import Draws, draw_auditors
 
 ACCOUNTS = [blake2_256(bytes((index,))) for index in range(20)]
 
 
 def one_seat_each(count: int) -> list[tuple[bytes, int]]:
     return [(account, 1) for account in ACCOUNTS[:count]]
+
+
+def assign_slots(
+    draws: Draws, free: Sequence[tuple[bytes, int]], slots: int, kept: Sequence[bytes | None] = ()
+) -> list[bytes]:
+    """The draw among workers all of whose seats are free."""
+    owners = [(account, number) for account, count in free for number in range(count)]
+    counts = dict(free)
+    return training_draws.assign_slots(
+        draws, len(owners), owners.__getitem__, lambda account: counts.get(account, 0), slots, kept
+    )
 
 
 def draws(seed: int = 0, *, task: int = 0, round_: int = 0, attempt: int = 0, label: bytes = b"slots") -> Draws:
@@ -60,6 +73,37 @@ def test_every_order_of_three_is_equally_likely() -> None:
     counts = Counter(tuple(draws(seed).sample("abc", 3)) for seed in range(1200))
     assert len(counts) == 6
     assert all(140 < count < 260 for count in counts.values())  # expected 200, standard deviation 13
+
+
+@given(bound=st.integers(0, 60), seed=st.integers(0, 1000), data=st.data())
+@settings(max_examples=50, deadline=None)
+def test_a_shuffle_that_remembers_what_was_moved_is_that_of_a_whole_list(
+    bound: int, seed: int, data: st.DataObject
+) -> None:
+    count = data.draw(st.integers(0, bound))
+    pool, stream = list(range(bound)), draws(seed)
+    for index in range(count):
+        other = index + stream.below(bound - index)
+        pool[index], pool[other] = pool[other], pool[index]
+    assert list(draws(seed).shuffled(bound, count)) == pool[:count]
+
+
+def test_a_draw_looks_at_a_bounded_number_of_seats_however_many_there_are() -> None:
+    looked: list[int] = []
+
+    def owner(seat: int) -> tuple[bytes, int]:
+        looked.append(seat)
+        return seat.to_bytes(32), 0
+
+    # One seat in four is free, and enough of them are found.
+    assigned = training_draws.assign_slots(
+        draws(), 1 << 16, owner, lambda account: int(account[-1] % 4 == 0), 32, looked_at_max=256
+    )
+    assert len(assigned) == len(set(assigned)) == 32
+    assert len(looked) == len(set(looked)) <= 256
+    looked.clear()
+    assert training_draws.assign_slots(draws(), 1 << 16, owner, lambda _: 0, 32, looked_at_max=256) == []
+    assert len(looked) == 256
 
 
 @given(workers=st.integers(1, 20), slots=st.integers(1, 64), seed=st.integers(0, 1000))

@@ -38,11 +38,13 @@ from runtime.modules.training_policy import (
     Whole,
 )
 from runtime.modules.training_types import (
+    LEAVE_BLOCKS,
+    MISSING_BLOCKS,
+    SEATS_MAX,
     ZERO_HASH,
     Aggregate,
     ChallengeCount,
     Phase,
-    Seats,
     TaskStatus,
     Worker,
     commitment_of,
@@ -266,8 +268,7 @@ def test_a_worker_bonds_for_each_slot_of_its_capacity_which_may_grow() -> None:
         story.chain.call(BOB, "training.register_worker", capacity=2)
     story.chain.call(BOB, "training.register_worker", capacity=16)
     assert story.worker(BOB) == Worker(16 * 100 * POT, 16, active=True, free_at=0, accepted=0, rejected=0, earned=0)
-    seats = sorted((Seats(EVE.public, 2, 2), Seats(BOB.public, 16, 0)), key=lambda each: each.worker)
-    assert list(story.training.active_workers.get()) == seats
+    assert story.seats() == {EVE.public: (2, 2), BOB.public: (16, 0)}
 
 
 def test_a_worker_is_drawn_no_more_once_it_lacks_half_of_its_bond_and_not_before() -> None:
@@ -288,7 +289,7 @@ def test_a_worker_that_leaves_finishes_the_slots_that_it_was_drawn_for() -> None
     story.chain.call(EVE, "training.deregister_worker")
     free_at = story.chain.height + 600
     assert story.worker(EVE) == Worker(2 * BOND, 4, active=False, free_at=free_at, accepted=0, rejected=0, earned=0)
-    assert story.training.active_workers.get() == (Seats(BOB.public, 4, 0),)
+    assert story.seats() == {BOB.public: (4, 0)}
     story.attest()
     story.next()
     # It was drawn for this round before it wanted to leave: nobody draws again because of it.
@@ -314,7 +315,69 @@ def test_a_worker_that_wanted_to_leave_may_stay_and_makes_its_bond_whole() -> No
     assert story.worker(EVE).bond == BOND - 5 * POT
     story.chain.call(EVE, "training.register_worker", capacity=2)
     assert story.worker(EVE) == Worker(BOND, capacity=2, active=True, free_at=0, accepted=0, rejected=0, earned=0)
-    assert [seats.worker for seats in story.training.active_workers.get()] == sorted((EVE.public, FERDIE.public))
+    assert set(story.seats()) == {EVE.public, FERDIE.public}
+
+
+def test_a_worker_of_which_nothing_was_heard_for_ten_minutes_after_a_miss_makes_room() -> None:
+    story = Story(workers=[EVE], tasks=2)
+    while not story.paused() & story.paused(1):
+        story.next()
+    missing_since = story.training.seats[EVE.public].missing_since
+    story.chain.run_to(missing_since + MISSING_BLOCKS - 1)
+    assert story.worker(EVE).active
+    story.next()
+    free_at = missing_since + MISSING_BLOCKS + LEAVE_BLOCKS
+    bond, capacity = 8 * 100 * POT, 8
+    assert story.worker(EVE) == Worker(bond, capacity, active=False, free_at=free_at, accepted=0, rejected=0, earned=0)
+    assert (story.seats(), story.training.seat_count.get()) == ({}, 0)
+    assert story.chain.events_of(Training.WorkerRetired) == [Training.WorkerRetired(EVE.public, free_at)]
+    # Back again it is paused as it was, and has as long as before to say that it is there.
+    story.chain.call(EVE, "training.register_worker", capacity=capacity)
+    assert EVE.public in story.paused() & story.paused(1)
+    story.next(MISSING_BLOCKS)
+    assert story.worker(EVE).active
+
+
+def test_who_resumes_or_has_a_slot_accepted_is_not_missing() -> None:
+    story = Story(workers=[EVE, FERDIE], tasks=2)
+    story.commit(without=story.slots_of(EVE))
+    story.commit(task=1)
+    while not story.paused():
+        story.next()
+    assert story.training.seats[EVE.public].missing_since
+    story.reveal(task=1)
+    story.attest(task=1)
+    story.next()
+    assert story.task(1).round == 1
+    # It is paused for the task that it could not do, and is there for the other.
+    assert story.paused() == {EVE.public}
+    assert story.training.seats[EVE.public].missing_since == 0
+    story.chain.call(EVE, "training.resume", task=0)
+    assert story.training.seats[EVE.public].paused == ()
+
+
+def test_the_last_seats_take_the_places_of_those_that_go() -> None:
+    story = Story(workers=[EVE, FERDIE])
+    story.chain.call(BOB, "training.register_worker", capacity=3)
+    story.chain.call(EVE, "training.deregister_worker")
+    assert {account: sorted(seats.places) for account, seats in story.training.seats.items() if seats.places} == {
+        FERDIE.public: [2, 3],
+        BOB.public: [0, 1, 4],
+    }
+    story.chain.call(BOB, "training.deregister_worker")
+    assert story.seats() == {FERDIE.public: (2, 2)}
+    assert dict(story.training.seat_owners.items()) == {0: FERDIE.public, 1: FERDIE.public}
+    # Who comes back still has the slots that it was drawn for.
+    story.chain.call(EVE, "training.register_worker", capacity=1)
+    assert story.seats() == {FERDIE.public: (2, 2), EVE.public: (1, 2)}
+
+
+def test_there_are_no_more_seats_than_the_chain_has_room_for() -> None:
+    story = Story(workers=[EVE, FERDIE])
+    story.training.seat_count.put(SEATS_MAX - 1)
+    with story.chain.unchanged(Training.TooManyWorkers):
+        story.chain.call(BOB, "training.register_worker", capacity=2)
+    story.chain.call(BOB, "training.register_worker", capacity=1)
 
 
 def test_only_its_owner_cancels_a_task_and_once() -> None:

@@ -110,7 +110,7 @@ def test_a_harmful_contribution_costs_its_silo_the_forfeit_and_a_pause_and_not_i
     worker = story.worker(FERDIE)
     assert (worker.bond, worker.active, worker.rejected, worker.earned) == (BOND - 2 * POT, True, 1, 0)
     assert story.chain.free(FERDIE) == ENDOWMENT - BOND
-    assert story.training.paused_workers[0] == (FERDIE.public,)
+    assert story.paused() == {FERDIE.public}
     story.play()  # the round that it had been drawn for ahead
     assert set(story.owners()) == {CHARLIE, EVE}
     story.chain.call(FERDIE, "training.resume", task=0)
@@ -195,7 +195,7 @@ def test_a_round_waits_until_enough_silos_are_there() -> None:
     story.attest()
     story.next(2)
     assert (story.state().phase, story.state().round) == (Phase.IDLE, 1)
-    assert [seats.taken for seats in story.training.active_workers.get()] == [0, 0, 0]
+    assert [taken for _, taken in story.seats().values()] == [0, 0, 0]
 
 
 def test_a_round_cannot_wait_for_more_silos_than_it_has_slots() -> None:

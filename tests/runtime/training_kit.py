@@ -108,6 +108,15 @@ class Story:
     def worker(self, keypair: Keypair) -> Worker:
         return self.training.workers[keypair.public]
 
+    def paused(self, task: int = 0) -> set[bytes]:
+        """Who is not drawn for a task until it resumes."""
+        return {account for account, seats in self.training.seats.items() if task in seats.paused}
+
+    def seats(self) -> dict[bytes, tuple[int, int]]:
+        """Who can be drawn: how many seats each has, and how many slots."""
+        found = self.training.seats.items()
+        return {account: (len(seats.places), seats.taken) for account, seats in found if seats.places}
+
     def storage(self, task: int = 0) -> int:
         """What a task's blobs have taken from its owner: the deposit while it runs, then what they cost."""
         held = self.training.storage[task]
