@@ -108,6 +108,7 @@ class Link:
         self._waiters: dict[int, _Waiter] = {}
         self._streams: dict[str, Stream] = {}
         self._next_id = 1
+        self._heard = trio.current_time()
         self.lost: ConnectionLost | None = None
         self.ended = trio.Event()
 
@@ -153,18 +154,24 @@ class Link:
         """Read until the connection ends."""
         try:
             while True:
-                self._receive(await self._socket.get_message())
+                message = await self._socket.get_message()
+                self._heard = trio.current_time()
+                self._receive(message)
         except ConnectionClosed as error:
             self.fail(_closed_reason(self.url, error))
         finally:
             self.fail(f"the connection to {self.url} was closed by this program")
 
     async def probe(self) -> None:
-        """Ping while the connection lasts: a node that hangs keeps it open and would never be noticed."""
+        """Ping when nothing has come for a while: a node that hangs keeps the connection open, unnoticed."""
         while self.lost is None:
-            await trio.sleep(PROBE_SECONDS)
+            silent = trio.current_time() - self._heard
+            if silent < PROBE_SECONDS:
+                await trio.sleep(PROBE_SECONDS - silent)
+                continue
             with trio.move_on_after(SILENT_SECONDS) as scope:
                 await self._socket.ping()
+                self._heard = trio.current_time()
             if scope.cancelled_caught:
                 self.fail(f"{self.url} has not answered for {SILENT_SECONDS:g} s: does the node hang?")
 

@@ -37,8 +37,8 @@ NAME_BYTES_MAX: Final = 64
 ACTIVE_TASKS_MAX: Final = 16
 # When every place is taken, a task that nobody has trained for ten minutes makes room for a new one.
 STUCK_BLOCKS: Final = 600
-# Nothing reads all of them; but the look for who is dead comes by each of them, within two and a half hours.
-SEATS_MAX: Final = 65_536
+# Nothing reads all of them; but the look for who is missing comes by each of them, within five hours.
+SEATS_MAX: Final = 131_072
 # How many seats one draw looks at, of which some are taken: four for each slot of a full round, 3 ms.
 SEATS_LOOKED_AT_MAX: Final = 256
 # A worker that missed a slot, and of which nothing was heard for ten minutes, makes room for others.

@@ -38,6 +38,7 @@ from swarm_workers import CHEATS, HONEST, PURSE, Deeds, Hall, Member, withdraw
 
 from chain.primitives.hashing import blake2_256
 from chain.primitives.keys import Keypair
+from chain.rpc import link
 from chain.rpc.client import Client
 
 GOAL_UPTIME = 0.9999
@@ -73,6 +74,8 @@ def main() -> None:
         options.tasks, options.slots, options.validators, options.block_ms = 1, 4, 1, 500
     # Who is told to end ends the network, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    # Who follows heads hears from its node each second and need not ping it; these hear them in the hall.
+    link.PROBE_SECONDS = 60.0
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 2 * options.workers + FILES_BESIDE_WORKERS), most))
     # Of a node's connections a quarter is not for WebSockets; some of these are the auditors'.

@@ -22,8 +22,8 @@ from chain.primitives import ss58
 from runtime.modules.training import Training
 from runtime.modules.training_types import ReopenReason, SlashReason
 
-# A block a second; when its proposer is late, the next one takes its turn after three.
-BLOCK_SECONDS_MAX = 5.0
+# Beyond the time of a block: when its proposer is late, the next one takes its turn after three seconds.
+LATE_SECONDS_MAX = 4.0
 RETIRED_MAX = 4096
 
 
@@ -134,7 +134,7 @@ class Observer:
         for second in range(1, int(ended - self._began) + 1):
             at = self._began + second
             last = self.moments[bisect_right(times, at) - 1]
-            self.chain_up.append(at - last.time <= BLOCK_SECONDS_MAX)
+            self.chain_up.append(at - last.time <= plan.block_ms / 1000 + LATE_SECONDS_MAX)
             late = (at - final_at > plan.round_seconds_max for final_at in last.final_at)
             self.market_up.append(all(last.open) and not any(late))
         counted = [moment for moment in self.moments if self._began <= moment.time <= ended]
