@@ -409,7 +409,10 @@ async def register_worker(node: Node, capacity: int, heights: Heights, report: R
             if found >= capacity:
                 continue
             if registered and not found:
-                report("no longer registered: slashed, or deregistered; find out why, then start again to register")
+                report(
+                    "no longer registered: slashed, deregistered, or away for ten minutes after a missed slot; "
+                    "find out why, then start again to register"
+                )
                 return
             error = await node.transact("training.register_worker", capacity=capacity)
         except NodeError as failure:

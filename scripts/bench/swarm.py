@@ -73,7 +73,7 @@ def main() -> None:
         options.workers, options.minutes, options.churn, options.cheats = 12, 0.1, 1.0, 0.2
         options.tasks, options.slots, options.validators, options.block_ms = 1, 4, 1, 500
     # Who is told to end ends the network, too.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     # Who follows heads hears from its node each second and need not ping it; these hear them in the hall.
     link.PROBE_SECONDS = 60.0
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
