@@ -15,7 +15,7 @@ import trio
 from chain.primitives.keys import Keypair
 from chain.primitives.seal import bitmap
 from trainer.codecs.blocks import CodecError
-from trainer.files import BlobFiles, MemoryFiles
+from trainer.files import Files
 from trainer.follow import Heights, Report, follow
 from trainer.job import Job, NextModel
 from trainer.measured import MeasuredNode
@@ -43,17 +43,21 @@ async def aggregate(
 ) -> None:
     """An aggregator's life on a chain; `servant` makes what serves a task, a `TaskAggregator` unless told."""
     make = servant or TaskAggregator
-    blobs, memories = BlobFiles(cache_dir / "blobs"), MemoryFiles(cache_dir / "memories")
+    files = Files.open(cache_dir)
 
     async def always(heights: Heights) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_register, node, heights, report)
             nursery.start_soon(tell, node, heights, meter, (), report)
 
+    async def release(task: int) -> None:
+        await trio.to_thread.run_sync(files.forget, task)
+
     await follow(
         node,
-        lambda task: make(task, node, Job(task, node, blobs, memories), meter, report),
+        lambda task: make(task, node, Job(task, node, files.blobs, files.memories), meter, report),
         report,
+        release=release,
         always=always,
     )
 

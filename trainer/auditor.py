@@ -18,7 +18,7 @@ from trainer import audit, scoring
 from trainer.audit import MICRO
 from trainer.checker import Checker
 from trainer.codecs.blocks import CodecError
-from trainer.files import BlobFiles, MemoryFiles
+from trainer.files import Files
 from trainer.follow import Report, follow
 from trainer.job import Job, NextModel
 from trainer.measured import MeasuredNode
@@ -60,15 +60,15 @@ async def attend(
 ) -> None:
     """An auditor's life on a chain; `servant` makes what serves a task, a `TaskAuditor` unless told."""
     make = servant or TaskAuditor
-    blobs, memories = BlobFiles(cache_dir / "blobs"), MemoryFiles(cache_dir / "memories")
+    files = Files.open(cache_dir)
 
     async def release(task: int) -> None:
         await engines.release(task)
-        await trio.to_thread.run_sync(memories.forget, task)
+        await trio.to_thread.run_sync(files.forget, task)
 
     await follow(
         node,
-        lambda task: make(task, node, engines.of(task.id), Job(task, node, blobs, memories), report),
+        lambda task: make(task, node, engines.of(task.id), Job(task, node, files.blobs, files.memories), report),
         report,
         release=release,
         always=lambda heights: tell(node, heights, engines.meter, engines.devices, report),

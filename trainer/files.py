@@ -1,14 +1,18 @@
 """Files that survive a kill: blobs that never change, and what a worker must not forget before it reveals.
 
 Rule: a file is written whole, flushed, then renamed, and its folder is flushed; what was half written is never read.
+What is kept of a task goes with it.
 """
 
 from __future__ import annotations
 
 import os
 import secrets
+import time
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
+from typing import Self
 
 import numpy as np
 
@@ -22,6 +26,9 @@ from trainer.spill import Spill
 Place = tuple[int, int, int, int]  # task, round, attempt, slot
 DIGEST_BYTES = 32
 SECRET_BYTES = 32
+# What is kept of a task that ended while nobody served it. No phase of a round takes as long, and what is needed again
+# after it is fetched or computed again.
+UNUSED_SECONDS = 30 * 86_400
 
 
 def kept_secret(path: Path) -> bytes:
@@ -44,24 +51,38 @@ def kept_secret(path: Path) -> bytes:
 
 
 class BlobFiles:
-    """Programs and data sets of the tasks served, so that a restart does not fetch them again."""
+    """Programs and data sets of the tasks served, so that a restart does not fetch them again. Any thread may ask."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._tasks: dict[Hash, set[int]] = {}  # that have asked for a blob
+        self._lock = Lock()
         _open(folder)
 
-    def get(self, root: Hash, bytes_max: int) -> bytes | None:
-        """A blob that is here and whole, or None."""
+    def get(self, task: int, root: Hash, bytes_max: int) -> bytes | None:
+        """A blob that is here and whole, or None; it stays until the task is forgotten."""
         path = self._folder / root.hex()
+        with self._lock:
+            self._tasks.setdefault(root, set()).add(task)
         try:
             data = path.read_bytes() if path.stat().st_size <= bytes_max else b""
+            os.utime(path)
         except FileNotFoundError:
             return None
         return data if blob_root(data) == root else None
 
     def put(self, root: Hash, data: bytes) -> None:
-        """Keep a blob."""
+        """Keep a blob that a task has asked for."""
         replace_file(self._folder / root.hex(), data)
+
+    def forget(self, task: int) -> None:
+        """Remove what no other task has asked for."""
+        with self._lock:
+            for root in [root for root, tasks in self._tasks.items() if tasks == {task}]:
+                del self._tasks[root]
+                (self._folder / root.hex()).unlink(missing_ok=True)
+            for tasks in self._tasks.values():
+                tasks.discard(task)
 
     def spill(self) -> Spill:
         """A file without a name, on the disk that the blobs are on."""
@@ -101,6 +122,11 @@ class PendingFiles:
         """Durable when it returns: a commitment may be sent."""
         parts = {"salt": pending.salt, "update": pending.update, "proof": pending.plant_proof}
         replace_file(self._path(place, source), pack(parts))
+
+    def forget(self, task: int) -> None:
+        """Remove all that is left of a task that is over."""
+        for path in self._folder.glob(f"{task}-*.pending"):
+            path.unlink(missing_ok=True)
 
     def forget_before(self, task: int, round_: int, attempt: int) -> None:
         """Remove what earlier attempts and rounds of a task left, and what nothing of ours is named like."""
@@ -156,8 +182,30 @@ class MemoryFiles:
         return self._folder / f"{'-'.join(map(str, place))}-{update_root.hex()}.memory"
 
 
+@dataclass(frozen=True, slots=True)
+class Files:
+    """All that a worker, auditor or aggregator keeps in its folder."""
+
+    blobs: BlobFiles
+    pending: PendingFiles
+    memories: MemoryFiles
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Those in a folder, which is made if it is not there."""
+        return cls(BlobFiles(folder / "blobs"), PendingFiles(folder / "pending"), MemoryFiles(folder / "memories"))
+
+    def forget(self, task: int) -> None:
+        """Remove what is kept of a task that is over; for a thread."""
+        self.blobs.forget(task)
+        self.pending.forget(task)
+        self.memories.forget(task)
+
+
 def _open(folder: Path) -> None:
-    """Make a folder that one process has for itself, without what a kill left half written."""
+    """Make a folder that one process has for itself, without what a kill left half written, or of tasks long over."""
     make_folder(folder)
-    for partial in folder.glob(f"*{PARTIAL}"):
-        partial.unlink()
+    unused = time.time() - UNUSED_SECONDS
+    for path in folder.iterdir():
+        if path.name.endswith(PARTIAL) or path.stat().st_mtime < unused:
+            path.unlink()

@@ -227,7 +227,7 @@ class Job:
             return self._dataset
 
     async def _fetch(self, root: Hash, bytes_max: int) -> bytes:
-        data = self._files.get(root, bytes_max)
+        data = self._files.get(self.task.id, root, bytes_max)
         if data is None:
             data = await self._node.get_blob(root, bytes_max)
             self._files.put(root, data)

@@ -23,7 +23,7 @@ from trainer.artifact import Rows as RowShape
 from trainer.batches import ROWS_MAX
 from trainer.dataset import ARRAY_BYTES_MAX, Dataset, DatasetError
 from trainer.devices import named
-from trainer.files import BlobFiles, MemoryFiles, PendingFiles
+from trainer.files import BlobFiles, Files, MemoryFiles, PendingFiles
 from trainer.follow import Heights, Report, Servant, follow
 from trainer.job import Job
 from trainer.measured import MeasuredNode
@@ -60,15 +60,14 @@ async def contribute(
     node: Node, engines: Engines, cache_dir: Path, data: Mapping[int, Path], *, report: Report
 ) -> None:
     """A silo's life on a chain, with a seat for each of its tasks."""
-    blobs, pending = BlobFiles(cache_dir / "blobs"), PendingFiles(cache_dir / "pending")
-    memories = MemoryFiles(cache_dir / "memories")
+    files = Files.open(cache_dir)
     takes_part, registration, left = trio.Event(), trio.CancelScope(), set(data)
 
     def serve(task: TaskView) -> Servant:
         if task.scored is None:
             raise DatasetError(f"its data are public: leave --data {task.id}=… out to train it as any worker")
-        job = SiloJob(task, node, blobs, memories, data[task.id])
-        return TaskSilo(task, node, engines.of(task.id), job, pending, report, takes_part.set)
+        job = SiloJob(task, node, files.blobs, files.memories, data[task.id])
+        return TaskSilo(task, node, engines.of(task.id), job, files.pending, report, takes_part.set)
 
     async def register(heights: Heights) -> None:
         # Who is registered before is drawn for other tasks, whose rounds would wait for it in vain.
@@ -83,6 +82,7 @@ async def contribute(
 
     async def release(task: int) -> None:
         await engines.release(task)
+        await trio.to_thread.run_sync(files.forget, task)
         left.discard(task)
         if not left:
             registration.cancel()

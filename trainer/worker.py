@@ -18,7 +18,7 @@ from chain.primitives.hashing import Hash, blake2_256
 from chain.primitives.keys import Keypair
 from trainer.codecs.updates import Update
 from trainer.devices import named
-from trainer.files import BlobFiles, MemoryFiles, Pending, PendingFiles, Place, kept_secret
+from trainer.files import Files, Pending, PendingFiles, Place, kept_secret
 from trainer.follow import Heights, Report, Servant, follow
 from trainer.hosts import Cluster, open_spread_engines
 from trainer.job import Job
@@ -89,15 +89,16 @@ async def work(
     planter: Planter | None = None,
 ) -> None:
     """A worker's life on a chain; `servant` makes what serves a task, a `TaskWorker` unless told."""
-    blobs, pending = BlobFiles(cache_dir / "blobs"), PendingFiles(cache_dir / "pending")
-    memories = MemoryFiles(cache_dir / "memories")
+    files = Files.open(cache_dir)
     make = servant or TaskWorker
 
     def serve(task: TaskView) -> Servant:
         # Only silos are drawn for a task whose data they have.
         if task.scored is not None:
             return Bystander()
-        worker = make(task, node, engines.of(task.id), Job(task, node, blobs, memories), pending, report)
+        worker = make(
+            task, node, engines.of(task.id), Job(task, node, files.blobs, files.memories), files.pending, report
+        )
         worker.planter = planter
         return worker
 
@@ -111,7 +112,7 @@ async def work(
 
     async def release(task: int) -> None:
         await engines.release(task)
-        await trio.to_thread.run_sync(memories.forget, task)
+        await trio.to_thread.run_sync(files.forget, task)
 
     await follow(
         node,

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
+import numpy as np
+
 from chain.primitives.blob import blob_root
-from trainer.files import Pending, PendingFiles
+from trainer.codecs.memory import Memory
+from trainer.files import UNUSED_SECONDS, BlobFiles, Files, Pending, PendingFiles
 
 SOURCE, OTHER = b"\1" * 32, b"\2" * 32
 UPDATE = b"an update"
@@ -53,3 +58,45 @@ def test_what_is_over_is_forgotten_and_nothing_else(tmp_path: Path) -> None:
     left = {place for place in places if files.get(place, SOURCE) is not None}
     assert left == {place for place in places if place[0] == 1 or place[1:3] >= (1, 1)}
     assert len(list(tmp_path.iterdir())) == len(left)
+
+
+def names_in(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_a_blob_goes_with_the_last_task_that_asked_for_it(tmp_path: Path) -> None:
+    files = BlobFiles(tmp_path)
+    shared, own = b"a data set", b"a program"
+    for data in (shared, own):
+        assert files.get(7, blob_root(data), 100) is None
+        files.put(blob_root(data), data)
+    assert files.get(8, blob_root(shared), 100) == shared
+    files.forget(7)
+    assert names_in(tmp_path) == {blob_root(shared).hex()}
+    assert files.get(8, blob_root(shared), 100) == shared
+    files.forget(8)
+    assert names_in(tmp_path) == set()
+
+
+def test_nothing_is_left_of_a_task_that_is_over(tmp_path: Path) -> None:
+    files = Files.open(tmp_path)
+    for task in (1, 11):
+        files.pending.put((task, 2, 0, 3), SOURCE, PENDING)
+        files.memories.put((task, 2, 0, 3), OTHER, Memory(np.ones(4, np.float32), None))
+        files.blobs.get(task, blob_root(b"%d" % task), 100)
+        files.blobs.put(blob_root(b"%d" % task), b"%d" % task)
+    files.forget(1)
+    left = [path.name.partition("-")[0] for folder in ("pending", "memories") for path in (tmp_path / folder).iterdir()]
+    assert left == ["11", "11"]
+    assert names_in(tmp_path / "blobs") == {blob_root(b"11").hex()}
+
+
+def test_what_was_left_of_tasks_that_are_long_over_is_removed_at_a_start(tmp_path: Path) -> None:
+    files = BlobFiles(tmp_path)
+    for data, days in ((b"old", 31), (b"used", 31), (b"new", 29)):
+        files.put(blob_root(data), data)
+        at = time.time() - days * UNUSED_SECONDS / 30
+        os.utime(tmp_path / blob_root(data).hex(), (at, at))
+    assert files.get(0, blob_root(b"used"), 100) == b"used"
+    BlobFiles(tmp_path)
+    assert names_in(tmp_path) == {blob_root(b"used").hex(), blob_root(b"new").hex()}
