@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts" / "bench"))  # where the scripts find each other
 
 from samples import Sample  # noqa: E402
-from slopes import Point, Slope, slope  # noqa: E402
+from slopes import Point, Slope, slope, without  # noqa: E402
 from soak import HOUR, MEASURES, growth  # noqa: E402
 
 
@@ -58,11 +58,21 @@ def test_too_few_points_have_no_slope() -> None:
     assert slope([Point(time, time, life=time) for time in range(40)]) is None
 
 
+def test_what_follows_another_value_is_taken_out_and_what_grows_beside_it_stays() -> None:
+    rng = Random(1)
+    cause = [Point(time, rng.uniform(1, 3)) for time in range(60)]
+    points = [Point(each.time, 5 * each.value + 0.1 * each.time) for each in cause]
+    found = slope(without(points, cause))
+    assert found is not None
+    assert found.median == pytest.approx(0.1, abs=0.02)
+    assert without(points[:2], cause) == points[:2]  # too few to tell
+
+
 def samples_of(values: list[dict[str, float]]) -> list[Sample]:
     return [Sample(10.0 * place, {"alice": 7}, {"alice": each}) for place, each in enumerate(values)]
 
 
-def test_a_processs_growth_leaves_out_its_first_third() -> None:
+def test_a_processs_growth_leaves_out_its_first_half() -> None:
     memory = MEASURES[0]
     found = growth(memory, "alice", samples_of([{"memory": min(place, 100) * 5.0} for place in range(361)]))
     assert found is not None

@@ -143,7 +143,7 @@ class Pace:
 
     wallet: float = 1.0
     visitor: float = 0.5
-    page: float = 2.0
+    page: float = 1.0
     light: float = 15.0
     stray: float = 10.0
     junk: float = 5.0

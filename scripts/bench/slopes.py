@@ -53,6 +53,7 @@ def slope(points: Sequence[Point]) -> Slope | None:
         pairs += [
             (after.value - before.value) / (after.time - before.time)
             for before, after in combinations(sorted(own, key=lambda point: point.time), 2)
+            if after.time > before.time
         ]
         # Of Kendall's statistic, where the values are of no order.
         variance += len(own) * (len(own) - 1) * (2 * len(own) + 5) / 18
@@ -63,3 +64,14 @@ def slope(points: Sequence[Point]) -> Slope | None:
     low = max(0, math.floor((len(pairs) - reach) / 2))
     high = min(len(pairs) - 1, math.ceil((len(pairs) + reach) / 2))
     return Slope(statistics.median(pairs), pairs[low], pairs[high])
+
+
+def without(points: Sequence[Point], cause: Sequence[Point]) -> list[Point]:
+    """The points without what follows another value of the same times, by the slope of the one against the other."""
+    caused = {point.time: point.value for point in cause}
+    both = [point for point in points if point.time in caused]
+    found = slope([Point(caused[point.time], point.value) for point in both])
+    if found is None:
+        return list(points)
+    middle = statistics.median(caused[point.time] for point in both)
+    return [Point(point.time, point.value - found.median * (caused[point.time] - middle), point.life) for point in both]
