@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -44,9 +45,9 @@ AMOUNTS = ("pricePerSlot", "escrow", "minted")
 
 
 @app.command("list")
-def list_tasks(json: JsonOption = False, rpc: NodeOption = DEFAULT_RPC) -> None:
+def list_tasks(as_json: JsonOption = False, rpc: NodeOption = DEFAULT_RPC) -> None:
     """List the tasks of the chain."""
-    trio.run(partial(_list, rpc, as_json=json))
+    trio.run(partial(_list, rpc, as_json=as_json))
 
 
 async def _list(rpc: str, *, as_json: bool) -> None:
@@ -59,7 +60,7 @@ async def _list(rpc: str, *, as_json: bool) -> None:
         token, _ = await token_of(client)
         tasks = await client.request("training_tasks")
     if as_json:
-        print_json([{**task, **{name: str(task[name]) for name in AMOUNTS}} for task in tasks])
+        print_json([_exact(task) for task in tasks])
         return
     if not tasks:
         print("this chain has no tasks")
@@ -80,23 +81,52 @@ async def _list(rpc: str, *, as_json: bool) -> None:
 
 
 @app.command()
-def watch(task: TaskId, rpc: NodeOption = DEFAULT_RPC) -> None:
+def watch(
+    task: TaskId,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a line; amounts are text.")] = False,
+    rpc: NodeOption = DEFAULT_RPC,
+) -> None:
     """Print a line for each round of a task until no more follow."""
     try:
         # Not in the midst of a connection's beginning, where an interrupt would leave a warning of Python's.
-        trio.run(_watch, rpc, task, restrict_keyboard_interrupt_to_checkpoints=True)
+        trio.run(
+            _watch,
+            rpc,
+            task,
+            ForPrograms() if as_json else Progress(read_only=True),
+            restrict_keyboard_interrupt_to_checkpoints=True,
+        )
     except KeyboardInterrupt:
         raise typer.Exit from None
 
 
-async def _watch(rpc: str, task_id: int) -> None:
+class ForPrograms:
+    """A watch as programs read it: an object a line, with what happened as its `event`, and nothing in between."""
+
+    def event(self, event: str, **told: object) -> None:
+        print(json.dumps({"event": event, **told}), flush=True)
+
+    def say(self, kind: str, text: str) -> None:
+        """What a person would be told beside: programs learn of stalls, and know the rest by itself."""
+        if kind == "stall":
+            self.event("stall", message=text)
+
+    def show(self, text: str) -> None:
+        """What is going on meanwhile is nothing that has happened."""
+
+    def clear(self) -> None:
+        """There is never anything to be cleared."""
+
+
+async def _watch(rpc: str, task_id: int, progress: Progress | ForPrograms) -> None:
     async with connected(rpc) as client:  # A wrong address or number is an error at once, and not waited for.
         token, _ = await token_of(client)
         task = await client.request("training_task", task_id)
     shown = max(0, task["round"] - 1)  # the latest round at once, then each new one
     pace = Pace(task["round"], trio.current_time())
     idle_blocks = 0
-    progress = Progress(read_only=True)
+    if isinstance(progress, ForPrograms):
+        progress.event("task", **_exact(task))
     progress.say("task", f"{task['name']}: {task['round']} of {task['rounds']} rounds are final; Ctrl-C ends the watch")
     try:
         async with Client.reconnecting([rpc]) as client, client.finalized_heads() as heads:
@@ -106,7 +136,10 @@ async def _watch(rpc: str, task_id: int) -> None:
                     task = await client.request("training_task", task_id, timeout=PATIENCE_SECONDS)
                     left = pace.left(task["round"], task["rounds"], trio.current_time())
                     while shown < task["round"]:
-                        line = await _round_line(client, task, shown, token)
+                        record = await client.request("training_round", task["id"], shown)
+                        if isinstance(progress, ForPrograms):
+                            progress.event("round", **_exact_round(task_id, shown, record))
+                        line = _round_line(task, shown, record, token)
                         shown += 1
                         if shown == task["round"]:  # What is known of this moment belongs to the newest.
                             line += f"  {token.format(task['minted'])} in all{', ' * bool(left)}{left}"
@@ -123,12 +156,14 @@ async def _watch(rpc: str, task_id: int) -> None:
                     progress.say("stall", f"{error}; trying again")
     finally:
         progress.clear()
+    if isinstance(progress, ForPrograms):
+        progress.event("end", **_exact(task))
     progress.say("task", _end_line(task, token))
     progress.say("task", f"its model: potchain task fetch {task_id} -o model.safetensors")
     progress.say("task", f"it is kept until block {task['storage']['until']:,}; longer: potchain task keep {task_id}")
 
 
-async def _next_block(client: Client, heads: Heads, progress: Progress) -> None:
+async def _next_block(client: Client, heads: Heads, progress: Progress | ForPrograms) -> None:
     """Wait for a block, and do not keep it to ourselves when none comes."""
     waited, patience = 0.0, PATIENCE_SECONDS
     while True:
@@ -176,8 +211,24 @@ def _end_line(task: dict[str, Any], token: Token) -> str:
     return f"{task['name']} is {task['status']} {after}, {token.format(task['minted'])} paid in all"
 
 
-async def _round_line(client: Client, task: dict[str, Any], round: int, token: Token) -> str:
-    record = await client.request("training_round", task["id"], round)
+def _exact(task: dict[str, Any]) -> dict[str, Any]:
+    """A task for programs: not every one reads such numbers in JSON exactly."""
+    return {**task, **{name: str(task[name]) for name in AMOUNTS}}
+
+
+def _exact_round(task_id: int, round: int, record: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "task": task_id,
+        "round": round,
+        "loss": record["loss"],
+        "accuracy": record["accuracy"],
+        "accepted": sum(slot["accepted"] for slot in record["slots"]),
+        "slots": len(record["slots"]),
+        "minted": str(record["minted"]),
+    }
+
+
+def _round_line(task: dict[str, Any], round: int, record: dict[str, Any], token: Token) -> str:
     return round_line(
         task["name"],
         round,

@@ -16,6 +16,7 @@ import typer
 from chain.cli_common import DEFAULT_RPC, EXIT_FAILED, NodeOption, UserError
 from chain.cli_connect import connected
 from chain.cli_secrets import KeyOption, takes_key
+from chain.cli_wallet import JsonOption, print_json
 from chain.display import Token, token_of
 from chain.primitives import bls, ss58
 from chain.rpc.client import Client
@@ -73,9 +74,9 @@ def _standing(account: bytes, chain: Any) -> Standing:
 
 @app.command()
 @takes_key
-def status(key: KeyOption, rpc: NodeOption = DEFAULT_RPC) -> None:
+def status(key: KeyOption, json: JsonOption = False, rpc: NodeOption = DEFAULT_RPC) -> None:
     """Say what the account has bonded, whether it stands for election, and in which sets it sits."""
-    trio.run(_status, rpc, key.validator())
+    trio.run(partial(_status, rpc, key.validator(), as_json=json))
 
 
 @app.command()
@@ -123,9 +124,14 @@ def withdraw(key: KeyOption, rpc: NodeOption = DEFAULT_RPC) -> None:
     trio.run(partial(_send, rpc, key.validator(), "withdraw_unbonded"))
 
 
-async def _status(rpc: str, keys: ValidatorKeys) -> None:
+async def _status(rpc: str, keys: ValidatorKeys, *, as_json: bool) -> None:
     async with connected(rpc) as client:
         token, prefix = await token_of(client)
+        if as_json:
+            found = await client.read(partial(_standing, keys.account.public))
+            own = {"address": ss58.encode(keys.account.public, prefix)}
+            print_json({**own, **told(found, bls.public_key(keys.bls_secret))})
+            return
         print(ss58.encode(keys.account.public, prefix))
         await _tell(client, token, keys)
 
@@ -166,6 +172,24 @@ async def _tell(client: Client, token: Token, keys: ValidatorKeys) -> None:
     found = await client.read(partial(_standing, keys.account.public))
     for line in lines_of(found, token, bls.public_key(keys.bls_secret)):
         print(line)
+
+
+def told(found: Standing, own_key: bytes) -> dict[str, Any]:
+    """Where a validator stands, for programs; amounts are planck."""
+    return {
+        "block": found.height,
+        "session": found.session,
+        "sessionBlocksLeft": found.blocks_left,
+        "bonded": str(found.active),
+        "unbonding": [{"amount": str(amount), "fromSession": session} for amount, session in found.unbonding],
+        "key": None if found.key is None else f"0x{found.key.hex()}",
+        "isOwnKey": found.key == own_key,
+        "candidate": found.candidate,
+        "seat": found.seat,
+        "seats": found.set_size,
+        "sealed": found.sealed,
+        "nextSeat": found.next_seat,
+    }
 
 
 def lines_of(found: Standing, token: Token, own_key: bytes) -> list[str]:

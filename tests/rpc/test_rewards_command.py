@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +50,11 @@ async def final_round(it: Served, client: Client) -> None:
 
 
 async def explained(
-    it: Served, capsys: pytest.CaptureFixture[str], task: int = 0, round_: int = 0, exit_code: int = 0
+    it: Served, capsys: pytest.CaptureFixture[str], task: int = 0, round_: int = 0, exit_code: int = 0, more: str = ""
 ) -> tuple[str, str]:
+    words = ["reward", "explain", str(task), str(round_), "--node", it.url, *more.split()]
     with trio.fail_after(20), pytest.raises(SystemExit) as ended:
-        await trio.to_thread.run_sync(main, ["reward", "explain", str(task), str(round_), "--node", it.url])
+        await trio.to_thread.run_sync(main, words)
     assert (ended.value.code or 0) == exit_code
     printed = capsys.readouterr()
     return printed.out, printed.err
@@ -82,6 +84,79 @@ async def test_every_unit_that_a_round_paid_is_explained(tmp_path: Path, capsys:
             ],
             "",
         )
+        printed, errors = await explained(it, capsys, more="--json")
+        assert (json.loads(printed), errors) == (
+            {
+                "task": 0,
+                "name": "digits",
+                "round": 0,
+                "block": {"height": head.height, "hash": f"0x{head.hash.hex()}"},
+                "slots": [{"worker": bob, "outcome": "not revealed"}, {"worker": bob, "outcome": "accepted"}],
+                "owner": alice,
+                "pricePerSlot": "1000000000000",
+                "emissionPerSlot": "1000000000000",
+                "worth": "2000000000000",
+                "minted": "2000000000000",
+                "payments": [
+                    {"role": "worker", "account": bob, "amount": "1700000000000"},
+                    {"role": "auditor", "account": alice, "amount": "200000000000"},
+                    {"role": "aggregator", "account": bob, "amount": "100000000000"},
+                ],
+                "comparedWith": "events",
+                "ok": True,
+            },
+            "",
+        )
+
+
+async def test_a_watch_is_an_object_a_line_for_programs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = ""
+    async with served(tmp_path) as it, trio.open_nursery() as nursery:
+
+        async def watch() -> None:
+            with pytest.raises(SystemExit) as ended:
+                await trio.to_thread.run_sync(main, ["task", "watch", "0", "--json", "--node", it.url])
+            assert not ended.value.code
+            nursery.cancel_scope.cancel()
+
+        async with Client.connect(it.url) as client:
+            await final_round(it, client)
+            nursery.start_soon(watch)
+            with trio.fail_after(60):
+                while '"round"' not in told:
+                    await it.node.seal()
+                    await trio.sleep(0.01)
+                    told += capsys.readouterr().out
+                assert (await client.transact(ALICE, "training.cancel_task", task=0)).ok
+                while not nursery.cancel_scope.cancel_called:
+                    await it.node.seal()
+                    await trio.sleep(0.01)
+    begun, made, ended = map(json.loads, (told + capsys.readouterr().out).splitlines())
+    assert (begun["event"], begun["name"], begun["round"], begun["status"]) == ("task", "digits", 1, "active")
+    assert {**made, "loss": 0, "accuracy": 0} == {
+        "event": "round",
+        "task": 0,
+        "round": 0,
+        "loss": 0,
+        "accuracy": 0,
+        "accepted": 1,
+        "slots": 2,
+        "minted": "2000000000000",
+    }
+    assert (ended["event"], ended["status"], ended["minted"]) == ("end", "cancelled", "2000000000000")
+
+
+async def test_where_a_validator_stands_is_an_object_for_programs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with served(tmp_path) as it:
+        words = ["validator", "status", "--key", "//Alice", "--json", "--node", it.url]
+        with trio.fail_after(20), pytest.raises(SystemExit):
+            await trio.to_thread.run_sync(main, words)
+    found = json.loads(capsys.readouterr().out)
+    assert (found["address"], found["block"]) == (ss58.encode(ALICE.public), it.node.ledger.head.height)
+    assert {name for name, value in found.items() if isinstance(value, str)} == {"address", "bonded", "key"}
+    assert (found["isOwnKey"], found["seat"], found["seats"]) == (True, 0, 1)
 
 
 async def test_a_round_whose_events_are_pruned_is_explained_by_its_record(
