@@ -14,7 +14,7 @@ LINES = {
     "aggregate.py": ["3 updates of 3,000 parameters", "mean of top 1 %", "centered clip of int8"],
     "breakdown.py": ["BLS pairings", "state root", "1 workers: ", "fetch  ", "1 aggregators: "],
     "byzantine.py": ["7 of 16 wrong, 2 rounds", "wrong targets", "centered clip", "honest updates refused 0"],
-    "finality.py": ["core alone", "simulated validators", "n^"],
+    "finality.py": ["core alone", "simulated validators", "of each validator, ms: linear"],
     "latency.py": ["commit logged", "sealed at the slowest   p50", "processor time"],
     "growth.py": [
         *("a round of 64 slots, ms: linear", "step of Adam", "proof of a balance, bytes: logarithmic", "start a node"),

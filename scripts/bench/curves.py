@@ -23,7 +23,7 @@ class Growth(Enum):
     FLAT = "flat"
     LOGARITHMIC = "logarithmic"
     LINEAR = "linear"
-    QUADRATIC = "quadratic"
+    PAIRS = "n(n − 1)"
 
     def of(self, size: float) -> float:
         """What the cost should be in proportion to."""
@@ -34,8 +34,8 @@ class Growth(Enum):
                 return math.log(size)
             case Growth.LINEAR:
                 return size
-            case Growth.QUADRATIC:
-                return size**2
+            case Growth.PAIRS:
+                return size * (size - 1)
 
     def power(self, before: float, size: float) -> float:
         """The power of the size that it should grow by between two sizes."""

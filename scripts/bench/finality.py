@@ -11,14 +11,17 @@ of simulated validators, 50 ms apart, with votes of their real size; its process
 from __future__ import annotations
 
 import argparse
-import math
+import gc
 import time
 from collections import deque
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 
 import trio
-from figures import Figures, heading, machine, profiled, record, show_rate
+from curves import Column, Curve, Growth, Rows
+from figures import Figures, heading, machine, profiled, show_rate
 
 from chain.primitives.hashing import blake2_256
 from chain.primitives.seal import Authority, Phase, ValidatorSet, bitmap
@@ -38,8 +41,21 @@ GOAL = 2000.0  # heights a second
 SIZES = (4, 7, 16, 31, 64, 100)
 LINK_MS = 50
 SIGNATURE = bytes(96)
-# What the table has for each number of validators, and in which unit.
-COLUMNS = {"messages": "", "bytes": "", "processor time": "ms", "sealed after": "ms"}
+MESSAGES = Column("messages", "", Growth.PAIRS)
+BYTES = Column("bytes", "", Growth.PAIRS)
+ALL = Column("processor time", "ms", Growth.PAIRS)
+EACH = Column("of each validator", "ms", Growth.LINEAR)
+GARBAGE = Column("of all, collecting garbage", "ms", Growth.PAIRS)
+SEALED = Column("sealed after", "ms", Growth.FLAT)
+STUB, BLS = (
+    Curve(
+        file,
+        f"A block among validators that are {LINK_MS} ms apart, {kind} signatures",
+        "validators",
+        (MESSAGES, BYTES, ALL, EACH, GARBAGE, SEALED),
+    )
+    for file, kind in (("validators-stub", "stub"), ("validators-bls", "BLS"))
+)
 
 
 class Core:
@@ -125,49 +141,71 @@ def main() -> None:
     if options.profile:
         with profiled("simulated validators"), stub_signatures():
             run_virtually(0, lambda: _reach(MemoryWorld(4, TIMING), options.heights))
-    kind = "BLS" if options.real else "stub"
-    setting = f"a block among validators that are {LINK_MS} ms apart, {kind} signatures"
-    heading(f"{setting}; the power of n that each grows by", setting)
-    print(f"  {'n':>4} {'messages':>12} {'bytes':>18} {'cpu ms':>16} {'seal after ms':>14}")
-    before: tuple[int, list[float]] | None = None
+    rows = Rows(BLS if options.real else STUB)
     for n in sizes:
-        row = _block(n, options.real)
-        growth = ["" if before is None else f"n^{_power(before, n, row, i):.1f}" for i in range(3)]
-        cells = [f"{row[0]:,.0f} {growth[0]:>5}", f"{row[1]:,.0f} {growth[1]:>5}", f"{row[2]:,.1f} {growth[2]:>5}"]
-        print(f"  {n:>4} {cells[0]:>12} {cells[1]:>18} {cells[2]:>16} {row[3]:>14,.0f}", flush=True)
-        before = (n, row)
-        for (what, unit), value in zip(COLUMNS.items(), row, strict=True):
-            record(f"{n} validators, {what}", [value], unit)
+        rows.add(n, _block(n, options.real))
+    rows.end()
 
 
-def _power(before: tuple[int, list[float]], n: int, row: list[float], i: int) -> float:
-    return math.log(row[i] / before[1][i]) / math.log(n / before[0])
-
-
-def _block(n: int, real: bool) -> list[float]:
-    """Messages, bytes and processor milliseconds of a block, and how long after its proposal it is sealed."""
+def _block(n: int, real: bool) -> dict[str, list[float]]:
+    """What a block costs in the mean, of all validators together, and how long after its proposal it is sealed."""
     blocks = 3 if n < 50 else 2
     timing = Timing()
     weather = Weather(delay_ms_min=LINK_MS, delay_ms_max=LINK_MS)
 
-    async def measure() -> list[float]:
+    async def measure() -> dict[str, list[float]]:
         cluster = Cluster(n, 0, world=MemoryWorld(n, timing))
         cluster.network.weather = weather
         async with trio.open_nursery() as nursery:
             cluster.start(nursery)
             # The first block is dearer: every peer's first vote is verified by itself.
             await cluster.reach(1, 20_000)
-            began, cpu = now_ms(), time.process_time()
+            began = now_ms()
             messages, sent = cluster.network.messages, cluster.network.sent_bytes
-            await cluster.reach(1 + blocks, 20_000 * blocks)
-            spent = 1000 * (time.process_time() - cpu)
+            with collecting() as garbage:
+                cpu = time.process_time()
+                await cluster.reach(1 + blocks, 20_000 * blocks)
+                spent = 1000 * (time.process_time() - cpu)
             messages, sent = cluster.network.messages - messages, cluster.network.sent_bytes - sent
             each = (now_ms() - began) / blocks - timing.block_time_ms
             nursery.cancel_scope.cancel()
-        return [messages / blocks, sent / blocks, spent / blocks, each]
+        return {
+            MESSAGES.name: [messages / blocks],
+            BYTES.name: [sent / blocks],
+            ALL.name: [spent / blocks],
+            EACH.name: [spent / blocks / n],
+            GARBAGE.name: [1000 * garbage.seconds / blocks],
+            SEALED.name: [each],
+        }
 
     with nullcontext() if real else stub_signatures():
         return run_virtually(0, measure)
+
+
+@dataclass
+class Garbage:
+    """The processor time that Python's collector has taken."""
+
+    seconds: float = 0.0
+    began: float = 0.0
+
+
+@contextmanager
+def collecting() -> Iterator[Garbage]:
+    """Count what the collector takes in the body."""
+    garbage = Garbage()
+
+    def note(phase: str, _: dict[str, int]) -> None:
+        if phase == "start":
+            garbage.began = time.process_time()
+        else:
+            garbage.seconds += time.process_time() - garbage.began
+
+    gc.callbacks.append(note)
+    try:
+        yield garbage
+    finally:
+        gc.callbacks.remove(note)
 
 
 async def _reach(world: World, heights: int) -> None:

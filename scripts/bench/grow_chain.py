@@ -40,7 +40,7 @@ SEED = 7
 
 MAKE = Column("make a block", "ms", Growth.FLAT)
 APPEND = Column("execute and commit a block", "ms", Growth.FLAT)
-READING = Column("read a block and its seal by height", "µs", Growth.LOGARITHMIC)
+READING = Column("read a block and its seal by height", "ms", Growth.LOGARITHMIC)
 OPEN = Column("open the ledger", "ms", Growth.FLAT)
 START = Column("start a node", "ms", Growth.FLAT)
 MEMORY = Column("memory of the node", "MB", Growth.FLAT)
@@ -131,7 +131,7 @@ def _append(ledger: Ledger, count: int) -> list[float]:
 
 
 def _read(ledger: Ledger, size: int, count: int) -> list[float]:
-    """Microseconds of processor time, at heights all over the chain, decoded."""
+    """Milliseconds of processor time, at heights all over the chain, decoded."""
     chance, spent = random.Random(SEED), list[float]()
     for _ in range(count):
         height = chance.randint(1, size)
@@ -139,7 +139,7 @@ def _read(ledger: Ledger, size: int, count: int) -> list[float]:
         block_hash = ledger.hash_at(height)
         assert block_hash is not None
         block, seal = ledger.block(block_hash), ledger.seal(block_hash)
-        spent.append(1e6 * (time.process_time() - began))
+        spent.append(1000 * (time.process_time() - began))
         assert block is not None
         assert seal is not None
         assert (block.header.height, seal.height) == (height, height)
