@@ -26,6 +26,8 @@ EXPONENT_MIN = -100
 GRADIENT_MAX = float(127 * 2**50)
 # Values whose sizes are looked at together: a quarter of a megabyte, where all of them would take five times a blob.
 CHECKED_AT_ONCE = 256 * BLOCK
+# Three arrays of so many values are in hand at once: as much, and half of a core's second-level cache.
+ROUNDED_AT_ONCE = 256 * BLOCK
 # Fields and lengths of a blob beside its arrays.
 OVERHEAD_BYTES = 128
 
@@ -68,11 +70,16 @@ def steps_of(peaks: Float32s, bits: int) -> Int32s:
 
 def rounded(flat: Float32s, bits: int) -> tuple[Int8s | Int16s, Int8s]:
     """Each value rounded half-to-even to its block's step, and the steps' exponents."""
-    blocks = _blocked(flat)
-    exponents = steps_of(np.abs(blocks).max(axis=1), bits)
-    # Multiplying by a power of two is exact.
-    integers = np.rint(blocks * np.ldexp(np.float32(1), -exponents)[:, None])
-    return integers.astype(_dtype(bits)).ravel()[: flat.size], exponents.astype(np.int8)
+    integers, exponents = np.empty(flat.size, _dtype(bits)), np.empty(blocks_of(flat.size), np.int8)
+    for begin in range(0, flat.size, ROUNDED_AT_ONCE):
+        part = flat[begin : begin + ROUNDED_AT_ONCE]
+        blocks = _blocked(part)
+        steps = steps_of(np.abs(blocks).max(axis=1), bits)
+        # Multiplying by a power of two is exact.
+        said = np.rint(blocks * np.ldexp(np.float32(1), -steps)[:, None])
+        integers[begin : begin + part.size] = said.ravel()[: part.size]
+        exponents[begin // BLOCK : blocks_of(begin + part.size)] = steps
+    return integers, exponents
 
 
 def scaled(values: Int8s | Int16s, exponents: Int8s) -> Float64s:
