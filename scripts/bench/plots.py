@@ -1,148 +1,36 @@
-"""Draws the curves of a table that all.py has written, as SVG files: each cost beside how it should grow.
+"""Draws the curves of a table that all.py has written, as SVG files.
 
     .venv/bin/python scripts/bench/plots.py docs/plots/growth.json [--into FOLDER]
 
-Equal figures give equal bytes. Both axes are logarithmic, so that a power of the size is a straight line; the thin line
-through a cost's last point is how it should have come there. Colours are as far from white as from black, and the
-background is the page's.
+Equal figures give equal bytes. The thin line through a cost's last point is how it should have come there.
 """
 
 from __future__ import annotations
 
 import argparse
-import io
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+
+from tables import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # stories of training are the tests'
 
-import matplotlib as mpl
-from curves import Column, Curve
-from figures import Recorded, Spread
-from finality import BLS, STUB
-from grow_chain import CURVE as CHAIN
-from grow_keys import CURVE as KEYS
-from grow_parameters import CURVE as PARAMETERS
-from grow_workers import CURVE as WORKERS
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
-from tables import Table
-
-CURVES = (STUB, BLS, WORKERS, PARAMETERS, KEYS, CHAIN)
-# Of a contrast of four and more to white and to the dark grey of pages at night alike.
-INK = "#767676"
-COLOURS = ("#2f7ac6", "#c2570c", "#1a8754", "#b0479c", "#8a6d00", "#c0392b", "#4f6bd8", "#0e8388")
-MARKS = "osD^vPX*"
-# What is drawn depends on nothing but the figures: no date, no random identifiers, letters as outlines.
-STYLE: dict[Any, Any] = {
-    "svg.hashsalt": "potchain",
-    "svg.fonttype": "path",
-    "font.size": 9,
-    "text.color": INK,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-}
-INCHES = (4.6, 3.1)
-LEGEND_INCHES = 0.19
-# An axis spans this factor at least.
-SPAN_MIN = 100
-
-Line = tuple[Column, list[tuple[int, Spread]]]
-
 
 def main() -> None:
-    """Draw every curve of which the tables have something."""
+    """Draw every curve of which the table has something."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", type=Path, help="a table's JSON")
     parser.add_argument("--into", type=Path, help="the folder of the plots, the table's unless told")
     options = parser.parse_args()
-    table = Table.decode(options.table.read_text())
+    try:
+        from drawing import drawn  # a node's environment lacks matplotlib
+    except ModuleNotFoundError as error:
+        sys.exit(f"expected {error.name}, which scripts/setup requirements-dev.txt installs")
     into: Path = options.into or options.table.parent
     into.mkdir(parents=True, exist_ok=True)
-    for name, svg in drawn(table).items():
+    for name, svg in drawn(Table.decode(options.table.read_text())).items():
         (into / name).write_bytes(svg)
         print(into / name)
-
-
-def drawn(table: Table) -> dict[str, bytes]:
-    """The plots of a table, by the names of their files."""
-    figures = list(table.figures().values())
-    found: dict[str, bytes] = {}
-    for curve in CURVES:
-        lines = lines_of(curve, figures)
-        if lines:
-            found[f"{curve.file}.svg"] = draw(curve, lines)
-    return found
-
-
-def lines_of(curve: Curve, figures: Sequence[Recorded]) -> list[Line]:
-    """What can be drawn of a curve: on logarithmic axes nothing is zero."""
-    lines = []
-    for column in curve.columns:
-        points = [(size, value) for size, value in curve.points(figures, column) if value.least > 0]
-        if len(points) > 1:
-            lines.append((column, points))
-    return lines
-
-
-def draw(curve: Curve, lines: Sequence[Line]) -> bytes:
-    """One curve as SVG: an axis for each unit, two in a row, and below each what its lines are."""
-    units = list(dict.fromkeys(column.unit for column, _ in lines))
-    grouped = [[line for line in lines if line[0].unit == unit] for unit in units]
-    rows = [grouped[first : first + 2] for first in range(0, len(grouped), 2)]
-    heights = [INCHES[1] + LEGEND_INCHES * max(map(len, row)) for row in rows]
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(2 * INCHES[0], sum(heights)), layout="constrained")
-        figure.patch.set_alpha(0)
-        figure.suptitle(curve.group, fontsize=10)
-        places = figure.subplots(len(rows), 2, squeeze=False, height_ratios=heights)
-        for place in places.flat[len(grouped) :]:
-            place.set_axis_off()
-        for place, group in zip(places.flat, grouped, strict=False):
-            _draw_axis(place, curve, group)
-        file = io.BytesIO()
-        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
-    return file.getvalue()
-
-
-def _draw_axis(place: Axes, curve: Curve, lines: Sequence[Line]) -> None:
-    place.patch.set_alpha(0)
-    place.set_xscale("log")
-    place.set_yscale("log")
-    for number, (column, points) in enumerate(lines):
-        sizes, values = [size for size, _ in points], [value.median for _, value in points]
-        colour, mark = COLOURS[number % len(COLOURS)], MARKS[number % len(MARKS)]
-        label = f"{column.name}: {column.growth.value}"
-        place.plot(sizes, values, color=colour, marker=mark, markersize=4, linewidth=1.4, label=label)
-        unit_cost = values[-1] / column.growth.of(sizes[-1])
-        should = [unit_cost * column.growth.of(size) for size in sizes]
-        place.plot(sizes, should, color=colour, linewidth=0.7, linestyle=(0, (4, 3)))
-    sizes = sorted({size for _, points in lines for size, _ in points})
-    place.set_xticks(sizes, [_short(size) for size in sizes])
-    place.xaxis.set_minor_locator(NullLocator())
-    least, most = place.get_ylim()
-    while most < SPAN_MIN * least:  # What is flat shall look it.
-        least, most = least / 2, most * 2
-    place.set_ylim(least, most)
-    place.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
-    place.yaxis.set_minor_formatter(NullFormatter())
-    place.set_xlabel(curve.noun)
-    place.set_ylabel(lines[0][0].unit or "count")
-    place.grid(color=INK, alpha=0.25, linewidth=0.5)
-    place.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), frameon=False, fontsize=8)
-
-
-def _short(size: int) -> str:
-    """A size in few letters."""
-    for unit, letter in ((1_000_000, "M"), (1_000, "k")):
-        if size >= unit and size % unit == 0:
-            return f"{size // unit}{letter}"
-    return str(size)
 
 
 if __name__ == "__main__":
