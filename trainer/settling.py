@@ -71,7 +71,10 @@ async def settle(
             raise Uncalibratable(
                 f"{error}. Fewer local steps alone do not help: take another codec, rate or model"
             ) from None
-        raise Uncalibratable(f"{error}. {fewer} of {recipe.batches} local steps can be audited: take those") from None
+        raise Uncalibratable(
+            f"{error}. {fewer} of {recipe.batches} local steps passed in the few slots that were tried; at kinks it is "
+            "a matter of luck, and fewer are safer"
+        ) from None
     return replace(terms, policy=replace(terms.policy, tolerance_micro_steps=found.tolerance.micro_steps)), found
 
 

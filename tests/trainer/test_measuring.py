@@ -93,7 +93,7 @@ GOOD = Calibration(Tolerance(510_000, 20), 500_000, 1e-6, (Finding(SAMPLE, 2, 0,
 
 @pytest.mark.parametrize(
     ("steady", "told"),
-    [(8, "8 of 32 local steps can be audited: take those"), (0, "take another codec, rate or model")],
+    [(8, "8 of 32 local steps passed in .* fewer are safer"), (0, "take another codec, rate or model")],
 )
 async def test_a_refusal_says_how_many_local_steps_can_be_audited(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steady: int, told: str
