@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from math import inf
 from typing import TypeVar
 
 import trio
@@ -81,7 +82,7 @@ class Importer:
         self._run = run
         self._working = 0
         self._at_rest = trio.Event()
-        self._at_rest.set()
+        self._imported_at = inf
         self.times = Times()
         self._turn = trio.Lock()
         self._executed: OrderedDict[Hash, ExecutedBlock] = OrderedDict()
@@ -101,8 +102,6 @@ class Importer:
 
     async def run(self, work: Callable[[], T], /) -> T:
         """Do in a thread what a block waits for: while it lasts, `at_rest` does not return."""
-        if not self._working:
-            self._at_rest = trio.Event()
         self._working += 1
         try:
             return await self._run(work)
@@ -110,10 +109,14 @@ class Importer:
             self._working -= 1
             if not self._working:
                 self._at_rest.set()
+                self._at_rest = trio.Event()
 
-    async def at_rest(self) -> None:
-        """Return when no block is being built, executed or committed: what can wait leaves them the interpreter."""
-        while self._working:
+    async def at_rest(self, pause_s: float = inf) -> None:
+        """Return when no block is being built, executed or committed, nor due: the last one is no older than `pause_s`.
+
+        What can wait leaves blocks the interpreter, and the machine.
+        """
+        while self._working or trio.current_time() >= self._imported_at + pause_s:
             await self._at_rest.wait()
 
     async def execute(self, block: Block) -> ExecutedBlock:
@@ -170,6 +173,7 @@ class Importer:
 
     def _move(self, added: Sequence[ExecutedBlock], sealed_by: ValidatorSet, decides_next: ValidatorSet) -> None:
         """Take the last of these blocks for the head."""
+        self._imported_at = trio.current_time()
         for executed in added:
             self._best = executed.height, executed.hash
             self._validators[executed.height] = sealed_by

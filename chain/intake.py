@@ -30,9 +30,10 @@ THREADS = 1
 REST = 1.0
 BATCH = 64  # checked in one visit to a thread: some 10 ms of work
 QUEUE_MAX = 32 * BATCH  # gossip that waits for its check: about a second's worth of checking
-# Checks wait while a block is built, executed or committed, which takes a fifth of a second: they would share the
-# interpreter with it, and every validator's next step waits for it. A node that fetches blocks is never at rest.
-YIELD_SECONDS_MAX = 0.5
+# Checks wait while a block is built, executed or committed, and on a validator from when one is due until it is there:
+# they would share interpreter and cores with what everybody waits for, and what they admit is for the block after it. A
+# machine that can do no more than its blocks admits a batch in so long.
+YIELD_SECONDS_MAX = 1.0
 REVALIDATED_PER_BLOCK = 128  # verdicts renewed after each block: some 20 ms of a thread
 
 # Who passes these on has not checked them. A signature may be wrong here and right there for a block or two, when its
@@ -47,7 +48,7 @@ class Intake:
     """Owns what enters the pool. `run` it once; all methods belong to one event loop.
 
     `is_behind()` says whether this node is still fetching blocks that its peers have; `at_rest()` returns when no block
-    is at work.
+    is at work, nor due.
     """
 
     def __init__(

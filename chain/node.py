@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from functools import partial
+from math import inf
 
 import trio
 
@@ -116,13 +117,14 @@ class Node:
                 patience_s=2.0 if config.role.keys else 0.0,
                 parent_seal_of=partial(parent_seal_of, ledger.runtime),
             )
+        votes = config.role.keys is not None
         self._intake = Intake(
             ledger,
             executive,
             self.pool,
             self._network,
             is_behind=lambda: self._sync.status.syncing,
-            at_rest=self._importer.at_rest,
+            at_rest=partial(self._importer.at_rest, config.spec.timing.block_time_ms / 1000 if votes else inf),
         )
         self._witness = Witness(ledger.runtime, self._intake.submit)
         self._bls_keys = frozenset(map(bls.public_key, config.role.keys.bls_secrets if config.role.keys else ()))

@@ -195,6 +195,32 @@ async def test_what_comes_while_a_block_is_made_is_judged_after_it(
         await until(lambda: len(it.pool) == 2)
 
 
+async def test_a_validator_judges_nothing_from_when_a_block_is_due_until_one_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with setting(tmp_path) as it:
+        rested: list[float] = []
+
+        async def rest() -> None:
+            await it.importer.at_rest(1.0)
+            rested.append(trio.current_time())
+
+        async with trio.open_nursery() as nursery:
+            await rest()  # No block has been: none is due.
+            monkeypatch.setattr(it.importer, "_imported_at", trio.current_time())
+            await trio.sleep(0.5)
+            await rest()
+            await trio.sleep(0.5)
+            nursery.start_soon(rest)
+            await trio.sleep(3.0)
+            await it.importer.run(lambda: None)  # It is built, and not there yet.
+            await trio.sleep(1.0)
+            assert rested == [0.0, 0.5]
+            monkeypatch.setattr(it.importer, "_imported_at", trio.current_time())
+            await it.importer.run(lambda: None)
+        assert rested == [0.0, 0.5, 5.0]
+
+
 async def test_blocks_that_follow_each_other_for_ever_keep_nothing_from_the_pool(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
