@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import httpx
@@ -28,6 +30,23 @@ async def test_a_browser_gets_the_page_and_whoever_is_none_a_line_of_text(tmp_pa
         assert "accept" in text.headers["vary"]
         answer = await http.post(it.http, json=NAME, headers=BROWSER)
         assert answer.json()["result"] == "potchain"
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
+def test_no_name_on_a_page_turns_round_what_follows_it(tmp_path: Path) -> None:
+    """By the pages' own code, on a document that has no more than what an element needs to take text."""
+    for name in ("dom.js", "format.js"):
+        shutil.copy(STATIC / name, tmp_path)
+    (tmp_path / "package.json").write_text('{"type": "module"}')
+    (tmp_path / "main.js").write_text("""
+        globalThis.Node = class {};
+        globalThis.document = { createElement: () => ({ text: '', append(text) { this.text += text; } }) };
+        const { h } = await import('./dom.js');
+        const name = 'a\\u202eb\\u2066c\\u200fd\\u0000e\\u001b[1mf \\u05d0 \\u{1f468}\\u200d\\u{1f33e} 5\\ng';
+        process.stdout.write(h('p', null, [name], 7).text);
+    """)
+    done = subprocess.run(["node", "main.js"], cwd=tmp_path, capture_output=True, timeout=60, check=True)
+    assert done.stdout.decode() == "a?b?c?d?e?[1mf \u05d0 \U0001f468\u200d\U0001f33e 5\ng7"
 
 
 async def test_every_file_has_its_type_and_is_sent_once(tmp_path: Path) -> None:

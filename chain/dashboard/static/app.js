@@ -1,5 +1,6 @@
 // The frame around the pages: which page is shown, when it is drawn, the search box, the connection and the theme.
 import { h, fill } from './dom.js';
+import { printable } from './format.js';
 import { live } from './live.js';
 import { failure } from './views.js';
 import { accountPage, accountsPage } from './page-account.js';
@@ -110,7 +111,7 @@ async function act(doing) {
 }
 
 function draw() {
-  document.title = `${page.title} · ${live.chain?.name ?? 'potchain'}`;
+  document.title = printable(`${page.title} · ${live.chain?.name ?? 'potchain'}`);
   let drawn;
   try {
     drawn = error !== null && !isLoaded ? [h('h1', null, page.title), failure(error)] : [error !== null && failure(error), page.draw(act)];

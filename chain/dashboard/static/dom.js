@@ -1,6 +1,8 @@
 // Elements from data, and the patching of a page that is drawn anew into the one that is shown: what has not changed
 // stays the same element, so that focus, selection and scrolling survive every block.
 
+import { printable } from './format.js';
+
 const SVG = 'http://www.w3.org/2000/svg';
 const SVG_TAGS = new Set(['svg', 'path', 'line', 'circle', 'rect', 'g', 'text', 'title']);
 // What an element is told as a property. Everything else is an attribute; text is always text, never markup.
@@ -22,7 +24,7 @@ function append(element, children) {
   for (const child of children) {
     if (Array.isArray(child)) append(element, child);
     else if (child instanceof Node) element.append(child);
-    else if (child !== null && child !== undefined && child !== false) element.append(String(child));
+    else if (child !== null && child !== undefined && child !== false) element.append(printable(String(child)));
   }
 }
 

@@ -1,5 +1,9 @@
 // Numbers, amounts, times and addresses as people read them. Amounts are exact: BigInt in, text out.
 
+// What strangers wrote, such as a task's name, without what turns round the text behind it or cannot be seen: as
+// `printable` shows it in terminals, but for line ends, and the joiners of scripts and emoji, which do neither.
+export const printable = (text) => text.replace(/(?![\t\n\u200c\u200d])[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, '?');
+
 let token = { symbol: 'POT', decimals: 12 };
 
 export function useToken(properties) {
