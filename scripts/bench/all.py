@@ -79,6 +79,8 @@ BENCHMARKS = (
     Benchmark("transfers", 15, ("--scheme", "sr25519")),
     Benchmark("subscribers", 10),
     Benchmark("sync", 20),
+    Benchmark("sync", 5, ("--transfers", "1000", "--blocks", "60")),
+    Benchmark("sync", 5, ("--transfers", "1000", "--blocks", "60", "--scheme", "sr25519")),
     Benchmark("testnet", 20),
     Benchmark("soak", 75),
     Benchmark("swarm", 60),

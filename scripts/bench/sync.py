@@ -1,11 +1,16 @@
-"""Measures how fast a node with an empty folder catches up with a chain of empty blocks, over sockets, with BLS seals.
+"""Measures how fast a node with an empty folder catches up with a chain, over sockets, with BLS seals.
 
     .venv/bin/python scripts/bench/sync.py [--blocks 10000] [--profile]
+    .venv/bin/python scripts/bench/sync.py --transfers 1000 --blocks 60 [--scheme sr25519]
+
+The blocks are empty, or hold so many transfers each, every one of a sender and a receiver of its own: importing them is
+all that a node does with a block which it has not seen. It verifies its seals, its beacon's share and each signature,
+executes it, compares the root of the state and flushes the disk.
 
 The chain is made first, by the keys of four validators in this process, who are joined by a fifth: every block carries
 all votes for its parent, which the node keeps with those of a quorum, as on a real chain. A node in a process of its
-own then serves it to one that begins with nothing, once with every block and once with a recent state (warp): the
-figure is from its start to its having the last block.
+own then serves it to one that begins with nothing, with every block, and where they are empty also with a recent state
+(warp): the figure is from its start to its having the last block.
 """
 
 from __future__ import annotations
@@ -16,14 +21,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import trio
-from figures import machine, profiled, record, verdict
+from execute import transfer
+from figures import Figure, machine, profiled, record, show_rate, verdict
 
 from chain.development import ENDOWMENT, address, authority
 from chain.ledger import Ledger
@@ -31,9 +37,10 @@ from chain.log import logging_to
 from chain.node_config import NodeConfig, NodeRole
 from chain.node_life import open_ledger, run_node
 from chain.pool import PoolLimits
-from chain.primitives import bls
+from chain.primitives import bls, ss58
 from chain.primitives import seal as seals
-from chain.primitives.keys import Keypair
+from chain.primitives.hashing import blake2_256
+from chain.primitives.keys import Keypair, Scheme
 from chain.primitives.seal import Phase, Seal, ValidatorSet, beacon_message, bitmap, vote_message
 from chain.primitives.types import sign_extrinsic
 from chain.rpc.access import Access
@@ -50,6 +57,7 @@ from runtime.potchain import RUNTIME
 from runtime.types import InherentData
 
 GOAL_SECONDS = 60.0
+GOAL_TRANSFERS = 2500.0  # a second
 FOUNDERS = ("Alice", "Bob", "Charlie", "Dave")
 NEWCOMER = "Eve"
 # Four set changes in ten thousand blocks would be many; there is one, whatever their number.
@@ -65,6 +73,11 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--blocks", type=int, default=10_000, help="how long the chain is")
+    parser.add_argument("--transfers", type=int, default=0, help="how many each block holds")
+    parser.add_argument("--accounts", type=int, default=20_000, help="how many the chain then has")
+    parser.add_argument(
+        "--scheme", choices=[each.name.lower() for each in Scheme], default="ed25519", help="how their senders sign"
+    )
     parser.add_argument("--profile", action="store_true", help="print where the time of the event loop goes, too")
     parser.add_argument("--port", type=int, default=31000, help="the first of four ports to use")
     parser.add_argument("--short", action="store_true", help="a hundred blocks, to see that the benchmark works")
@@ -74,19 +87,30 @@ def main() -> None:
         trio.run(_serve, options.serve, options.port)
         return
     if options.short:
-        options.blocks = 100
+        options.blocks, options.transfers, options.accounts = 100, min(options.transfers, 2), 10
     print(machine())
+    payers = Payers(options.transfers, options.accounts, Scheme[options.scheme.upper()]) if options.transfers else None
     with tempfile.TemporaryDirectory(prefix="potchain-bench-") as name:
         folder = Path(name)
-        spec = write_spec(folder, min(SESSION_BLOCKS, options.blocks // 10))
+        spec = write_spec(folder, min(SESSION_BLOCKS, options.blocks // 10), payers.balances() if payers else {})
         began = time.perf_counter()
-        _make_chain(spec, folder / "source", options.blocks)
-        print(f"{options.blocks:,} empty blocks made in {time.perf_counter() - began:.1f} s", flush=True)
+        _make_chain(spec, folder / "source", options.blocks, payers)
+        kind = f"blocks of {options.transfers} transfers" if payers else "empty blocks"
+        print(f"{options.blocks:,} {kind} made in {time.perf_counter() - began:.1f} s", flush=True)
         with served(folder, options.port), logging_to(sys.stdout.fileno()):
-            for mode in SyncMode:
+            for mode in (SyncMode.FULL,) if payers else SyncMode:
                 with profiled(f"{mode}: the event loop") if options.profile else nullcontext():
                     wall, cpu = trio.run(_catch_up, spec, folder / mode, mode, options.port, options.blocks)
-                _show(f"--sync {mode}", options.blocks, wall, cpu)
+                if payers:
+                    figure = Figure([wall], [cpu])
+                    show_rate(
+                        f"{options.scheme} transfers imported",
+                        options.blocks * options.transfers,
+                        figure,
+                        GOAL_TRANSFERS,
+                    )
+                else:
+                    _show(f"--sync {mode}", options.blocks, wall, cpu)
 
 
 def _show(name: str, blocks: int, wall: float, cpu: float) -> None:
@@ -99,8 +123,30 @@ def _show(name: str, blocks: int, wall: float, cpu: float) -> None:
     record(f"{name}, {blocks:,} blocks", [wall], "s", cpu=[cpu], goal=goal)
 
 
-def write_spec(folder: Path, session_blocks: int) -> GenesisSpec:
-    """A chain of four validators, in the folder that `served` takes."""
+class Payers:
+    """Who pays whom: so many senders, each once a block, and all other accounts in turn."""
+
+    def __init__(self, transfers: int, accounts: int, scheme: Scheme) -> None:
+        self._senders = [Keypair.from_seed(blake2_256(b"sender %d" % number), scheme) for number in range(transfers)]
+        self._receivers = [blake2_256(b"receiver %d" % number) for number in range(max(accounts - transfers, 1))]
+
+    def balances(self) -> dict[str, int]:
+        """What all of them begin with, by address."""
+        accounts = [*(sender.public for sender in self._senders), *self._receivers]
+        return {ss58.encode(account): ENDOWMENT for account in accounts}
+
+    def block(self, genesis_hash: bytes, number: int) -> list[bytes]:
+        """The transfers of one block; blocks are numbered from 0."""
+        first = number * len(self._senders)
+        return [
+            transfer(genesis_hash, sender, self._receivers[(first + place) % len(self._receivers)], number)
+            for place, sender in enumerate(self._senders)
+        ]
+
+
+def write_spec(folder: Path, session_blocks: int, balances: Mapping[str, int] | None = None) -> GenesisSpec:
+    """A chain of four validators, in the folder that `served` takes; `balances` are those of other accounts."""
+    endowed = {**{address(name): ENDOWMENT for name in (*FOUNDERS, NEWCOMER)}, **(balances or {})}
     path = folder / "genesis.json"
     path.write_text(
         json.dumps(
@@ -111,7 +157,7 @@ def write_spec(folder: Path, session_blocks: int) -> GenesisSpec:
                 "properties": {"tokenSymbol": "POT", "tokenDecimals": 12, "ss58Format": 42},
                 "consensus": {"blockTimeMs": BLOCK_TIME_MS, "timeoutMs": 2000, "timeoutMsMax": 16000},
                 "genesis": {
-                    "balances": {"balances": [[address(name), ENDOWMENT] for name in (*FOUNDERS, NEWCOMER)]},
+                    "balances": {"balances": list(map(list, endowed.items()))},
                     "validators": {
                         "authorities": [authority(name) for name in FOUNDERS],
                         "sessionBlocks": session_blocks,
@@ -135,7 +181,7 @@ def trusting() -> Iterator[None]:
         seals.verify_seal.cache_clear()
 
 
-def _make_chain(spec: GenesisSpec, path: Path, blocks: int) -> None:
+def _make_chain(spec: GenesisSpec, path: Path, blocks: int, payers: Payers | None) -> None:
     """Make the chain; the newcomer stands for election in its first block."""
     secrets = {
         bls.public_key(keys.bls_secret): keys.bls_secret
@@ -155,8 +201,11 @@ def _make_chain(spec: GenesisSpec, path: Path, blocks: int) -> None:
                 )
                 inherent = InherentData(GENESIS_TIME_MS + height * BLOCK_TIME_MS, parent_seal)
                 candidates = _candidacy(ledger) if height == 1 else []
+                if payers is not None:
+                    candidates += payers.block(ledger.genesis_hash, height - 1)
                 executed, rejected = ledger.propose(height, 0, beacon, inherent, candidates)
                 assert not rejected, rejected
+                assert executed.block.extrinsics[-len(candidates) :] == candidates or not candidates, "not all had room"
                 seal = partial(_seal, ledger.genesis_hash, validators, height, executed.hash, secrets)
                 ledger.commit(executed, seal(validators.quorum))
                 parent_seal = seal(validators.n)
