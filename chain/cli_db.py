@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -18,6 +19,7 @@ import typer
 
 from chain.cli_common import EXIT_FAILED, UserError, agree, check_name, default_base_path
 from chain.cli_secrets import key_at
+from chain.display import Progress, time_left
 
 if TYPE_CHECKING:
     from chain.store import Store
@@ -31,7 +33,7 @@ app = typer.Typer(
 )
 
 MIB = 1024 * 1024
-# How often the size of a growing file is looked at.
+# How often the size of a growing file is looked at, and how often people are told of what goes on.
 LOOK_SECONDS = 0.2
 
 
@@ -73,22 +75,26 @@ def folder_among(spec: GenesisSpec, base: Path, given: Mapping[str, Any]) -> Nod
 
 
 @contextmanager
-def bar() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar of progress where somebody watches: called with what goes on, how far that is, and how far it goes."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+def bar(clock: Callable[[], float] = time.monotonic) -> Iterator[Callable[[str, int, int], None]]:
+    """Progress where somebody watches: called with what goes on, how far that is, and how far it goes."""
+    progress = Progress()
+    began = dict[str, float]()
+    shown = clock()
 
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description:<8}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        tasks = {}
+    def tell(what: str, done: int, total: int) -> None:
+        nonlocal shown
+        now = clock()
+        began.setdefault(what, now)
+        if now - shown < LOOK_SECONDS:
+            return
+        shown = now
+        left = f", {time_left((now - began[what]) / done * (total - done))}" if 0 < done < total else ""
+        progress.show(f"{what}: {done:,} of {total:,}{left}")
 
-        def tell(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = progress.add_task(what, total=total)
-            progress.update(tasks[what], completed=done, total=total)
-
+    try:
         yield tell
+    finally:
+        progress.clear()
 
 
 @app.command()

@@ -11,12 +11,14 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Callable, Iterator
+from io import StringIO
 from pathlib import Path
 
 import lmdb
 import pytest
 
 from chain import cli
+from chain.cli_db import bar
 from chain.folder_lock import lock_folder, sign_lock
 from chain.ledger import BODY
 from chain.store import COMPACTING
@@ -480,3 +482,17 @@ def test_a_node_is_found_by_the_flags_that_run_it(base: Path, capsys: pytest.Cap
     assert "no chain in" in run("--full-node")[1]
     shutil.copytree(base / "alice", base / "bob")
     assert "Give --name before the command; there are alice, bob" in run()[1]
+
+
+def test_who_watches_the_upkeep_of_a_folder_is_told_how_far_it_is_and_how_long_it_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    terminal = StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stdout", terminal)
+    now = iter((0.0, 1.0, 1.1, 2.0))
+    with bar(lambda: next(now)) as tell:
+        tell("blocks", 0, 1500)  # at 1 s
+        tell("blocks", 100, 1500)  # too soon after it to be read
+        tell("blocks", 500, 1500)
+    assert terminal.getvalue() == ("\r\x1b[2Kblocks: 0 of 1,500\r\x1b[2Kblocks: 500 of 1,500, about 2 s left\r\x1b[2K")
