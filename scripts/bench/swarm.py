@@ -34,7 +34,7 @@ import trio
 from figures import heading, machine, record, show_value, verdict
 from swarm_network import Network, Plan, StandIn, running, write_genesis
 from swarm_observer import Observer
-from swarm_workers import CHEATS, HONEST, PURSE, Deeds, Hall, Member, withdraw
+from swarm_workers import CHEATS, HONEST, PURSE, Deeds, Hall, Member, MemberClient, withdraw
 
 from chain.primitives.hashing import blake2_256
 from chain.primitives.keys import Keypair
@@ -128,7 +128,7 @@ class Swarm:
         self.own_cpu = 0.0
         self.loads: list[float] = []
         self._born = count
-        self._payers: list[tuple[Client, Keypair]] = []
+        self._payers: list[MemberClient] = []
 
     def _kind(self, number: int) -> str:
         """Whether the member of this number cheats, and how: evenly spread."""
@@ -140,26 +140,26 @@ class Swarm:
     async def run(self, network: Network, seconds: float) -> None:
         """Gather the swarm, then count for so long."""
         async with AsyncExitStack() as stack:
-            clients, payers = [
-                [await stack.enter_async_context(Client.reconnecting([url])) for url in network.urls] for _ in range(2)
-            ]
-            self._payers = list(zip(payers, self.purses, strict=True))
-            await self._run(network, clients, seconds)
+            clients = [await stack.enter_async_context(Client.reconnecting([url])) for url in network.urls]
+            async with trio.open_nursery() as nursery:
+                self.halls = [
+                    Hall(client, nursery, StandIn(self.folder), self.folder / "swarm", self.deeds) for client in clients
+                ]
+                async with AsyncExitStack() as payers:
+                    for hall in self.halls:
+                        await hall.open(self.plan.tasks)
+                        nursery.start_soon(hall.follow)
+                    self._payers = [await payers.enter_async_context(MemberClient.at(hall)) for hall in self.halls]
+                    await self._observed(network, nursery, seconds)
+                nursery.cancel_scope.cancel()
 
-    async def _run(self, network: Network, clients: list[Client], seconds: float) -> None:
-        async with trio.open_nursery() as nursery:
-            for client in clients:
-                hall = Hall(client, nursery, StandIn(self.folder), self.folder / "swarm", self.deeds)
-                await hall.open(self.plan.tasks)
-                self.halls.append(hall)
-                nursery.start_soon(hall.follow)
-            self.observer = Observer(self.halls, self.everybody, self.plan.tasks)
-            nursery.start_soon(self.observer.follow)
-            with trio.fail_after(START_SECONDS_MAX):
-                await self._gather(nursery)
-                await self.observer.rounds_final(WARM_UP_ROUNDS)
-            await self._count(network, nursery, seconds)
-            nursery.cancel_scope.cancel()
+    async def _observed(self, network: Network, nursery: trio.Nursery, seconds: float) -> None:
+        self.observer = Observer(self.halls, self.everybody, self.plan.tasks)
+        nursery.start_soon(self.observer.follow)
+        with trio.fail_after(START_SECONDS_MAX):
+            await self._gather(nursery)
+            await self.observer.rounds_final(WARM_UP_ROUNDS)
+        await self._count(network, nursery, seconds)
 
     async def _gather(self, nursery: trio.Nursery) -> None:
         """Have the first members register."""
@@ -183,7 +183,8 @@ class Swarm:
 
     async def _fund(self, hall: Hall, account: bytes) -> str | None:
         """Send a new account its purse, by a transfer like any other."""
-        client, purse = self._payers[self.halls.index(hall)]
+        place = self.halls.index(hall)
+        client, purse = self._payers[place], self.purses[place]
         receipt = await client.transact(purse, "balances.transfer_keep_alive", dest=account, value=PURSE)
         return receipt.error
 
