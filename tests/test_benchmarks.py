@@ -17,7 +17,7 @@ LINES = {
     "finality.py": ["core alone", "simulated validators", "of each validator, ms: linear"],
     "latency.py": ["commit logged", "sealed at the slowest   p50", "processor time"],
     "growth.py": [
-        *("a round of 64 slots, ms: linear", "step of Adam", "proof of a balance, bytes: logarithmic", "start a node"),
+        *("a round of 64 slots, ms: flat", "step of Adam", "proof of a balance, bytes: logarithmic", "start a node"),
         "as it should in the last row",
     ],
     "light.py": ["header and seal, 100 validators", "3 set changes and the head", "memory of the command"],
