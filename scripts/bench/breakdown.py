@@ -387,16 +387,24 @@ def show_round(network: Network, idle: Span, span: Span, rounds: int, phases: Co
     record("a round", [span.seconds / rounds], "s")
     record("a round, blocks", [span.blocks / rounds], "")
     nodes = network.names["nodes"]
-    waiting = idle.spent(nodes) / idle.blocks
-    above = span.spent(nodes) / rounds - waiting * (span.blocks / rounds)
-    show_parts(f"{len(nodes)} validators, above empty blocks", above)
+    spent = span.spent(nodes) / rounds
+    empty = idle.spent(nodes).cpu / idle.blocks * span.blocks / rounds
+    print(f"  empty blocks alone would have taken {empty:.0f} ms of processor time")
+    record("empty blocks of the same number, processor time", [empty], "ms")
+    show_parts(
+        f"{len(nodes)} validators", spent, [name for name, part in spent.items() if " training." in name and part.times]
+    )
     for role in ("workers", "auditors", "aggregators"):
         names = network.names[role]
         account = span.spent(names) / rounds
         engines = span.after.engines - span.before.engines
         if (role_of := f"{role.removesuffix('s')} engines") in ROLES:
             account["engines (compute, evaluate)"] = Part(0, 1000 * engines[role_of] / rounds, 0)
-        show_parts(f"{len(names)} {role}", account)
+        show_parts(
+            f"{len(names)} {role}",
+            account,
+            [name for name, part in account.items() if name.startswith("stage ") and part.times],
+        )
         for stage, part in sorted((span.stages(names) / rounds).items(), key=lambda item: -item[1].wall):
             if part.times:
                 print(
@@ -405,13 +413,13 @@ def show_round(network: Network, idle: Span, span: Span, rounds: int, phases: Co
                 record(f"{role}: {stage}, by the clock", [part.wall / part.times], "ms")
 
 
-def show_parts(title: str, account: Account) -> None:
-    """One kind of process: its parts, the largest first."""
+def show_parts(title: str, account: Account, always: Sequence[str] = ()) -> None:
+    """One kind of process: its parts, the largest first, and `always` those, however small."""
     print(f"  {title}: {account.cpu:.1f} ms of processor time")
     record(f"{title}, processor time", [account.cpu], "ms")
     rest = Part()
     for name, part in sorted(account.items(), key=lambda item: -item[1].cpu):
-        if part.cpu < 2 * SHOWN_SHARE * account.cpu:
+        if part.cpu < 2 * SHOWN_SHARE * account.cpu and name not in always:
             rest = rest + part
             continue
         print(f"    {name:<38}{part.cpu:>10.2f} ms CPU{part.wall:>12.2f} ms by the clock")

@@ -62,6 +62,8 @@ FUNCTIONS: Final = (
 DISPATCH: Final = "runtime.composition:View.dispatch"
 HOOK: Final = "runtime.block:BlockBuilder._hook"
 STAGE: Final = "trainer.metrics:Meter.stage"
+# A connection that came is served by a function that this names in a variable alone.
+SERVER: Final = "trio._highlevel_serve_listeners._run_handler"
 TRAINERS: Final = ("worker", "auditor", "aggregator")
 
 Part = str
@@ -80,6 +82,7 @@ PROGRAM_PARTS: Final = (
     ("trio_websocket.", "RPC"),
     ("chain.intake.", "check of transactions"),
     ("chain.blob", "blobs kept"),
+    ("<TrioToken.run_sync_soon task>", "results of threads"),
     ("chain.", "other tasks of the node"),
     ("trainer.", "other tasks of trainers"),
 )
@@ -216,22 +219,33 @@ class _Steps(trio.abc.Instrument):
     def __init__(self, spans: Spans) -> None:
         self._spans = spans
         self._began = (0, 0)
+        self._parts: dict[trio.lowlevel.Task, Part] = {}
+
+    def task_spawned(self, task: trio.lowlevel.Task) -> None:
+        name = task.name
+        frame = getattr(task.coro, "cr_frame", None)
+        if name.startswith(SERVER) and frame is not None:
+            name = _name_of(frame.f_locals["handler"])
+        self._parts[task] = part_of(name)
+
+    def task_exited(self, task: trio.lowlevel.Task) -> None:
+        self._parts.pop(task, None)
 
     def before_task_step(self, _: trio.lowlevel.Task) -> None:
         self._began = self._spans.begin()
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
-        self._spans.end(task.context.get(_stage) or part_of(task.name), self._began)
+        part = task.context.get(_stage) or self._parts.get(task) or part_of(task.name)
+        self._spans.end(part, self._began)
 
 
 def _hook_name(_: object, module: Any, hook: Callable[..., Any], *__: object) -> Part:
     return f"hook {module.info.attribute}.{hook.__name__}"
 
 
-@functools.cache
 def part_of(name: str) -> Part:
     """The part that a function belongs to, by its module and name."""
-    return next((part for beginning, part in PROGRAM_PARTS if name.startswith(beginning)), "other tasks")
+    return next((part for beginning, part in PROGRAM_PARTS if name.startswith(beginning)), f"tasks of {name}")
 
 
 def _name_of(function: Callable[..., Any]) -> str:
