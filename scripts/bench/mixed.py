@@ -308,14 +308,14 @@ class Mixed:
     async def _page(self, client: Client) -> None:
         """Load the dashboard as a browser does, and ask what one of its pages asks."""
         now = (await client.request("explorer_now"))["height"]
-        newest = max(0, len(await client.request("training_tasks")) - 1)
+        newest = max(0, self.done["tasks"] - 1)
         height, address = self._rng.randint(0, now), ss58.encode(self._rng.choice(self._network.payers).public)
         pages: tuple[tuple[tuple[str, tuple[object, ...]], ...], ...] = (
             (("consensus_state", ()), ("explorer_blocks", (20,))),
             (("explorer_block", (height,)), ("explorer_blocks", (20, height))),
             (("explorer_account", (address,)), ("explorer_validators", ())),
             (("explorer_search", (str(height),)),),
-            (("training_tasks", ()), ("training_task", (newest,))),
+            (("training_tasks", ()), *[("training_task", (newest,))] * bool(self.done["tasks"])),
             (("training_workers", ()), ("training_recentWork", ())),
         )
         port = self._rng.choice(self._network.rpc_ports)

@@ -49,7 +49,7 @@ WARM_UP = 1 / 2
 # A process that was killed again and again has starts to show, and no slope.
 LIFE_SHARE_MIN = 1 / 4
 # Of less nobody could say what grows.
-SAYS_SECONDS_MIN = 2000.0
+SAYS_SECONDS_MIN = 2040.0
 START_SECONDS_MAX = 120.0
 STOP_SECONDS_MAX = 60.0
 HOUR = 3600.0
