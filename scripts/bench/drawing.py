@@ -1,17 +1,16 @@
 """How curves of growth are drawn with matplotlib, as SVG: each cost beside how it should grow.
 
 Rule: equal figures give equal bytes. Both axes are logarithmic, so that a power of the size is a straight line; the
-thin line through a cost's last point is how it should have come there. Colours are as far from white as from black, and
-the background is the page's.
+thin line through a cost's last point is how it should have come there.
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from typing import Any
 
 import matplotlib as mpl
+from bars import bars_of
 from curves import Column, Curve
 from figures import Recorded, Spread
 from finality import BLS, STUB
@@ -22,24 +21,11 @@ from grow_workers import CURVE as WORKERS
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+from shades import COLOURS, INK, STYLE
 from tables import Table
 
 CURVES = (STUB, BLS, WORKERS, PARAMETERS, KEYS, CHAIN)
-# Of a contrast of four and more to white and to the dark grey of pages at night alike.
-INK = "#767676"
-COLOURS = ("#2f7ac6", "#c2570c", "#1a8754", "#b0479c", "#8a6d00", "#c0392b", "#4f6bd8", "#0e8388")
 MARKS = "osD^vPX*"
-# What is drawn depends on nothing but the figures: no date, no random identifiers, letters as outlines.
-STYLE: dict[Any, Any] = {
-    "svg.hashsalt": "potchain",
-    "svg.fonttype": "path",
-    "font.size": 9,
-    "text.color": INK,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-}
 INCHES = (4.6, 3.1)
 LEGEND_INCHES = 0.19
 # An axis spans this factor at least.
@@ -51,7 +37,7 @@ Line = tuple[Column, list[tuple[int, Spread]]]
 def drawn(table: Table) -> dict[str, bytes]:
     """The plots of a table, by the names of their files."""
     figures = list(table.figures().values())
-    found: dict[str, bytes] = {}
+    found = bars_of(table)
     for curve in CURVES:
         lines = lines_of(curve, figures)
         if lines:

@@ -1,4 +1,4 @@
-"""Draws the curves of a table that all.py has written, as SVG files.
+"""Draws the curves of a table that all.py has written, and the parts of a block and a round, as SVG files.
 
     .venv/bin/python scripts/bench/plots.py docs/plots/growth.json [--into FOLDER]
 
