@@ -25,8 +25,9 @@ ENTRY_S = 120.0
 PUSH_ALL_PEERS = 8
 # A node that was asked and said nothing for this long is passed over for the next one that has it.
 WANTED_S = 2.0
-# Transactions asked for and not here yet: one peer cannot make us remember more than this.
-WANTED_MAX = 8192
+# Transactions that one peer told us of and that are not here yet: what none answers for in time, from who has 800 a
+# second. More are not remembered, so that who tells of what nobody has takes no room of the others.
+WANTED_PER_PEER_MAX = 2048
 
 
 @dataclass(slots=True)
@@ -38,6 +39,7 @@ class _Entry:
 
 @dataclass(slots=True)
 class _Wanted:
+    by: bytes  # Whose word we remember it by.
     asked_at: float
     holders: list[bytes]
 
@@ -58,7 +60,8 @@ class Gossip:
         self._entries: OrderedDict[Hash, _Entry] = OrderedDict()
         self._bodies: OrderedDict[Hash, int] = OrderedDict()
         self._bodies_bytes = 0
-        self._wanted: OrderedDict[Hash, _Wanted] = OrderedDict()
+        self._wanted: OrderedDict[Hash, _Wanted] = OrderedDict()  # by when they were asked for
+        self._wanted_by: dict[bytes, dict[Hash, None]] = {}
         self._number_of: dict[bytes, int] = {}
         self._peer_of: dict[int, bytes] = {}
         self._repaired: dict[int, Hash] = {}  # The newest transaction when a peer knew, or was told of, all of them.
@@ -73,7 +76,7 @@ class Gossip:
         number = self._number(peer)
         for transaction in transactions:
             key = blake2_256(transaction)
-            self._wanted.pop(key, None)
+            self._unwant(key)
             if key not in self._entries:
                 fresh.append(transaction)
             self._entry(key, now).known_by.add(number)
@@ -143,8 +146,7 @@ class Gossip:
             if wanted is not None:
                 if peer not in wanted.holders and len(wanted.holders) < PUSH_ALL_PEERS:
                     wanted.holders.append(peer)
-            elif len(self._wanted) < WANTED_MAX:
-                self._wanted[key] = _Wanted(now, [])
+            elif self._want(key, _Wanted(peer, now, [])):
                 ask.append(key)
         return ask
 
@@ -153,37 +155,82 @@ class Gossip:
         for transaction in transactions:
             key = blake2_256(transaction)
             entry = self._entries.get(key)
-            if entry is not None and entry.body is None and len(self._wanted) < WANTED_MAX:
+            if entry is not None and entry.body is None:
                 del self._entries[key]
                 holders = [self._peer_of[number] for number in sorted(entry.known_by) if number in self._peer_of]
-                self._wanted[key] = _Wanted(now, holders[:PUSH_ALL_PEERS])
+                if holders:
+                    self._want(key, _Wanted(holders[0], now, holders[:PUSH_ALL_PEERS]))
 
     def overdue(self, now: float) -> dict[bytes, list[Hash]]:
         """Forget what is old; what was asked for and did not come, by the next peer to ask for it."""
         while self._entries and now - next(iter(self._entries.values())).at > ENTRY_S:
             self._forget_oldest()
         again: dict[bytes, list[Hash]] = {}
-        for key, wanted in list(self._wanted.items()):
+        while self._wanted:
+            key, wanted = next(iter(self._wanted.items()))
             if now - wanted.asked_at < WANTED_S:
+                break
+            if (holder := self._next_holder(wanted)) is None:
+                self._unwant(key)
                 continue
-            if not wanted.holders:
-                del self._wanted[key]
-                continue
-            asks = again.setdefault(wanted.holders.pop(0), [])
-            asks.append(key)
+            again.setdefault(holder, []).append(key)
             wanted.asked_at = now
+            self._wanted.move_to_end(key)
         return again
 
     def give(self, hashes: Sequence[Hash]) -> list[bytes]:
-        """The bodies of these that are still kept."""
-        entries = [self._entries.get(key) for key in hashes]
+        """The bodies of these that are still kept, each once."""
+        entries = [self._entries.get(key) for key in dict.fromkeys(hashes)]
         return [entry.body for entry in entries if entry is not None and entry.body is not None]
 
+    def lacks(self, peer: bytes, transactions: Sequence[bytes]) -> None:
+        """The peer asked for these and there was no room to give them: it is told of them again."""
+        number = self._number(peer)
+        for transaction in transactions:
+            if (entry := self._entries.get(blake2_256(transaction))) is not None:
+                entry.known_by.discard(number)
+                self._repaired.pop(number, None)
+
     def forget_peer(self, peer: bytes) -> None:
-        """The peer is gone: when it comes back it may have lost everything, so that it gets another number."""
+        """The peer is gone: when it comes back it may have lost everything, so that it gets another number.
+
+        What it told of and did not give is asked for at once of the next that has it.
+        """
         number = self._number_of.pop(peer, 0)
         self._peer_of.pop(number, None)
         self._repaired.pop(number, None)
+        for key in tuple(self._wanted_by.get(peer, ())):
+            wanted = self._wanted[key]
+            self._unwant(key)
+            if (holder := self._next_holder(wanted)) is not None:
+                self._want(key, _Wanted(holder, -math.inf, [holder, *wanted.holders]))
+                self._wanted.move_to_end(key, last=False)
+
+    def _want(self, key: Hash, wanted: _Wanted) -> bool:
+        """Remember what we have not, unless there is too much of it by the same peer."""
+        theirs = self._wanted_by.setdefault(wanted.by, {})
+        if len(theirs) >= WANTED_PER_PEER_MAX:
+            return False
+        theirs[key] = None
+        self._wanted[key] = wanted
+        return True
+
+    def _unwant(self, key: Hash) -> None:
+        wanted = self._wanted.pop(key, None)
+        if wanted is None:
+            return
+        theirs = self._wanted_by[wanted.by]
+        del theirs[key]
+        if not theirs:
+            del self._wanted_by[wanted.by]
+
+    def _next_holder(self, wanted: _Wanted) -> bytes | None:
+        """Take who is to be asked next of those that are still there."""
+        while wanted.holders:
+            holder = wanted.holders.pop(0)
+            if holder in self._number_of:
+                return holder
+        return None
 
     def _number(self, peer: bytes) -> int:
         number = self._number_of.get(peer)

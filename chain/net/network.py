@@ -488,7 +488,7 @@ class Network:
             case HaveTransactions(hashes):
                 _ask(peer, self._gossip.announced(peer.id, hashes, trio.current_time()))
             case WantTransactions(hashes):
-                self._give(peer, self._gossip.give(hashes))
+                self._gossip.lacks(peer.id, self._give(peer, self._gossip.give(hashes)))
             case Status(height, block_hash):
                 peer.best_height, peer.best_hash = height, block_hash
                 self._handler.on_status(peer.id, height, block_hash)
@@ -510,11 +510,15 @@ class Network:
             case Hello():
                 raise PeerError("a second hello")
 
-    def _give(self, peer: Peer, transactions: Sequence[bytes]) -> None:
-        """Send transactions if the peer keeps up; what is left out stays for pull repair."""
+    def _give(self, peer: Peer, transactions: Sequence[bytes]) -> list[bytes]:
+        """Send transactions if the peer keeps up; what is left out, and stays for pull repair."""
+        left_out: list[bytes] = []
         for part in batches(transactions):
             if peer.offer(Transactions(part)):
                 self._gossip.gave(peer.id, part)
+            else:
+                left_out += part
+        return left_out
 
     def _tell(self, peer: Peer, hashes: Sequence[Hash]) -> None:
         """Say that we have transactions, as `_give` gives them: it asks for those that it has not."""

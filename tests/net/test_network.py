@@ -9,6 +9,7 @@ import pytest
 import trio
 
 import chain.net.network as network_module
+import chain.net.peer as peer_module
 from chain.net.dialer import Bootnode
 from chain.net.errors import PeerUnavailable, PortInUse
 from chain.net.frames import FrameReader, frame
@@ -22,6 +23,7 @@ from chain.net.messages import (
     unpack,
 )
 from chain.net.network import Network
+from chain.net.outbox import BYTES_MAX
 from chain.net.reserved import RESERVED_MAX, TooManyReserved
 from chain.net.tls import make_context
 from tests.net.kit import (
@@ -270,6 +272,26 @@ async def test_what_a_peer_sent_goes_once_to_who_asks_for_it_and_to_nobody_who_h
         assert [sorted(node.transactions) for node in (bob, charlie, dave)] == [sorted(transactions)] * 3
         assert third.network.traffic.frames["in", "transactions"] == 1
         assert third.network.traffic.frames["out", "wanttransactions"] == 0
+
+
+async def test_what_a_peer_asked_for_and_there_was_no_room_to_give_is_given_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    alice, bob = Node(), Node()
+    transactions = [bytes([i]) * 2000 for i in range(2)]
+    monkeypatch.setattr(network_module, "REPAIR_S", 0.05)
+    async with pair(alice, bob) as (first, second):
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                peer_module, "GOSSIP_SHARE", 1000 / BYTES_MAX
+            )  # Room to tell of transactions, and for none of them.
+            first.network.gossip_transactions(transactions)
+            while not first.network.traffic.frames["in", "wanttransactions"]:
+                await trio.sleep(0.01)
+            assert bob.transactions == []
+        await bob.until_transactions(2)
+        assert sorted(bob.transactions) == transactions
+        assert second.network.traffic.frames["in", "transactions"] == 1
 
 
 async def test_blocks_are_requested_in_ranges() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from chain.net import gossip as gossip_module
 from chain.net.errors import PeerError
-from chain.net.gossip import ENTRIES_MAX, ENTRY_S, WANTED_S, Gossip, Passing, batches
+from chain.net.gossip import ENTRIES_MAX, ENTRY_S, WANTED_PER_PEER_MAX, WANTED_S, Gossip, Passing, batches
 from chain.net.messages import TRANSACTION_BYTES_MAX, TRANSACTIONS_COUNT_MAX
 from chain.net.outbox import BATCH_BYTES, BYTES_MAX, FRAMES_MAX, Lane, Outbox
 from chain.net.reputation import BAN_S_FIRST, RECORDS_MAX, STRANGERS_PER_ADDRESS_MAX, Reputation, is_loopback
@@ -94,7 +94,7 @@ def test_with_many_peers_the_square_root_is_pushed_to_and_the_rest_is_told(sent_
     for peer, transactions in pushes.items():
         gossip.gave(peer, transactions)
     assert {peer for peer in peers if gossip.unknown_to(peer) == [KEY]} == set(peers[sent_by_a_peer:]) - set(pushes)
-    assert gossip.give([KEY, bytes(32)]) == [TRANSFER]
+    assert gossip.give([KEY, bytes(32), KEY]) == [TRANSFER]
 
 
 def test_what_a_peer_promised_and_did_not_give_is_asked_of_the_next_that_has_it() -> None:
@@ -105,6 +105,31 @@ def test_what_a_peer_promised_and_did_not_give_is_asked_of_the_next_that_has_it(
     assert gossip.overdue(WANTED_S) == {BOB.public: [KEY]}
     gossip.received(BOB.public, [TRANSFER], WANTED_S)
     assert gossip.overdue(10 * WANTED_S) == {}
+
+
+def test_who_tells_of_what_nobody_has_takes_no_room_of_the_others() -> None:
+    gossip = Gossip(Random(1))
+    invented = [i.to_bytes(32, "big") for i in range(5 * WANTED_PER_PEER_MAX)]
+    assert gossip.announced(ALICE.public, invented, 0.0) == invented[:WANTED_PER_PEER_MAX]
+    assert gossip.announced(BOB.public, [KEY], 0.0) == [KEY]
+    # What was postponed finds room, too.
+    gossip.received(BOB.public, [b"other"], 0.0)
+    gossip.postpone([b"other"], 0.0)
+    assert gossip.overdue(WANTED_S) == {BOB.public: [blake2_256(b"other")]}
+    # Alice did not give any of it in time, and may tell again.
+    assert gossip.announced(ALICE.public, invented[:1], WANTED_S) == invented[:1]
+
+
+def test_what_a_peer_promised_before_it_went_is_asked_of_the_next_at_once() -> None:
+    gossip = Gossip(Random(1))
+    alone = blake2_256(b"other")
+    assert gossip.announced(ALICE.public, [KEY, alone], 0.0) == [KEY, alone]
+    for peer in (BOB, CHARLIE):
+        assert gossip.announced(peer.public, [KEY], 0.1) == []
+    gossip.forget_peer(BOB.public)
+    gossip.forget_peer(ALICE.public)
+    assert gossip.overdue(0.2) == {CHARLIE.public: [KEY]}
+    assert gossip.announced(CHARLIE.public, [alone], 0.3) == [alone]
 
 
 def test_what_we_had_no_room_for_is_asked_for_again() -> None:
