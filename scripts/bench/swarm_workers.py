@@ -410,10 +410,10 @@ class Member:
 
 async def withdraw(member: Member) -> None:
     """Have the bond of a member back that left, once it is free."""
-    async with MemberClient.at(member.hall) as client:
-        worker = await client.read(lambda chain: chain.training.workers[member.account])
-        await member.hall.above(int(worker.free_at))
-        node = RpcNode(client, member.keypair)
-        error = await node.transact("training.deregister_worker")
+    hall = member.hall
+    worker = await hall.client.read(lambda chain: chain.training.workers[member.account])
+    await hall.above(int(worker.free_at))
+    async with MemberClient.at(hall) as client:
+        error = await RpcNode(client, member.keypair).transact("training.deregister_worker")
         if error is not None:
-            member.hall.deeds.met(error)
+            hall.deeds.met(error)
