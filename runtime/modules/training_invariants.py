@@ -168,10 +168,14 @@ def _check_workers(training: TrainingSchema) -> None:
         account: worker.capacity for account, worker in active.items()
     }
     assert {account: each.taken for account, each in seats.items() if each.taken} == dict(slots)
-    for each in seats.values():
+    assert training.seat_cursor.get() < SEATS_MAX
+    for account, each in seats.items():
+        assert each.places or each.taken or each.paused, f"0x{account.hex()} has an entry of nothing"
+        assert not each.paused or workers[account].bond, f"0x{account.hex()} is paused without a bond"
         assert len(each.paused) <= ACTIVE_TASKS_MAX
         assert list(each.paused) == sorted(set(each.paused))
         assert each.missing_since <= training.system.height
+        assert each.paused or not each.missing_since
     for account, worker in active.items():
         assert 1 <= worker.capacity <= training.capacity_max
         assert worker.bond >= training.worker_bond_min * worker.capacity, f"0x{account.hex()} is drawn without a bond"

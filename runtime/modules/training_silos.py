@@ -120,7 +120,7 @@ def forfeit(training: TrainingSchema, account: bytes, task: int, round_: int) ->
     verification = training.tasks[task].policy.verification
     assert isinstance(verification, Scored)
     burned = training_workers.burn(training, account, task, round_, verification.forfeit, SlashReason.HARMFUL)
-    training_workers.pause(training, [account], task, round_)
+    _pause(training, [account], task, round_)
     return burned
 
 
@@ -132,7 +132,13 @@ def pause_disputed(training: TrainingSchema, task: int, state: RoundState) -> No
     """
     if is_federated(training, task):
         disputed = [slot.worker for slot in state.slots if slot.challenged]
-        training_workers.pause(training, disputed, task, state.round)
+        _pause(training, disputed, task, state.round)
+
+
+def _pause(training: TrainingSchema, accounts: Sequence[bytes], task: int, round_: int) -> None:
+    """Draw silos for the task no more until they resume, which may take as long as they need: they are not missing."""
+    training_workers.pause(training, accounts, task, round_)
+    training_workers.hear(training, accounts)
 
 
 def forget(training: TrainingSchema, task: int) -> None:

@@ -48,6 +48,11 @@ def deactivate(training: TrainingSchema, account: bytes) -> None:
     _put(training, account, replace(seats, places=()))
 
 
+def _forget_pauses(training: TrainingSchema, account: bytes) -> None:
+    """Keep nothing of who has no bond: there is nothing for it to resume."""
+    _put(training, account, replace(training.seats[account], paused=(), missing_since=0))
+
+
 def _put(training: TrainingSchema, account: bytes, seats: Seats) -> None:
     """Store what a draw has to know of a worker, if there is anything."""
     if seats.places or seats.taken or seats.paused:
@@ -133,14 +138,29 @@ def hear(training: TrainingSchema, accounts: Iterable[bytes]) -> None:
 
 def sweep(training: TrainingSchema) -> None:
     """Retire one who has been missing for long, if there is one at the next few seats."""
-    height, count, cursor = training.system.height, training.seat_count.get(), training.seat_cursor.get()
+    count, cursor = training.seat_count.get(), training.seat_cursor.get()
     for place in ((cursor + index) % count for index in range(min(SEATS_SWEPT, count))):
         training.seat_cursor.put((place + 1) % count)
         account = training.seat_owners[place]
-        since = training.seats[account].missing_since
-        if since and height - since >= MISSING_BLOCKS:
+        if _is_missing(training, training.seats[account]):
             retire(training, account)
             return
+
+
+def _is_missing(training: TrainingSchema, seats: Seats) -> bool:
+    """Whether a worker has had long enough to resume, or to have a slot accepted, and has done neither.
+
+    What comes of a slot that it has is still to be seen; and nobody resumes for a task that is over.
+    """
+    if not seats.missing_since or seats.taken or training.system.height - seats.missing_since < MISSING_BLOCKS:
+        return False
+    return bool(_paused(training, seats))
+
+
+def _paused(training: TrainingSchema, seats: Seats) -> list[int]:
+    """The running tasks for which a worker is not drawn."""
+    active = training.active_tasks.get()
+    return [task for task in seats.paused if task in active]
 
 
 def is_sound(training: TrainingSchema, account: bytes) -> bool:
@@ -179,6 +199,7 @@ def remove(training: TrainingSchema, account: bytes) -> None:
         training.workers[account] = replace(worker, bond=0, capacity=0, free_at=0)
     else:
         training.workers.remove(account)
+    _forget_pauses(training, account)
     training.emit(training.WorkerDeregistered(account, worker.bond))
 
 
@@ -188,14 +209,14 @@ def pause(training: TrainingSchema, accounts: Iterable[bytes], task: int, round_
     A dead worker must cost one round's slots and not every round's; and a task that nobody can compute must not take
     its workers away from the others.
     """
-    active, height = training.active_tasks.get(), training.system.height
     for account in dict.fromkeys(accounts):
         seats = training.seats[account]
         # One that left has nothing to resume.
         if task in seats.paused or not training.workers[account].bond:
             continue
-        paused = tuple(sorted({task, *(each for each in seats.paused if each in active)}))
-        training.seats[account] = replace(seats, paused=paused, missing_since=seats.missing_since or height)
+        before = _paused(training, seats)
+        since = (seats.missing_since if before else 0) or training.system.height
+        training.seats[account] = replace(seats, paused=tuple(sorted((task, *before))), missing_since=since)
         training.emit(training.WorkerPaused(account, task, round_))
 
 
@@ -225,4 +246,6 @@ def burn(training: TrainingSchema, account: bytes, task: int, round_: int, wante
     training.emit(training.WorkerSlashed(account, task, round_, amount, reason))
     if worker.active and not is_sound(training, account):
         retire(training, account)
+    if amount == worker.bond:
+        _forget_pauses(training, account)
     return amount

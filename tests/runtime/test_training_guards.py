@@ -356,6 +356,52 @@ def test_who_resumes_or_has_a_slot_accepted_is_not_missing() -> None:
     assert story.training.seats[EVE.public].paused == ()
 
 
+def test_nobody_is_missing_for_a_task_that_is_over() -> None:
+    story = Story(workers=[EVE])
+    while not story.paused():
+        story.next()
+    story.chain.call(ALICE, "training.cancel_task", task=0)
+    story.next(MISSING_BLOCKS + 1)
+    assert story.worker(EVE).active
+    # A miss in another task is the first since: what was missed before is of no account.
+    story.chain.call(ALICE, "training.create_task", **terms())
+    while not story.paused(1):
+        story.next()
+    assert story.training.seats[EVE.public].paused == (1,)
+    assert story.training.seats[EVE.public].missing_since == story.chain.height - 1
+    assert story.worker(EVE).active
+
+
+def test_who_has_a_slot_is_not_missing_before_the_round_is_over() -> None:
+    policy = replace(POLICY, reveal_blocks=MISSING_BLOCKS + 50)
+    story = Story(workers=[EVE, FERDIE], policy=policy)
+    first, second = story.slots_of(EVE)
+    story.commit(without=[first])
+    while not story.paused():
+        story.next()
+    story.next(MISSING_BLOCKS + 10)
+    assert story.worker(EVE).active
+    story.reveal()
+    story.attest()
+    story.next()
+    assert story.training.history[0, 0].slots[second].accepted
+    assert story.training.seats[EVE.public].missing_since == 0
+
+
+def test_nothing_is_left_of_the_seats_and_pauses_of_who_left() -> None:
+    story = Story(workers=[EVE], tasks=2)
+    while not story.paused() & story.paused(1):
+        story.next()
+    for task in range(2):
+        story.chain.call(ALICE, "training.cancel_task", task=task)
+    story.chain.call(EVE, "training.deregister_worker")
+    story.wait_until_free(EVE)
+    story.chain.call(EVE, "training.deregister_worker")
+    story.next()
+    assert dict(story.training.seats.items()) == {}
+    assert EVE.public not in story.training.workers
+
+
 def test_the_last_seats_take_the_places_of_those_that_go() -> None:
     story = Story(workers=[EVE, FERDIE])
     story.chain.call(BOB, "training.register_worker", capacity=3)

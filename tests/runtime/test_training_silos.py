@@ -111,6 +111,8 @@ def test_a_harmful_contribution_costs_its_silo_the_forfeit_and_a_pause_and_not_i
     assert (worker.bond, worker.active, worker.rejected, worker.earned) == (BOND - 2 * POT, True, 1, 0)
     assert story.chain.free(FERDIE) == ENDOWMENT - BOND
     assert story.paused() == {FERDIE.public}
+    # It did what it had to, and may take its time to decide whether it goes on.
+    assert story.training.seats[FERDIE.public].missing_since == 0
     story.play()  # the round that it had been drawn for ahead
     assert set(story.owners()) == {CHARLIE, EVE}
     story.chain.call(FERDIE, "training.resume", task=0)
@@ -128,6 +130,7 @@ def test_silos_on_whose_contribution_validators_cannot_agree_are_paused_and_the_
     story.next(FEDERATED.audit_blocks + 2)
     assert (story.state().attempt, set(story.owners())) == (1, {CHARLIE, EVE})
     assert story.chain.events_of(Training.WorkerSlashed) == []
+    assert story.training.seats[FERDIE.public].missing_since == 0
 
 
 def commit_to(story: Federation, silo: Keypair, update_root: bytes) -> None:
