@@ -192,6 +192,7 @@ class Swarm:
         assert self.observer is not None
         began, own = trio.current_time(), time.process_time()
         self.observer.begin()
+        self.deeds.sent = 0
         async with trio.open_nursery() as counting:
             counting.start_soon(self._churn, nursery)
             counting.start_soon(self._replace, nursery)
