@@ -98,6 +98,8 @@ def step(
     count = state.step + 1
     if count > STEPS_MAX:
         raise OptimizerError(f"expected at most {STEPS_MAX:,} steps")
+    if others := {each.shape for each in (gradient, *state.moments)} - {theta.shape}:
+        raise OptimizerError(f"expected gradient and moments of shape {theta.shape}, got {sorted(others)}")
     after, moments = np.empty_like(theta), tuple(np.empty_like(theta) for _ in moments_of(optimizer))
     for begin in range(0, theta.size, STEPPED_AT_ONCE):
         part = slice(begin, begin + STEPPED_AT_ONCE)

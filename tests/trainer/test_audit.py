@@ -8,8 +8,8 @@ import pytest
 from trainer import audit
 from trainer.arrays import Float32s
 from trainer.audit import Tolerance
-from trainer.codecs import INT8, INT16, Codec
-from trainer.codecs.blocks import PICO
+from trainer.codecs import INT8, INT16, Codec, blocks
+from trainer.codecs.blocks import BLOCK, PICO
 from trainer.codecs.memory import EMPTY
 from trainer.codecs.topk import TopK
 from trainer.codecs.updates import DenseUpdate
@@ -154,3 +154,27 @@ def test_an_auditor_who_recomputes_a_slots_rounds_knows_what_its_worker_remember
             assert not audit.compare(forgot, remembered.meant, TOLERANCE).right
         # What was revealed counts, as it was rounded there.
         auditor = codec.give(remembered, update)
+
+
+@pytest.mark.parametrize("length", [1, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK - 1, 2 * BLOCK, 1000])
+@pytest.mark.parametrize("codec", [INT8, INT16], ids=["int8", "int16"])
+def test_what_is_rounded_and_compared_in_parts_is_what_it_is_as_a_whole(
+    codec: Codec, length: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strange = np.array([np.nan, np.inf, -np.inf, -0.0, 0.0, 1e-45, -3e38], np.float32)
+    own = np.array(gradient(length)[: 2 * length : 2])
+    places = np.random.default_rng(length).integers(0, length, length // 100)
+    own[places] = np.resize(strange, places.size)
+    turned = own[::-1]  # Nor need it lie together.
+
+    def found(at_once: int) -> tuple[bytes, list[audit.Verdict]]:
+        monkeypatch.setattr(blocks, "ROUNDED_AT_ONCE", at_once)
+        monkeypatch.setattr(audit, "CHECKED_AT_ONCE", at_once)
+        update = codec.quantise(own, 0)
+        return update.encode(), [audit.compare(update, other, tolerance_of(codec)) for other in (own, turned)]
+
+    whole = found(BLOCK * 64)
+    assert found(BLOCK) == whole
+    assert found(2 * BLOCK) == whole
+    assert whole[1][0].right
+    assert length == 1 or whole[1][1].outliers

@@ -58,6 +58,36 @@ def trained(optimizer: Optimizer, seed: int, steps: int, length: int = 40) -> tu
     return theta, state
 
 
+@pytest.mark.parametrize("length", [0, 1, 255, 256, 257, 511, 512, 1000])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
+def test_a_step_in_parts_is_the_step_of_the_whole_bit_for_bit(
+    optimizer: Optimizer, length: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(length)
+    strange = np.array([-0.0, 0.0, 1e-45, -1e-39, 3e38, -3e38, 2.0**96], F)
+    # Every second of a longer vector: what is stepped need not lie together.
+    gradients = rng.choice(np.append(strange, rng.standard_normal(20).astype(F)), (3, 2 * length))[:, ::2]
+    theta = rng.standard_normal(2 * length).astype(F)[::2]
+
+    def after(at_once: int) -> list[bytes]:
+        monkeypatch.setattr(optimizers, "STEPPED_AT_ONCE", at_once)
+        at, state = theta, FRESH
+        with np.errstate(over="ignore"):
+            for gradient in gradients:
+                at, state = optimizers.step(optimizer, state, at, gradient)
+        return [values.tobytes() for values in (at, *state.moments)]
+
+    assert after(256) == after(1 << 20)
+
+
+def test_a_step_refuses_a_gradient_or_moments_of_another_length() -> None:
+    length = optimizers.STEPPED_AT_ONCE
+    fits, longer = np.ones(length, F), np.ones(length + 1, F)
+    for state, gradient in ((FRESH, longer), (OptimizerState(1, (longer,)), fits)):
+        with pytest.raises(OptimizerError, match=r"shape \(32768,\), got \[\(32769,\)\]"):
+            optimizers.step(Sgd(PICO // 10, 9 * PICO // 10), state, fits, gradient)
+
+
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @given(seed=st.integers(0, 2**32))
 @settings(max_examples=10, deadline=None)
