@@ -50,14 +50,11 @@ async def aggregate(
             nursery.start_soon(_register, node, heights, report)
             nursery.start_soon(tell, node, heights, meter, (), report)
 
-    async def release(task: int) -> None:
-        await trio.to_thread.run_sync(files.forget, task)
-
     await follow(
         node,
         lambda task: make(task, node, Job(task, node, files.blobs, files.memories), meter, report),
         report,
-        release=release,
+        forget=files.forget,
         always=always,
     )
 

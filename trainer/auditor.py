@@ -62,15 +62,12 @@ async def attend(
     make = servant or TaskAuditor
     files = Files.open(cache_dir)
 
-    async def release(task: int) -> None:
-        await engines.release(task)
-        await trio.to_thread.run_sync(files.forget, task)
-
     await follow(
         node,
         lambda task: make(task, node, engines.of(task.id), Job(task, node, files.blobs, files.memories), report),
         report,
-        release=release,
+        release=engines.release,
+        forget=files.forget,
         always=lambda heights: tell(node, heights, engines.meter, engines.devices, report),
     )
 

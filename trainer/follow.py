@@ -67,20 +67,25 @@ async def follow(
     report: Report,
     *,
     release: Callable[[int], Awaitable[None]] | None = None,
+    forget: Callable[[int], None] | None = None,
     always: Callable[[Heights], Awaitable[None]] | None = None,
     only: Collection[int] | None = None,
 ) -> None:
     """Serve every running task until cancelled, or those of a collection alone.
 
-    `release` is called when a task is served no more; `always` runs beside, for what is due without any task.
+    `release` is called when a task is served no more, and `forget`, in a thread, when its last round is final: one
+    that is refused may be served by the next start, which goes on with what this one kept. `always` runs beside, for
+    what is due without any task.
     """
     heights = Heights()
     served: set[int] = set()
 
     async def begin(task: int) -> None:
-        await _serve(node, task, serve, heights, report)
+        is_complete = await _serve(node, task, serve, heights, report)
         if release is not None:
             await release(task)
+        if forget is not None and is_complete:
+            await trio.to_thread.run_sync(forget, task)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_advance, node, heights, report)
@@ -111,8 +116,8 @@ async def _advance(node: Node, heights: Heights, report: Report) -> None:
         await trio.sleep(FOLLOW_AGAIN_SECONDS)
 
 
-async def _serve(node: Node, task: int, serve: Serve, heights: Heights, report: Report) -> None:
-    """Step one task until it is complete, or cannot be served by this program at all."""
+async def _serve(node: Node, task: int, serve: Serve, heights: Heights, report: Report) -> bool:
+    """Step one task until it is complete, or cannot be served by this program at all; whether it is complete."""
     servant: Servant | None = None
     height, trouble = heights.newest - 1, ""
     while True:
@@ -123,12 +128,13 @@ async def _serve(node: Node, task: int, serve: Serve, heights: Heights, report: 
             view = await node.round(task)
             if view.phase == "final":
                 report(f"task {task}: over after round {view.round}")
-                return
+                return True
             await servant.step(view, height)
             trouble = ""
         except TaskOver as error:
+            # So says as well a node that does not know the task yet.
             report(f"task {task}: {error}")
-            return
+            return False
         except Exception as error:
             # Steps do several things at once, so that what went wrong may come in groups.
             causes = leaves(error)
@@ -137,7 +143,7 @@ async def _serve(node: Node, task: int, serve: Serve, heights: Heights, report: 
             hopeless = next((cause for cause in causes if isinstance(cause, HOPELESS)), None)
             if hopeless is not None:
                 report(f"task {task}: refused, and left alone from now on: {hopeless}")
-                return
+                return False
             # The same trouble at every head is said once.
             if str(causes[0]) != trouble:
                 report(f"task {task}: trying again at the next block: {causes[0]}")

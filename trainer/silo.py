@@ -82,13 +82,12 @@ async def contribute(
 
     async def release(task: int) -> None:
         await engines.release(task)
-        await trio.to_thread.run_sync(files.forget, task)
         left.discard(task)
         if not left:
             registration.cancel()
             await _retire(node, report)
 
-    await follow(node, serve, report, release=release, always=always, only=data)
+    await follow(node, serve, report, release=release, forget=files.forget, always=always, only=data)
 
 
 class SiloJob(Job):

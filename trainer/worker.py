@@ -40,8 +40,8 @@ RETRY_BLOCKS = 10
 # Most audits end so many blocks after they began; in those that do not, something may be missing.
 SETTLED_BLOCKS = 2
 # A worker that misses slot after slot (its engine dies of each, say) waits twice as long every time: it costs each
-# round the time that the others wait for it. An hour of one-second blocks at most.
-PAUSE_BLOCKS_MAX = 4096
+# round the time that the others wait for it. Who has not resumed after 600 blocks is retired as missing.
+PAUSE_BLOCKS_MAX = 512
 
 
 async def run_worker(
@@ -110,15 +110,12 @@ async def work(
                 nursery.start_soon(_set_plant_key, node, planter, heights, report)
                 nursery.start_soon(_show_plants, node, planter, heights, report)
 
-    async def release(task: int) -> None:
-        await engines.release(task)
-        await trio.to_thread.run_sync(files.forget, task)
-
     await follow(
         node,
         serve,
         report,
-        release=release,
+        release=engines.release,
+        forget=files.forget,
         always=always,
     )
 

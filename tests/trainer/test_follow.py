@@ -242,6 +242,43 @@ async def test_what_a_task_used_is_released_when_it_is_over(autojump_clock: trio
                 nursery.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize(
+    ("phase", "over", "trouble", "kept"),
+    [
+        ("final", False, [], False),
+        # A node that lags behind says the same of a task that runs.
+        ("final", True, [], True),
+        # What was committed to can be revealed by the next start.
+        ("audit", False, [[ProgramRefused("a custom call")]], True),
+    ],
+    ids=["complete", "unknown", "refused"],
+)
+async def test_what_is_kept_of_a_task_goes_when_it_is_complete_and_not_before(
+    phase: str, over: bool, trouble: list[list[Exception]], kept: bool
+) -> None:
+    node, forgotten = Heads(), list[int]()
+    node.phase, node.over = phase, over
+    released = trio.Event()
+
+    async def release(_: int) -> None:
+        released.set()
+
+    lines: list[str] = []
+    served: Node = node
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            following = partial(
+                follow, served, lambda _: Troubled(trouble), lines.append, release=release, forget=forgotten.append
+            )
+            nursery.start_soon(following)
+            await node.send.send(1)
+            await released.wait()
+            # A thread that has begun is waited for.
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+    assert forgotten == ([] if kept else [0])
+
+
 async def test_a_mistake_of_ours_is_not_tried_again(autojump_clock: trio.testing.MockClock) -> None:
     assert autojump_clock is not None
     with trio.fail_after(60), pytest.RaisesGroup(pytest.RaisesExc(KeyError), flatten_subgroups=True):

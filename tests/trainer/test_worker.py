@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from runtime.modules import training_types
 from trainer.files import Pending
-from trainer.worker import commitment_of
+from trainer.worker import PAUSE_BLOCKS_MAX, commitment_of
 
 HASHES = st.binary(min_size=32, max_size=32)
 U32S = st.integers(0, 2**32 - 1)
@@ -20,3 +20,7 @@ def test_a_workers_commitment_is_the_one_that_the_runtime_computes(
 ) -> None:
     mine = commitment_of(worker, task, round_, attempt, slot, Pending(salt, root, b""))
     assert mine == training_types.commitment_of(worker, task, round_, attempt, slot, salt, root)
+
+
+def test_a_worker_that_is_there_resumes_before_the_chain_takes_it_for_missing() -> None:
+    assert PAUSE_BLOCKS_MAX < training_types.MISSING_BLOCKS
