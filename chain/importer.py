@@ -6,6 +6,7 @@ and the commit run in threads, and only one commit runs at a time.
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -32,6 +33,9 @@ from runtime.types import InvalidBlock
 EXECUTED_MAX = 8
 # Consensus may still be about to begin a height that sync has passed meanwhile.
 SETS_KEPT = 256
+# Full blocks that come together are half a minute's work when there are 32 of them: who stops a node does not wait for
+# that, nor does anybody see any of it before.
+TOGETHER_SECONDS_MAX = 1.0
 
 T = TypeVar("T")
 
@@ -69,10 +73,12 @@ class Importer:
         validators_after: Callable[[Hash], ValidatorSet],
         on_imported: Callable[[Imported], None],
         run: RunInThread = run_in_thread,
+        stopwatch: Callable[[], float] = time.monotonic,
     ) -> None:
         """`validators_after(hash)` reads who decides the block after this one; called in a thread.
 
         `on_imported` is called on the loop, in the order of heights, before anybody else hears of the block.
+        `stopwatch` is seconds that pass, for a thread to read.
         """
         self.ledger = ledger
         self.heads: Broadcast[Header] = Broadcast()
@@ -80,6 +86,7 @@ class Importer:
         self._validators_after = validators_after
         self._on_imported = on_imported
         self._run = run
+        self._stopwatch = stopwatch
         self._working = 0
         self._at_rest = trio.Event()
         self._imported_at = inf
@@ -155,9 +162,10 @@ class Importer:
     async def import_blocks(self, blocks: Sequence[SealedBlock]) -> None:
         """Execute and commit blocks that follow from each other, with one wait for the disk.
 
-        All were found to be sealed by the set that their seals name. What is in the chain already is passed over, and
-        what another set decides is left. Raises CannotFollow, as `import_block`, where the first that is new does not
-        execute; one further on is met again by whoever goes on from the head.
+        All were found to be sealed by the set that their seals name. What is in the chain already is passed over; what
+        another set decides is left, and what has not begun after TOGETHER_SECONDS_MAX. Raises CannotFollow, as
+        `import_block`, where the first that is new does not execute; one further on is met again by whoever goes on
+        from the head.
         """
         async with self._turn:
             fresh = [sealed for sealed in blocks if sealed.block.header.height > self._best[0]]
@@ -202,7 +210,8 @@ class Importer:
         return sealed_by, self._decides_after(executed, sealed_by)
 
     def _extend(self, blocks: Sequence[SealedBlock]) -> tuple[list[ExecutedBlock], ValidatorSet, ValidatorSet]:
-        added = self.ledger.extend(blocks)
+        deadline = self._stopwatch() + TOGETHER_SECONDS_MAX
+        added = self.ledger.extend(blocks, stop=lambda: self._stopwatch() > deadline)
         sealed_by = self._validators[added[0].height]
         return added, sealed_by, self._decides_after(added[-1], sealed_by)
 

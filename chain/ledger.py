@@ -452,12 +452,13 @@ class Ledger:
         self._move(executed, oldest_state)
         return True
 
-    def extend(self, blocks: Sequence[SealedBlock]) -> list[ExecutedBlock]:
+    def extend(self, blocks: Sequence[SealedBlock], stop: Callable[[], bool] = lambda: False) -> list[ExecutedBlock]:
         """Execute the next blocks and make the last of them the head, in one transaction: all of them wait for the disk
         once. When this returns, it holds them; whatever ends the process before leaves the chain as it was.
 
-        Returns those that were taken: up to the one with which a validator set ends, since another decides the rest,
-        and up to the first that does not execute, which raises, as `execute` does, where it is the first of all.
+        Returns those that were taken: up to the one with which a validator set ends, since another decides the rest, or
+        after which `stop` says so, and up to the first that does not execute, which raises, as `execute` does, where it
+        is the first of all.
         Whoever calls has checked the seals, by the set that decides the first. Takes as long as the disk, and all of
         the processor time: call it in the one thread for committing. Raises StorageFailed, as `commit`.
         """
@@ -474,7 +475,7 @@ class Ledger:
                     break
                 oldest_state = self._put(batch, batch.head(), executed, sealed.seal)
                 added.append(executed)
-                if self.ends_set(executed):
+                if self.ends_set(executed) or stop():
                     break
             return added, oldest_state
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache, partial
 from hashlib import sha256
@@ -64,10 +64,10 @@ class FallibleLedger(Ledger):
             self.disk.expect_health()
         return super().commit(executed, seal)
 
-    def extend(self, blocks: Sequence[SealedBlock]) -> list[ExecutedBlock]:
+    def extend(self, blocks: Sequence[SealedBlock], stop: Callable[[], bool] = lambda: False) -> list[ExecutedBlock]:
         if self.disk is not None:
             self.disk.expect_health()
-        return super().extend(blocks)
+        return super().extend(blocks, stop)
 
 
 class WholeWorld:
@@ -156,7 +156,9 @@ class WholeLedger:
     def restart(self) -> None:
         """Begin with what the disk holds."""
         self.pool = Pool()
-        self._importer = Importer(self.chain, self._validators_after, self._on_imported, run=self._node.work)
+        self._importer = Importer(
+            self.chain, self._validators_after, self._on_imported, run=self._node.work, stopwatch=trio.current_time
+        )
         censors = self._node.liar is not None and self._node.liar.censors
         pool = Pool() if censors else self.pool
         self._author = Author(self._importer, pool, [self._node.secret], self._node.clock, trio.current_time)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import replace
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 
 import pytest
 
-from chain.importer import CannotFollow, Imported, Importer
+from chain.importer import TOGETHER_SECONDS_MAX, CannotFollow, Imported, Importer
 from chain.ledger import Ledger, SealedBlock
 from chain.primitives.seal import ValidatorSet
 from runtime.modules.validators import Validators
@@ -41,12 +43,12 @@ def wrong(sealed: SealedBlock) -> SealedBlock:
     return replace(sealed, block=replace(sealed.block, header=replace(sealed.block.header, state_root=bytes(32))))
 
 
-def importer_of(ledger: Ledger, told: list[Imported]) -> Importer:
+def importer_of(ledger: Ledger, told: list[Imported], stopwatch: Callable[[], float] = time.monotonic) -> Importer:
     def validators_after(block_hash: bytes) -> ValidatorSet:
         with ledger.state(block_hash) as state:
             return RUNTIME.at(state).module(Validators).validator_set()
 
-    return Importer(ledger, validators_after, told.append, run=inline)
+    return Importer(ledger, validators_after, told.append, run=inline, stopwatch=stopwatch)
 
 
 @pytest.mark.parametrize("history", [3, None])
@@ -117,6 +119,19 @@ async def test_the_importer_tells_of_each_block_and_of_who_has_sealed_it(tmp_pat
         assert [each.validators.set_id for each in told] == [sealed.seal.set_id for sealed in blocks]
         assert [importer.validators(each.executed.height) for each in told] == [each.validators for each in told]
         assert importer.times.imported.count == len(blocks)
+
+
+async def test_what_takes_long_is_committed_in_parts(tmp_path: Path) -> None:
+    blocks, told = chain_of(tmp_path / "source", 8), list[Imported]()
+    seconds = count(step=TOGETHER_SECONDS_MAX * 0.4)
+    with opened(tmp_path / "copy") as copy:
+        importer = importer_of(copy, told, lambda: float(next(seconds)))
+        heads = []
+        while importer.best()[0] < len(blocks):
+            await importer.import_blocks(blocks)
+            heads.append(importer.best()[0])
+        assert heads == [3, 6, 8]
+        assert [each.executed.height for each in told] == list(range(1, 9))
 
 
 async def test_blocks_of_a_set_that_decides_no_more_are_passed_over(tmp_path: Path) -> None:
