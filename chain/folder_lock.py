@@ -50,7 +50,7 @@ def hold_folder(path: Path) -> Iterator[None]:
         yield
     except BaseException:
         if unmarked:
-            (path / LOCK_FILE).unlink()
+            (path / LOCK_FILE).unlink(missing_ok=True)  # Somebody may have removed the folder meanwhile.
         raise
     finally:
         os.close(lock_fd)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -56,6 +57,18 @@ def test_a_folder_that_turns_out_to_be_somebody_elses_is_left_without_a_lock(tmp
     with pytest.raises(ZeroDivisionError), hold_folder(tmp_path):
         raise ZeroDivisionError
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_fails_in_a_folder_that_was_removed_meanwhile_is_what_is_told(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+
+    def fail() -> None:
+        shutil.rmtree(folder)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError), hold_folder(folder):
+        fail()
+    assert not folder.exists()
 
 
 def test_a_lock_whose_file_was_taken_away_is_nobodys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
