@@ -30,6 +30,8 @@ THREADS = 1
 REST = 1.0
 BATCH = 64  # checked in one visit to a thread: some 10 ms of work
 QUEUE_MAX = 32 * BATCH  # gossip that waits for its check: about a second's worth of checking
+# Most transactions take 150 bytes, but each may take a MiB, and there may be many who send such.
+QUEUE_BYTES_MAX = 32 * 1024 * 1024
 # Checks wait while a block is built, executed or committed, and on a validator from when one is due until it is there:
 # they would share interpreter and cores with what everybody waits for, and what they admit is for the block after it. A
 # machine that can do no more than its blocks admits a batch in so long.
@@ -69,6 +71,7 @@ class Intake:
         self._submitted = _Together(self._judge, self._yield)
         self._gossip = Threads(THREADS, REST)
         self._queue: deque[tuple[bytes, bytes]] = deque()  # What peers sent, each with who sent it.
+        self._queue_bytes = 0
         self.refused: Counter[str] = Counter()  # by the kinds of errors that there are
         self._came = trio.Event()
 
@@ -97,9 +100,12 @@ class Intake:
 
     def gossiped(self, peer: bytes, transactions: list[bytes]) -> None:
         """Queue what a peer sent; what does not fit now is asked for again later."""
-        room = QUEUE_MAX - len(self._queue)
-        self._queue.extend((peer, raw) for raw in transactions[:room])
-        self._network.postpone_transactions(transactions[room:])
+        for taken, raw in enumerate(transactions):
+            if len(self._queue) == QUEUE_MAX or self._queue_bytes + len(raw) > QUEUE_BYTES_MAX:
+                self._network.postpone_transactions(transactions[taken:])
+                break
+            self._queue.append((peer, raw))
+            self._queue_bytes += len(raw)
         self._came.set()
 
     async def run(self, heads: Broadcast[Header]) -> None:
@@ -115,6 +121,7 @@ class Intake:
             while self._queue:
                 await self._yield()
                 batch = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
+                self._queue_bytes -= sum(len(raw) for _, raw in batch)
                 # A node that is still fetching blocks cannot judge what is signed for blocks that it does not have.
                 if self._is_behind():
                     self._network.postpone_transactions([raw for _, raw in batch])

@@ -13,7 +13,7 @@ import trio
 import trio.testing
 
 from chain.importer import Importer
-from chain.intake import BATCH, QUEUE_MAX, Intake
+from chain.intake import BATCH, QUEUE_BYTES_MAX, QUEUE_MAX, Intake
 from chain.pool import AlreadyImported, Pool
 from chain.primitives.hashing import Hash
 from chain.primitives.keys import Keypair
@@ -242,6 +242,19 @@ async def test_gossip_that_there_is_no_room_for_is_asked_for_again(tmp_path: Pat
     it.intake.gossiped(b"peer", [b"and another"])
     assert it.network.postponed == [b"one", b"more", b"and another"]
     it.ledger.close()
+
+
+async def test_gossip_that_waits_takes_bounded_memory_however_large_it_is(tmp_path: Path) -> None:
+    async with setting(tmp_path) as it:
+        it.behind = True
+        large, small = bytes(QUEUE_BYTES_MAX // 3), b"small"
+        it.intake.gossiped(b"peer", [large, large, large, large, small])
+        it.intake.gossiped(b"another", [small])
+        assert it.network.postponed == [large, small, small]
+        await until(lambda: len(it.network.postponed) == 6)
+        it.network.postponed.clear()
+        it.intake.gossiped(b"peer", [large, large, large])  # There is room again.
+        assert it.network.postponed == []
 
 
 async def test_a_node_that_is_behind_judges_no_gossip_and_asks_for_it_later(tmp_path: Path) -> None:
