@@ -202,8 +202,8 @@ class Gossip:
         for key in tuple(self._wanted_by.get(peer, ())):
             wanted = self._wanted[key]
             self._unwant(key)
-            if (holder := self._next_holder(wanted)) is not None:
-                self._want(key, _Wanted(holder, -math.inf, [holder, *wanted.holders]))
+            holder = self._next_holder(wanted)
+            if holder is not None and self._want(key, _Wanted(holder, -math.inf, [holder, *wanted.holders])):
                 self._wanted.move_to_end(key, last=False)
 
     def _want(self, key: Hash, wanted: _Wanted) -> bool:

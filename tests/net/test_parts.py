@@ -132,6 +132,19 @@ def test_what_a_peer_promised_before_it_went_is_asked_of_the_next_at_once() -> N
     assert gossip.announced(CHARLIE.public, [alone], 0.3) == [alone]
 
 
+def test_of_what_a_peer_promised_before_it_went_the_next_answers_for_no_more_than_its_share() -> None:
+    gossip = Gossip(Random(1))
+    promised = [i.to_bytes(32, "big") for i in range(2 * WANTED_PER_PEER_MAX)]
+    hers, his = promised[:WANTED_PER_PEER_MAX], promised[WANTED_PER_PEER_MAX:]
+    assert gossip.announced(ALICE.public, hers, 0.0) == hers
+    assert gossip.announced(BOB.public, [*hers, *his], 0.0) == his
+    gossip.forget_peer(ALICE.public)
+    assert gossip.overdue(WANTED_S / 2) == {}
+    gossip.forget_peer(BOB.public)
+    assert gossip.overdue(WANTED_S) == {}
+    assert gossip.announced(CHARLIE.public, hers, WANTED_S) == hers
+
+
 def test_what_we_had_no_room_for_is_asked_for_again() -> None:
     gossip = Gossip(Random(1))
     gossip.received(ALICE.public, [TRANSFER], 0.0)
