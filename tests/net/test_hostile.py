@@ -21,6 +21,7 @@ from chain.net.frames import frame
 from chain.net.handshake import Connection, RefusedByPeer
 from chain.net.messages import (
     CONSENSUS_BYTES_MAX,
+    HASHES_COUNT_MAX,
     Blocks,
     Chunks,
     Consensus,
@@ -250,6 +251,28 @@ async def test_a_transaction_of_a_flooding_peer_is_handed_over_once(caplog: pyte
         await first.node.until(lambda: first.node.frames)
         assert first.node.transactions == [b"same"]
         await trio.aclose_forcefully(connection.stream)
+
+
+async def test_a_peer_that_tells_of_what_it_never_gives_keeps_no_transaction_from_us(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with alice_and_bob(caplog) as (first, second):
+        liar, sender = await dial(CHARLIE, first.port), await dial(DAVE, second.port)
+        invented = [i.to_bytes(32, "big") for i in range(9 * HASHES_COUNT_MAX)]
+        for start_at in range(0, len(invented), HASHES_COUNT_MAX):
+            part = tuple(invented[start_at : start_at + HASHES_COUNT_MAX])
+            await liar.stream.send_all(pack(HaveTransactions(part)))
+        await liar.stream.send_all(pack(Consensus(b"end")))
+        await first.node.until(lambda: first.node.frames)
+        # What Dave sent Bob, Bob only tells Alice of.
+        await sender.stream.send_all(pack(Transactions((b"transfer",))))
+        await second.node.until_transactions(1)
+        second.network.gossip_transactions(second.node.transactions)
+        await first.node.until_transactions(1)
+        assert first.node.transactions == [b"transfer"]
+        assert first.network.traffic.frames["in", "havetransactions"] == 10
+        for connection in (liar, sender):
+            await trio.aclose_forcefully(connection.stream)
 
 
 async def test_when_all_places_are_taken_who_is_of_no_use_makes_room(
