@@ -166,8 +166,8 @@ class Sender:
             if ours != theirs:
                 remedy = "use the same release for both"
                 if theirs[0] != ours[0]:
-                    remedy = "tell it the chain's runtime, a command by --genesis FILE"
-                raise ClientError(f"the node runs {theirs}, this program knows {ours}: {remedy}")
+                    remedy = "have potchain tx call make the call, with the chain's --genesis FILE"
+                raise ClientError(f"the node runs {theirs}, this program knows {ours}: {remedy}. Nothing was sent")
             self._genesis = unhex(await self._transport.request("chain_getBlockHash", 0))
         head = await self._transport.request("chain_getHeader")
         birth = max(0, int(head["number"], 16) - BIRTH_DEPTH)

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from chain.light.checkpoint import Checkpoint
-from chain.rpc.client import Client
+from chain.rpc.client import Client, ClientError
 from genesis.spec import load
 from runtime.potchain import RUNTIME
 from tests.chain.test_cli import TESTNET
-from tests.rpc.kit import served
+from tests.rpc.kit import ALICE, BOB, POT, served
 from tests.wallet.conftest import Command
 
 BOBS = "//Bob"
@@ -114,6 +114,21 @@ async def test_nothing_is_signed_by_a_description_that_nothing_confirms_unless_i
         assert (it.node.ledger.head.height, len(it.node.pool)) == (0, 0)
         told = await potchain(*SEND, "--trust-node", "--node", it.url)
         assert f"warning: decoded by what {it.url} says of its chain, which nothing here confirms\n" in told
+
+
+async def test_a_program_signs_nothing_for_a_runtime_that_it_does_not_know(
+    tmp_path: Path, lie: Callable[[str, Answer], None]
+) -> None:
+    async with served(tmp_path) as it, Client.connect(it.url) as client:
+        lie("state_getRuntimeVersion", of_another_name)
+        with pytest.raises(ClientError) as raised:
+            await client.transact(ALICE, "balances.transfer_keep_alive", dest=BOB.public, value=POT)
+        version = RUNTIME.spec_version, RUNTIME.transaction_version
+        assert str(raised.value) == (
+            f"the node runs {('elsewhere', *version)}, this program knows {('potchain', *version)}: have potchain tx "
+            "call make the call, with the chain's --genesis FILE. Nothing was sent"
+        )
+        assert (it.node.ledger.head.height, len(it.node.pool)) == (0, 0)
 
 
 async def test_a_transaction_is_for_the_chain_that_is_meant_or_for_none(tmp_path: Path, potchain: Command) -> None:
