@@ -78,7 +78,7 @@ def assign_slots(
     `owner` says whose a seat is, and which of its owner's; the first so many as `free` says are free. Seats are looked
     at in random order until there are enough, and no more than `looked_at_max` of them.
 
-    Whoever has half of a round's slots has no more, as long as there is a seat of anybody else: a single worker
+    Whoever has half of a round's slots has no more, as long as a seat of anybody else is looked at: a single worker
     neither decides what a model becomes nor leaves most of a round undone when it dies. A slot that is `kept` for a
     worker stays with it while it has a free seat.
     """

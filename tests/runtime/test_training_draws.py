@@ -9,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chain.primitives.hashing import blake2_256
-from runtime.modules import training_draws
+from runtime.modules import training_draws, training_silos, training_workers
 from runtime.modules.training_draws import Draws, draw_auditors
+from runtime.testing import ALICE, TestChain
+from tests.runtime.training_kit import terms
 
 ACCOUNTS = [blake2_256(bytes((index,))) for index in range(20)]
 
@@ -125,6 +127,38 @@ def test_a_worker_is_drawn_as_often_as_it_has_seats() -> None:
     seats = [(ACCOUNTS[0], 3), (ACCOUNTS[1], 1)]
     counts = Counter(assign_slots(draws(seed), seats, 1)[0] for seed in range(1200))
     assert 840 < counts[ACCOUNTS[0]] < 960  # expected 900, standard deviation 15
+
+
+def test_nobody_is_drawn_more_often_for_how_it_came_by_its_seats() -> None:
+    """Coming early or late, growing, leaving and coming back again and again: what counts are seats that are free."""
+    chain = TestChain()
+    chain.call(ALICE, "training.create_task", **terms())
+    training = chain.modules.training
+    steady, grown, restless, late, busy = ACCOUNTS[:5]
+
+    def join(account: bytes, capacity: int) -> None:
+        training_workers.activate(training, account, capacity)
+
+    join(restless, 4)
+    join(steady, 4)
+    join(busy, 4)
+    for capacity in (1, 2, 4):
+        join(grown, capacity)
+        training_workers.deactivate(training, restless)
+        join(restless, 4)
+    training_workers.deactivate(training, busy)
+    join(busy, 6)
+    join(late, 4)
+    training_workers.take(training, [busy] * 3)
+    free = {steady: 4, grown: 4, restless: 4, late: 4, busy: 4}  # of six, with one given back
+    counts, slots_max = Counter[bytes](), training_silos.slots_max(training, 0)
+    for seed in range(1500):
+        drawn = training_workers.draw(training, 0, draws(seed), [busy], (), slots_max, None).workers
+        assert len(drawn) == 4
+        assert not Counter(drawn) - Counter(free)
+        counts.update(drawn)
+    # Expected 1200; standard deviation 29, since nobody has more than half of a round.
+    assert all(1085 < counts[account] < 1315 for account in free)
 
 
 @given(
