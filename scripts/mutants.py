@@ -320,8 +320,8 @@ MUTANTS = [
     Mutant(
         "P22: the ledger turns to a set a height late",
         "chain/importer.py",
-        "            self._validators[executed.height + 1] = decides_next\n",
-        "            self._validators[executed.height + 1] = sealed_by\n",
+        "        self._validators[self._best[0] + 1] = decides_next\n",
+        "        self._validators[self._best[0] + 1] = sealed_by\n",
     ),
     Mutant(
         "P23: the number stays when the set changes",

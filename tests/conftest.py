@@ -1,6 +1,6 @@
 """Fast files first: a mistake shows within seconds, before anything starts a network.
 
-`scripts/test` has two workers take file after file in this order, so that what a file's tests share is made once, and
+`scripts/test` has three workers take file after file in this order, so that what a file's tests share is made once, and
 one of them computes while the other waits for a network.
 
 Hypothesis draws the same examples every time, without a deadline: a test fails because of the code, and not because of

@@ -6,6 +6,7 @@ The reader never waits for a consumer: a subscription that is not read in time e
 from __future__ import annotations
 
 import json
+import math
 import os
 import ssl
 from collections import deque
@@ -108,7 +109,7 @@ class Link:
         self._waiters: dict[int, _Waiter] = {}
         self._streams: dict[str, Stream] = {}
         self._next_id = 1
-        self._heard = trio.current_time()
+        self._heard = -math.inf  # when it last told something: not yet
         self.lost: ConnectionLost | None = None
         self.ended = trio.Event()
 
@@ -164,6 +165,7 @@ class Link:
 
     async def probe(self) -> None:
         """Ping when nothing has come for a while: a node that hangs keeps the connection open, unnoticed."""
+        self._heard = trio.current_time()
         while self.lost is None:
             silent = trio.current_time() - self._heard
             if silent < PROBE_SECONDS:

@@ -29,6 +29,7 @@ from typing import Any
 
 import trio
 from figures import heading, machine, record, verdict
+from ports import free_run
 
 from chain.author import Author
 from chain.development import ENDOWMENT, address, authority
@@ -259,7 +260,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3, help="how many runs, each from an empty folder")
     parser.add_argument("--heights", type=int, default=60, help="how many blocks of each run are measured")
     parser.add_argument("--block-time-ms", type=int, default=1000, help="how long a proposer waits after a block")
-    parser.add_argument("--port", type=int, default=21800, help="the first of eight free ports")
+    parser.add_argument("--port", type=int, help="the first of eight free ports; found unless told")
     parser.add_argument("--profile", action="store_true", help="print where the event loops spend their time, too")
     parser.add_argument("--short", action="store_true", help="a few blocks, to see that the benchmark works")
     parser.add_argument("--node", type=int, help=argparse.SUPPRESS)
@@ -268,9 +269,10 @@ def main() -> None:
     if options.node is not None:
         run_one(options.node, options.folder, options.port, options.profile)
         return
+    port = options.port or free_run(2 * len(NAMES))
     print(machine())
     heights, count = (4, 1) if options.short else (options.heights, options.runs)
-    runs = [measure(heights, options.block_time_ms, options.port, options.profile) for _ in range(count)]
+    runs = [measure(heights, options.block_time_ms, port, options.profile) for _ in range(count)]
     heading(
         f"{len(NAMES)} validators, {count} runs of {heights} empty blocks; milliseconds after the proposal was sent"
     )

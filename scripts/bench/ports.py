@@ -1,6 +1,7 @@
 """Free ports of this machine for the nodes that a benchmark starts.
 
-Rule: below those that the system gives to outgoing connections, any of which might take one before a node does.
+Rule: below those that the system gives to outgoing connections, any of which might take one before a node does, and
+below those of the tests, which run some of the benchmarks beside others.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ import random
 import socket
 from contextlib import ExitStack
 
-FIRST = 20_000
-END = 32_000
+FIRST = 15_000
+END = 21_000
 ATTEMPTS_MAX = 100
 
 

@@ -30,6 +30,7 @@ from typing import Any
 import trio
 from execute import transfer
 from figures import Figure, machine, profiled, record, show_rate, verdict
+from ports import free_run
 
 from chain.development import ENDOWMENT, address, authority
 from chain.ledger import Ledger
@@ -79,7 +80,7 @@ def main() -> None:
         "--scheme", choices=[each.name.lower() for each in Scheme], default="ed25519", help="how their senders sign"
     )
     parser.add_argument("--profile", action="store_true", help="print where the time of the event loop goes, too")
-    parser.add_argument("--port", type=int, default=31000, help="the first of four ports to use")
+    parser.add_argument("--port", type=int, help="the first of four free ports; found unless told")
     parser.add_argument("--short", action="store_true", help="a hundred blocks, to see that the benchmark works")
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)  # How it starts the process that has the chain.
     options = parser.parse_args()
@@ -88,6 +89,7 @@ def main() -> None:
         return
     if options.short:
         options.blocks, options.transfers, options.accounts = 100, min(options.transfers, 2), 10
+    port = options.port or free_run(4)
     print(machine())
     payers = Payers(options.transfers, options.accounts, Scheme[options.scheme.upper()]) if options.transfers else None
     with tempfile.TemporaryDirectory(prefix="potchain-bench-") as name:
@@ -97,10 +99,10 @@ def main() -> None:
         _make_chain(spec, folder / "source", options.blocks, payers)
         kind = f"blocks of {options.transfers} transfers" if payers else "empty blocks"
         print(f"{options.blocks:,} {kind} made in {time.perf_counter() - began:.1f} s", flush=True)
-        with served(folder, options.port), logging_to(sys.stdout.fileno()):
+        with served(folder, port), logging_to(sys.stdout.fileno()):
             for mode in (SyncMode.FULL,) if payers else SyncMode:
                 with profiled(f"{mode}: the event loop") if options.profile else nullcontext():
-                    wall, cpu = trio.run(_catch_up, spec, folder / mode, mode, options.port, options.blocks)
+                    wall, cpu = trio.run(_catch_up, spec, folder / mode, mode, port, options.blocks)
                 if payers:
                     figure = Figure([wall], [cpu])
                     show_rate(

@@ -56,7 +56,7 @@ async def test_the_wallets_commands_know_the_chain_by_its_metadata(tmp_path: Pat
     with running(GENESIS, tmp_path, "--validator=alice") as url, trio.fail_after(SECONDS_MAX):
         async with Client.reconnecting([url], RUNTIME) as client:
             await client.request("system_health")
-            node, sign = f"--node={url}", ("--from=//Bob", "--yes")
+            node, sign = f"--node={url}", ("--from=//Bob", "--yes", f"--genesis={GENESIS}")
             charlie = ss58.encode(CHARLIE.public)
             before = (await client.account(CHARLIE.public)).free
             sent = await potchain(tmp_path, "tx", "transfer", charlie, "2", *sign, node)
