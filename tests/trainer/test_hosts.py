@@ -63,7 +63,7 @@ async def test_two_processes_are_one_worker_and_losing_one_costs_no_slot(tmp_pat
         async with (
             network(tmp_path, rounds=4, choices=(({"slots": 4}, None),)) as chain,
             one_engine(tmp_path) as engines,
-            worker(tmp_path, "eve", [*words(first, chain.url), "--devices=1"]),
+            worker(tmp_path, "eve", [*words(first, chain.url), "--devices=1", "--no-plants"]),
             worker(tmp_path, "other", [*words(second, chain.url), "--devices=3", f"--prometheus-port={port}"]) as other,
             trio.open_nursery() as nursery,
         ):
