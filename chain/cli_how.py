@@ -17,7 +17,7 @@ import typer
 
 from chain.cli_common import DEFAULT_RPC, NodeOption, UserError
 from chain.cli_wallet import JsonOption
-from chain.wallet.known import Known
+from chain.wallet.known import ANY_CHAIN, Known
 
 
 class Watch(StrEnum):
@@ -111,7 +111,7 @@ class How:
     tip: str | None = None
     nonce: int | None = None
     era: str | None = None
-    known: Known = Known()  # noqa: RUF009  (frozen)
+    known: Known = ANY_CHAIN
     trust_node: bool = False
 
     def check(self) -> None:

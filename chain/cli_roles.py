@@ -24,6 +24,7 @@ from chain.cli_common import (
     check_name,
     default_base_path,
 )
+from chain.cli_how import GenesisOption
 from chain.cli_log import LogFlags, LogFormat, LogLevels
 from chain.cli_node import PrometheusExternal
 from chain.cli_secrets import KEY_HELP, KeyOption, takes_key
@@ -36,6 +37,7 @@ from chain.primitives import ss58
 from chain.rpc.access import EVERY_INTERFACE, LOOPBACK
 from chain.rpc.client import Client, ConnectionLost
 from chain.supervisor import cancel_when_told
+from chain.wallet.known import Known
 from runtime.modules.training_types import CAPACITY_MAX
 
 RoleBasePath = Annotated[
@@ -95,6 +97,7 @@ def worker(
         typer.Option(metavar="KEY", help=f"{KEY_HELP} [required]"),
     ] = None,
     node: NodesOption = None,
+    genesis: GenesisOption = None,
     base_path: RoleBasePath = None,
     name: RoleName = "worker",
     platform: PlatformOption = Platform.CPU,
@@ -160,6 +163,7 @@ def worker(
         "worker",
         key,
         node,
+        Known.of(genesis),
         base_path,
         name,
         prometheus_port,
@@ -185,6 +189,7 @@ def worker(
 def auditor(
     key: KeyOption,
     node: NodesOption = None,
+    genesis: GenesisOption = None,
     base_path: RoleBasePath = None,
     name: RoleName = "auditor",
     platform: PlatformOption = Platform.CPU,
@@ -212,6 +217,7 @@ def auditor(
             "auditor",
             key,
             node,
+            Known.of(genesis),
             base_path,
             name,
             prometheus_port,
@@ -226,6 +232,7 @@ def auditor(
 def aggregator(
     key: KeyOption,
     node: NodesOption = None,
+    genesis: GenesisOption = None,
     base_path: RoleBasePath = None,
     name: RoleName = "aggregator",
     prometheus_port: PrometheusPort = None,
@@ -244,6 +251,7 @@ def aggregator(
             "aggregator",
             key,
             node,
+            Known.of(genesis),
             base_path,
             name,
             prometheus_port,
@@ -272,6 +280,7 @@ class Role:
     kind: str
     key: KeySource | None  # None where it takes neither a key nor a node
     nodes: list[str] | None
+    known: Known
     base_path: Path | None
     name: str
     prometheus_port: int | None
@@ -309,7 +318,7 @@ def _run_role(run: Callable[..., Awaitable[None]], role: Role) -> None:
                 nursery.start_soon(_tell_connection, urls, report)
             if role.logs.form is Format.TEXT:
                 nursery.start_soon(show, meter, progress)
-            await run(urls, keypair, cache, report=report, meter=meter)
+            await run(urls, keypair, cache, report=report, known=role.known, meter=meter)
             nursery.cancel_scope.cancel()
 
     try:

@@ -15,11 +15,13 @@ import trio
 import typer
 
 from chain.cli_common import DEFAULT_RPC, EXIT_FAILED, NodeOption, TaskId, UserError
-from chain.cli_connect import connected
+from chain.cli_connect import connected, connected_to_sign
+from chain.cli_how import GenesisOption
 from chain.cli_secrets import KeyOption, takes_key
 from chain.display import token_of
 from chain.primitives import ss58
 from chain.primitives.keys import Keypair
+from chain.wallet.known import Known
 from runtime.modules.training_policy import SAMPLES_MAX
 from runtime.modules.training_types import CAPACITY_MAX
 
@@ -58,22 +60,28 @@ def admit_silo(
     address: Address,
     key: KeyOption,
     samples: Annotated[int, typer.Option(min=1, max=SAMPLES_MAX, help="How many samples it may say it has, at most.")],
+    genesis: GenesisOption = None,
     node: NodeOption = DEFAULT_RPC,
 ) -> None:
     """Let an account contribute to a federated task of yours, or change how many samples it may have."""
     done = f"is admitted to task {task} with up to {samples:,} samples"
-    trio.run(partial(_tell, node, key.keypair(), "training.admit_silo", task, address, done, samples_max=samples))
+    tell = partial(_tell, node, Known.of(genesis), key.keypair())
+    trio.run(partial(tell, "training.admit_silo", task, address, done, samples_max=samples))
 
 
 @takes_key
-def expel_silo(task: TaskId, address: Address, key: KeyOption, node: NodeOption = DEFAULT_RPC) -> None:
+def expel_silo(
+    task: TaskId, address: Address, key: KeyOption, genesis: GenesisOption = None, node: NodeOption = DEFAULT_RPC
+) -> None:
     """Let a silo contribute to a federated task of yours no more."""
     done = f"is expelled from task {task}: it has no slot in the rounds that follow"
-    trio.run(partial(_tell, node, key.keypair(), "training.expel_silo", task, address, done))
+    trio.run(partial(_tell, node, Known.of(genesis), key.keypair(), "training.expel_silo", task, address, done))
 
 
-async def _tell(node: str, owner: Keypair, call: str, task: int, address: str, done: str, **more: Any) -> None:
-    async with connected(node) as client:
+async def _tell(
+    node: str, known: Known, owner: Keypair, call: str, task: int, address: str, done: str, **more: Any
+) -> None:
+    async with connected_to_sign(node, known) as client:
         _, prefix = await token_of(client)
         silo = ss58.decode(address.strip(), prefix)
         receipt = await client.transact(owner, call, task=task, silo=silo, **more)

@@ -14,13 +14,15 @@ import typer
 
 from chain.cli_calibrate import calibrated
 from chain.cli_common import DEFAULT_RPC, EXIT_FAILED, NodeOption, TaskId, UserError, agree, ensure_somebody
-from chain.cli_connect import connected
+from chain.cli_connect import connected_to_sign
+from chain.cli_how import GenesisOption
 from chain.cli_secrets import KeyOption, takes_key
 from chain.cli_task_files import PlatformOption, SourceArgument, made_of, read_source, terms_of
 from chain.cli_terms import with_terms
 from chain.display import LABEL_COLUMNS, Progress, put, token_of
 from chain.primitives import ss58
 from chain.rpc.client import Client
+from chain.wallet.known import Known
 
 if TYPE_CHECKING:
     from chain.primitives.keys import Keypair
@@ -37,6 +39,7 @@ def new_task(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before paying.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would cost, and send nothing.")] = False,
     platform: PlatformOption = "cpu",
+    genesis: GenesisOption = None,
     rpc: NodeOption = DEFAULT_RPC,
     **flags: str | None,
 ) -> None:
@@ -46,22 +49,31 @@ def new_task(
     """
     if not (yes or dry_run):
         ensure_somebody()
-    owner = key.keypair()
+    known, owner = Known.of(genesis), key.keypair()
     task = read_source(source)
     terms = terms_of(task, flags)
     made = made_of(task, terms)
-    trio.run(partial(_new, rpc, owner, made, terms, platform, yes=yes, dry_run=dry_run))
+    trio.run(partial(_new, rpc, known, owner, made, terms, platform, yes=yes, dry_run=dry_run))
 
 
 async def _new(
-    rpc: str, owner: Keypair, made: Built | Saved, terms: Terms, platform: str, *, yes: bool, dry_run: bool
+    rpc: str,
+    known: Known,
+    owner: Keypair,
+    made: Built | Saved,
+    terms: Terms,
+    platform: str,
+    *,
+    yes: bool,
+    dry_run: bool,
 ) -> None:
     from chain.tasks import create, upload
 
-    async with connected(rpc) as client:  # What the chain refuses, or nobody can pay, is not worth measuring.
+    # What the chain refuses, or nobody can pay, is not worth measuring.
+    async with connected_to_sign(rpc, known) as client:
         await _quoted(client, owner, made, terms)
     terms = await calibrated(made, terms, platform)
-    async with connected(rpc) as client:
+    async with connected_to_sign(rpc, known) as client:
         offer, lines = await _quoted(client, owner, made, terms)
         for line in lines:
             put(line, LABEL_COLUMNS)
@@ -70,7 +82,7 @@ async def _new(
         return
     if not yes:
         agree("create it?")
-    async with connected(rpc) as client:
+    async with connected_to_sign(rpc, known) as client:
         progress = Progress()
         await upload(client, offer, lambda done: progress.show(f"uploading: {done:,} of {offer.size:,} bytes"))
         progress.say("task", f"uploaded {offer.size:,} bytes in {len(offer.blobs)} blobs")
@@ -104,14 +116,15 @@ async def _quoted(client: Client, owner: Keypair, made: Built | Saved, terms: Te
 def cancel_task(
     task: TaskId,
     key: KeyOption,
+    genesis: GenesisOption = None,
     rpc: NodeOption = DEFAULT_RPC,
 ) -> None:
     """End a task of yours with the rounds that have begun, which are paid; the rest of the escrow comes back."""
-    trio.run(_cancel, rpc, key.keypair(), task)
+    trio.run(_cancel, rpc, Known.of(genesis), key.keypair(), task)
 
 
-async def _cancel(rpc: str, owner: Keypair, task: int) -> None:
-    async with connected(rpc) as client:
+async def _cancel(rpc: str, known: Known, owner: Keypair, task: int) -> None:
+    async with connected_to_sign(rpc, known) as client:
         receipt = await client.transact(owner, "training.cancel_task", task=task)
     if not receipt.ok:
         print(f"error: cancel_task failed in block {receipt.height}: {receipt.error}", file=sys.stderr)

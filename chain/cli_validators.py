@@ -14,13 +14,15 @@ import trio
 import typer
 
 from chain.cli_common import DEFAULT_RPC, EXIT_FAILED, NodeOption, UserError
-from chain.cli_connect import connected
+from chain.cli_connect import connected, connected_to_sign
+from chain.cli_how import GenesisOption
 from chain.cli_secrets import KeyOption, takes_key
 from chain.cli_wallet import JsonOption, print_json
 from chain.display import Token, token_of
 from chain.primitives import bls, ss58
 from chain.rpc.client import Client
 from chain.validator_keys import ValidatorKeys
+from chain.wallet.known import Known
 from runtime.modules.system import System
 from runtime.modules.validators_sessions import session_of
 
@@ -81,47 +83,47 @@ def status(key: KeyOption, json: JsonOption = False, rpc: NodeOption = DEFAULT_R
 
 @app.command()
 @takes_key
-def bond(amount: Amount, key: KeyOption, rpc: NodeOption = DEFAULT_RPC) -> None:
+def bond(amount: Amount, key: KeyOption, genesis: GenesisOption = None, rpc: NodeOption = DEFAULT_RPC) -> None:
     """Bond tokens, or more tokens."""
-    trio.run(partial(_bond, rpc, key.validator(), amount))
+    trio.run(partial(_bond, rpc, Known.of(genesis), key.validator(), amount))
 
 
 @app.command("set-keys")
 @takes_key
-def set_keys(key: KeyOption, rpc: NodeOption = DEFAULT_RPC) -> None:
+def set_keys(key: KeyOption, genesis: GenesisOption = None, rpc: NodeOption = DEFAULT_RPC) -> None:
     """Name the key that a node with this key file votes with, for the next election on."""
     keys = key.validator()
     secret, account = keys.bls_secret, keys.account.public
     arguments = {"bls_key": bls.public_key(secret), "proof": bls.prove_possession(secret, account)}
-    trio.run(partial(_send, rpc, keys, "set_keys", **arguments))
+    trio.run(partial(_send, rpc, Known.of(genesis), keys, "set_keys", **arguments))
 
 
 @app.command()
 @takes_key
-def validate(key: KeyOption, rpc: NodeOption = DEFAULT_RPC) -> None:
+def validate(key: KeyOption, genesis: GenesisOption = None, rpc: NodeOption = DEFAULT_RPC) -> None:
     """Stand for election."""
-    trio.run(partial(_send, rpc, key.validator(), "validate"))
+    trio.run(partial(_send, rpc, Known.of(genesis), key.validator(), "validate"))
 
 
 @app.command()
 @takes_key
-def chill(key: KeyOption, rpc: NodeOption = DEFAULT_RPC) -> None:
+def chill(key: KeyOption, genesis: GenesisOption = None, rpc: NodeOption = DEFAULT_RPC) -> None:
     """Stand for election no more. Keep the node running while `status` says that the account sits in a set."""
-    trio.run(partial(_send, rpc, key.validator(), "chill"))
+    trio.run(partial(_send, rpc, Known.of(genesis), key.validator(), "chill"))
 
 
 @app.command()
 @takes_key
-def unbond(amount: Amount, key: KeyOption, rpc: NodeOption = DEFAULT_RPC) -> None:
+def unbond(amount: Amount, key: KeyOption, genesis: GenesisOption = None, rpc: NodeOption = DEFAULT_RPC) -> None:
     """Let bonded tokens leave: they can be withdrawn some sessions later, as `status` says."""
-    trio.run(partial(_unbond, rpc, key.validator(), amount))
+    trio.run(partial(_unbond, rpc, Known.of(genesis), key.validator(), amount))
 
 
 @app.command()
 @takes_key
-def withdraw(key: KeyOption, rpc: NodeOption = DEFAULT_RPC) -> None:
+def withdraw(key: KeyOption, genesis: GenesisOption = None, rpc: NodeOption = DEFAULT_RPC) -> None:
     """Have the tokens back that have waited for long enough."""
-    trio.run(partial(_send, rpc, key.validator(), "withdraw_unbonded"))
+    trio.run(partial(_send, rpc, Known.of(genesis), key.validator(), "withdraw_unbonded"))
 
 
 async def _status(rpc: str, keys: ValidatorKeys, *, as_json: bool) -> None:
@@ -136,22 +138,22 @@ async def _status(rpc: str, keys: ValidatorKeys, *, as_json: bool) -> None:
         await _tell(client, token, keys)
 
 
-async def _bond(rpc: str, keys: ValidatorKeys, amount: str) -> None:
-    async with connected(rpc) as client:
+async def _bond(rpc: str, known: Known, keys: ValidatorKeys, amount: str) -> None:
+    async with connected_to_sign(rpc, known) as client:
         token, _ = await token_of(client)
         found = await client.read(partial(_standing, keys.account.public))
         path = "bond_extra" if found.active or found.unbonding else "bond"
         await _transact(client, token, keys, path, value=_parse(token, amount))
 
 
-async def _unbond(rpc: str, keys: ValidatorKeys, amount: str) -> None:
-    async with connected(rpc) as client:
+async def _unbond(rpc: str, known: Known, keys: ValidatorKeys, amount: str) -> None:
+    async with connected_to_sign(rpc, known) as client:
         token, _ = await token_of(client)
         await _transact(client, token, keys, "unbond", value=_parse(token, amount))
 
 
-async def _send(rpc: str, keys: ValidatorKeys, call: str, **arguments: object) -> None:
-    async with connected(rpc) as client:
+async def _send(rpc: str, known: Known, keys: ValidatorKeys, call: str, **arguments: object) -> None:
+    async with connected_to_sign(rpc, known) as client:
         token, _ = await token_of(client)
         await _transact(client, token, keys, call, **arguments)
 

@@ -14,6 +14,7 @@ import trio
 
 from chain.primitives.keys import Keypair
 from chain.primitives.seal import bitmap
+from chain.wallet.known import ANY_CHAIN, Known
 from trainer.codecs.blocks import CodecError
 from trainer.files import Files
 from trainer.follow import Heights, Report, follow
@@ -30,11 +31,17 @@ RETRY_BLOCKS = 10
 
 
 async def run_aggregator(
-    urls: Sequence[str], keypair: Keypair, cache_dir: Path, *, report: Report, meter: Meter | None = None
+    urls: Sequence[str],
+    keypair: Keypair,
+    cache_dir: Path,
+    *,
+    report: Report,
+    known: Known = ANY_CHAIN,
+    meter: Meter | None = None,
 ) -> None:
     """Aggregate for every task of the chain behind `urls` until cancelled; `report` gets one line at a time."""
     meter = meter or Meter("aggregator")
-    async with open_node(urls, keypair) as node:
+    async with open_node(urls, keypair, known) as node:
         await aggregate(MeasuredNode(node, meter), cache_dir, meter, report=report)
 
 

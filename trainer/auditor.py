@@ -14,6 +14,7 @@ import trio
 from chain.primitives.hashing import Hash
 from chain.primitives.keys import Keypair
 from chain.primitives.seal import bitmap
+from chain.wallet.known import ANY_CHAIN, Known
 from trainer import audit, scoring
 from trainer.audit import MICRO
 from trainer.checker import Checker
@@ -42,6 +43,7 @@ async def run_auditor(
     cache_dir: Path,
     *,
     report: Report,
+    known: Known = ANY_CHAIN,
     platform: str = "cpu",
     devices: int | None = 1,
     meter: Meter | None = None,
@@ -51,7 +53,7 @@ async def run_auditor(
         cache_dir, platform, warn=report, devices=devices, meter=meter or Meter("auditor")
     ) as engines:
         await engines.require_devices()
-        async with open_node(urls, keypair) as node:
+        async with open_node(urls, keypair, known) as node:
             await attend(MeasuredNode(node, engines.meter), engines, cache_dir, report=report)
 
 

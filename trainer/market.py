@@ -9,8 +9,8 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -22,6 +22,7 @@ from chain.primitives.keys import Keypair
 from chain.rpc.client import Client, ConnectionLost, RequestTimeout
 from chain.tasks import Offer, Quote, TaskRefused, create, keep, offered, upload
 from chain.terms import Terms, TermsError, by_name, resolve
+from chain.wallet.known import Known
 from trainer import artifact, export, optimizers
 from trainer import task as tasks
 from trainer.calibration import Calibration, Uncalibratable
@@ -91,12 +92,14 @@ class Result:
 class Market:
     """A chain whose workers train, behind a node's RPC address; `key` is the owner's, or its secret, such as `//Alice`.
 
+    `genesis` says which chain it has to be: a genesis file, or 0x and a genesis hash; without it, any. GenesisError.
     `quiet` says nothing of what is going on; otherwise it is said where somebody watches, on a terminal or in a
     notebook.
     """
 
-    def __init__(self, rpc: str, key: Keypair | str, *, quiet: bool = False) -> None:
+    def __init__(self, rpc: str, key: Keypair | str, *, genesis: str | None = None, quiet: bool = False) -> None:
         self.rpc = rpc
+        self._known = Known.of(genesis)
         self._owner = Keypair.from_uri(key) if isinstance(key, str) else key
         self._progress = Progress(watched=not quiet and (sys.stdout.isatty() or "ipykernel" in sys.modules))
 
@@ -137,7 +140,7 @@ class Market:
         return offer, Checked(terms, found, costs, lines)
 
     async def _offered(self, built: Built | Saved, terms: Terms) -> tuple[Offer, Quote, tuple[str, ...]]:
-        async with Client.connect(self.rpc) as client:
+        async with self._to_sign() as client:
             token, _ = await token_of(client)
             offer, costs = await offered(client, self._owner, built, terms, token)
             if not costs.affordable:
@@ -147,7 +150,7 @@ class Market:
 
     async def _create(self, task: Task, terms: Terms) -> int:
         offer, _ = await self._check(task, terms)
-        async with Client.connect(self.rpc) as client:
+        async with self._to_sign() as client:
             await upload(
                 client, offer, lambda done: self._progress.show(f"uploading: {done:,} of {offer.size:,} bytes")
             )
@@ -222,7 +225,7 @@ class Market:
         self._run(partial(self._cancel, task))
 
     async def _cancel(self, task: int) -> None:
-        async with Client.connect(self.rpc) as client:
+        async with self._to_sign() as client:
             receipt = await client.transact(self._owner, "training.cancel_task", task=task)
             if not receipt.ok:
                 raise TaskRefused(f"cancel_task failed in block {receipt.height}: {receipt.error}")
@@ -232,9 +235,15 @@ class Market:
         return self._run(partial(self._keep, task, days))
 
     async def _keep(self, task: int, days: int) -> int:
-        async with Client.connect(self.rpc) as client:
+        async with self._to_sign() as client:
             _, until = await keep(client, self._owner, task, days)
             return until
+
+    @asynccontextmanager
+    async def _to_sign(self) -> AsyncIterator[Client]:
+        async with Client.connect(self.rpc, self._known.runtime, self._known.genesis_hash) as client:
+            await self._known.check_node(client)
+            yield client
 
     def _run(self, work: Callable[[], Awaitable[T]]) -> T:
         try:

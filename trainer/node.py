@@ -17,6 +17,8 @@ from chain.display import Token
 from chain.primitives.hashing import Hash
 from chain.primitives.keys import Keypair
 from chain.rpc.client import BlobNotFound, BlobTooLarge, Client, ClientError, RpcError
+from chain.rpc.errors import OtherChain
+from chain.wallet.known import ANY_CHAIN, Known
 from trainer import views
 from trainer.plants import PlantRules
 from trainer.views import PastRound, RoundView, TaskView
@@ -250,10 +252,17 @@ async def _heights(heads: AsyncIterator[dict[str, Any]]) -> AsyncIterator[int]:
 
 
 @asynccontextmanager
-async def open_node(urls: Sequence[str], keypair: Keypair) -> AsyncIterator[RpcNode]:
-    """A node behind the first of `urls` that answers; waits for one. CannotServe where its chain has no training."""
-    async with Client.reconnecting(urls) as client:
+async def open_node(urls: Sequence[str], keypair: Keypair, known: Known = ANY_CHAIN) -> AsyncIterator[RpcNode]:
+    """A node behind the first of `urls` that answers, to sign by what is known of its chain; waits for one.
+
+    CannotServe where it is of another chain, or its chain has no training.
+    """
+    async with Client.reconnecting(urls, known.runtime, known.genesis_hash) as client:
         methods = await _methods(client)
+        try:
+            await known.check_chain(client)
+        except OtherChain as error:
+            raise CannotServe(str(error)) from None
         if "training_tasks" not in methods:
             raise CannotServe(
                 f"the chain of {client.url} has no training: its runtime lacks the module Training, so that there is "

@@ -17,6 +17,7 @@ import trio
 
 from chain.primitives import ss58
 from chain.primitives.keys import Keypair
+from chain.wallet.known import ANY_CHAIN, Known
 from trainer import dataset
 from trainer.artifact import Program
 from trainer.artifact import Rows as RowShape
@@ -45,6 +46,7 @@ async def run_silo(
     *,
     data: Mapping[int, Path],
     report: Report,
+    known: Known = ANY_CHAIN,
     platform: str = "cpu",
     devices: int | None = 1,
     meter: Meter | None = None,
@@ -52,7 +54,7 @@ async def run_silo(
     """Contribute to federated tasks of the chain behind `urls` until cancelled, to each what is learned of its file."""
     async with open_engines(cache_dir, platform, warn=report, devices=devices, meter=meter) as engines:
         report(f"computes on {named(await engines.require_devices())}")
-        async with open_node(urls, keypair) as node:
+        async with open_node(urls, keypair, known) as node:
             await contribute(MeasuredNode(node, engines.meter), engines, cache_dir, data, report=report)
 
 

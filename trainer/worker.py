@@ -16,6 +16,7 @@ import trio
 from chain.primitives.blob import blob_root
 from chain.primitives.hashing import Hash, blake2_256
 from chain.primitives.keys import Keypair
+from chain.wallet.known import ANY_CHAIN, Known
 from trainer.codecs.updates import Update
 from trainer.devices import named
 from trainer.files import Files, Pending, PendingFiles, Place, kept_secret
@@ -50,6 +51,7 @@ async def run_worker(
     cache_dir: Path,
     *,
     report: Report,
+    known: Known = ANY_CHAIN,
     platform: str = "cpu",
     devices: int | None = 1,
     capacity: int | None = 4,
@@ -72,7 +74,7 @@ async def run_worker(
         found = await engines.require_devices()
         capacity = capacity or min(len(found), capacity_max)
         report(f"computes on {named(found)}, up to {capacity} slot{'s'[: capacity - 1]} of a round at once")
-        async with open_node(urls, keypair) as node:
+        async with open_node(urls, keypair, known) as node:
             measured = MeasuredNode(node, engines.meter)
             planter = Planter(kept_secret(cache_dir / PLANT_KEY), keypair.public) if plants else None
             await work(measured, engines, cache_dir, report=report, capacity=capacity, planter=planter)

@@ -85,33 +85,47 @@ class Subscription:
 class Client:
     """A client of one node (or of the first of several that answers) whose chain has a runtime that it knows."""
 
-    def __init__(self, urls: Sequence[str], runtime: Runtime[Any] = RUNTIME, *, reconnects: bool) -> None:
+    def __init__(
+        self,
+        urls: Sequence[str],
+        runtime: Runtime[Any] = RUNTIME,
+        genesis_hash: bytes | None = None,
+        *,
+        reconnects: bool,
+    ) -> None:
         self.urls = tuple(urls)
         self.reconnects = reconnects
         self._link: Link | None = None
         self._changed = trio.Event()
         self._failure: ConnectionLost | None = None
         self.runtime = runtime
-        self._sender = Sender(self, runtime)
+        self._sender = Sender(self, runtime, genesis_hash)
 
     # --- Connecting
 
     @classmethod
     @asynccontextmanager
-    async def connect(cls, url: str, runtime: Runtime[Any] = RUNTIME) -> AsyncIterator[Self]:
-        """A client over one connection; raises `CannotConnect` when no node answers at `url` (`ws://HOST:PORT`)."""
-        client = cls([url], runtime, reconnects=False)
+    async def connect(
+        cls, url: str, runtime: Runtime[Any] = RUNTIME, genesis_hash: bytes | None = None
+    ) -> AsyncIterator[Self]:
+        """A client over one connection; raises `CannotConnect` when no node answers at `url` (`ws://HOST:PORT`).
+
+        It signs for the chain with this genesis alone; for whichever the node has, where none is given.
+        """
+        client = cls([url], runtime, genesis_hash, reconnects=False)
         async with open_link(url) as link:
             client._link = link
             yield client
 
     @classmethod
     @asynccontextmanager
-    async def reconnecting(cls, urls: Sequence[str], runtime: Runtime[Any] = RUNTIME) -> AsyncIterator[Self]:
+    async def reconnecting(
+        cls, urls: Sequence[str], runtime: Runtime[Any] = RUNTIME, genesis_hash: bytes | None = None
+    ) -> AsyncIterator[Self]:
         """A client that connects in the background to the first of `urls` that answers, again whenever it is lost."""
         if not urls:
             raise ValueError("reconnecting: expected at least one node address, got none")
-        client = cls(urls, runtime, reconnects=True)
+        client = cls(urls, runtime, genesis_hash, reconnects=True)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(client._stay_connected)

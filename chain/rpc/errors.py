@@ -60,6 +60,16 @@ class ClientError(Exception):
     """Anything that a client can report besides an error answer of the node."""
 
 
+class OtherChain(ClientError):
+    """A node is of another chain than the one that is to be signed for."""
+
+    def __init__(self, url: str, found: bytes, expected: bytes) -> None:
+        super().__init__(
+            f"{url} is a node of the chain with genesis 0x{found.hex()}, and --genesis says 0x{expected.hex()}: "
+            "ask a node of that chain. Nothing was sent"
+        )
+
+
 class NoAddress(ClientError):
     """What was given as a node's address is none."""
 

@@ -15,7 +15,15 @@ import trio
 from chain.primitives.hashing import blake2_256
 from chain.primitives.keys import Keypair
 from chain.primitives.types import Mortal, sign_extrinsic
-from chain.rpc.errors import ClientError, Code, ConnectionLost, RequestTimeout, RpcError, TransactionDropped
+from chain.rpc.errors import (
+    ClientError,
+    Code,
+    ConnectionLost,
+    OtherChain,
+    RequestTimeout,
+    RpcError,
+    TransactionDropped,
+)
 from chain.rpc.link import Stream
 from runtime.composition import Runtime
 from runtime.faults import FaultModule
@@ -66,6 +74,9 @@ class Transport(Protocol):
     @property
     def reconnects(self) -> bool: ...
 
+    @property
+    def url(self) -> str: ...
+
     async def request(self, method: str, *params: object) -> Any: ...
 
     async def open_subscription(self, method: str, *params: object) -> Updates: ...
@@ -101,9 +112,10 @@ class RemoteState:
 class Sender:
     """Sends the transactions of one client."""
 
-    def __init__(self, transport: Transport, runtime: Runtime[Any]) -> None:
+    def __init__(self, transport: Transport, runtime: Runtime[Any], genesis_hash: bytes | None) -> None:
         self._transport = transport
         self._runtime = runtime
+        self._expected = genesis_hash
         self._locks: dict[bytes, trio.Lock] = {}
         self._genesis: bytes | None = None
 
@@ -168,7 +180,10 @@ class Sender:
                 if theirs[0] != ours[0]:
                     remedy = "have potchain tx call make the call, with the chain's --genesis FILE"
                 raise ClientError(f"the node runs {theirs}, this program knows {ours}: {remedy}. Nothing was sent")
-            self._genesis = unhex(await self._transport.request("chain_getBlockHash", 0))
+            genesis = unhex(await self._transport.request("chain_getBlockHash", 0))
+            if self._expected is not None and self._expected != genesis:
+                raise OtherChain(self._transport.url, genesis, self._expected)
+            self._genesis = genesis
         head = await self._transport.request("chain_getHeader")
         birth = max(0, int(head["number"], 16) - BIRTH_DEPTH)
         era_hash = await self._transport.request("chain_getBlockHash", birth)

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from chain.display import POTS, Token
+from chain.display import POTS, Token, token_of
 from chain.light.checkpoint import Checkpoint
 from chain.primitives.hashing import Hash
-from chain.rpc.client import ClientError
+from chain.rpc.client import Client, ClientError
+from chain.rpc.errors import OtherChain
+from chain.rpc.transactions import unhex
 from chain.wallet.node import Chain
 from genesis.spec import load
 from runtime.composition import Runtime
@@ -79,12 +81,7 @@ class Known:
         """ClientError where nothing may be signed by what a node says: of another chain, of a runtime that is not known
         here, unless its word is taken for that, or otherwise of one that is."""
         url = chain.client.url
-        if self.genesis_hash not in (None, chain.genesis_hash):
-            assert self.genesis_hash is not None
-            raise ClientError(
-                f"{url} is a node of the chain with genesis 0x{chain.genesis_hash.hex()}, and --genesis says "
-                f"0x{self.genesis_hash.hex()}: ask a node of that chain. Nothing was sent"
-            )
+        self._check_genesis(url, chain.genesis_hash)
         if not self.describes(chain):
             if trust_node:
                 return
@@ -95,12 +92,7 @@ class Known:
                 "give --genesis FILE of a chain with a runtime of its own, or --trust-node to believe what this node "
                 "says of calls and amounts. Nothing was sent"
             )
-        if chain.token.decimals != self.token.decimals:
-            raise ClientError(
-                f"{url} says that a token has {chain.token.decimals} decimals, but on this chain it has "
-                f"{self.token.decimals}: every amount would be another than is shown. Ask another node; nothing was "
-                "sent"
-            )
+        self._check_token(url, chain.token)
         if chain.metadata.raw != self.runtime.metadata(chain.metadata.raw[_VERSION]):
             raise ClientError(
                 f"{url} describes the runtime {chain.spec_name} {chain.spec_version} otherwise than {self._here}: it "
@@ -108,6 +100,32 @@ class Known:
                 "another node; nothing was sent"
             )
 
+    async def check_chain(self, client: Client) -> None:
+        """OtherChain where the node of a client is of another one."""
+        self._check_genesis(client.url, unhex(await client.request("chain_getBlockHash", 0)))
+
+    async def check_node(self, client: Client) -> None:
+        """ClientError where nothing may be signed by what the node of a client, who has this runtime, says of amounts,
+        or where it is of another chain."""
+        await self.check_chain(client)
+        self._check_token(client.url, (await token_of(client))[0])
+
+    def _check_genesis(self, url: str, found: Hash) -> None:
+        if self.genesis_hash is not None and self.genesis_hash != found:
+            raise OtherChain(url, found, self.genesis_hash)
+
+    def _check_token(self, url: str, found: Token) -> None:
+        if found.decimals != self.token.decimals:
+            raise ClientError(
+                f"{url} says that a token has {found.decimals} decimals, but on this chain it has "
+                f"{self.token.decimals}: every amount would be another than is shown. Ask another node; nothing was "
+                "sent"
+            )
+
     @property
     def _here(self) -> str:
         return "it is installed here" if self.runtime is RUNTIME else f"{self.source} is"
+
+
+# Whichever chain a node has, of the runtime that is installed here.
+ANY_CHAIN: Final = Known()

@@ -225,7 +225,7 @@ class _MemberSender(Sender):
     """Sends as every client does; what a block made of its transactions is read once for all of a hall."""
 
     def __init__(self, client: MemberClient, hall: Hall) -> None:
-        super().__init__(client, RUNTIME)
+        super().__init__(client, RUNTIME, None)
         self._hall = hall
 
     async def _receipt(self, raw: bytes, block_hash: bytes) -> Receipt:

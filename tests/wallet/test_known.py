@@ -2,24 +2,44 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
 from chain.light.checkpoint import Checkpoint
+from chain.primitives import ss58
 from chain.rpc.client import Client, ClientError
+from chain.rpc.errors import OtherChain
+from chain.wallet.known import Known
 from genesis.spec import load
 from runtime.potchain import RUNTIME
 from tests.chain.test_cli import TESTNET
+from tests.docs.pages import ROOT
 from tests.rpc.kit import ALICE, BOB, POT, served
 from tests.wallet.conftest import Command
+from trainer.node import CannotServe, open_node
 
 BOBS = "//Bob"
+BOB_ADDRESS = ss58.encode(BOB.public)
 SEND = ("tx", "transfer", "//Charlie", "1.5", "--from", BOBS, "--yes")
 KEEP = ("task", "keep", "0", "--key", BOBS, "--days", "1", "--yes")
+BOND = ("validator", "bond", "1000", "--key", BOBS)
+# Whatever signs: each is told by `--genesis` for which chain.
+SIGNING = (
+    BOND,
+    KEEP,
+    ("validator", "unbond", "1", "--key", BOBS),
+    *(("validator", name, "--key", BOBS) for name in ("set-keys", "validate", "chill", "withdraw")),
+    ("task", "cancel", "0", "--key", BOBS),
+    ("task", "new", "docs/examples/spirals.py", "--key", BOBS, "--yes"),
+    ("task", "admit", "0", BOB_ADDRESS, "--samples", "1", "--key", BOBS),
+    ("task", "expel", "0", BOB_ADDRESS, "--key", BOBS),
+)
 Answer = Callable[[Any], Any]
 
 
@@ -86,12 +106,13 @@ async def test_a_token_is_not_a_thousand_tokens_because_a_node_says_so(
         assert (it.node.ledger.head.height, len(it.node.pool)) == (0, 0)
 
 
+@pytest.mark.parametrize("command", [SEND, KEEP, BOND], ids=["transfer", "keep", "bond"])
 async def test_the_token_of_the_installed_runtime_has_its_decimals_under_any_name(
-    tmp_path: Path, potchain: Command, lie: Callable[[str, Answer], None]
+    tmp_path: Path, potchain: Command, lie: Callable[[str, Answer], None], command: tuple[str, ...]
 ) -> None:
     async with served(tmp_path) as it:
         lie("system_properties", of_another_symbol)
-        said = await potchain(*SEND, "--node", it.url, exit_code=1)
+        said = await potchain(*command, "--node", it.url, exit_code=1)
         assert said == (
             f"error: {it.url} says that a token has 15 decimals, but on this chain it has 12: every amount would be "
             "another than is shown. Ask another node; nothing was sent\n"
@@ -149,6 +170,41 @@ async def test_a_transaction_is_for_the_chain_that_is_meant_or_for_none(tmp_path
         assert said == "error: --genesis: expected a file, or 0x and 64 hex digits, got '0x12'\n"
         assert (it.node.ledger.head.height, len(it.node.pool)) == (0, 0)
         assert "final in block 1" in await potchain(*SEND, "--genesis", its, "--node", url)
+
+
+@pytest.mark.parametrize("command", SIGNING, ids=[" ".join(each[:2]) for each in SIGNING])
+async def test_no_command_signs_for_another_chain_than_is_meant(
+    tmp_path: Path, potchain: Command, command: tuple[str, ...]
+) -> None:
+    async with served(tmp_path) as it:
+        said = await potchain(*command, "--genesis", str(TESTNET), "--node", it.url, exit_code=1)
+        assert said.startswith(f"error: {it.url} is a node of the chain with genesis 0x")
+        assert said.endswith(": ask a node of that chain. Nothing was sent\n")
+        assert (it.node.ledger.head.height, len(it.node.pool)) == (0, 0)
+
+
+async def test_nobody_works_on_another_chain_than_is_meant(tmp_path: Path) -> None:
+    async with served(tmp_path) as it:
+        meant = f"is a node of the chain with genesis 0x{it.node.ledger.genesis_hash.hex()}, and --genesis says 0x"
+        with pytest.raises(CannotServe, match=meant):
+            async with open_node([it.url], BOB, Known.of(str(TESTNET))):
+                pass
+        words = ("--key", BOBS, "--base-path", str(tmp_path), "--genesis", str(TESTNET), "--node", it.url)
+        command = [sys.executable, "-m", "chain", "aggregator", *words]
+        done = await trio.run_process(command, cwd=ROOT, capture_stdout=True, capture_stderr=True, check=False)
+        assert (done.returncode, meant in done.stderr.decode()) == (1, True)
+        assert (it.node.ledger.head.height, len(it.node.pool)) == (0, 0)
+
+
+async def test_a_client_signs_for_the_chain_that_it_is_told_alone(
+    tmp_path: Path, lie: Callable[[str, Answer], None]
+) -> None:
+    """A node that says once which chain it has, and then another."""
+    async with served(tmp_path) as it, Client.connect(it.url, genesis_hash=it.node.ledger.genesis_hash) as client:
+        lie("chain_getBlockHash", lambda _: f"0x{bytes(32).hex()}")
+        with pytest.raises(OtherChain):
+            await client.transact(ALICE, "balances.transfer_keep_alive", dest=BOB.public, value=POT)
+        assert (it.node.ledger.head.height, len(it.node.pool)) == (0, 0)
 
 
 async def test_what_a_node_answers_commands_no_terminal(
