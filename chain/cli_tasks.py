@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -123,7 +122,7 @@ async def _watch(rpc: str, task_id: int, progress: Progress | ForPrograms) -> No
         token, _ = await token_of(client)
         task = await client.request("training_task", task_id)
     shown = max(0, task["round"] - 1)  # the latest round at once, then each new one
-    pace = Pace(task["round"], trio.current_time())
+    pace = Pace(task["round"])
     idle_blocks = 0
     if isinstance(progress, ForPrograms):
         progress.event("task", **_exact(task))
@@ -176,19 +175,21 @@ async def _next_block(client: Client, heads: Heads, progress: Progress | ForProg
         progress.say("stall", f"{what}: is the node running? Still waiting")
 
 
-@dataclass(frozen=True, slots=True)
 class Pace:
-    """Where a watch began: rounds that follow take as long as those that it has seen."""
+    """How fast the rounds are that a watch has seen whole: not the one in whose midst it began."""
 
-    round: int
-    since: float
+    def __init__(self, round: int) -> None:
+        self._began_in = round
+        self._first: tuple[int, float] | None = None
 
     def left(self, round: int, rounds: int, now: float) -> str:
-        """How long the task still takes, in words; nothing before a round was seen, and after the last."""
-        seen = round - self.round
-        if not seen or round == rounds:
+        """How long the task still takes, in words; nothing before a whole round was seen, and after the last."""
+        if self._first is None and round > self._began_in:
+            self._first = round, now
+        if self._first is None or round in (self._first[0], rounds):
             return ""
-        return time_left((now - self.since) / seen * (rounds - round))
+        first, since = self._first
+        return time_left((now - since) / (round - first) * (rounds - round))
 
 
 def _waiting_line(task: dict[str, Any], workers: list[dict[str, Any]]) -> str:
@@ -223,6 +224,7 @@ def _exact_round(task_id: int, round: int, record: dict[str, Any]) -> dict[str, 
         "loss": record["loss"],
         "accuracy": record["accuracy"],
         "accepted": sum(slot["accepted"] for slot in record["slots"]),
+        "planted": sum(slot["planted"] for slot in record["slots"]),
         "slots": len(record["slots"]),
         "minted": str(record["minted"]),
     }
@@ -234,9 +236,9 @@ def _round_line(task: dict[str, Any], round: int, record: dict[str, Any], token:
         round,
         None if record["loss"] is None else (record["loss"], record["accuracy"]),
         sum(slot["accepted"] for slot in record["slots"]),
+        sum(slot["planted"] for slot in record["slots"]),
         len(record["slots"]),
         token.format(record["minted"]),
-        "",
     )
 
 

@@ -301,13 +301,20 @@ def attestations_line(validators: int, quorum: int, missing: Sequence[str]) -> s
 
 
 def round_line(
-    task: str, round: int, evaluation: tuple[float, float] | None, accepted: int, slots: int, minted: str, missing: str
+    task: str,
+    round: int,
+    evaluation: tuple[float, float] | None,
+    accepted: int,
+    planted: int,
+    slots: int,
+    minted: str,
 ) -> str:
     """What a round of training came to: held-out loss and accuracy (0 to 1) if it was evaluated, and what it paid."""
     figures = "not evaluated".ljust(29)
     if evaluation is not None:
         figures = f"loss {evaluation[0]:.4f}  accuracy {100 * evaluation[1]:>5.2f} %"
-    return f"{round:>4}  {task:<6}  {figures}  {accepted}/{slots} paid {minted}{missing}"
+    rest = f", {planted} planted" if planted else ""
+    return f"{round:>4}  {task:<6}  {figures}  {accepted}/{slots} paid {minted}{rest}"
 
 
 def phase_line(round: dict[str, Any]) -> str:

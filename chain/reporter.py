@@ -104,7 +104,8 @@ class Reporter:
         self.seen.minted += event.minted
         self.seen.slots.update("accepted" if slot.accepted else "rejected" for slot in record.slots)
         rejected = sorted({self.names[slot.worker] for slot in record.slots if not slot.accepted and not slot.planted})
-        name, accepted = task.name.decode(errors="replace"), sum(1 for slot in record.slots if slot.accepted)
+        name = task.name.decode(errors="replace")
+        accepted, planted = sum(slot.accepted for slot in record.slots), sum(slot.planted for slot in record.slots)
         measured = None if found is None else (found.loss_micro / 1e6, found.accuracy_ppm / 1e6)
         ROUND.info(
             round_line(
@@ -112,16 +113,18 @@ class Reporter:
                 event.round,
                 measured,
                 accepted,
+                planted,
                 len(record.slots),
                 self._token.format(event.minted),
-                f"  without {', '.join(rejected)}" if rejected else "",
-            ),
+            )
+            + (f"  without {', '.join(rejected)}" if rejected else ""),
             task=event.task,
             title=name,
             round=event.round,
             loss=None if measured is None else measured[0],
             accuracy=None if measured is None else measured[1],
             accepted=accepted,
+            planted=planted,
             slots=len(record.slots),
             minted=event.minted,
             rejected=rejected,

@@ -96,6 +96,7 @@ class Offer:
         every = self.policy.evaluate_rounds
         often = "each round" if every == 1 else f"the first round, every {every:,} rounds and the last"
         lines = [
+            f"training    {asked.learning_line(self.optimizer, self.policy)}",
             f"escrow      {token.format(costs.escrow)}: {self.rounds} rounds of {self.policy.slots} slots at "
             f"{token.format(self.price_per_slot)}; what is not spent comes back",
             f"storage     {token.format(costs.deposit)} are kept ready for {costs.storage_bytes / 2**20:,.1f} MiB; the "

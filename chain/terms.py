@@ -335,6 +335,38 @@ class Terms:
         return plain(self.optimizer), plain(self.policy)
 
 
+def learning_line(optimizer: Descent, policy: Policy) -> str:
+    """How a task learns by its terms: what takes a step, at which rate, and what a worker says."""
+    parts = [*_descent_words(optimizer, "")]
+    if policy.local_steps is not None:
+        inner = ", ".join(_descent_words(policy.local_steps.inner, INNER))
+        parts.append(f"{policy.local_steps.count:,} local steps ({inner})")
+    return "; ".join(
+        [
+            ", ".join(parts),
+            f"codec {_named('codec', policy.codec)}, aggregation {_named('aggregation', policy.aggregation)}",
+        ]
+    )
+
+
+def _descent_words(descent: Descent, prefix: str) -> Iterator[str]:
+    yield f"{_named(prefix + 'optimizer', descent.rule)} at rate {_shown(descent.rule.learning_rate, PICO)}"
+    if descent.schedule.warmup_steps:
+        yield f"{descent.schedule.warmup_steps:,} steps of warm-up"
+    yield f"{_named(prefix + 'schedule', descent.schedule.decay)} schedule"
+    if descent.clip is not None:
+        yield f"clip by {_named(prefix + 'clip', descent.clip)} at {_shown(descent.clip.limit, PICO)}"
+    if descent.weight_decay:
+        yield f"weight decay {_shown(descent.weight_decay, PICO)}"
+
+
+def _named(name: str, record: object) -> str:
+    """What people call the record that was chosen."""
+    row = _row(name)
+    assert isinstance(row, Choice)
+    return next(word for word, kind in row.kinds.items() if kind is type(record))
+
+
 def by_flag(values: Mapping[str, object]) -> Said:
     """Options of a command line, those that were not given left out."""
     return {name: (value, option(name)) for name, value in values.items() if value is not None}

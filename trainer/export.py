@@ -255,6 +255,12 @@ def _require_evaluation(evaluation: Evaluation, params: Any, *batch: jax.ShapeDt
     found = jax.eval_shape(evaluation, params, *batch)
     if not isinstance(found, tuple | list) or [getattr(part, "shape", None) for part in found] != [(), ()]:
         raise ExportError(f"evaluation: expected two numbers, (sum of losses, right answers), got {found}")
+    if not jnp.issubdtype(found[1].dtype, jnp.integer):
+        # A mean, as often as not: of a batch it is 0 as an integer, in every round that somebody pays for.
+        raise ExportError(
+            f"evaluation: expected an integer for the number of right answers, got {found[1].dtype}: count them with "
+            ".sum(), and sum the losses likewise; means are taken of all batches together"
+        )
 
 
 @contextmanager

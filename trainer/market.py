@@ -70,7 +70,7 @@ class Result:
     """A final round of a task: held-out loss and accuracy (0 to 1) after it, what it paid and all have (planck).
 
     Loss and accuracy are None after rounds that are not evaluated.
-    `seconds_left` is what the rounds still take at the pace that was seen; None before two were.
+    `seconds_left` is what the rounds still take at the pace that was seen; None before a whole one was.
     """
 
     round: int
@@ -166,15 +166,17 @@ class Market:
         Meanwhile it is said what the running round waits for. Ctrl-C ends the watch, and not the task.
         """
         spent = number = 0
+        # The first time that a round came while this watched: how long the one before had run by then, nobody knows.
         began: tuple[int, float] | None = None
+        first = True
         while True:
             found, records = self._run(partial(self._rounds, task, number))
             now = time.monotonic()
-            # How fast those came that were final before, nobody knows.
-            began = began or (found["round"], now)
+            began = None if first else began or (found["round"], now)
+            first = False
             for record in records:
                 number, spent = number + 1, spent + record["minted"]
-                seen, left = number - began[0], found["rounds"] - number
+                seen, left = 0 if began is None else number - began[0], found["rounds"] - number
                 yield Result(
                     round=record["round"],
                     rounds=found["rounds"],
@@ -182,7 +184,7 @@ class Market:
                     accuracy=record["accuracy"],
                     paid=record["minted"],
                     spent=spent,
-                    seconds_left=(now - began[1]) / seen * left if seen > 0 else None,
+                    seconds_left=(now - began[1]) / seen * left if began is not None and seen > 0 else None,
                 )
             if found["status"] != "active" and not records:
                 return

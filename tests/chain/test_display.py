@@ -81,17 +81,18 @@ def test_lines_are_aligned() -> None:
     assert two.endswith("parent sealed 4/4  12 tx  view 2")
     three = block_line(9, bytes(32), "bob", ["alice", "dave"], 7, 0, 0)
     assert three.endswith("parent sealed 5/7 without alice, dave  0 tx")
-    first = round_line("digits", 1, (2.302585, 0.098), 4, 4, "4 POT", "")
-    second = round_line("digits", 12, (0.171, 0.955555), 3, 4, "3 POT", "")
-    other = round_line("digits", 13, None, 4, 4, "4 POT", "")
+    first = round_line("digits", 1, (2.302585, 0.098), 4, 0, 4, "4 POT")
+    second = round_line("digits", 12, (0.171, 0.955555), 3, 1, 4, "4 POT")
+    other = round_line("digits", 13, None, 4, 0, 4, "4 POT")
     assert first.index("accuracy") == second.index("accuracy")
+    assert second.endswith("  3/4 paid 4 POT, 1 planted")
     assert first.index("paid") == second.index("paid") == other.index("paid")
 
 
 def test_everyday_lines_fit_a_terminal_of_eighty_columns_and_others_are_folded_under_their_text() -> None:
     everyday = [
         block_line(999_999, b"\xff" * 32, "charlie", [], 4, 0, 99),
-        round_line("digits", 199, (0.073, 1.0), 4, 4, "8 POT", ""),
+        round_line("digits", 199, (0.073, 1.0), 4, 0, 4, "8 POT"),
     ]
     assert [len(line) for line in everyday if TEXT_COLUMN + len(line) > 80] == []
     line = "12:00:00  stall    " + " ".join(["word"] * 20)

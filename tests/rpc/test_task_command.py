@@ -88,7 +88,8 @@ async def test_a_task_is_measured_priced_uploaded_and_created(
         printed, _ = await run(it, capsys, *words, "-y")
         assert printed[1:13] == dry[1:13]  # The measurement is kept.
         printed = printed[6:]
-        assert printed[0] == f"owner       {ss58.encode(BOB.public)}, who has 10,000 POT"
+        assert printed.pop(0) == f"owner       {ss58.encode(BOB.public)}, who has 10,000 POT"
+        assert printed[0].startswith("training    adam at rate 0.001, constant schedule")
         assert printed[1] == "escrow      10 POT: 5 rounds of 2 slots at 1 POT; what is not spent comes back"
         held = await client.read(lambda chain: chain.training.storage[1])
         assert re.fullmatch(
@@ -257,7 +258,9 @@ async def test_a_watch_says_what_a_task_waits_for_and_what_became_of_a_cancelled
 
 
 def test_a_watch_says_how_long_a_task_still_takes() -> None:
-    pace = Pace(10, 100.0)
+    pace = Pace(9)
+    # The watch began in the midst of round 9, of which it has seen who knows how little.
+    assert (pace.left(9, 50, 99.0), pace.left(10, 50, 100.0)) == ("", "")
     assert pace.left(10, 50, 130.0) == ""
     assert pace.left(15, 50, 115.0) == "about 2 min left"
     assert pace.left(15, 16, 115.0) == "about 3 s left"

@@ -134,6 +134,10 @@ def without_bias(params: Any, x: jax.Array, y: jax.Array) -> jax.Array:
         ({"loss": by_rbg}, r"gradient of loss: stablehlo.rng_bit_generator.*test_task.py:{by_rbg}\)"),
         ({"loss": by_data}, r"loss: ConcretizationTypeError: .*test_task.py:{by_data}\)"),
         ({"loss": by_print}, r"loss: debug_\w+ has an effect: leave debug prints .*test_task.py:{by_print}\)"),
+        (
+            {"evaluation": lambda p, x, y: (loss(p, x, y), (x @ p["w"] > y).mean())},
+            r"evaluation: expected an integer for the number of right answers, got float32: count them with .sum\(\)",
+        ),
         ({"evaluation": loss}, r"evaluation: expected two numbers, \(sum of losses, right answers\)"),
         ({"train": (X, Y[:5])}, "train: expected as many targets as inputs, got 5 for 32"),
         ({"train": (X.astype(np.float16), Y)}, r"train\[0\]: expected an array of float32, int32, uint8, got float16"),
