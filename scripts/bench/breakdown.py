@@ -190,25 +190,27 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="how many rounds of training are counted")
     parser.add_argument("--short", action="store_true", help="few of each, to see that the benchmark works")
     options = parser.parse_args()
-    validators, workers = 4, 2
+    validators, workers, block_ms = 4, 2, None
     if options.short:
         options.rate, options.seconds, options.rounds = 5, 2.0, 1
-        validators, workers = 1, 1
+        validators, workers, block_ms = 1, 1, 250
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # Who is told to end ends the network, too.
     print(machine(), flush=True)
     senders = [Keypair.from_seed(blake2_256(b"sender %d" % i)) for i in range(SENDERS_A_RATE * options.rate)]
     with (
         tempfile.TemporaryDirectory(prefix="potchain-bench-") as folder,
-        running(Path(folder), senders, validators, workers) as network,
+        running(Path(folder), senders, validators, workers, block_ms) as network,
     ):
         trio.run(measure, network, senders, options.rate, options.seconds, options.rounds)
     print(machine())
 
 
 @contextmanager
-def running(folder: Path, senders: Sequence[Keypair], validators: int, workers: int) -> Iterator[Network]:
+def running(
+    folder: Path, senders: Sequence[Keypair], validators: int, workers: int, block_ms: int | None
+) -> Iterator[Network]:
     """The testnet's processes, as its launcher starts them, each with an account."""
-    spec, terms = testnet_without_tasks(folder, senders, validators, workers)
+    spec, terms = testnet_without_tasks(folder, senders, validators, workers, block_ms)
     assert spec.development is not None
     nodes, trainers = spec.development.validators, spec.development.workers
     first = free_run(2 * len(nodes))

@@ -73,12 +73,13 @@ JUNK = (b"", b"GET / HTTP/1.1\r\n" + b"x" * 70_000, b"\xff" * 8, b"\x16\x03\x01\
 
 
 def testnet_without_tasks(
-    folder: Path, rich: Sequence[Keypair], validators: int, workers: int
+    folder: Path, rich: Sequence[Keypair], validators: int, workers: int, block_ms: int | None
 ) -> tuple[GenesisSpec, Terms]:
     """The testnet's genesis file with so many of its processes and tokens for more accounts; and its task's terms."""
     chain = json.loads(GENESIS.read_text())
     (_, terms), *_ = read_tasks("training", chain["genesis"].pop("training"))
     chain["bootnodes"] = []
+    chain["consensus"]["blockTimeMs"] = block_ms or chain["consensus"]["blockTimeMs"]
     development, authorities = chain["development"], chain["genesis"]["validators"]["authorities"]
     del development["validators"][validators:], development["workers"][workers:], authorities[validators:]
     chain["blobs"] = str(GENESIS.parent / chain["blobs"])

@@ -178,7 +178,7 @@ def running(
 
     Last the terms of the task that its genesis file had.
     """
-    spec, terms = testnet_without_tasks(folder, payers, validators, workers)
+    spec, terms = testnet_without_tasks(folder, payers, validators, workers, None)
     assert spec.development is not None
     names = [key.name for key in spec.development.validators]
     first = free_run(3 * len(names))

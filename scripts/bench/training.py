@@ -123,8 +123,9 @@ def main() -> None:
                 options.block_ms,
                 evaluate_rounds=options.evaluate_rounds,
             )
-            alone = plain_processes(case, min(options.seconds, 10.0), {})
-            tuned = plain_processes(case, min(options.seconds, 10.0), {"GLIBC_TUNABLES": HUGE_PAGES})
+            beside = 1 if options.short else len(WORKERS)
+            alone = plain_processes(case, beside, min(options.seconds, 10.0), {})
+            tuned = plain_processes(case, beside, min(options.seconds, 10.0), {"GLIBC_TUNABLES": HUGE_PAGES})
             with tempfile.TemporaryDirectory(prefix="potchain-bench-") as folder:
                 measured = run(case, Path(folder), options.seconds)
             report(case, alone, tuned, measured)
@@ -336,15 +337,15 @@ def write_genesis(case: Case, folder: Path) -> None:
     (folder / "genesis.json").write_text(json.dumps(genesis))
 
 
-def plain_processes(case: Case, seconds: float, more: dict[str, str]) -> dict[str, float]:
-    """What as many processes as there are workers do in plain JAX at the same time, together.
+def plain_processes(case: Case, count: int, seconds: float, more: dict[str, str]) -> dict[str, float]:
+    """What so many processes do in plain JAX at the same time, together.
 
     `more` is what their environment has beside one thread each.
     """
     command = [sys.executable, __file__, "--plain", case.model, str(case.batch), str(case.steps), str(seconds)]
     threads = {"XLA_FLAGS": ONE_THREAD, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     environment = {**os.environ, **threads, **more}
-    running = [subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) for _ in WORKERS]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) for _ in range(count)]
     found = [json.loads(process.communicate()[0]) for process in running]
     return {
         "samples": sum(one["samples"] for one in found),
