@@ -130,6 +130,7 @@ class Network:
     rpc_ports: tuple[int, ...]
     ports: tuple[int, ...]
     payers: tuple[Keypair, ...]
+    wallet: Keypair  # Nobody else signs for it: who has an account in two programs may find a nonce taken.
     first: Checkpoint
 
     @property
@@ -253,9 +254,8 @@ class Mixed:
     async def _wallet(self, client: Client) -> None:
         """A transfer as wallets make it: watched until it is final."""
         began = trio.current_time()
-        await client.transact(
-            Keypair.from_uri("//Bob"), "balances.transfer_keep_alive", dest=self._network.payers[0].public, value=1
-        )
+        dest = self._network.payers[0].public
+        await client.transact(self._network.wallet, "balances.transfer_keep_alive", dest=dest, value=1)
         self.final_seconds.append(trio.current_time() - began)
 
     # --- who has a model trained

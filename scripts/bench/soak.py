@@ -140,8 +140,9 @@ def main() -> None:
         folder = Path(name)
         keep = options.keep or folder / "samples"
         keep.parent.mkdir(parents=True, exist_ok=True)
+        # And one for the wallet.
         payers = [
-            Keypair.from_seed(blake2_256(b"payer %d" % i)) for i in range(round(options.transfers * SENDER_SECONDS))
+            Keypair.from_seed(blake2_256(b"payer %d" % i)) for i in range(round(options.transfers * SENDER_SECONDS) + 1)
         ]
         with running(folder, payers, validators, workers) as (network, metrics, launcher, terms):
             mixed = Mixed(network, terms, pace, Random(options.seed))
@@ -189,7 +190,9 @@ def running(
         launcher = subprocess.Popen(command, stdout=terminal, stderr=terminal, cwd=ROOT)
     try:
         trio.run(until_ready, launcher, folder / "terminal")
-        network = Network(spec, folder / "data", tuple(rpc_ports), tuple(ports), tuple(payers), Checkpoint.of(spec))
+        network = Network(
+            spec, folder / "data", tuple(rpc_ports), tuple(ports), tuple(payers[:-1]), payers[-1], Checkpoint.of(spec)
+        )
         yield network, dict(zip(names, metrics, strict=True)), launcher, terms
     except BaseException:
         print((folder / "terminal").read_text()[-2000:], file=sys.stderr)
