@@ -36,7 +36,7 @@ from chain.peer_keeper import PeerKeeper
 from chain.pool import Pool
 from chain.pool_keeper import PoolKeeper
 from chain.primitives import bls
-from chain.primitives.blob import blob_root
+from chain.primitives.blob import FETCHED_BYTES_MAX, blob_root
 from chain.primitives.hashing import Hash
 from chain.primitives.seal import ValidatorSet, has_signed
 from chain.primitives.types import Header
@@ -58,7 +58,6 @@ from runtime.modules.training import Training
 from runtime.modules.validators import Validators
 from runtime.types import GenesisError
 
-BLOB_BYTES_MAX = 64 * 1024 * 1024  # one blob: 16 million parameters
 BLOB_STORE_BYTES_MAX = 4 * 1024 * 1024 * 1024  # what a small disk spares: three quarters for what the chain names
 SERVED_BLOB_CHUNKS_MAX = 64
 FALSE_VOTE_POINTS = 20  # a fifth of what bans: a restarted peer may honestly repeat itself once or twice
@@ -375,7 +374,8 @@ class Node:
     async def fetch_blob(self, root: Hash) -> None:
         """Keep a blob that a peer has."""
         named = self.blobs.length_max(root)
-        data = await self._network.fetch_blob(root, BLOB_BYTES_MAX if named is None else min(named, BLOB_BYTES_MAX))
+        most = FETCHED_BYTES_MAX if named is None else min(named, FETCHED_BYTES_MAX)
+        data = await self._network.fetch_blob(root, most)
         if data is not None:
             await trio.to_thread.run_sync(self.blobs.put, data)
 

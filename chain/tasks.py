@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from chain import terms as asked
 from chain.display import Token
+from chain.primitives.blob import FETCHED_BYTES_MAX
 from chain.primitives.hashing import Hash
 from chain.primitives.keys import Keypair
 from chain.protection import protecting
@@ -19,7 +20,7 @@ from chain.rpc.client import Client, ClientError
 from runtime.modules import training_storage
 from runtime.modules.training import Training
 from runtime.modules.training_policy import PPM, Descent, Policy
-from runtime.modules.training_sizes import DAY_BLOCKS, Claim, running_bytes
+from runtime.modules.training_sizes import DAY_BLOCKS, Claim, optimizer_bytes_max, running_bytes
 from runtime.modules.training_types import Terms
 from runtime.types import DispatchError
 
@@ -180,6 +181,14 @@ async def quote(client: Client, owner: Keypair, offer: Offer) -> Quote:
     if not client.runtime.has(Training):
         raise TaskRefused("this chain has no training: its runtime lacks the module Training")
     terms = offer.terms(owner.public)
+    sizes = {f"0x{root.hex()[:16]}…": len(data) for root, data in offer.blobs.items()}
+    sizes["the optimiser's state"] = optimizer_bytes_max(terms.storage, terms.optimizer)
+    name, size = max(sizes.items(), key=lambda each: each[1])
+    if size > FETCHED_BYTES_MAX:
+        raise TaskRefused(
+            f"expected blobs of at most {FETCHED_BYTES_MAX:,} bytes, which is what nodes fetch from one another, got "
+            f"{size:,} in {name}: take fewer parameters or rows, or an optimiser that remembers less"
+        )
     try:
         await client.read(lambda chain: chain.training.ensure_acceptable(terms))
     except DispatchError as error:

@@ -14,6 +14,8 @@ CHUNK_BYTES = 65536
 HASH_BYTES = 32
 # 2^40 bytes are 2^24 chunks: proofs have at most 24 hashes.
 BLOB_BYTES_MAX = 1 << 40
+# What nodes fetch from one another, in memory: 16 million parameters, or eight with Adam's two moments.
+FETCHED_BYTES_MAX = 64 << 20
 PROOF_HASHES_MAX = 24
 # Chunks in one answer: a mebibyte, which is in memory while it is sent. Peers give as many at once.
 RANGE_CHUNKS_MAX = 16

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Generic, NoReturn, TypeVar
 
+from chain.primitives.blob import FETCHED_BYTES_MAX
 from chain.rpc.errors import Code, RpcError
 
 T = TypeVar("T")
@@ -53,7 +54,7 @@ class Limits:
     # What may wait for all clients; past it, the one that lets most wait is dropped.
     waiting_bytes_max: int = 128 * 1024 * 1024
     # Training blobs (parameters, updates, data sets) are up to 64 MiB: 16 million float32 parameters.
-    blob_bytes_max: int = 64 * 1024 * 1024
+    blob_bytes_max: int = FETCHED_BYTES_MAX
     # A client that takes nothing for this long is gone, or too slow to be worth the memory of what waits for it.
     send_seconds: float = 15.0
     # From connecting to a whole request, and between requests of a kept-alive HTTP connection.

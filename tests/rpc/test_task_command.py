@@ -16,7 +16,7 @@ from chain.rpc.client import Client
 from chain.tasks import Offer, TaskRefused, create, quote, upload
 from chain.terms import by_flag, resolve
 from runtime.modules import training_storage
-from runtime.modules.training_policy import Adam, Descent, Policy
+from runtime.modules.training_policy import PICO, Adam, Descent, Policy, Sgd
 from runtime.modules.training_types import TaskStatus
 from tests.rpc.kit import ALICE, BOB, CHARLIE, POT, Served, served
 from tests.trainer.kit import small_task
@@ -210,6 +210,19 @@ async def test_blobs_that_the_node_has_are_not_sent_again(tmp_path: Path, monkey
         told: list[int] = []
         await upload(client, offer(), told.append)
         assert told[-1] == offer().size == sum(map(len, small_task().blobs.values()))
+
+
+async def test_what_nodes_would_not_fetch_from_one_another_is_no_task(tmp_path: Path) -> None:
+    """Adam's state is twice the parameters: of nine million it is more than a node takes, though they are not."""
+    root = b"\7" * 32
+    blobs = {**small_task().blobs, root: bytes(36_000_000)}
+    sgd = Descent(Sgd(PICO, 0))
+    async with served(tmp_path) as it, Client.connect(it.url) as client:
+        with pytest.raises(TaskRefused, match=r"at most 67,108,864 bytes.*, got 72,\d+,\d+ in the optimiser's state: "):
+            await quote(client, BOB, offer(params_root=root, blobs=blobs))
+        assert (await quote(client, BOB, offer(params_root=root, blobs=blobs, optimizer=sgd))).affordable
+        with pytest.raises(TaskRefused, match=r"got 68,000,000 in 0x0707070707070707…: "):
+            await quote(client, BOB, offer(params_root=root, blobs={**blobs, root: bytes(68_000_000)}, optimizer=sgd))
 
 
 async def test_who_cannot_pay_is_told_what_it_takes(tmp_path: Path, folder: Path) -> None:
