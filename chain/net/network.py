@@ -390,11 +390,11 @@ class Network:
             if identity == self.id:
                 if hello.instance == self._instance:
                     return Refusal.SELF, "that is ourselves"
-                return Refusal.TWIN, _twin("is this one")
+                return Refusal.TWIN, _twin(self._name_of(identity), "is this one")
             other = self._peers.get(identity)
             if other is not None:
                 if hello.instance != other.hello.instance and other.silent_s < LIVELY_S:
-                    return Refusal.TWIN, _twin(f"at {other.host} is connected already")
+                    return Refusal.TWIN, _twin(self._name_of(identity), f"at {other.host} is connected already")
                 if not self._supersedes(dialled, hello, other):
                     return Refusal.DUPLICATE, "connected already"
             elif len(self._peers) >= self._places(dialled, identity):
@@ -563,8 +563,8 @@ def _tell_of(refusal: RefusedByUs | RefusedByPeer, text: str, host: str) -> None
     tell(text, host=host, code=refusal.code.name.lower(), reason=refusal.reason)
 
 
-def _twin(which: str) -> str:
-    return f"another node with the same key {which}: two nodes must not share one; stop one of the two"
+def _twin(name: str, which: str) -> str:
+    return f"another node with the key of {name} {which}: two nodes must not share one; stop one of the two"
 
 
 def _ask(peer: Peer, hashes: Sequence[Hash]) -> None:
