@@ -49,6 +49,7 @@ from chain.cli_log import LogFlags, LogFormat, LogLevels
 from chain.cli_node import PORT, RPC_PORT
 from chain.cli_usage import UsageError, usage
 from chain.display import print_anything, put
+from chain.heap import share_one_heap
 from chain.printable import printable
 from chain.settings import ConfigOption, name_variables
 from chain.supervisor import EXIT_MISCONFIGURED
@@ -253,6 +254,7 @@ def run(
         metrics=metrics,
         past=Past.KNOWN if unsafe_new_vote_log else Past.UNKNOWN,
     )
+    share_one_heap()
     with logs.to_stdout():
         _run(partial(run_node, node))
 

@@ -22,6 +22,7 @@ from chain.display import token_of
 from chain.primitives import ss58
 from chain.primitives.keys import Keypair
 from chain.wallet.known import Known
+from runtime.modules.training import Training
 from runtime.modules.training_policy import SAMPLES_MAX
 from runtime.modules.training_types import CAPACITY_MAX
 
@@ -81,7 +82,7 @@ def expel_silo(
 async def _tell(
     node: str, known: Known, owner: Keypair, call: str, task: int, address: str, done: str, **more: Any
 ) -> None:
-    async with connected_to_sign(node, known) as client:
+    async with connected_to_sign(node, known, Training) as client:
         _, prefix = await token_of(client)
         silo = ss58.decode(address.strip(), prefix)
         receipt = await client.transact(owner, call, task=task, silo=silo, **more)

@@ -14,6 +14,7 @@ from chain.cli_how import GenesisOption
 from chain.cli_secrets import KeyOption, takes_key
 from chain.display import token_of
 from chain.wallet.known import Known
+from runtime.modules.training import Training
 
 if TYPE_CHECKING:
     from chain.primitives.keys import Keypair
@@ -36,13 +37,13 @@ async def _keep(rpc: str, known: Known, payer: Keypair, task: int, days: int, *,
     from chain.tasks import TaskRefused, keep, price_of_keeping
 
     try:
-        async with connected_to_sign(rpc, known) as client:
+        async with connected_to_sign(rpc, known, Training) as client:
             token, _ = await token_of(client)
             price, until = await price_of_keeping(client, task, days)
         print(f"it costs {token.format(price)} to keep what is kept of task {task} until block {until:,}")
         if not yes:
             agree("keep it?")
-        async with connected_to_sign(rpc, known) as client:
+        async with connected_to_sign(rpc, known, Training) as client:
             paid, until = await keep(client, payer, task, days)
     except TaskRefused as error:
         raise UserError(str(error)) from None

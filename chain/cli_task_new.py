@@ -23,6 +23,7 @@ from chain.display import LABEL_COLUMNS, Progress, put, token_of
 from chain.primitives import ss58
 from chain.rpc.client import Client
 from chain.wallet.known import Known
+from runtime.modules.training import Training
 
 if TYPE_CHECKING:
     from chain.primitives.keys import Keypair
@@ -70,10 +71,10 @@ async def _new(
     from chain.tasks import create, upload
 
     # What the chain refuses, or nobody can pay, is not worth measuring.
-    async with connected_to_sign(rpc, known) as client:
+    async with connected_to_sign(rpc, known, Training) as client:
         await _quoted(client, owner, made, terms)
     terms = await calibrated(made, terms, platform)
-    async with connected_to_sign(rpc, known) as client:
+    async with connected_to_sign(rpc, known, Training) as client:
         offer, lines = await _quoted(client, owner, made, terms)
         for line in lines:
             put(line, LABEL_COLUMNS)
@@ -82,7 +83,7 @@ async def _new(
         return
     if not yes:
         agree("create it?")
-    async with connected_to_sign(rpc, known) as client:
+    async with connected_to_sign(rpc, known, Training) as client:
         progress = Progress()
         await upload(client, offer, lambda done: progress.show(f"uploading: {done:,} of {offer.size:,} bytes"))
         progress.say("task", f"uploaded {offer.size:,} bytes in {len(offer.blobs)} blobs")
@@ -124,7 +125,7 @@ def cancel_task(
 
 
 async def _cancel(rpc: str, known: Known, owner: Keypair, task: int) -> None:
-    async with connected_to_sign(rpc, known) as client:
+    async with connected_to_sign(rpc, known, Training) as client:
         receipt = await client.transact(owner, "training.cancel_task", task=task)
     if not receipt.ok:
         print(f"error: cancel_task failed in block {receipt.height}: {receipt.error}", file=sys.stderr)

@@ -17,7 +17,7 @@ from chain.cli_task_files import check_task, export_task
 from chain.cli_task_keep import keep_task
 from chain.cli_task_new import cancel_task, new_task
 from chain.cli_wallet import JsonOption, print_json
-from chain.display import Progress, Token, phase_line, put, round_line, time_left, token_of, waiting
+from chain.display import Pace, Progress, Token, phase_line, put, round_line, time_left, token_of, waiting
 from chain.printable import printable
 from chain.rpc.client import Client, ConnectionLost, Heads, RequestTimeout
 
@@ -133,7 +133,8 @@ async def _watch(rpc: str, task_id: int, progress: Progress | ForPrograms) -> No
                 await _next_block(client, heads, progress)
                 try:
                     task = await client.request("training_task", task_id, timeout=PATIENCE_SECONDS)
-                    left = pace.left(task["round"], task["rounds"], trio.current_time())
+                    seconds = pace.seconds_left(task["round"], task["rounds"], trio.current_time())
+                    left = "" if seconds is None else time_left(seconds)
                     while shown < task["round"]:
                         record = await client.request("training_round", task["id"], shown)
                         if isinstance(progress, ForPrograms):
@@ -173,23 +174,6 @@ async def _next_block(client: Client, heads: Heads, progress: Progress | ForProg
         patience = min(2 * patience, PATIENCE_SECONDS_MAX)
         what = f"no block for {waited:.0f} s" if client.connected else f"no connection to {client.url}"
         progress.say("stall", f"{what}: is the node running? Still waiting")
-
-
-class Pace:
-    """How fast the rounds are that a watch has seen whole: not the one in whose midst it began."""
-
-    def __init__(self, round: int) -> None:
-        self._began_in = round
-        self._first: tuple[int, float] | None = None
-
-    def left(self, round: int, rounds: int, now: float) -> str:
-        """How long the task still takes, in words; nothing before a whole round was seen, and after the last."""
-        if self._first is None and round > self._began_in:
-            self._first = round, now
-        if self._first is None or round in (self._first[0], rounds):
-            return ""
-        first, since = self._first
-        return time_left((now - since) / (round - first) * (rounds - round))
 
 
 def _waiting_line(task: dict[str, Any], workers: list[dict[str, Any]]) -> str:

@@ -24,6 +24,7 @@ from chain.rpc.client import Client
 from chain.validator_keys import ValidatorKeys
 from chain.wallet.known import Known
 from runtime.modules.system import System
+from runtime.modules.validators import Validators
 from runtime.modules.validators_sessions import session_of
 
 app = typer.Typer(help="Become a validator, stay one, and leave.", no_args_is_help=True)
@@ -139,7 +140,7 @@ async def _status(rpc: str, keys: ValidatorKeys, *, as_json: bool) -> None:
 
 
 async def _bond(rpc: str, known: Known, keys: ValidatorKeys, amount: str) -> None:
-    async with connected_to_sign(rpc, known) as client:
+    async with connected_to_sign(rpc, known, Validators) as client:
         token, _ = await token_of(client)
         found = await client.read(partial(_standing, keys.account.public))
         path = "bond_extra" if found.active or found.unbonding else "bond"
@@ -147,13 +148,13 @@ async def _bond(rpc: str, known: Known, keys: ValidatorKeys, amount: str) -> Non
 
 
 async def _unbond(rpc: str, known: Known, keys: ValidatorKeys, amount: str) -> None:
-    async with connected_to_sign(rpc, known) as client:
+    async with connected_to_sign(rpc, known, Validators) as client:
         token, _ = await token_of(client)
         await _transact(client, token, keys, "unbond", value=_parse(token, amount))
 
 
 async def _send(rpc: str, known: Known, keys: ValidatorKeys, call: str, **arguments: object) -> None:
-    async with connected_to_sign(rpc, known) as client:
+    async with connected_to_sign(rpc, known, Validators) as client:
         token, _ = await token_of(client)
         await _transact(client, token, keys, call, **arguments)
 

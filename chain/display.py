@@ -179,6 +179,23 @@ def time_left(seconds: float) -> str:
     return f"about {seconds:.0f} s left"
 
 
+class Pace:
+    """How fast the rounds are that a watch has seen whole: not the one in whose midst it began."""
+
+    def __init__(self, round: int) -> None:
+        self._began_in = round
+        self._first: tuple[int, float] | None = None
+
+    def seconds_left(self, round: int, rounds: int, now: float) -> float | None:
+        """How long all rounds still take of which this one runs; None before a whole one was seen, and after all."""
+        if self._first is None and round > self._began_in:
+            self._first = round, now
+        if self._first is None or round in (self._first[0], rounds):
+            return None
+        first, since = self._first
+        return (now - since) / (round - first) * (rounds - round)
+
+
 class Progress:
     """Lines that stay, and where somebody watches a last line that says what is going on until the next one.
 
@@ -314,7 +331,7 @@ def round_line(
     if evaluation is not None:
         figures = f"loss {evaluation[0]:.4f}  accuracy {100 * evaluation[1]:>5.2f} %"
     rest = f", {planted} planted" if planted else ""
-    return f"{round:>4}  {task:<6}  {figures}  {accepted}/{slots} paid {minted}{rest}"
+    return f"{round:>4}  {task:<6}  {figures}  {accepted + planted}/{slots} paid {minted}{rest}"
 
 
 def phase_line(round: dict[str, Any]) -> str:

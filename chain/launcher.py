@@ -166,7 +166,7 @@ def _child(plan: Launch, name: str, *arguments: str, secret: str | None = None) 
     if command.startswith("--"):
         words = (command, *options, *common, *plan.logs.words())
     else:
-        words = (command, f"--name={name}", f"--key={SECRET}", *options, *common[1:], *plan.logs.words())
+        words = (command, f"--name={name}", f"--key={SECRET}", *options, *common, *plan.logs.words())
     return Child(name, ("-m", "chain", *words), plan.base_path / f"{name}.log", secret)
 
 

@@ -15,7 +15,6 @@ import trio
 
 from chain.display import short_hash, states_line
 from chain.file_limit import raise_file_limit
-from chain.heap import share_one_heap
 from chain.history import HISTORY
 from chain.key_hold import hold_key
 from chain.ledger import Ledger
@@ -36,7 +35,6 @@ SWITCH_SECONDS = 0.001  # a fifth of Python's own: a step of consensus changes t
 
 async def run_node(config: NodeConfig) -> None:
     """Run a node until it is told to stop."""
-    share_one_heap()
     # Votes are threads' work and the loop's: whoever needs the interpreter gets it from who holds it within this time.
     sys.setswitchinterval(SWITCH_SECONDS)
     raise_file_limit(config.limits.connections_max)

@@ -181,13 +181,14 @@ async def quote(client: Client, owner: Keypair, offer: Offer) -> Quote:
     if not client.runtime.has(Training):
         raise TaskRefused("this chain has no training: its runtime lacks the module Training")
     terms = offer.terms(owner.public)
-    sizes = {f"0x{root.hex()[:16]}…": len(data) for root, data in offer.blobs.items()}
-    sizes["the optimiser's state"] = optimizer_bytes_max(terms.storage, terms.optimizer)
-    name, size = max(sizes.items(), key=lambda each: each[1])
+    names = {offer.program_root: "the program", offer.params_root: "the parameters"}
+    sizes = [(len(data), names.get(root, "an array of the data set")) for root, data in offer.blobs.items()]
+    sizes.append((optimizer_bytes_max(terms.storage, terms.optimizer), "the optimiser's state"))
+    size, name = max(sizes)
     if size > FETCHED_BYTES_MAX:
         raise TaskRefused(
             f"expected blobs of at most {FETCHED_BYTES_MAX:,} bytes, which is what nodes fetch from one another, got "
-            f"{size:,} in {name}: take fewer parameters or rows, or an optimiser that remembers less"
+            f"{size:,} in {name}: nothing was sent"
         )
     try:
         await client.read(lambda chain: chain.training.ensure_acceptable(terms))

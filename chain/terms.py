@@ -337,22 +337,17 @@ class Terms:
 
 def learning_line(optimizer: Descent, policy: Policy) -> str:
     """How a task learns by its terms: what takes a step, at which rate, and what a worker says."""
-    parts = [*_descent_words(optimizer, "")]
-    if policy.local_steps is not None:
-        inner = ", ".join(_descent_words(policy.local_steps.inner, INNER))
-        parts.append(f"{policy.local_steps.count:,} local steps ({inner})")
-    return "; ".join(
-        [
-            ", ".join(parts),
-            f"codec {_named('codec', policy.codec)}, aggregation {_named('aggregation', policy.aggregation)}",
-        ]
-    )
+    parts = [", ".join(_descent_words(optimizer, ""))]
+    if (local := policy.local_steps) is not None:
+        parts.append(f"local steps: {local.count:,}, by {', '.join(_descent_words(local.inner, INNER))}")
+    parts.append(f"codec {_named('codec', policy.codec)}, aggregation {_named('aggregation', policy.aggregation)}")
+    return "; ".join(parts)
 
 
 def _descent_words(descent: Descent, prefix: str) -> Iterator[str]:
     yield f"{_named(prefix + 'optimizer', descent.rule)} at rate {_shown(descent.rule.learning_rate, PICO)}"
     if descent.schedule.warmup_steps:
-        yield f"{descent.schedule.warmup_steps:,} steps of warm-up"
+        yield f"warm-up {descent.schedule.warmup_steps:,}"
     yield f"{_named(prefix + 'schedule', descent.schedule.decay)} schedule"
     if descent.clip is not None:
         yield f"clip by {_named(prefix + 'clip', descent.clip)} at {_shown(descent.clip.limit, PICO)}"

@@ -255,11 +255,12 @@ def _require_evaluation(evaluation: Evaluation, params: Any, *batch: jax.ShapeDt
     found = jax.eval_shape(evaluation, params, *batch)
     if not isinstance(found, tuple | list) or [getattr(part, "shape", None) for part in found] != [(), ()]:
         raise ExportError(f"evaluation: expected two numbers, (sum of losses, right answers), got {found}")
-    if not jnp.issubdtype(found[1].dtype, jnp.integer):
+    kind = found[1].dtype
+    if not jnp.issubdtype(kind, jnp.integer) or kind.itemsize < 4:
         # A mean, as often as not: of a batch it is 0 as an integer, in every round that somebody pays for.
         raise ExportError(
-            f"evaluation: expected an integer for the number of right answers, got {found[1].dtype}: count them with "
-            ".sum(), and sum the losses likewise; means are taken of all batches together"
+            f"evaluation: expected an int32 for the number of right answers, got {kind}: take .sum() of booleans, not "
+            "their mean, or .astype(jnp.int32) of a count; and sum the losses, too"
         )
 
 

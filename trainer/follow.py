@@ -7,7 +7,6 @@ lost by a missed head, a lost connection or a restart.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection
-from enum import Enum, auto
 from typing import Protocol
 
 import trio
@@ -30,14 +29,6 @@ PASSING = (NodeError, EngineError, ViewError)
 FOLLOW_AGAIN_SECONDS = 1.0
 # New tasks begin within this many heads; asking at every head would be a waste.
 TASKS_EVERY_HEADS = 3
-
-
-class Ending(Enum):
-    """How a task came to be served no more."""
-
-    COMPLETE = auto()
-    REFUSED = auto()  # for good: this program cannot serve it
-    UNKNOWN = auto()  # cancelled before its first round, or not yet known to a node that lags
 
 
 class Heights:
@@ -90,13 +81,11 @@ async def follow(
     served: set[int] = set()
 
     async def begin(task: int) -> None:
-        ending = await _serve(node, task, serve, heights, report)
+        is_complete = await _serve(node, task, serve, heights, report)
         if release is not None:
             await release(task)
-        if forget is not None and ending is Ending.COMPLETE:
+        if forget is not None and is_complete:
             await trio.to_thread.run_sync(forget, task)
-        if ending is Ending.UNKNOWN:
-            served.discard(task)  # If it runs it is listed again.
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_advance, node, heights, report)
@@ -127,8 +116,8 @@ async def _advance(node: Node, heights: Heights, report: Report) -> None:
         await trio.sleep(FOLLOW_AGAIN_SECONDS)
 
 
-async def _serve(node: Node, task: int, serve: Serve, heights: Heights, report: Report) -> Ending:
-    """Step one task until it is complete, or cannot be served."""
+async def _serve(node: Node, task: int, serve: Serve, heights: Heights, report: Report) -> bool:
+    """Step one task until it is complete, or cannot be served by this program at all; whether it is complete."""
     servant: Servant | None = None
     height, trouble = heights.newest - 1, ""
     while True:
@@ -139,12 +128,13 @@ async def _serve(node: Node, task: int, serve: Serve, heights: Heights, report: 
             view = await node.round(task)
             if view.phase == "final":
                 report(f"task {task}: over after round {view.round}")
-                return Ending.COMPLETE
+                return True
             await servant.step(view, height)
             trouble = ""
         except TaskOver as error:
+            # So says as well a node that does not know the task yet.
             report(f"task {task}: {error}")
-            return Ending.UNKNOWN
+            return False
         except Exception as error:
             # Steps do several things at once, so that what went wrong may come in groups.
             causes = leaves(error)
@@ -153,7 +143,7 @@ async def _serve(node: Node, task: int, serve: Serve, heights: Heights, report: 
             hopeless = next((cause for cause in causes if isinstance(cause, HOPELESS)), None)
             if hopeless is not None:
                 report(f"task {task}: refused, and left alone from now on: {hopeless}")
-                return Ending.REFUSED
+                return False
             # The same trouble at every head is said once.
             if str(causes[0]) != trouble:
                 report(f"task {task}: trying again at the next block: {causes[0]}")

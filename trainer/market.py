@@ -17,12 +17,13 @@ from typing import Any, TypeVar
 
 import trio
 
-from chain.display import Progress, phase_line, time_left, token_of
+from chain.display import Pace, Progress, phase_line, time_left, token_of
 from chain.primitives.keys import Keypair
 from chain.rpc.client import Client, ConnectionLost, RequestTimeout
 from chain.tasks import Offer, Quote, TaskRefused, create, keep, offered, upload
 from chain.terms import Terms, TermsError, by_name, resolve
 from chain.wallet.known import Known
+from runtime.modules.training import Training
 from trainer import artifact, export, optimizers
 from trainer import task as tasks
 from trainer.calibration import Calibration, Uncalibratable
@@ -70,7 +71,8 @@ class Result:
     """A final round of a task: held-out loss and accuracy (0 to 1) after it, what it paid and all have (planck).
 
     Loss and accuracy are None after rounds that are not evaluated.
-    `seconds_left` is what the rounds still take at the pace that was seen; None before a whole one was.
+    `seconds_left` is what the rounds still take at the pace that was seen; None before a whole one was, and for a round
+    that was not the newest.
     """
 
     round: int
@@ -92,7 +94,8 @@ class Result:
 class Market:
     """A chain whose workers train, behind a node's RPC address; `key` is the owner's, or its secret, such as `//Alice`.
 
-    `genesis` says which chain it has to be: a genesis file, or 0x and a genesis hash; without it, any. GenesisError.
+    `genesis` says which chain it has to be, by a genesis file, or 0x and a genesis hash; GenesisError where it is
+    neither. Without it whichever chain the node has is signed for.
     `quiet` says nothing of what is going on; otherwise it is said where somebody watches, on a terminal or in a
     notebook.
     """
@@ -166,17 +169,13 @@ class Market:
         Meanwhile it is said what the running round waits for. Ctrl-C ends the watch, and not the task.
         """
         spent = number = 0
-        # The first time that a round came while this watched: how long the one before had run by then, nobody knows.
-        began: tuple[int, float] | None = None
-        first = True
+        pace: Pace | None = None
         while True:
-            found, records = self._run(partial(self._rounds, task, number))
-            now = time.monotonic()
-            began = None if first else began or (found["round"], now)
-            first = False
+            began_in, found, records = self._run(partial(self._rounds, task, number))
+            pace = pace or Pace(began_in)
+            seconds = pace.seconds_left(found["round"], found["rounds"], time.monotonic())
             for record in records:
                 number, spent = number + 1, spent + record["minted"]
-                seen, left = 0 if began is None else number - began[0], found["rounds"] - number
                 yield Result(
                     round=record["round"],
                     rounds=found["rounds"],
@@ -184,24 +183,33 @@ class Market:
                     accuracy=record["accuracy"],
                     paid=record["minted"],
                     spent=spent,
-                    seconds_left=(now - began[1]) / seen * left if began is not None and seen > 0 else None,
+                    seconds_left=seconds if number == found["round"] else None,
                 )
             if found["status"] != "active" and not records:
                 return
 
-    async def _rounds(self, task: int, number: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """A task, and its rounds from `number` on that are final: at least one, or no more come."""
+    async def _rounds(self, task: int, number: int) -> tuple[int, dict[str, Any], list[dict[str, Any]]]:
+        """A task, and its rounds from `number` on that are final: at least one, or no more come.
+
+        Before them, which round ran when it was first looked at.
+        """
+        began_in: int | None = None
         silent_since = trio.current_time()
         while True:
             with suppress(ConnectionLost, RequestTimeout):
                 async with Client.connect(self.rpc) as client:
                     while True:
                         found = await client.request("training_task", task)
+                        began_in = found["round"] if began_in is None else began_in
                         if found["round"] > number or found["status"] != "active":
-                            return found, [
-                                await client.request("training_round", task, each)
-                                for each in range(number, found["round"])
-                            ]
+                            return (
+                                began_in,
+                                found,
+                                [
+                                    await client.request("training_round", task, each)
+                                    for each in range(number, found["round"])
+                                ],
+                            )
                         self._progress.show(phase_line(await client.request("training_round", task)))
                         silent_since = trio.current_time()
                         await trio.sleep(POLL_SECONDS)
@@ -243,6 +251,8 @@ class Market:
 
     @asynccontextmanager
     async def _to_sign(self) -> AsyncIterator[Client]:
+        if not self._known.runtime.has(Training):
+            raise TaskRefused(f"the chain's runtime, {self._known.source}, lacks the module Training: nothing was sent")
         async with Client.connect(self.rpc, self._known.runtime, self._known.genesis_hash) as client:
             await self._known.check_node(client)
             yield client

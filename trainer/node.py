@@ -138,11 +138,15 @@ class RpcNode:
         try:
             return views.round_of(await self._client.request("training_round", task))
         except RpcError as error:
-            if error.code == TRAINING_NOT_FOUND:
+            if error.code == TRAINING_NOT_FOUND and not await self._runs(task):
                 raise TaskOver(f"over before its first round: {error}") from None
             raise NodeError(f"training_round: {error}") from None
         except ClientError as error:
             raise NodeError(f"training_round: {error}") from None
+
+    async def _runs(self, task: int) -> bool:
+        """Whether a task is under way; NodeError of a node that does not know it, since it may lag behind."""
+        return bool((await self._request("training_task", task))["status"] == "active")
 
     async def past_round(self, task: int, number: int) -> PastRound:
         return views.past_round_of(await self._request("training_round", task, number))
@@ -258,11 +262,7 @@ async def open_node(urls: Sequence[str], keypair: Keypair, known: Known = ANY_CH
     CannotServe where it is of another chain, or its chain has no training.
     """
     async with Client.reconnecting(urls, known.runtime, known.genesis_hash) as client:
-        methods = await _methods(client)
-        try:
-            await known.check_chain(client)
-        except OtherChain as error:
-            raise CannotServe(str(error)) from None
+        methods = await _methods(client, known)
         if "training_tasks" not in methods:
             raise CannotServe(
                 f"the chain of {client.url} has no training: its runtime lacks the module Training, so that there is "
@@ -271,11 +271,14 @@ async def open_node(urls: Sequence[str], keypair: Keypair, known: Known = ANY_CH
         yield RpcNode(client, keypair)
 
 
-async def _methods(client: Client) -> list[str]:
-    """What a node answers, as soon as there is a node."""
+async def _methods(client: Client, known: Known) -> list[str]:
+    """What a node answers, as soon as there is a node; CannotServe where it is of another chain."""
     while True:
         try:
+            await known.check_chain(client)
             found: list[str] = (await client.request("rpc_methods"))["methods"]
+        except OtherChain as error:
+            raise CannotServe(str(error)) from None
         except (ClientError, RpcError):
             await trio.sleep(RETRY_SECONDS)
         else:

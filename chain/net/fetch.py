@@ -14,11 +14,9 @@ from chain.blobs import BlobChunks
 from chain.net.errors import PeerGone, PeerUnavailable
 from chain.net.messages import CHUNKS_COUNT_MAX, Chunks, GetChunks
 from chain.net.peer import Peer
-from chain.primitives.blob import CHUNK_BYTES, blob_root, chunk_count, verify_chunk
+from chain.primitives.blob import CHUNK_BYTES, FETCHED_BYTES_MAX, blob_root, chunk_count, verify_chunk
 from chain.primitives.hashing import Hash
 
-# The largest blob that is ever fetched whole into memory.
-FETCH_BYTES_MAX = 64 * 1024 * 1024
 # Peers asked side by side: enough to hide a slow one, few enough that the first answers are not all the same.
 PARALLEL_PEERS = 4
 # One mebibyte at the slowest rate that is of use (100 kB/s).
@@ -39,7 +37,7 @@ class Fetch:
 
     def __init__(self, root: Hash, bytes_max: int, blame: Blame) -> None:
         self._root = root
-        self._bytes_max = min(bytes_max, FETCH_BYTES_MAX)
+        self._bytes_max = min(bytes_max, FETCHED_BYTES_MAX)
         self._blame = blame
         # Both empty until the first proven chunk tells the length.
         self._data = bytearray()

@@ -65,8 +65,8 @@ class OtherChain(ClientError):
 
     def __init__(self, url: str, found: bytes, expected: bytes) -> None:
         super().__init__(
-            f"{url} is a node of the chain with genesis 0x{found.hex()}, and --genesis says 0x{expected.hex()}: "
-            "ask a node of that chain. Nothing was sent"
+            f"{url} is a node of the chain with genesis 0x{found.hex()}, and 0x{expected.hex()} is meant: ask a node "
+            "of that chain. Nothing was sent"
         )
 
 

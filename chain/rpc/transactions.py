@@ -178,7 +178,7 @@ class Sender:
             if ours != theirs:
                 remedy = "use the same release for both"
                 if theirs[0] != ours[0]:
-                    remedy = "have potchain tx call make the call, with the chain's --genesis FILE"
+                    remedy = "give the chain's --genesis FILE"
                 raise ClientError(f"the node runs {theirs}, this program knows {ours}: {remedy}. Nothing was sent")
             genesis = unhex(await self._transport.request("chain_getBlockHash", 0))
             if self._expected is not None and self._expected != genesis:

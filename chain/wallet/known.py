@@ -102,7 +102,8 @@ class Known:
 
     async def check_chain(self, client: Client) -> None:
         """OtherChain where the node of a client is of another one."""
-        self._check_genesis(client.url, unhex(await client.request("chain_getBlockHash", 0)))
+        if self.genesis_hash is not None:
+            self._check_genesis(client.url, unhex(await client.request("chain_getBlockHash", 0)))
 
     async def check_node(self, client: Client) -> None:
         """ClientError where nothing may be signed by what the node of a client, who has this runtime, says of amounts,
@@ -117,9 +118,9 @@ class Known:
     def _check_token(self, url: str, found: Token) -> None:
         if found.decimals != self.token.decimals:
             raise ClientError(
-                f"{url} says that a token has {found.decimals} decimals, but on this chain it has "
-                f"{self.token.decimals}: every amount would be another than is shown. Ask another node; nothing was "
-                "sent"
+                f"{url} says that a token has {found.decimals} decimals, and by what is known here it has "
+                f"{self.token.decimals}: every amount would be another than is shown. Ask another node, or give the "
+                "chain's --genesis FILE if its token is another; nothing was sent"
             )
 
     @property

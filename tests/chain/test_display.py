@@ -85,7 +85,7 @@ def test_lines_are_aligned() -> None:
     second = round_line("digits", 12, (0.171, 0.955555), 3, 1, 4, "4 POT")
     other = round_line("digits", 13, None, 4, 0, 4, "4 POT")
     assert first.index("accuracy") == second.index("accuracy")
-    assert second.endswith("  3/4 paid 4 POT, 1 planted")
+    assert second.endswith("  4/4 paid 4 POT, 1 planted")
     assert first.index("paid") == second.index("paid") == other.index("paid")
 
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
+
+from chain import cli
+from tests.chain.test_cli import TESTNET
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 # Four threads hold memory at once; the C library then says which heaps it has.
@@ -40,6 +45,23 @@ libc.fclose(file)
 def test_all_threads_take_from_one_heap_where_it_is_shared(tmp_path: Path) -> None:
     heaps = {}
     for how in ("one", "several"):
-        subprocess.run([sys.executable, "-c", COUNTING, how, str(tmp_path / how)], cwd=ROOT, check=True, timeout=60)
+        command = [sys.executable, "-c", COUNTING, how, str(tmp_path / how)]
+        # Not what somebody has set here for all programs.
+        subprocess.run(command, cwd=ROOT, env={"PATH": os.environ["PATH"]}, check=True, timeout=60)
         heaps[how] = (tmp_path / how).read_text().count("<heap nr=")
     assert heaps["one"] == 1 < heaps["several"]
+
+
+def test_a_node_shares_it_before_its_first_thread_begins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    happened: list[tuple[str, set[str]]] = []
+
+    def note(what: str) -> None:
+        happened.append((what, {thread.name for thread in threading.enumerate()}))
+
+    before = {thread.name for thread in threading.enumerate()}
+    monkeypatch.setattr(cli, "share_one_heap", lambda: note("shared"))
+    monkeypatch.setattr(cli, "_run", lambda _: note("run"))
+    with pytest.raises(SystemExit):
+        cli.main(["--genesis", str(TESTNET), "--validator", "alice", "--base-path", str(tmp_path)])
+    assert [what for what, _ in happened] == ["shared", "run"]
+    assert happened[0][1] == before

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from chain.cli import main
-from chain.cli_tasks import Pace
+from chain.display import Pace, time_left
 from chain.primitives import ss58
 from chain.rpc.client import Client
 from chain.tasks import Offer, TaskRefused, create, quote, upload
@@ -221,7 +221,7 @@ async def test_what_nodes_would_not_fetch_from_one_another_is_no_task(tmp_path: 
         with pytest.raises(TaskRefused, match=r"at most 67,108,864 bytes.*, got 72,\d+,\d+ in the optimiser's state: "):
             await quote(client, BOB, offer(params_root=root, blobs=blobs))
         assert (await quote(client, BOB, offer(params_root=root, blobs=blobs, optimizer=sgd))).affordable
-        with pytest.raises(TaskRefused, match=r"got 68,000,000 in 0x0707070707070707…: "):
+        with pytest.raises(TaskRefused, match=r"got 68,000,000 in the parameters: "):
             await quote(client, BOB, offer(params_root=root, blobs={**blobs, root: bytes(68_000_000)}, optimizer=sgd))
 
 
@@ -273,8 +273,13 @@ async def test_a_watch_says_what_a_task_waits_for_and_what_became_of_a_cancelled
 def test_a_watch_says_how_long_a_task_still_takes() -> None:
     pace = Pace(9)
     # The watch began in the midst of round 9, of which it has seen who knows how little.
-    assert (pace.left(9, 50, 99.0), pace.left(10, 50, 100.0)) == ("", "")
-    assert pace.left(10, 50, 130.0) == ""
-    assert pace.left(15, 50, 115.0) == "about 2 min left"
-    assert pace.left(15, 16, 115.0) == "about 3 s left"
-    assert pace.left(11, 10_011, 115.0) == "about 2 d left"
+    assert (pace.seconds_left(9, 50, 99.0), pace.seconds_left(10, 50, 100.0)) == (None, None)
+    assert pace.seconds_left(10, 50, 130.0) is None
+    assert pace.seconds_left(15, 50, 115.0) == 105.0
+    assert pace.seconds_left(15, 16, 115.0) == 3.0
+    assert pace.seconds_left(16, 16, 118.0) is None
+    assert [time_left(seconds) for seconds in (3.0, 105.0, 150_015.0)] == [
+        "about 3 s left",
+        "about 2 min left",
+        "about 2 d left",
+    ]

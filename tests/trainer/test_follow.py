@@ -246,12 +246,12 @@ async def test_what_a_task_used_is_released_when_it_is_over(autojump_clock: trio
     ("phase", "over", "trouble", "kept"),
     [
         ("final", False, [], False),
-        # A node that lags behind says the same of a task that runs.
+        # Cancelled before its first round.
         ("final", True, [], True),
         # What was committed to can be revealed by the next start.
         ("audit", False, [[ProgramRefused("a custom call")]], True),
     ],
-    ids=["complete", "unknown", "refused"],
+    ids=["complete", "cancelled", "refused"],
 )
 async def test_what_is_kept_of_a_task_goes_when_it_is_complete_and_not_before(
     phase: str, over: bool, trouble: list[list[Exception]], kept: bool
@@ -277,28 +277,6 @@ async def test_what_is_kept_of_a_task_goes_when_it_is_complete_and_not_before(
             await trio.testing.wait_all_tasks_blocked()
             nursery.cancel_scope.cancel()
     assert forgotten == ([] if kept else [0])
-
-
-async def test_a_task_that_a_node_did_not_know_yet_is_served_when_it_does(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
-    assert autojump_clock is not None
-    lines: list[str] = []
-    node, servant = Heads(), Troubled([])
-    node.over = True
-    with trio.fail_after(60):
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(follow, node, lambda _: servant, lines.append)
-            for height in (1, 2, 3):
-                await node.send.send(height)
-                await trio.testing.wait_all_tasks_blocked()
-            assert servant.steps == []
-            node.over, stepped = False, servant.stepped
-            await node.send.send(4)
-            await stepped.wait()
-            nursery.cancel_scope.cancel()
-    assert servant.steps == [4]
-    assert set(lines) == {"task 0: over before its first round"}
 
 
 async def test_a_mistake_of_ours_is_not_tried_again(autojump_clock: trio.testing.MockClock) -> None:

@@ -136,7 +136,11 @@ def without_bias(params: Any, x: jax.Array, y: jax.Array) -> jax.Array:
         ({"loss": by_print}, r"loss: debug_\w+ has an effect: leave debug prints .*test_task.py:{by_print}\)"),
         (
             {"evaluation": lambda p, x, y: (loss(p, x, y), (x @ p["w"] > y).mean())},
-            r"evaluation: expected an integer for the number of right answers, got float32: count them with .sum\(\)",
+            r"evaluation: expected an int32 for the number of right answers, got float32: take .sum\(\) of booleans",
+        ),
+        (
+            {"evaluation": lambda p, x, y: (loss(p, x, y), (x @ p["w"] > y).sum(dtype=jnp.int8))},
+            r"evaluation: expected an int32 for the number of right answers, got int8: ",
         ),
         ({"evaluation": loss}, r"evaluation: expected two numbers, \(sum of losses, right answers\)"),
         ({"train": (X, Y[:5])}, "train: expected as many targets as inputs, got 5 for 32"),

@@ -114,8 +114,9 @@ async def test_the_token_of_the_installed_runtime_has_its_decimals_under_any_nam
         lie("system_properties", of_another_symbol)
         said = await potchain(*command, "--node", it.url, exit_code=1)
         assert said == (
-            f"error: {it.url} says that a token has 15 decimals, but on this chain it has 12: every amount would be "
-            "another than is shown. Ask another node; nothing was sent\n"
+            f"error: {it.url} says that a token has 15 decimals, and by what is known here it has 12: every amount "
+            "would be another than is shown. Ask another node, or give the chain's --genesis FILE if its token is "
+            "another; nothing was sent\n"
         )
         assert (it.node.ledger.head.height, len(it.node.pool)) == (0, 0)
 
@@ -146,8 +147,8 @@ async def test_a_program_signs_nothing_for_a_runtime_that_it_does_not_know(
             await client.transact(ALICE, "balances.transfer_keep_alive", dest=BOB.public, value=POT)
         version = RUNTIME.spec_version, RUNTIME.transaction_version
         assert str(raised.value) == (
-            f"the node runs {('elsewhere', *version)}, this program knows {('potchain', *version)}: have potchain tx "
-            "call make the call, with the chain's --genesis FILE. Nothing was sent"
+            f"the node runs {('elsewhere', *version)}, this program knows {('potchain', *version)}: give the chain's "
+            "--genesis FILE. Nothing was sent"
         )
         assert (it.node.ledger.head.height, len(it.node.pool)) == (0, 0)
 
@@ -157,8 +158,8 @@ async def test_a_transaction_is_for_the_chain_that_is_meant_or_for_none(tmp_path
         url, its = it.url, f"0x{it.node.ledger.genesis_hash.hex()}"
         meant = f"0x{Checkpoint.of(load(TESTNET)).genesis_hash.hex()}"
         refusal = (
-            f"error: {url} is a node of the chain with genesis {its}, and --genesis says {meant}: ask a node of that "
-            "chain. Nothing was sent\n"
+            f"error: {url} is a node of the chain with genesis {its}, and {meant} is meant: ask a node of that chain. "
+            "Nothing was sent\n"
         )
         assert await potchain(*SEND, "--genesis", str(TESTNET), "--node", url, exit_code=1) == refusal
         assert await potchain(*SEND, "--trust-node", "--genesis", meant, "--node", url, exit_code=1) == refusal
@@ -183,15 +184,23 @@ async def test_no_command_signs_for_another_chain_than_is_meant(
         assert (it.node.ledger.head.height, len(it.node.pool)) == (0, 0)
 
 
+@pytest.mark.parametrize("command", [KEEP, ("task", "cancel", "0", "--key", BOBS)], ids=["keep", "cancel"])
+async def test_a_chain_without_the_module_of_a_call_is_named(potchain: Command, command: tuple[str, ...]) -> None:
+    own = str(ROOT / "tests" / "third_party" / "genesis.json")
+    said = await potchain(*command, "--genesis", own, exit_code=2)
+    assert said == f"error: the chain's runtime, that of {own}, lacks the module Training: nothing was sent\n"
+
+
 async def test_nobody_works_on_another_chain_than_is_meant(tmp_path: Path) -> None:
     async with served(tmp_path) as it:
-        meant = f"is a node of the chain with genesis 0x{it.node.ledger.genesis_hash.hex()}, and --genesis says 0x"
+        meant = f"is a node of the chain with genesis 0x{it.node.ledger.genesis_hash.hex()}, and 0x"
         with pytest.raises(CannotServe, match=meant):
             async with open_node([it.url], BOB, Known.of(str(TESTNET))):
                 pass
         words = ("--key", BOBS, "--base-path", str(tmp_path), "--genesis", str(TESTNET), "--node", it.url)
         command = [sys.executable, "-m", "chain", "aggregator", *words]
-        done = await trio.run_process(command, cwd=ROOT, capture_stdout=True, capture_stderr=True, check=False)
+        with trio.fail_after(60):
+            done = await trio.run_process(command, cwd=ROOT, capture_stdout=True, capture_stderr=True, check=False)
         assert (done.returncode, meant in done.stderr.decode()) == (1, True)
         assert (it.node.ledger.head.height, len(it.node.pool)) == (0, 0)
 
