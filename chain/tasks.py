@@ -17,6 +17,7 @@ from chain.primitives.hashing import Hash
 from chain.primitives.keys import Keypair
 from chain.protection import protecting
 from chain.rpc.client import Client, ClientError
+from chain.wallet.known import Known
 from runtime.modules import training_storage
 from runtime.modules.training import Training
 from runtime.modules.training_policy import PPM, Descent, Policy
@@ -174,6 +175,12 @@ async def protected(client: Client, offer: Offer) -> Offer:
     """The offer with so many more of its slots audited, in per cent, as its price needs; all where none is enough."""
     policy = await client.read(lambda chain: protecting(chain, offer.policy, offer.price_per_slot))
     return replace(offer, policy=policy)
+
+
+def require_training(known: Known) -> None:
+    """TaskRefused where a chain has no tasks."""
+    if not known.runtime.has(Training):
+        raise TaskRefused(f"the chain's runtime, {known.source}, lacks the module Training: nothing was sent")
 
 
 async def quote(client: Client, owner: Keypair, offer: Offer) -> Quote:

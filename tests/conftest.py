@@ -33,10 +33,20 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Move files with slow tests behind all others, and in them the slow tests; otherwise the order stays."""
+    """Move files with slow tests behind all others, and in them the slow tests; otherwise the order stays.
+
+    Of the slow ones the simulations begin first: a file is one process's, and these take longest.
+    """
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     files = {path: number for number, path in enumerate(dict.fromkeys(item.path for item in items))}
-    items.sort(key=lambda item: (item.path in slow, files[item.path], item.get_closest_marker("slow") is not None))
+    items.sort(
+        key=lambda item: (
+            item.path in slow,
+            item.path in slow and item.path.parent.name != "simulation",
+            files[item.path],
+            item.get_closest_marker("slow") is not None,
+        )
+    )
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -20,10 +20,9 @@ import trio
 from chain.display import Pace, Progress, phase_line, time_left, token_of
 from chain.primitives.keys import Keypair
 from chain.rpc.client import Client, ConnectionLost, RequestTimeout
-from chain.tasks import Offer, Quote, TaskRefused, create, keep, offered, upload
+from chain.tasks import Offer, Quote, TaskRefused, create, keep, offered, require_training, upload
 from chain.terms import Terms, TermsError, by_name, resolve
 from chain.wallet.known import Known
-from runtime.modules.training import Training
 from trainer import artifact, export, optimizers
 from trainer import task as tasks
 from trainer.calibration import Calibration, Uncalibratable
@@ -251,8 +250,7 @@ class Market:
 
     @asynccontextmanager
     async def _to_sign(self) -> AsyncIterator[Client]:
-        if not self._known.runtime.has(Training):
-            raise TaskRefused(f"the chain's runtime, {self._known.source}, lacks the module Training: nothing was sent")
+        require_training(self._known)
         async with Client.connect(self.rpc, self._known.runtime, self._known.genesis_hash) as client:
             await self._known.check_node(client)
             yield client

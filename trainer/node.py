@@ -16,8 +16,7 @@ import trio
 from chain.display import Token
 from chain.primitives.hashing import Hash
 from chain.primitives.keys import Keypair
-from chain.rpc.client import BlobNotFound, BlobTooLarge, Client, ClientError, RpcError
-from chain.rpc.errors import OtherChain
+from chain.rpc.client import BlobNotFound, BlobTooLarge, Client, ClientError, OtherChain, RpcError
 from chain.wallet.known import ANY_CHAIN, Known
 from trainer import views
 from trainer.plants import PlantRules

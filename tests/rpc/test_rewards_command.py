@@ -140,6 +140,7 @@ async def test_a_watch_is_an_object_a_line_for_programs(tmp_path: Path, capsys: 
         "loss": 0,
         "accuracy": 0,
         "accepted": 1,
+        "planted": 0,
         "slots": 2,
         "minted": "2000000000000",
     }
