@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("--short", action="store_true", help="a few workers for a few seconds, to see that it works")
     options = parser.parse_args()
     if options.short:
-        options.workers, options.minutes, options.churn, options.cheats = 12, 0.1, 1.0, 0.2
+        options.workers, options.minutes, options.churn, options.cheats = 12, 0.05, 2.0, 0.2
         options.tasks, options.slots, options.validators, options.block_ms = 1, 4, 1, 500
     # Who is told to end ends the network, too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -124,8 +125,9 @@ def main() -> None:
                 evaluate_rounds=options.evaluate_rounds,
             )
             beside = 1 if options.short else len(WORKERS)
-            alone = plain_processes(case, beside, min(options.seconds, 10.0), {})
-            tuned = plain_processes(case, beside, min(options.seconds, 10.0), {"GLIBC_TUNABLES": HUGE_PAGES})
+            plainly = partial(plain_processes, case, beside, min(options.seconds, 10.0))
+            alone = plainly({})
+            tuned = alone if options.short else plainly({"GLIBC_TUNABLES": HUGE_PAGES})
             with tempfile.TemporaryDirectory(prefix="potchain-bench-") as folder:
                 measured = run(case, Path(folder), options.seconds)
             report(case, alone, tuned, measured)
