@@ -374,8 +374,7 @@ class Node:
     async def fetch_blob(self, root: Hash) -> None:
         """Keep a blob that a peer has."""
         named = self.blobs.length_max(root)
-        most = FETCHED_BYTES_MAX if named is None else min(named, FETCHED_BYTES_MAX)
-        data = await self._network.fetch_blob(root, most)
+        data = await self._network.fetch_blob(root, FETCHED_BYTES_MAX if named is None else named)
         if data is not None:
             await trio.to_thread.run_sync(self.blobs.put, data)
 

@@ -185,8 +185,6 @@ def require_training(known: Known) -> None:
 
 async def quote(client: Client, owner: Keypair, offer: Offer) -> Quote:
     """What a task costs; TaskRefused when the chain would refuse its terms."""
-    if not client.runtime.has(Training):
-        raise TaskRefused("this chain has no training: its runtime lacks the module Training")
     terms = offer.terms(owner.public)
     names = {offer.program_root: "the program", offer.params_root: "the parameters"}
     sizes = [(len(data), names.get(root, "an array of the data set")) for root, data in offer.blobs.items()]
