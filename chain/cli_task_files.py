@@ -81,7 +81,8 @@ def terms_of(task: Task | Saved, flags: Mapping[str, str | None]) -> Terms:
 
 
 def made_of(task: Task | Saved, terms: Terms) -> Built | Saved:
-    """A task as it is shipped, which has rows for every slot of its rounds."""
+    """A task as it is shipped, which has rows for every slot of its rounds and no blob that nodes would not fetch."""
+    from chain.tasks import TaskRefused, ensure_fetched
     from trainer import task as tasks
     from trainer.export import ExportError
 
@@ -89,7 +90,8 @@ def made_of(task: Task | Saved, terms: Terms) -> Built | Saved:
     try:
         policy = terms.policy
         tasks.check_fit(made, policy.slots, policy.batches, federated=policy.is_federated)
-    except ExportError as error:
+        ensure_fetched(made, terms.optimizer)
+    except (ExportError, TaskRefused) as error:
         raise UserError(str(error)) from None
     return made
 

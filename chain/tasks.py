@@ -138,6 +138,19 @@ def claim_of(made: Made) -> Claim:
     return Claim(program_bytes=program, dataset_bytes=sum(sizes.values()) - program - params, parameters=params // 4)
 
 
+def ensure_fetched(made: Made, optimizer: Descent) -> None:
+    """TaskRefused where a task has a blob, or will have an optimiser's state, that nodes do not take from peers."""
+    names = {made.program_root: "the program", made.params_root: "the parameters"}
+    sizes = [(len(data), names.get(root, "an array of the data set")) for root, data in made.blobs.items()]
+    sizes.append((optimizer_bytes_max(claim_of(made), optimizer), "the optimiser's state"))
+    size, name = max(sizes)
+    if size > FETCHED_BYTES_MAX:
+        raise TaskRefused(
+            f"expected blobs of at most {FETCHED_BYTES_MAX:,} bytes, which is what nodes fetch from one another, got "
+            f"{size:,} in {name}; take fewer parameters or rows"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Quote:
     """What a task costs its owner at most, and what the owner has; all in planck."""
@@ -186,15 +199,7 @@ def require_training(known: Known) -> None:
 async def quote(client: Client, owner: Keypair, offer: Offer) -> Quote:
     """What a task costs; TaskRefused when the chain would refuse its terms."""
     terms = offer.terms(owner.public)
-    names = {offer.program_root: "the program", offer.params_root: "the parameters"}
-    sizes = [(len(data), names.get(root, "an array of the data set")) for root, data in offer.blobs.items()]
-    sizes.append((optimizer_bytes_max(terms.storage, terms.optimizer), "the optimiser's state"))
-    size, name = max(sizes)
-    if size > FETCHED_BYTES_MAX:
-        raise TaskRefused(
-            f"expected blobs of at most {FETCHED_BYTES_MAX:,} bytes, which is what nodes fetch from one another, got "
-            f"{size:,} in {name}: nothing was sent"
-        )
+    ensure_fetched(offer, offer.optimizer)
     try:
         await client.read(lambda chain: chain.training.ensure_acceptable(terms))
     except DispatchError as error:

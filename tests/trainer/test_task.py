@@ -309,6 +309,10 @@ def test_the_commands_make_and_try_a_task(tmp_path: Path) -> None:
     assert re.search(r"loss \d\.\d{4}, gradient of norm \d\.\d", tried.stdout)
     assert "100.00% right of 32 rows" in tried.stdout
     assert kept in tried.stdout
+    file.write_text(file.read_text().replace("np.ones(3,", "np.ones((3, 3_000_000),").replace("- y)", "- y[:, None])"))
+    large = potchain("task", "check", str(file))
+    assert large.returncode == 2, large.stderr
+    assert "got 72,000,128 in the optimiser's state; take fewer parameters or rows" in " ".join(large.stderr.split())
     again = potchain("task", "export", str(file), "-o", str(tmp_path / "out"))
     assert again.returncode == 2
     assert "is not empty and is left as it is" in again.stderr
