@@ -82,7 +82,9 @@ def build(
         return jax.tree_util.tree_unflatten(treedef, leaves)
 
     def gradient(theta: jax.Array, x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return jax.value_and_grad(lambda flat: loss(tree_of(flat), x, y).astype(jnp.float32))(theta)
+        # Of the tree and not of the flat vector, of which each leaf's gradient is padded to its length, and added up.
+        value, tree = jax.value_and_grad(lambda params: loss(params, x, y).astype(jnp.float32))(tree_of(theta))
+        return value, jnp.concatenate([leaf.ravel() for leaf in jax.tree_util.tree_leaves(tree)])
 
     def evaluate(theta: jax.Array, x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
         total, correct = evaluation(tree_of(theta), x, y)

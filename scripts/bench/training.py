@@ -322,7 +322,7 @@ def write_genesis(case: Case, folder: Path) -> None:
         "id": "potchain_bench",
         "chainType": "Local",
         "properties": {"tokenSymbol": "POT", "tokenDecimals": 12, "ss58Format": 42},
-        "consensus": {"blockTimeMs": case.block_ms, "timeoutMs": 2000, "timeoutMsMax": 16000},
+        "consensus": {"blockTimeMs": case.block_ms, "timeoutMs": max(2000, 2 * case.block_ms), "timeoutMsMax": 16000},
         "blobs": "blobs",
         "development": {
             "validators": processes(names),

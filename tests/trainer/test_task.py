@@ -61,6 +61,23 @@ def test_what_is_shipped_computes_what_the_model_does() -> None:
     assert set(built.blobs) >= {built.program_root, built.dataset_root, built.params_root, built.manifest.train.x}
 
 
+def test_a_model_of_many_tensors_costs_about_as_much_as_one_of_few() -> None:
+    """Each tensor's gradient is written to its place, and not added up with a vector of all."""
+
+    def squares(params: Any, x: jax.Array, y: jax.Array) -> jax.Array:
+        return x.mean() * jnp.stack([jnp.vdot(tensor, tensor) for tensor in params]).sum()
+
+    def sums(params: Any, x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return squares(params, x, y) * len(x), (y == 0).sum()
+
+    def traffic(tensors: int) -> float:
+        params = [np.ones(65_536 // tensors, np.float32)] * tensors
+        made = task.build(dataclasses.replace(LINE, loss=squares, evaluation=sums, params=params))
+        return made.costs.gradient.traffic_bytes
+
+    assert traffic(64) < 3 * traffic(1)
+
+
 class Dense(nnx.Module):
     def __init__(self, rngs: nnx.Rngs) -> None:
         self.inner = nnx.Linear(3, 2, rngs=rngs)
