@@ -115,7 +115,7 @@ def worker(
     process_id: Annotated[
         int,
         typer.Option(
-            metavar="NUMBER", help="Which of them this is. 0 has the key and the node, the others have neither."
+            metavar="NUMBER", help="Which of them this is. 0 has key, node and genesis file, the others none of them."
         ),
     ] = 0,
     hosts_secret: Annotated[
@@ -172,8 +172,10 @@ def worker(
         supervised,
     )
     if cluster is not None and cluster.number:
-        if key is not None or node is not None:
-            raise UserError("--key and --node are process 0's: the other hosts compute, and need neither")
+        if key is not None or node is not None or genesis is not None:
+            raise UserError(
+                "--key, --node and --genesis are process 0's: the other hosts compute, and need none of them"
+            )
         _run_role(partial(hosts.serve_host, cluster, platform=platform.value, devices=count), role)
         return
     if key is None:

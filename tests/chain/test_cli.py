@@ -249,7 +249,11 @@ def test_a_bad_key_says_what_was_expected(arguments: tuple[str, ...], message: s
         ("--process-id 1", "--process-id and --hosts-secret are for a worker of several hosts: give --coordinator"),
         ("--key //Eve --coordinator here:1", "--hosts-secret is missing: the hosts of a worker know each other by it"),
         ("--key //Eve --coordinator here:1 --hosts-secret SECRET --processes 1", "--processes: expected 2 to 64 hosts"),
-        ("--key //Eve --coordinator here:1 --hosts-secret SECRET --process-id 1", "--key and --node are process 0's"),
+        ("--coordinator here:1 --hosts-secret SECRET --process-id 1 --key //Eve", "--key, --node and --genesis are "),
+        (
+            "--coordinator here:1 --hosts-secret SECRET --process-id 1 --genesis genesis/testnet.json",
+            "--key, --node and --genesis are process 0's: the other hosts compute, and need none of them",
+        ),
     ],
 )
 def test_a_worker_says_which_of_its_flags_do_not_fit(
