@@ -182,9 +182,19 @@ def _waiting_line(task: dict[str, Any], workers: list[dict[str, Any]]) -> str:
     wanted = f"round {task['round']} waits for workers"
     if not active:
         return f"{wanted}: none is registered; potchain worker --key KEY starts one"
-    seats = sum(worker["capacity"] for worker in active)
-    whose = "the only worker" if len(active) == 1 else f"{len(active)} workers"
-    return f"{wanted}: all {seats} seats of {whose} have other slots, or pause after one that they missed"
+    paused = [worker for worker in active if task["id"] in worker["paused"]]
+    drawn = [worker for worker in active if worker not in paused]
+    what = []
+    if drawn:
+        seats, taken = (sum(worker[name] for worker in drawn) for name in ("capacity", "taken"))
+        what.append(f"{taken} of the {seats} seats of {_workers(len(drawn))} have other slots")
+    if paused:
+        what.append(f"{_workers(len(paused))} paused after a slot that came to nothing")
+    return f"{wanted}: {'; '.join(what)}"
+
+
+def _workers(count: int) -> str:
+    return f"{count:,} worker{'s' * (count != 1)}"
 
 
 def _end_line(task: dict[str, Any], token: Token) -> str:

@@ -136,12 +136,14 @@ def training_round(context: Context, task: Index32, round: Index32 | None = None
 def training_workers(context: Context) -> list[dict[str, Any]]:
     """Every worker that was ever registered, with its bond, record and earnings.
 
-    `slashed` is what its bond lacks of what it was registered with.
+    `slashed` is what its bond lacks of what it was registered with, `taken` how many slots it has or is drawn for,
+    `paused` the tasks that it is not drawn for until it resumes.
     """
     with context.state(None) as state:
         found = []
         training = context.runtime.at(state).module(Training)
         for account, worker in training.workers.items():
+            seats = training.seats[account]
             found.append(
                 {
                     "account": ss58.encode(account),
@@ -149,6 +151,8 @@ def training_workers(context: Context) -> list[dict[str, Any]]:
                     "slashed": max(0, training.worker_bond * worker.capacity - worker.bond),
                     "capacity": worker.capacity,
                     "active": worker.active,
+                    "taken": seats.taken,
+                    "paused": list(seats.paused),
                     "freeAt": worker.free_at,
                     "accepted": worker.accepted,
                     "rejected": worker.rejected,

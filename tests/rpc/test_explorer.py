@@ -243,6 +243,7 @@ async def test_the_arithmetic_of_a_round_is_what_its_events_say_and_sums_to_what
         assert lately["workers"] == [{"account": address(BOB), "accepted": 1, "planted": 0, "failed": 1}]
         (worker,) = await client.request("training_workers")
         assert worker["slashed"] == 200 * POT - worker["bond"] > 0
+        assert (worker["taken"], worker["paused"]) == (0, [0])
         for round_ in (1, 7):
             with pytest.raises(RpcError) as refused:
                 await client.request("training_reward", 0, round_)

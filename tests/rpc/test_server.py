@@ -222,7 +222,7 @@ async def test_a_running_round_shows_its_phase_and_slots(tmp_path: Path) -> None
         assert [slot["slot"] for slot in found["slots"]] == [0, 1]
         (worker,) = await ask(it, "training_workers")
         assert {slot["worker"] for slot in found["slots"]} == {worker["account"]}
-        assert worker["active"] is True
+        assert (worker["active"], worker["taken"], worker["paused"]) == (True, 2, [])
         task = await ask(it, "training_task", 0)
         assert (task["loss"], task["accuracy"], task["status"]) == ([], [], "active")
         kept = task["storage"]

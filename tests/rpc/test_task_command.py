@@ -10,6 +10,7 @@ import pytest
 import trio
 
 from chain.cli import main
+from chain.cli_tasks import _waiting_line
 from chain.display import Pace, time_left
 from chain.primitives import ss58
 from chain.rpc.client import Client
@@ -268,6 +269,22 @@ async def test_a_watch_says_what_a_task_waits_for_and_what_became_of_a_cancelled
         "digits is cancelled after 0 of 3 rounds, 0 POT paid in all",
     ]
     assert lines[3] == "its model: potchain task fetch 0 -o model.safetensors"
+
+
+def test_a_round_that_does_not_begin_waits_for_whom_the_chain_says() -> None:
+    busy = {"active": True, "capacity": 4, "taken": 4, "paused": []}
+    late = {"active": True, "capacity": 2, "taken": 0, "paused": [1, 3]}
+    gone = {"active": False, "capacity": 9, "taken": 0, "paused": []}
+    task = {"id": 3, "round": 5}
+    for workers, what in (
+        ([gone, busy, busy], "8 of the 8 seats of 2 workers have other slots"),
+        ([late], "1 worker paused after a slot that came to nothing"),
+        (
+            [busy, late, late],
+            "4 of the 4 seats of 1 worker have other slots; 2 workers paused after a slot that came to nothing",
+        ),
+    ):
+        assert _waiting_line(task, workers) == f"round 5 waits for workers: {what}"
 
 
 def test_a_watch_says_how_long_a_task_still_takes() -> None:
