@@ -20,6 +20,9 @@ from trainer.node import Node, RpcNode
 from trainer.views import RoundView, TaskView
 from trainer.worker import TaskWorker, commitment_of
 
+# A round that began ahead is thrown away where a slot of the one before is rejected: what is sent for it then is late.
+GONE = frozenset({"Training.WrongRound", "Training.WrongAttempt", "Training.WrongPhase", "Training.RevealsClosed"})
+
 
 @dataclass
 class Notes:
@@ -68,8 +71,9 @@ class Copycat(Withholder):
             if other is not None:
                 salt, root = await revealed_by(self.node, other.worker, newest.round)  # type: ignore[arg-type]
                 error = await self.node.transact("training.reveal", **place, salt=salt, update_root=root)
-                self.notes.at.append(now)
-                self.notes.said.append(str(error))
+                if error not in GONE:
+                    self.notes.at.append(now)
+                    self.notes.said.append(str(error))
 
 
 class Repeater(Withholder):
@@ -95,17 +99,25 @@ class Repeater(Withholder):
         place = {"task": self.task.id, "round": view.round, "attempt": view.attempt, "slot": slot}
         old = commitment_of(self.node.account, self.task.id, then.round, then.attempt, its, pending)
         if view.phase == "commit" and view.slots[slot].commitment is None:
-            for where in (
-                first,
-                {**place, "attempt": view.attempt + 1},
-                {**place, "slot": (slot + 1) % len(view.slots)},
-            ):
-                self.notes.said.append(str(await self.node.transact("training.commit", **where, commitment=old)))
-            assert await self.node.transact("training.commit", **place, commitment=old) is None
+            said = [
+                str(await self.node.transact("training.commit", **where, commitment=old))
+                for where in (
+                    first,
+                    {**place, "attempt": view.attempt + 1},
+                    {**place, "slot": (slot + 1) % len(view.slots)},
+                )
+            ]
+            error = await self.node.transact("training.commit", **place, commitment=old)
+            if error is None:
+                self.notes.said += said
+            else:
+                assert error in GONE, error
         elif view.phase == "reveal" and view.slots[slot].commitment is not None:
             opened = {"salt": pending.salt, "update_root": pending.update_root}
-            self.notes.said.append(str(await self.node.transact("training.reveal", **place, **opened)))
-            self.notes.at.append((view.round, view.attempt))
+            error = await self.node.transact("training.reveal", **place, **opened)
+            if error not in GONE:
+                self.notes.said.append(str(error))
+                self.notes.at.append((view.round, view.attempt))
 
 
 async def revealed_by(node: RpcNode, worker: bytes, round_: int) -> tuple[Hash, Hash]:

@@ -6,6 +6,7 @@ from dataclasses import fields, replace
 
 import pytest
 
+from runtime.modules import training_workers
 from runtime.modules.training import Training
 from runtime.modules.training_policy import (
     BOUNDS,
@@ -39,7 +40,6 @@ from runtime.modules.training_policy import (
 )
 from runtime.modules.training_types import (
     LEAVE_BLOCKS,
-    MISSING_BLOCKS,
     SEATS_MAX,
     ZERO_HASH,
     Aggregate,
@@ -62,6 +62,13 @@ from tests.runtime.training_kit import (
 )
 
 BOND = 200 * POT  # of two seats
+MISSING_BLOCKS = 60
+
+
+@pytest.fixture(autouse=True)
+def _minute_for_ten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is missed for ten minutes is given up after one: a block is executed and all of the state looked at."""
+    monkeypatch.setattr(training_workers, "MISSING_BLOCKS", MISSING_BLOCKS)
 
 
 @pytest.mark.parametrize(
