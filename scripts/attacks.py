@@ -1,6 +1,6 @@
 """Tries every attack on training on a running chain, and prints what became of each: its money, and the model.
 
-    .venv/bin/python scripts/attacks.py [--times 3] [--lines]
+    .venv/bin/python scripts/attacks.py [--times 1] [--lines]
 
 Four nodes vote, honest and dishonest participants compute in JAX, and every attacker has a key of its own. Amounts are
 in POT, to the last planck. The last column says how many blocks a round with the attack took, and one without any.
@@ -28,7 +28,7 @@ from tests.attacks.table import markdown, summary  # noqa: E402
 def main() -> None:
     """Attack and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--times", type=int, default=3, help="how often each attack is tried")
+    parser.add_argument("--times", type=int, default=1, help="how often each attack is tried, all at the same time")
     parser.add_argument("--lines", action="store_true", help="show what nodes and participants say meanwhile")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as quiet:
