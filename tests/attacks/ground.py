@@ -50,8 +50,9 @@ PURSE = 250 * POT
 # As many as there are rows for: an attacker is seldom left out.
 SLOTS = TRAIN // small_task().program.batch
 RATE = PICO
-# What is withheld is waited for until the deadline: long enough for a busy machine, short enough for a test.
-REVEAL_BLOCKS, AUDIT_BLOCKS = 20, 20
+# What is withheld is waited for until the deadline: ten seconds, short enough for a test, in which honest workers have
+# revealed and auditors have spoken on a busy machine, too.
+REVEAL_BLOCKS, AUDIT_BLOCKS = 50, 50
 POLICY = {
     "slots": SLOTS,
     # A phase ends when it is complete, and everybody commits.
