@@ -35,9 +35,9 @@ def browser() -> None:
 
 
 @pytest.fixture
-def shots(tmp_path: Path) -> Path:
-    """The folder for pictures of pages."""
-    folder = Path(os.environ.get(SHOTS) or tmp_path / "shots")
+def shots(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """The folder for a test's pictures of pages."""
+    folder = Path(os.environ.get(SHOTS) or tmp_path) / request.node.name
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
