@@ -37,7 +37,8 @@ def browser() -> None:
 @pytest.fixture
 def shots(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     """The folder for a test's pictures of pages."""
-    folder = Path(os.environ.get(SHOTS) or tmp_path) / request.node.name
+    name: str = request.node.name
+    folder = Path(os.environ.get(SHOTS) or tmp_path) / name
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
