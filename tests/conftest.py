@@ -23,7 +23,7 @@ settings.load_profile("stable")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """A sweep is for a night, not for each change."""
-    parser.addoption("--sweep", action="store_true", help="run forty times as many simulations, and all scenarios")
+    parser.addoption("--sweep", action="store_true", help="run a hundred times as many simulations, and all scenarios")
 
 
 def pytest_configure() -> None:

@@ -19,6 +19,6 @@ def read(text: bytes) -> Samples:
 
 def scraped(port: int) -> Samples:
     """A scrape of the process whose metrics are at this port."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
         assert answer.headers["content-type"].startswith("text/plain; version=")
         return read(answer.read())

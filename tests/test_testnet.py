@@ -46,7 +46,7 @@ POT = 10**12
 ALICE = Keypair.from_uri("//Alice")
 BOB = Keypair.from_uri("//Bob")
 ADDRESS = ss58.encode(ALICE.public)
-STOP_SECONDS_MAX = 5.0
+STOP_SECONDS_MAX = 20.0  # it takes one; what has not stopped after four is killed
 
 
 @dataclass
@@ -74,7 +74,7 @@ class Network:
         """Press Ctrl-C; returns the seconds until everything has ended."""
         started = time.monotonic()
         self.launcher.send_signal(signal.SIGINT)
-        assert self.launcher.wait(30) == 0
+        assert self.launcher.wait(60) == 0
         return time.monotonic() - started
 
 
@@ -106,7 +106,7 @@ async def task(client: Client) -> dict[str, Any]:
 
 async def until_round(client: Client, round: int) -> dict[str, Any]:
     """The task once so many of its rounds are final."""
-    with trio.fail_after(120):
+    with trio.fail_after(240):
         async with client.finalized_heads() as heads:
             async for _ in heads:
                 found = await task(client)
@@ -116,7 +116,7 @@ async def until_round(client: Client, round: int) -> dict[str, Any]:
 
 
 async def until_height(client: Client, height: int) -> None:
-    with trio.fail_after(60):
+    with trio.fail_after(240):
         async with client.finalized_heads() as heads:
             async for head in heads:
                 if int(head["number"], 16) >= height:
@@ -292,7 +292,7 @@ async def test_a_stall_names_who_is_missing_and_ends_when_one_of_them_is_back(ne
         try:
             for name in stopped:
                 os.kill(network.pids[name], signal.SIGSTOP)
-            with trio.fail_after(60):
+            with trio.fail_after(240):
                 while b"waits for charlie, dave to change to it" not in (network.base / "alice.log").read_bytes():
                     await trio.sleep(0.5)
             state = await client.request("consensus_state")
@@ -342,7 +342,7 @@ async def test_what_old_rounds_left_is_gone_from_every_disk_also_after_a_restart
         first = await client.request("training_round", 0, 0)
         needed = {found[root][2:] for root in ("programRoot", "datasetRoot")}
         old = {first["paramsRoot"][2:], *(slot["updateRoot"][2:] for slot in first["slots"] if slot["updateRoot"])}
-        with trio.fail_after(60):
+        with trio.fail_after(240):
             async with client.finalized_heads() as heads:
                 async for _ in heads:
                     kept = [network.kept(name) for name in ("alice", "bob", "charlie", "dave")]

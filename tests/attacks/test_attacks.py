@@ -17,7 +17,7 @@ from tests.attacks.table import HEADINGS, TRIED, markdown
 from tests.trainer.cheats import KINDS, WITHIN_TOLERANCE
 from tests.trainer.kit import small_task
 
-PATIENCE_SECONDS = 400
+PATIENCE_SECONDS = 800
 FEES_MAX = POT // 10
 MISSED = 5 * POT
 REJECTED_SLOT = 60 * POT

@@ -128,7 +128,7 @@ async def test_the_keeper_follows_the_chain(tmp_path: Path) -> None:
     chain = Chain(tmp_path)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(chain.keeper.run, chain.node.heads)
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             while not all(chain.blobs.wants(root) for root in ROOTS.values()):
                 await trio.testing.wait_all_tasks_blocked()
             await chain.node.seal()

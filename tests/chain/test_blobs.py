@@ -221,24 +221,24 @@ def test_nobody_waits_while_the_disk_flushes(tmp_path: Path, monkeypatch: pytest
 
     def slow(file: int) -> None:
         flushing.set()
-        assert flushed.wait(30)
+        assert flushed.wait(60)
         real(file)
 
     monkeypatch.setattr(os, "fsync", slow)
     writer = threading.Thread(target=store.put, args=(blob(2),))
     writer.start()
     try:
-        assert flushing.wait(10)
+        assert flushing.wait(60)
         answers: list[object] = []
         reader = threading.Thread(
             target=lambda: answers.extend([store.has(here), store.get(here), store.chunks(here, 0, 1) is not None])
         )
         reader.start()
-        reader.join(10)
+        reader.join(60)
         assert answers == [True, blob(1), True]
     finally:
         flushed.set()
-        writer.join(10)
+        writer.join(60)
 
 
 @pytest.mark.parametrize("wanted", [False, True])
@@ -360,7 +360,7 @@ def test_threads_that_put_get_and_keep_at_once_agree_on_what_is_there(tmp_path: 
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     assert faults == []
     here = [seed for seed in range(8) if store.has(blob_root(blob(seed)))]
     assert store.bytes_used == len(here) * SIZE

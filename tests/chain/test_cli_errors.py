@@ -140,7 +140,7 @@ def test_who_watches_is_told_of_a_node_that_does_not_answer(
         def take_and_hang_up() -> None:
             connection, _ = server.accept()
             with connection:
-                assert terminal.wrote.wait(30)
+                assert terminal.wrote.wait(60)
 
         hung = threading.Thread(target=take_and_hang_up)
         hung.start()

@@ -37,7 +37,7 @@ NOW = datetime(2026, 11, 26, 12, 30, tzinfo=UTC)
 PASSWORD = "correct horse"
 SECRET = Secret(f"{DEV_PHRASE}//Alice")
 ALICE, BOB = Keypair.from_uri("//Alice"), Keypair.from_uri("//Bob")
-SECONDS_MAX = 60
+SECONDS_MAX = 180
 
 
 class Desk:

@@ -13,7 +13,7 @@ from chain.scaffold import CannotWrite, plan, with_module
 from chain.scaffold import Name as ModuleName
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-SECONDS_MAX = 120
+SECONDS_MAX = 300
 # This project's rules, without the names of its own packages: in a developer's folder they are libraries.
 RUFF = """
 line-length = 120

@@ -17,7 +17,7 @@ def test_readers_pass_together_and_again() -> None:
     with gate.reading(), gate.reading():
         together = threading.Thread(target=read)
         together.start()
-        together.join(10)
+        together.join(60)
         assert not together.is_alive()
 
 
@@ -34,12 +34,12 @@ def test_who_waits_to_be_alone_lets_a_reader_read_again_and_end() -> None:
     with gate.reading():
         alone = threading.Thread(target=be_alone)
         alone.start()
-        waiting.wait(10)
+        waiting.wait(60)
         for _ in range(100):
             with gate.reading():
                 pass
         order.append("read")
-    alone.join(20)
+    alone.join(60)
     assert order == ["read", "alone"]
 
 
@@ -56,9 +56,9 @@ def test_a_new_reader_waits_while_the_gate_is_closed() -> None:
     with gate.closed():
         reader = threading.Thread(target=read)
         reader.start()
-        started.wait(10)
+        started.wait(60)
         order.append("closed")
-    reader.join(10)
+    reader.join(60)
     assert order == ["closed", "read"]
 
 
@@ -76,7 +76,7 @@ def test_a_reader_that_stays_is_reported_and_the_gate_opens_again() -> None:
     with gate.reading():
         alone = threading.Thread(target=be_alone)
         alone.start()
-        alone.join(10)
+        alone.join(60)
     assert failures == ["1 readers did not end within 0 s"]
     with gate.reading():
         pass

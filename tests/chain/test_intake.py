@@ -82,7 +82,7 @@ async def setting(path: Path) -> AsyncIterator[Setting]:
 
 
 async def until(condition: Any) -> None:
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         while not condition():
             await trio.testing.wait_all_tasks_blocked(0.001)
 
@@ -167,7 +167,7 @@ async def test_what_cannot_be_judged_keeps_nothing_that_comes_later_from_the_poo
             with suppress(OSError):
                 await it.intake.submit(raw)
 
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             async with trio.open_nursery() as impatient:
                 impatient.start_soon(submit, it.transfer())
                 impatient.start_soon(submit, poison)
@@ -185,7 +185,7 @@ async def test_what_comes_while_a_block_is_made_is_judged_after_it(
     monkeypatch.setattr("chain.intake.YIELD_SECONDS_MAX", 60.0)
     done = threading.Event()
     async with setting(tmp_path) as it, trio.open_nursery() as nursery:
-        nursery.start_soon(it.importer.run, lambda: done.wait(10))
+        nursery.start_soon(it.importer.run, lambda: done.wait(60))
         await trio.testing.wait_all_tasks_blocked()
         nursery.start_soon(it.intake.submit, it.transfer())
         it.intake.gossiped(b"peer", [it.transfer(BOB)])
@@ -227,7 +227,7 @@ async def test_blocks_that_follow_each_other_for_ever_keep_nothing_from_the_pool
     monkeypatch.setattr("chain.intake.YIELD_SECONDS_MAX", 0.01)
     done = threading.Event()
     async with setting(tmp_path) as it, trio.open_nursery() as nursery:
-        nursery.start_soon(it.importer.run, lambda: done.wait(10))
+        nursery.start_soon(it.importer.run, lambda: done.wait(60))
         await trio.testing.wait_all_tasks_blocked()
         assert await it.intake.submit(it.transfer()) in it.pool
         it.intake.gossiped(b"peer", [it.transfer(BOB)])

@@ -148,7 +148,7 @@ def test_who_logs_goes_on_while_nobody_takes_the_lines_and_the_dropped_are_count
         reader = threading.Thread(target=take)
         reader.start()
     os.close(write_fd)
-    reader.join(20)
+    reader.join(60)
     assert not reader.is_alive()
     told = [line for line in taken if line["part"] == "log"]
     assert sum(line["lines"] for line in told) == writer.dropped
@@ -163,7 +163,7 @@ def test_a_process_ends_though_nobody_takes_its_last_lines() -> None:
     with logging_to(write_fd):
         for _ in range(LINES_MAX):
             Log("block").info("x" * 100)
-    assert time.monotonic() - started < 10 * logs.LAST_WORDS_SECONDS
+    assert time.monotonic() - started < 60 * logs.LAST_WORDS_SECONDS
     os.close(read_fd)  # Which ends the thread's write.
     os.close(write_fd)
 

@@ -172,7 +172,7 @@ async def test_a_node_has_after_a_restart_what_waited_before_it(tmp_path: Path) 
         async with Client.connect(f"ws://127.0.0.1:{port}") as client:
             watch = client.subscribe("author_submitAndWatchExtrinsic", transfer(genesis, 2))
             async with watch as updates:
-                with trio.fail_after(10):
+                with trio.fail_after(60):
                     assert await anext(updates) == "ready", "those before it are here"
                     better = await client.request("author_submitExtrinsic", transfer(genesis, 2, tip=kit.POT))
                     assert await anext(updates) == {"usurped": better}

@@ -165,7 +165,7 @@ def test_a_kill_between_any_two_writes_of_a_block_loses_nothing(tmp_path: Path) 
             store.write(lambda batch, height=height: write_block(batch, height))  # type: ignore[misc]
     for step in range(6):
         with in_child(die_after_step, path, step) as child:
-            assert child.wait(20) == -signal.SIGKILL
+            assert child.wait(60) == -signal.SIGKILL
         with open_store(path) as store:
             check_whole(store, 4 if step < 5 else 5)
 
@@ -215,7 +215,7 @@ def fill_the_disk(path: Path, room: int) -> None:
 def test_a_write_that_the_disk_refuses_stops_all_writing_and_harms_nothing(tmp_path: Path) -> None:
     path = tmp_path / "db"
     with in_child(fill_the_disk, path, 300_000) as child:
-        output, _ = child.communicate(timeout=20)
+        output, _ = child.communicate(timeout=60)
     first, again = output.decode().splitlines()
     height, _, message = first.partition(" ")
     assert int(height) > 0
@@ -236,7 +236,7 @@ def open_without_room(path: Path, room: int) -> None:
 
 def test_a_database_that_the_system_refuses_to_make_is_told_with_the_systems_reason(tmp_path: Path) -> None:
     with in_child(open_without_room, tmp_path / "db", 4096) as child:
-        output, _ = child.communicate(timeout=20)
+        output, _ = child.communicate(timeout=60)
     code, _, message = output.decode().partition(" ")
     assert int(code) == errno.EFBIG
     assert message.startswith(f"the data folder {tmp_path / 'db'} cannot be used: File too large; give --base-path")
@@ -287,7 +287,7 @@ def test_a_snapshot_keeps_its_moment_and_holds_up_only_growing(tmp_path: Path) -
         with store.read() as snapshot:
             store_it = threading.Thread(target=lambda: store.write(lambda batch: write_block(batch, 1)))
             store_it.start()
-            store_it.join(20)
+            store_it.join(60)
             assert snapshot.head().height == 0
             assert dict.fromkeys(snapshot.keys(b"al")) == {b"always": None}
             assert snapshot.value(b"always") == b"0"
@@ -295,7 +295,7 @@ def test_a_snapshot_keeps_its_moment_and_holds_up_only_growing(tmp_path: Path) -
             grow_it.start()
             assert snapshot.value(b"always") == b"0"
             assert grow_it.is_alive(), "the map grew under a reader"
-        grow_it.join(20)
+        grow_it.join(60)
         check_whole(store, 2)
 
 
@@ -306,7 +306,7 @@ def test_a_closing_store_lets_a_reader_end_and_then_refuses(tmp_path: Path) -> N
         closing.start()
         assert snapshot.value(b"always") == b"0"
         assert closing.is_alive(), "the file was unmapped under a reader"
-    closing.join(20)
+    closing.join(60)
     with pytest.raises(StorageFailed, match="is closed"), store.read():
         pass
     with pytest.raises(StorageFailed, match="is closed"):
@@ -415,7 +415,7 @@ class Copying:
 
     def copy(self, path: str, *, compact: bool) -> None:
         self.begun.set()
-        assert self.go.wait(10)
+        assert self.go.wait(60)
         self._environment.copy(path, compact=compact)
         self.order.append("copied")
 
@@ -430,10 +430,10 @@ def test_a_database_is_not_closed_under_a_copy_that_is_being_made_of_it(tmp_path
     store._environment = copying  # type: ignore[assignment]
     copier, closer = threading.Thread(target=store.copy_compact), threading.Thread(target=store.close)
     copier.start()
-    assert copying.begun.wait(10)
+    assert copying.begun.wait(60)
     closer.start()
     closer.join(0.05)
     copying.go.set()
     for thread in (copier, closer):
-        thread.join(10)
+        thread.join(60)
     assert copying.order == ["copied", "closed"]

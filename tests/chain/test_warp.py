@@ -493,7 +493,7 @@ async def test_a_kill_at_any_step_leaves_genesis_to_begin_anew_or_the_whole(
     for step in steps:
         path = tmp_path / f"new {step}"
         with in_child(warp_and_die, path, step) as child:
-            assert child.wait(30) == -signal.SIGKILL
+            assert child.wait(60) == -signal.SIGKILL
         with opened(tmp_path / "full") as full:
             if step < 8:
                 with opened(path) as ledger:
@@ -527,7 +527,7 @@ async def test_a_full_disk_ends_the_node_and_leaves_it_at_genesis(tmp_path: Path
     with opened(tmp_path / "new"):
         pass
     with in_child(warp_on_a_full_disk, tmp_path / "new", room) as child:
-        output, _ = child.communicate(timeout=30)
+        output, _ = child.communicate(timeout=60)
     assert "could not be written" in output.decode()
     with opened(tmp_path / "full") as full:
         with opened(tmp_path / "new") as ledger:

@@ -5,7 +5,7 @@ import { cryptoWaitReady } from '@polkadot/util-crypto';
 export const [url, ...args] = process.argv.slice(2);
 
 // A script that waits for what never comes ends all the same.
-setTimeout(() => process.stderr.write('gave up after 60 s\n', () => process.exit(1)), 60_000).unref();
+setTimeout(() => process.stderr.write('gave up after 180 s\n', () => process.exit(1)), 180_000).unref();
 
 // Runs `story` with a connected API; what it returns is what the script prints, big integers as decimal text.
 export async function tell(story, options = {}) {

@@ -2,11 +2,11 @@
 import { chromium } from 'playwright-core';
 
 export const [url, shots, ...args] = process.argv.slice(2);
-const WAIT_MS = 45_000; // on a machine that does ten other things
+const WAIT_MS = 90_000; // on a machine that does ten other things
 const FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
 
 // A story that waits for what never comes ends all the same.
-setTimeout(() => process.stderr.write('gave up after 180 s\n', () => process.exit(1)), 180_000).unref();
+setTimeout(() => process.stderr.write('gave up after 360 s\n', () => process.exit(1)), 360_000).unref();
 
 // Runs `story` with a page at the dashboard; prints what it returns, with what went wrong meanwhile.
 export async function tell(story, { prepare = async () => {} } = {}) {

@@ -27,8 +27,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("browser")]
 BOB, DAVE = Keypair.from_uri("//Bob"), Keypair.from_uri("//Dave")
 ALICE_SR = Keypair.from_uri("//Alice", Scheme.SR25519)
 (WORKER,) = WORKERS
-STEP_SECONDS_MAX = 60
-STORY_SECONDS_MAX = 180  # as the scripts have it themselves: a quarter of it where nothing else runs
+STEP_SECONDS_MAX = 120
+STORY_SECONDS_MAX = 360  # as the scripts have it themselves: a quarter of it where nothing else runs
 
 
 @contextmanager

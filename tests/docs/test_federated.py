@@ -23,7 +23,7 @@ from trainer.sandbox import open_engines
 from trainer.silo import contribute
 
 EXAMPLE = (ROOT / "docs" / "examples" / "clinics.py").read_text()
-SECONDS_MAX = 150
+SECONDS_MAX = 300
 
 
 async def potchain(chain: Network, words: list[str]) -> None:

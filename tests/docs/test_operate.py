@@ -25,7 +25,7 @@ from tests.ports import free_ports
 __all__ = ["base", "made"]  # fixtures
 
 PAGES = ROOT / "docs" / "operate"
-PATIENCE_SECONDS = 120.0
+PATIENCE_SECONDS = 240.0
 
 
 def run(words: list[str]) -> int:
@@ -90,14 +90,14 @@ def node(folder: Path, log: Path, *words: str) -> Iterator[None]:
         yield
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
 
 
 def ask(port: int, method: str) -> Any:
     call = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": []}).encode()
     request = urllib.request.Request(f"http://127.0.0.1:{port}", call, {"content-type": "application/json"})
     try:
-        with urllib.request.urlopen(request, timeout=5) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return json.loads(answer.read())["result"]
     except OSError:
         return None

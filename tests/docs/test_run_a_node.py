@@ -37,7 +37,7 @@ def running(command: str, folder: Path, name: str) -> Iterator[Path]:
         yield said
     finally:
         process.terminate()
-        code = process.wait(30)
+        code = process.wait(60)
     assert code == 0, said.read_text()
 
 

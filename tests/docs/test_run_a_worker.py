@@ -73,7 +73,7 @@ async def test_the_page_leads_from_no_key_to_a_worker_that_earns(tmp_path: Path)
         assert done.returncode == 0, done.stderr
         return str(done.stdout)
 
-    with trio.fail_after(150):
+    with trio.fail_after(300):
         async with (
             network(tmp_path, rounds=20) as chain,
             one_engine(tmp_path) as engines,

@@ -20,7 +20,7 @@ from trainer.worker import run_worker
 
 PAGE = (ROOT / "docs" / "train-a-model.md").read_text()
 NEEDS_A_NODE = ("new", "watch", "fetch")
-SECONDS_MAX = 150
+SECONDS_MAX = 300
 
 
 def blocks(kind: str) -> list[str]:

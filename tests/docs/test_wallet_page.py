@@ -17,7 +17,7 @@ from tests.rpc.kit import POT, served
 
 PAGE = (ROOT / "docs" / "wallet.md").read_text()
 PAYEE = "5FHneW46xGXgs5mUiveU4sbTyGBzmstUspZC92UhjJM694ty"
-SECONDS_MAX = 120
+SECONDS_MAX = 300
 
 
 @pytest.mark.slow

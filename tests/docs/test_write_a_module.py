@@ -24,7 +24,7 @@ from tests.ports import free_port
 pytestmark = pytest.mark.slow
 
 PAGE = kit.ROOT / "docs" / "write-a-module.md"
-SECONDS_MAX = 120
+SECONDS_MAX = 300
 JAVASCRIPT = "## Call it from JavaScript"
 BLOCK = re.compile(r"(?:^<!-- (?P<how>.*) -->\n)?^```(?P<kind>.*)\n(?P<text>(?:.*\n)*?)```$", re.MULTILINE)
 

@@ -41,7 +41,7 @@ class Pair:
 async def two_nodes() -> AsyncIterator[Pair]:
     (listener,) = await trio.open_tcp_listeners(0, host=LOOPBACK)
     links = Links({"alice": 1, "bob": listener.socket.getsockname()[1]}, Random(0))
-    with trio.fail_after(5):
+    with trio.fail_after(60):
         async with listener, trio.open_nursery() as nursery:
             await nursery.start(links.run)
             pair = Pair(links, listener)

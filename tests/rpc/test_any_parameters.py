@@ -95,7 +95,7 @@ async def test_any_parameters_about_what_a_connection_has_are_answered_or_refuse
                 for number, (method, parameters) in enumerate(calls)
             ]
             await one.send_message(json.dumps(batch).encode())
-            with trio.fail_after(30):
+            with trio.fail_after(60):
                 while isinstance(message := json.loads(await one.get_message()), dict):
                     pass  # Events of what was started.
             return list(message)

@@ -187,7 +187,7 @@ async def test_storage_queries_are_limited_stopped_and_end_with_their_connection
                 pass
             await one.batch(*calls)
             await one.hang_up()
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             while it.server.connections:
                 await trio.lowlevel.checkpoint()
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []

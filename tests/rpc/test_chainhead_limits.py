@@ -283,7 +283,7 @@ async def test_a_client_that_leaves_in_the_middle_of_everything_leaves_nothing_b
                     calls += 4 * [("chainHead_v1_call", [number, at, "Metadata_metadata", "0x"])]
                 await one.send(*calls)
                 await one.hang_up()
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             while it.server.connections > 1:
                 await it.node.seal()
         assert it.node.heads.subscribers == 1
@@ -330,7 +330,7 @@ async def test_the_arguments_of_calls_that_wait_count_as_memory_held_for_the_cli
     perform = methods_chainhead._perform
 
     def late(context: Context, operation: Operation) -> Any:
-        assert go_on.wait(10)
+        assert go_on.wait(60)
         return perform(context, operation)
 
     monkeypatch.setattr(methods_chainhead, "_perform", late)
@@ -362,7 +362,7 @@ async def test_a_client_that_does_not_read_is_told_to_start_over_and_costs_littl
         for _ in range(OPERATIONS_MAX // 8):
             await one.send(*8 * storage)
         most = 0
-        with trio.fail_after(30):
+        with trio.fail_after(60):
             for _ in range(BACKLOG + 8):
                 header = await it.node.seal()
                 assert await other.notes(theirs, 3) == new_block(header)

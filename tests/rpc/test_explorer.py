@@ -229,7 +229,7 @@ async def test_validators_are_told_with_stake_and_what_they_sealed(tmp_path: Pat
 
 async def test_the_arithmetic_of_a_round_is_what_its_events_say_and_sums_to_what_was_minted(tmp_path: Path) -> None:
     async with served(tmp_path) as it, Client.connect(it.url) as client:
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             await final_round(it, client)
         told = await client.request("training_reward", 0, 0)
         slots = [(slot["outcome"], slot["reward"]) for slot in told["slots"]]

@@ -109,7 +109,7 @@ async def test_all_clients_together_have_only_so_many_subscriptions(tmp_path: Pa
                 await connection.get_message()
             error = (await call(other, "chain_subscribeNewHeads"))["error"]
             assert (error["code"], "all connections together" in error["data"]) == (Code.TOO_MANY_SUBSCRIPTIONS, True)
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             while "error" in (answer := await call(other, "chain_subscribeNewHeads")):
                 await trio.testing.wait_all_tasks_blocked(0.001)
         assert "result" in answer
@@ -138,7 +138,7 @@ async def test_who_makes_the_server_hold_most_goes_when_memory_is_short(tmp_path
         )
         assert (await stream.receive_some(1000)).startswith(b"HTTP/1.1 101 ")
         await stream.send_all(frame * 50)
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             while it.server.connections > 1:
                 assert (await call(reader, "system_name"))["result"] == "potchain"
         await trio.aclose_forcefully(stream)
@@ -151,7 +151,7 @@ async def test_an_answer_over_http_that_is_not_taken_counts_too(tmp_path: Path) 
     async with served(tmp_path, limits=limits) as it:
         stream = await trio.open_tcp_stream("127.0.0.1", it.server.port)
         await stream.send_all(head + batch)
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             while it.server.connections > 0:
                 await trio.testing.wait_all_tasks_blocked(0.001)
         await trio.aclose_forcefully(stream)
@@ -163,7 +163,7 @@ async def test_who_asks_nothing_makes_room_for_who_does(tmp_path: Path, monkeypa
         half = await trio.open_tcp_stream("127.0.0.1", it.server.port)
         await half.send_all(b"GET /health HTTP/1.1\r\nhos")
         async with httpx.AsyncClient(verify=False, trust_env=False) as http:
-            with trio.fail_after(5):
+            with trio.fail_after(60):
                 while it.server.connections < 3:
                     await trio.testing.wait_all_tasks_blocked(0.001)
                 assert (await http.get(it.http + "/health")).status_code == 503
@@ -202,7 +202,7 @@ async def test_a_body_that_drips_is_not_waited_for(tmp_path: Path, monkeypatch: 
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(drip)
-            with trio.fail_after(5):
+            with trio.fail_after(60):
                 answers.append(bytes(await stream.receive_some(1000)))
             nursery.cancel_scope.cancel()
         assert b"408" in answers[0].split(b"\r\n")[0]

@@ -53,7 +53,7 @@ async def explained(
     it: Served, capsys: pytest.CaptureFixture[str], task: int = 0, round_: int = 0, exit_code: int = 0, more: str = ""
 ) -> tuple[str, str]:
     words = ["reward", "explain", str(task), str(round_), "--node", it.url, *more.split()]
-    with trio.fail_after(20), pytest.raises(SystemExit) as ended:
+    with trio.fail_after(60), pytest.raises(SystemExit) as ended:
         await trio.to_thread.run_sync(main, words)
     assert (ended.value.code or 0) == exit_code
     printed = capsys.readouterr()
@@ -152,7 +152,7 @@ async def test_where_a_validator_stands_is_an_object_for_programs(
 ) -> None:
     async with served(tmp_path) as it:
         words = ["validator", "status", "--key", "//Alice", "--json", "--node", it.url]
-        with trio.fail_after(20), pytest.raises(SystemExit):
+        with trio.fail_after(60), pytest.raises(SystemExit):
             await trio.to_thread.run_sync(main, words)
     found = json.loads(capsys.readouterr().out)
     assert (found["address"], found["block"]) == (ss58.encode(ALICE.public), it.node.ledger.head.height)

@@ -214,7 +214,7 @@ async def test_a_running_round_shows_its_phase_and_slots(tmp_path: Path) -> None
             genesis_hash=it.node.ledger.genesis_hash,
         )
         await ask(it, "author_submitExtrinsic", "0x" + raw.hex())
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             while (await ask(it, "training_round", 0))["phase"] == "idle":
                 await it.node.seal()
         found = await ask(it, "training_round", 0)
@@ -323,7 +323,7 @@ async def test_garbage_ends_its_own_connection_and_nothing_else(
 ) -> None:
     caplog.set_level(logging.INFO)
     async with served(tmp_path, limits=Limits(idle_seconds=0.1)) as it:
-        with trio.fail_after(15):
+        with trio.fail_after(60):
             for garbage in GARBAGE:
                 await exchange(it, garbage)
             assert await ask(it, "system_name") == "potchain"
@@ -338,7 +338,7 @@ async def test_garbage_in_a_websocket_is_answered_or_closed(tmp_path: Path) -> N
         await connection.send_message(b'{"jsonrpc":"2.0","id":1,"method":"system_name"}')
         assert json.loads(await connection.get_message())["result"] == "potchain"
         await connection.send_message("x" * 1001)
-        with pytest.raises(ConnectionClosed), trio.fail_after(5):
+        with pytest.raises(ConnectionClosed), trio.fail_after(60):
             await connection.get_message()
         assert connection.closed is not None
         assert connection.closed.code == 1009
@@ -388,7 +388,7 @@ async def test_a_subscriber_that_does_not_read_is_dropped_and_others_are_served(
                     break
             if scope.cancelled_caught:
                 break
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             while it.server.connections > 1:
                 assert (await call(other, "system_name"))["result"] == "potchain"
         await trio.aclose_forcefully(stream)
@@ -433,7 +433,7 @@ async def test_http_refuses_what_is_no_json_rpc(tmp_path: Path) -> None:
         assert (await http.post(it.http, json=only_notes)).status_code == 204
 
         head = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 50\r\n\r\n{"
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             assert b"408" in await exchange(it, head)
             assert b"200" in await exchange(it, b"GET /health HTTP/1.1\r\nhost: a\r\n\r\n")  # then idle: closed
 

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 async def test_a_client_asks_pays_and_stores_blobs_over_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     authority, context = make_authority(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(authority))
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         async with (
             served(tmp_path / "db") as it,
             terminated(context, it.server.port) as url,
@@ -35,7 +35,7 @@ async def test_a_client_asks_pays_and_stores_blobs_over_tls(tmp_path: Path, monk
 
 async def test_a_node_whose_certificate_nobody_vouches_for_is_refused_with_the_reason(tmp_path: Path) -> None:
     _, context = make_authority(tmp_path)
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         async with served(tmp_path / "db") as it, terminated(context, it.server.port) as url:
             with pytest.raises(
                 CannotConnect, match=r"no TLS with it: its certificate is not trusted here \(unable to get local issuer"
@@ -50,7 +50,7 @@ async def test_a_node_whose_certificate_nobody_vouches_for_is_refused_with_the_r
 @pytest.mark.slow
 async def test_a_worker_reaches_its_node_by_one_outgoing_connection_over_tls(tmp_path: Path) -> None:
     authority, context = make_authority(tmp_path)
-    with trio.fail_after(30):
+    with trio.fail_after(60):
         async with served(tmp_path / "db") as it, terminated(context, it.server.port) as url:
             process = await trio.lowlevel.open_process(
                 [sys.executable, "-m", "chain", "worker", "--key=//Bob", f"--node={url}", f"--base-path={tmp_path}"],

@@ -1,4 +1,4 @@
-"""The simulations of the test suite, which docs/faults.md counts; `scripts/test --sweep` runs forty times as many."""
+"""The simulations of the test suite, counted by docs/faults.md; `scripts/test --sweep` runs a hundred times as many."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Final
 from chain.simulation.plan import Plan, draw
 
 SUITE: Final = {
-    "four": (Plan(0), 500),
-    "seven": (Plan(0, validators=7), 75),
-    "whole nodes": (Plan(0, heights=12, real_ledger=True), 50),
+    "four": (Plan(0), 200),
+    "seven": (Plan(0, validators=7), 30),
+    "whole nodes": (Plan(0, heights=12, real_ledger=True), 30),
 }
-SWEEP: Final = 40
+SWEEP: Final = 100
 
 
 def plans(name: str, times: int = 1) -> list[Plan]:

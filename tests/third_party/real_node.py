@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-SECONDS_MAX = 60
+SECONDS_MAX = 180
 
 
 def free_port() -> int:

@@ -64,7 +64,7 @@ def _signal_by_pipe(pid: int) -> object:
 def _threads() -> object:
     done = threading.Event()
     threading.Thread(target=done.set).start()
-    return done.wait(10)
+    return done.wait(60)
 
 
 def attempts(key: Path, port: int, unix: Path, cache: Path, victim: int) -> dict[str, Callable[[], object]]:

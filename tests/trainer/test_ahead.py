@@ -29,7 +29,7 @@ from trainer.worker import MakeServant, work
 
 pytestmark = pytest.mark.slow
 
-PATIENCE_SECONDS = 120
+PATIENCE_SECONDS = 240
 RATE = PICO // 10
 PLAIN_SGD: Choice = ({}, {"rule": {"sgd": {"learningRate": RATE, "momentum": 0}}})
 # What an auditor says once it has recomputed what it was drawn for.

@@ -28,7 +28,7 @@ from trainer.sandbox import open_engine
 from trainer.schedules import Cosine, Schedule
 from trainer.worker import run_worker
 
-PATIENCE_SECONDS = 120
+PATIENCE_SECONDS = 240
 ROUNDS = 3
 STEPS = LocalSteps(8, Descent(Sgd(PICO // 10, 9 * PICO // 10)))
 CODEC = TopK(100_000)

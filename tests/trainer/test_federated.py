@@ -23,7 +23,7 @@ from trainer.node import open_node
 from trainer.sandbox import open_engines
 from trainer.silo import contribute
 
-PATIENCE_SECONDS = 120
+PATIENCE_SECONDS = 240
 ROUNDS, STEPS, POISONED = 3, 8, 300
 SILOS = [Keypair.from_uri(f"//Silo{index}") for index in range(4)]
 POISONER = Keypair.from_uri("//Poisoner")

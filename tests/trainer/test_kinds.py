@@ -21,7 +21,7 @@ from trainer.market import Market, Task
 from trainer.task import build
 from trainer.worker import run_worker
 
-SECONDS_MAX = 150
+SECONDS_MAX = 300
 RNG = np.random.default_rng(6)
 X = RNG.uniform(-2, 2, (256, 2)).astype(np.float32)
 Y = (X[:, 0] * X[:, 1]).astype(np.float32)  # a saddle

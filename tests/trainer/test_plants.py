@@ -29,7 +29,7 @@ from trainer.plants import Planter, PlantRules, spoiled
 from trainer.views import RoundView
 from trainer.worker import work
 
-PATIENCE_SECONDS = 120
+PATIENCE_SECONDS = 240
 TOLERANCE = Tolerance(micro_steps=510_000, outliers_ppm=20)
 
 

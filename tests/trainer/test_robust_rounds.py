@@ -40,7 +40,7 @@ from trainer.robust import PPM
 from trainer.worker import work
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-PATIENCE_SECONDS = 120
+PATIENCE_SECONDS = 240
 ROUNDS, SLOTS = 3, 5
 # Enough, with four workers, that each of five tasks has all slots of its round and of the next.
 SEATS = 16

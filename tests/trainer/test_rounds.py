@@ -29,7 +29,7 @@ from trainer.codecs import INT8
 from trainer.sandbox import open_engine
 from trainer.worker import run_worker
 
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 240
 
 
 async def dies_once(chain: Network, key: Keypair, folder: Path, lines: Lines) -> None:

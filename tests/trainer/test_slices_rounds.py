@@ -36,7 +36,7 @@ from trainer.worker import work
 
 pytestmark = pytest.mark.slow
 
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 240
 VALIDATORS = [ValidatorKeys.from_uri(f"//{name}") for name in ("Alice", "Bob", "Charlie", "Dave")]
 MALLORY = Keypair.from_uri("//Mallory")
 RULE = Adam(PICO // 100, 9 * PICO // 10, 99 * PICO // 100, PICO // 10**8)

@@ -27,7 +27,7 @@ from trainer.optimizers import PICO
 from trainer.sandbox import open_engine
 from trainer.worker import run_worker
 
-PATIENCE_SECONDS = 120
+PATIENCE_SECONDS = 240
 TENURE = 5
 SHARE_PPM = 50_000
 MOMENTUM = 9 * PICO // 10

@@ -10,7 +10,7 @@ import trio
 from chain.cli import main
 
 Command = Callable[..., Awaitable[str]]
-SECONDS_MAX = 20
+SECONDS_MAX = 60
 
 
 @pytest.fixture
