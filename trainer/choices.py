@@ -131,16 +131,16 @@ def local_steps_json(steps: LocalSteps) -> dict[str, Any]:
 
 
 def check_fit(program: Program, train_rows: int, slots: int, batches: int) -> None:
-    """ChoiceError unless slots of so many batches have rows of their own, and a slot's fit into one request.
+    """ChoiceError unless a batch of each slot has rows of its own, and a slot's batches fit into one request.
 
-    Where rows run out, slots share batches: whoever has two of them would be paid twice for one computation.
+    Where slots shared batches, whoever has two of them would be paid twice for one computation. Local steps may go through
+    the rows as often as they like, each time in another order.
     """
     check_request(program, batches)
-    slot_rows = program.batch * batches
-    if slots * slot_rows > train_rows:
+    if slots * program.batch > train_rows:
         raise ChoiceError(
-            f"{slots} slots of {batches:,} batches with {program.batch:,} rows take {slots * slot_rows:,} rows a "
-            f"round, and there are {train_rows:,} to train on: take fewer slots, fewer local steps or smaller batches"
+            f"{slots} slots with batches of {program.batch:,} rows take {slots * program.batch:,} rows at a time, and "
+            f"there are {train_rows:,} to train on: take fewer slots or smaller batches"
         )
 
 

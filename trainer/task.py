@@ -230,7 +230,7 @@ def fetch_from(made: Built | Saved) -> Fetch:
 
 
 def check_fit(made: Built | Saved, slots: int, batches: int, *, federated: bool) -> None:
-    """ExportError unless each of so many slots has so many batches of its own; workers refuse the task otherwise.
+    """ExportError unless so many batches fit into each of so many slots; workers refuse the task otherwise.
 
     The rows of a federated task are its silos' affair, and none are shipped.
     """

@@ -36,7 +36,7 @@ PICO = 10**12
 CLASSES = 10
 PIXELS = 64
 PIXEL_MAX = 16
-# Each slot of a round has rows of its own: as many as 1,437 digits are enough for.
+# The batches of a round have rows of their own: as many as 1,437 digits are enough for.
 BATCH = 16
 RATE = PICO // 10
 # A phase ends when it is complete: these are for those who vanish. The last two are the least that the chain allows.

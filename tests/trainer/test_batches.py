@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from trainer import batches
 
@@ -24,9 +25,23 @@ def test_the_slots_of_a_round_share_no_row_while_rows_last() -> None:
     assert len(set(rows.tolist())) == 4 * 128
 
 
-def test_rows_wrap_around_when_slots_need_more_than_there_are() -> None:
+def test_a_round_takes_each_row_once_before_any_twice() -> None:
     rows = np.concatenate([batches.slot_rows(SEED, 0, 0, slot, 6, 10) for slot in range(5)])
-    assert np.bincount(rows, minlength=10).tolist() == [3] * 10
+    epochs = rows.reshape(3, 10)
+    assert [sorted(epoch) for epoch in epochs.tolist()] == [list(range(10))] * 3
+    assert len({tuple(epoch) for epoch in epochs.tolist()}) == 3
+
+
+@pytest.mark.parametrize("count", [1, 4, 7, 10])
+@pytest.mark.parametrize("size", [1, 3, 10, 35])
+def test_a_slot_s_rows_are_those_of_the_epochs_that_it_reaches_into(size: int, count: int) -> None:
+    seed = batches.attempt_seed(SEED, 5, 1)
+    stream = np.random.Philox(key=np.frombuffer(seed[:16], dtype="<u8").astype(np.uint64))
+    epochs = [stream.random_raw(count) for _ in range(0, 6 * size, count)]
+    order = np.concatenate([np.argsort(epoch, kind="stable") for epoch in epochs])
+    for slot in range(6):
+        expected = order[slot * size : (slot + 1) * size]
+        assert batches.slot_rows(SEED, 5, 1, slot, size, count).tolist() == expected.tolist()
 
 
 def test_attempts_rounds_and_tasks_see_other_orders() -> None:

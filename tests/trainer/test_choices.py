@@ -160,13 +160,11 @@ async def test_the_engine_takes_the_steps_that_its_parent_would_take(tmp_path: P
     assert float(np.abs(own).max()) > 1e-3
 
 
-def test_a_round_has_rows_of_its_own_for_each_batch_or_is_refused() -> None:
+def test_the_batches_of_all_slots_have_rows_of_their_own_or_the_task_is_refused() -> None:
     program = small_task().program
     check_fit(program, 64, 2, 1)
-    check_fit(program, 512, 2, 8)
-    with pytest.raises(ChoiceError, match="2 slots of 8 batches with 32 rows take 512 rows a round, and there are 511"):
-        check_fit(program, 511, 2, 8)
-    with pytest.raises(ChoiceError, match="2 slots of 1 batches with 32 rows take 64 rows a round, and there are 63"):
+    check_fit(program, 64, 2, 8)
+    with pytest.raises(ChoiceError, match="2 slots with batches of 32 rows take 64 rows at a time, and there are 63"):
         check_fit(program, 63, 2, 1)
 
 
