@@ -22,6 +22,7 @@ from chain.node import Node
 from chain.node_config import NodeConfig, NodeRole
 from chain.node_life import open_ledger, warp
 from chain.pool import PoolLimits
+from chain.primitives.hashing import Hash
 from chain.primitives.keys import Keypair
 from chain.primitives.seal import Seal
 from chain.rpc.access import Access
@@ -57,19 +58,18 @@ class Member:
     def ledger(self) -> Ledger:
         return self.node.ledger
 
-    def read(self, look: Callable[[Potchain], T]) -> T:
-        """Something of the newest state."""
-        with self.ledger.state() as state:
+    def read(self, look: Callable[[Potchain], T], at: Hash | None = None) -> T:
+        """Something of the state after a block, or of the newest."""
+        with self.ledger.state(at) as state:
             return look(RUNTIME.at(state))
 
     async def until(self, look: Callable[[Potchain], T | None]) -> T:
-        """Wait for the first block after which `look` finds something."""
-        with trio.fail_after(PATIENCE_SECONDS), self.node.heads.subscribe(newest=True) as heads:
-            while True:
-                found = self.read(look)
-                if found:
-                    return found
-                await anext(heads)
+        """Wait for the first block, the head or any later, after which `look` finds something."""
+        with trio.fail_after(PATIENCE_SECONDS), self.node.heads.subscribe() as heads:
+            found = self.read(look)
+            while not found:
+                found = self.read(look, (await anext(heads)).hash)
+        return found
 
     async def reach(self, height: int) -> None:
         await self.until(lambda chain: chain.system.height >= height)

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import trio
 
@@ -18,8 +18,10 @@ from chain.blob_keeper import BlobKeeper
 from chain.blobs import BlobStore
 from chain.ledger import ExecutedBlock, Ledger
 from chain.primitives import bls, ss58
+from chain.primitives.hashing import Hash
 from chain.primitives.keys import Keypair
 from chain.primitives.seal import Phase, Seal, beacon_message, bitmap, vote_message
+from chain.primitives.types import Header
 from chain.rpc.server import RpcServer
 from chain.validator_keys import ValidatorKeys
 from runtime.executive import Executive
@@ -41,6 +43,7 @@ POT = 10**12
 PATIENT_BLOCKS = 600
 BLOCK_SECONDS = 0.1
 Lines = list[str]
+T = TypeVar("T")
 
 
 # What a task has other than the plain one: fields of its policy, and its optimiser.
@@ -134,22 +137,33 @@ class Chain(MiniNode):
 
 @dataclass
 class Network:
-    """A served chain."""
+    """A served chain, and the events of all its blocks."""
 
     node: Chain
     url: str
+    events: list[object] = field(default_factory=list)
 
-    def modules(self, look: Any) -> Any:
-        """What `look` sees in the runtime's modules at the head."""
-        with self.node.ledger.state(None) as state:
+    def modules(self, look: Any, at: Hash | None = None) -> Any:
+        """What `look` sees in the runtime's modules after a block, or at the head."""
+        with self.node.ledger.state(at) as state:
             return look(RUNTIME.at(state))
 
     async def until(self, condition: Any) -> Any:
-        """Wait, block by block, until `condition` sees something true in the modules; that something."""
+        """Wait for the first block, the head or any later, after which `condition` is true; what it found."""
         with self.node.heads.subscribe() as heads:
-            while not (seen := self.modules(condition)):
-                await anext(heads)
+            seen = self.modules(condition)
+            while not seen:
+                seen = self.modules(condition, (await anext(heads)).hash)
         return seen
+
+    def told(self, kind: type[T]) -> list[T]:
+        """The events of one kind."""
+        return [event for event in self.events if isinstance(event, kind)]
+
+    def note(self, head: Header) -> None:
+        """Note what a block did."""
+        records = self.modules(lambda modules: modules.system.events.get(), head.hash)
+        self.events.extend(record.event for record in records)
 
 
 @asynccontextmanager
@@ -180,10 +194,12 @@ async def network(
     try:
         async with trio.open_nursery() as nursery:
             await nursery.start(server.run)
-            nursery.start_soon(node.run_author)
-            if expiring:
-                nursery.start_soon(BlobKeeper(ledger, blobs).run, node.heads)
-            yield Network(node, f"ws://127.0.0.1:{server.port}")
+            found = Network(node, f"ws://127.0.0.1:{server.port}")
+            with node.heads.listen(found.note):
+                nursery.start_soon(node.run_author)
+                if expiring:
+                    nursery.start_soon(BlobKeeper(ledger, blobs).run, node.heads)
+                yield found
             nursery.cancel_scope.cancel()
     finally:
         ledger.close()

@@ -15,7 +15,6 @@ from chain.primitives.blob import blob_root
 from chain.primitives.keys import Keypair
 from runtime.modules.training import Training
 from runtime.modules.training_types import RoundState
-from runtime.potchain import RUNTIME
 from tests.trainer.cheats import Cheat
 from tests.trainer.kit import small_task
 from tests.trainer.network import EVE, FERDIE, VALIDATORS, Choice, Lines, Network, network, one_engine, reporter
@@ -65,29 +64,20 @@ async def life(
     *,
     rounds: int,
     workers: Sequence[tuple[Keypair, MakeServant | None]],
-) -> AsyncIterator[tuple[Network, list[object]]]:
-    """A chain, its auditors and workers from one start to the next; the events of its blocks are collected."""
-    events: list[object] = []
+) -> AsyncIterator[Network]:
+    """A chain, its auditors and workers from one start to the next."""
     async with (
         network(folder / "node", rounds=rounds, choices=[PLAIN_SGD]) as chain,
         one_engine(folder) as engines,
         trio.open_nursery() as nursery,
     ):
-
-        async def watch() -> None:
-            with chain.node.heads.subscribe() as heads:
-                async for head in heads:
-                    with chain.node.ledger.state(head.hash) as state:
-                        events.extend(record.event for record in RUNTIME.at(state).system.events.get())
-
-        nursery.start_soon(watch)
         for index, keys in enumerate(VALIDATORS):
             name = f"auditor {index}"
             nursery.start_soon(audits, chain, keys.account, engines, folder / name, reporter(lines, name), may)
         for key, servant in workers:
             name = key.public.hex()[:8]
             nursery.start_soon(works, chain, key, engines, folder / name, reporter(lines, name), servant)
-        yield chain, events
+        yield chain
         nursery.cancel_scope.cancel()
 
 
@@ -129,11 +119,11 @@ async def test_a_round_ahead_outlives_the_end_of_every_process_and_is_kept(tmp_p
         pass
 
     with trio.fail_after(PATIENCE_SECONDS):
-        async with life(tmp_path, lines, never, rounds=rounds, workers=[(EVE, None)]) as (chain, _):
+        async with life(tmp_path, lines, never, rounds=rounds, workers=[(EVE, None)]) as chain:
             await chain.until(lambda modules: is_all(modules.training.rounds_ahead.get(0), "commitment"))
             before = chain.modules(lambda modules: modules.training.rounds_ahead[0])
             assert chain.modules(lambda modules: modules.training.tasks[0].round) == 0
-        async with life(tmp_path, lines, at_once, rounds=rounds, workers=[(EVE, None)]) as (chain, events):
+        async with life(tmp_path, lines, at_once, rounds=rounds, workers=[(EVE, None)]) as chain:
             await chain.until(lambda modules: modules.training.tasks[0].round == rounds)
             history = [chain.modules(lambda modules, r=r: modules.training.history[0, r]) for r in range(rounds)]
             worker = chain.modules(lambda modules: modules.training.workers[EVE.public])
@@ -141,7 +131,7 @@ async def test_a_round_ahead_outlives_the_end_of_every_process_and_is_kept(tmp_p
     assert all(slot.accepted for record in history for slot in record.slots)
     assert [record.attempt for record in history] == [0] * rounds
     assert before.opened_at < history[0].finalised_at
-    assert not [event for event in events if isinstance(event, Training.RoundDiscarded)]
+    assert not chain.told(Training.RoundDiscarded)
     # What was committed to before the end was revealed after it.
     assert worker.accepted == sum(len(record.slots) for record in history)
     assert (worker.rejected, worker.bond) == (0, 100 * 10**12)
@@ -164,7 +154,7 @@ async def test_a_cheat_s_sum_is_built_upon_and_thrown_away_and_the_model_is_the_
     servant = partial(Cheat, kinds=["scaled"], tried=tried)
     workers: list[tuple[Keypair, MakeServant | None]] = [(EVE, None), (FERDIE, servant)]
     with trio.fail_after(PATIENCE_SECONDS):
-        async with life(tmp_path, lines, once_built_upon, rounds=1000, workers=workers) as (chain, events):
+        async with life(tmp_path, lines, once_built_upon, rounds=1000, workers=workers) as chain:
             await chain.until(lambda modules: modules.training.workers[FERDIE.public].rejected)
             ((round_, attempt),) = tried.values()
             await chain.until(lambda modules: modules.training.tasks[0].round >= round_ + 2)
@@ -186,10 +176,10 @@ async def test_a_cheat_s_sum_is_built_upon_and_thrown_away_and_the_model_is_the_
     theta, _ = optimizers.step(Sgd(RATE, 0), FRESH, theta, mean)
     assert blob_root(optimizers.encode_params(theta)) == record.params_root
     # The next round had begun from another model, was thrown away, and began anew.
-    discarded = [event for event in events if isinstance(event, Training.RoundDiscarded)]
+    discarded = chain.told(Training.RoundDiscarded)
     assert discarded == [Training.RoundDiscarded(0, round_ + 1, 0)]
     assert (after.attempt, all(slot.accepted for slot in after.slots)) == (1, True)
-    slashed = [event.worker for event in events if isinstance(event, Training.WorkerSlashed)]
+    slashed = [event.worker for event in chain.told(Training.WorkerSlashed)]
     assert slashed == [FERDIE.public]
     assert (eve.rejected, eve.bond, ferdie.rejected) == (0, 100 * 10**12, 1)
-    assert not [event for event in events if isinstance(event, Training.WorkerPaused)]
+    assert not chain.told(Training.WorkerPaused)

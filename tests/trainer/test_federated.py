@@ -74,19 +74,12 @@ async def admit(chain: Network, task: int) -> None:
 @pytest.mark.slow
 async def test_a_poisoner_among_silos_loses_money_and_the_model_is_as_good_as_without_it(tmp_path: Path) -> None:
     lines: Lines = []
-    slashed: list[Training.WorkerSlashed] = []
     files = [tmp_path / f"{index}.npz" for index in range(5)]
     for path, (x, y) in zip(files, [*DATA, POISON], strict=True):
         np.savez(path, x=x, y=y)
     with trio.fail_after(PATIENCE_SECONDS):
         async with network(tmp_path / "node", rounds=1, choices=(), others=[*SILOS, POISONER]) as chain:
             funds = chain.modules(lambda modules: modules.balances.total(POISONER.public))
-
-            async def watch() -> None:
-                with chain.node.heads.subscribe() as heads:
-                    async for _ in heads:
-                        records = chain.modules(lambda modules: modules.system.events.get())
-                        slashed.extend(r.event for r in records if isinstance(r.event, Training.WorkerSlashed))
 
             async with AsyncExitStack() as stack:
                 market = Market(chain.url, "//Charlie")
@@ -95,7 +88,6 @@ async def test_a_poisoner_among_silos_loses_money_and_the_model_is_as_good_as_wi
                 # One engine for all silos and one for both auditors: importing JAX takes longer than all they compute.
                 engines = [await stack.enter_async_context(open_engines(tmp_path / name)) for name in ("s", "a")]
                 nursery = await stack.enter_async_context(trio.open_nursery())
-                nursery.start_soon(watch)
                 for index, keys in enumerate(VALIDATORS):
                     node = await stack.enter_async_context(open_node([chain.url], keys.account))
                     report = reporter(lines, f"auditor {index}")
@@ -121,7 +113,7 @@ async def test_a_poisoner_among_silos_loses_money_and_the_model_is_as_good_as_wi
             assert slot.accepted == (slot.worker != POISONER.public)
     assert [(worker.rejected, worker.earned > 0) for worker in honest] == [(0, True)] * 4
     assert (poisoner.accepted, poisoner.earned, poisoner.rejected > 0) == (0, 0, True)
-    assert [slash.reason for slash in slashed] == [SlashReason.HARMFUL] * poisoner.rejected
+    assert [event.reason for event in chain.told(Training.WorkerSlashed)] == [SlashReason.HARMFUL] * poisoner.rejected
     # Beside its forfeits it lost the fees of coming back.
     assert 0 <= funds - FORFEIT * poisoner.rejected - left < POT
 

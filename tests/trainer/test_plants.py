@@ -17,7 +17,6 @@ from chain.validator_keys import ValidatorKeys
 from runtime.modules import training_plants
 from runtime.modules.training import Training
 from runtime.modules.training_schema import TrainingSchema
-from runtime.modules.training_types import RoundRecord
 from tests.trainer.network import EVE, POT, VALIDATORS, Lines, network, one_engine, reporter
 from trainer import plants
 from trainer.audit import Tolerance, compare
@@ -55,13 +54,6 @@ async def test_an_auditor_that_does_not_look_pays_and_an_honest_one_and_the_work
     monkeypatch.setattr(training_plants, "REJECTED_PLANT_BLOCKS", 200)
     with trio.fail_after(PATIENCE_SECONDS):
         async with network(tmp_path / "node", rounds=1000) as chain, one_engine(tmp_path) as engines:
-            fines: list[Training.AuditorFined] = []
-
-            async def watch() -> None:
-                with chain.node.heads.subscribe() as heads:
-                    async for _ in heads:
-                        records = chain.modules(lambda modules: modules.system.events.get())
-                        fines.extend(r.event for r in records if isinstance(r.event, Training.AuditorFined))
 
             async def audit(name: str, keys: ValidatorKeys, servant: type[TaskAuditor]) -> None:
                 async with open_node([chain.url], keys.account) as node:
@@ -74,22 +66,20 @@ async def test_an_auditor_that_does_not_look_pays_and_an_honest_one_and_the_work
                     await work(node, engines, tmp_path / "eve", report=report, capacity=2, planter=planter)
 
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(watch)
                 nursery.start_soon(partial(audit, "honest", honest, TaskAuditor))
                 nursery.start_soon(partial(audit, "lazy", lazy, Lazy))
                 nursery.start_soon(train)
 
-                def is_enough(modules: Any) -> bool:
-                    planted = [s for record in history(modules).values() for s in record.slots if s.planted]
-                    return bool(fines) and bool(planted)
+                def enough(modules: Any) -> Any:
+                    records = dict(modules.training.history.items())
+                    fines = chain.told(Training.AuditorFined)
+                    if not fines or not any(slot.planted for record in records.values() for slot in record.slots):
+                        return None
+                    stakes = [modules.validators.stakes[keys.account.public].active for keys in VALIDATORS]
+                    return records, fines, stakes, modules.training.workers[EVE.public]
 
-                await chain.until(is_enough)
+                records, fines, stakes, worker = await chain.until(enough)
                 nursery.cancel_scope.cancel()
-            worker = chain.modules(lambda modules: modules.training.workers[EVE.public])
-            records = chain.modules(history)
-            stakes = chain.modules(
-                lambda modules: [modules.validators.stakes[keys.account.public].active for keys in VALIDATORS]
-            )
 
     assert {fine.validator for fine in fines} == {lazy.account.public}
     assert stakes == [1_000 * POT, 1_000 * POT - sum(fine.amount for fine in fines)]
@@ -98,11 +88,6 @@ async def test_an_auditor_that_does_not_look_pays_and_an_honest_one_and_the_work
     assert (worker.bond, worker.rejected) == (200 * POT, 0)
     assert worker.accepted == sum(slot.accepted for slot in paid)
     assert worker.earned == sum(record.minted * 9 // 10 for record in records.values())
-
-
-def history(modules: Any) -> dict[tuple[int, int], RoundRecord]:
-    """Every final round."""
-    return dict(modules.training.history.items())
 
 
 def test_a_worker_and_the_chain_agree_on_which_slots_are_planted() -> None:

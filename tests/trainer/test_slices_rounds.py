@@ -16,7 +16,6 @@ from chain.primitives.blob import blob_root
 from chain.primitives.keys import Keypair
 from chain.validator_keys import ValidatorKeys
 from runtime.modules.training import Training
-from runtime.potchain import RUNTIME
 from tests.trainer.kit import wide_task
 from tests.trainer.network import AGGREGATOR, EVE, FERDIE, POT, Choice, Lines, Network, network, one_engine, reporter
 from trainer import aggregate as sums
@@ -90,11 +89,7 @@ class Life:
     nursery: trio.Nursery
     folder: Path
     lines: Lines = field(default_factory=list)
-    events: list[object] = field(default_factory=list)
     is_blind: bool = False
-
-    def told(self, kind: type) -> list[object]:
-        return [event for event in self.events if isinstance(event, kind)]
 
     def aggregates(self, key: Keypair, servant: MakeServant | None = None) -> None:
         """Let an aggregator live on the chain."""
@@ -126,7 +121,6 @@ async def life(
         trio.open_nursery() as nursery,
     ):
         found = Life(chain, nursery, folder)
-        nursery.start_soon(watch, found)
         for index, keys in enumerate(auditors):
             report = reporter(found.lines, f"auditor {index}")
             nursery.start_soon(partial(audits, found, keys.account, engines, folder / f"auditor{index}", report))
@@ -135,13 +129,6 @@ async def life(
             nursery.start_soon(partial(works, chain, key, engines, folder / f"worker{index}", report))
         yield found
         nursery.cancel_scope.cancel()
-
-
-async def watch(life: Life) -> None:
-    with life.chain.node.heads.subscribe() as heads:
-        async for head in heads:
-            with life.chain.node.ledger.state(head.hash) as state:
-                life.events.extend(record.event for record in RUNTIME.at(state).system.events.get())
 
 
 async def audits(life: Life, key: Keypair, engines: Engines, folder: Path, report: Report) -> None:
@@ -177,13 +164,13 @@ async def test_an_aggregator_that_changes_one_parameter_is_slashed_and_the_model
                 theta, state = optimizers.step(RULE, state, theta, sums.mean(found))
                 assert record.params_root == blob_root(optimizers.encode_params(theta))
                 assert record.optimizer_root == blob_root(optimizers.encode_state(RULE, state))
-            slashed, refuted = it.told(Training.AggregatorSlashed), it.told(Training.AggregateRefuted)
-            proven, checked = it.told(Training.AggregateProven), it.told(Training.SlicesFound)
-    assert [(event.aggregator, event.amount) for event in slashed] == [(MALLORY.public, 60 * POT)]  # type: ignore[attr-defined]
-    assert [event.reward for event in refuted] == [6 * POT]  # type: ignore[attr-defined]
+            slashed, refuted = it.chain.told(Training.AggregatorSlashed), it.chain.told(Training.AggregateRefuted)
+            proven, checked = it.chain.told(Training.AggregateProven), it.chain.told(Training.SlicesFound)
+    assert [(event.aggregator, event.amount) for event in slashed] == [(MALLORY.public, 60 * POT)]
+    assert [event.reward for event in refuted] == [6 * POT]
     assert [record.aggregator for record in history] == [AGGREGATOR.public] * rounds
     assert len(proven) == rounds
-    assert {event.validator for event in checked} == {keys.account.public for keys in VALIDATORS}  # type: ignore[attr-defined]
+    assert {event.validator for event in checked} == {keys.account.public for keys in VALIDATORS}
     # Two of four look at each slice: nobody has added up all of a round that was proven.
     assert not [line for line in it.lines if "confirmed the sum" in line]
 
@@ -192,8 +179,8 @@ async def test_where_a_validator_is_silent_the_others_prove_its_slices(tmp_path:
     with trio.fail_after(PATIENCE_SECONDS):
         async with life(tmp_path, rounds=1, audit_blocks=32, auditors=VALIDATORS[:3]) as it:
             it.aggregates(AGGREGATOR)
-            (proven,) = await it.chain.until(lambda modules: modules.training.proven[0])
-    assert proven.aggregator == AGGREGATOR.public
+            record = await it.chain.until(lambda modules: modules.training.history.get((0, 0)))
+    assert record.aggregator == AGGREGATOR.public
     # What was drawn for the silent one the others have looked at, before anybody gave up and added up all.
     assert not [line for line in it.lines if "confirmed the sum" in line]
 
@@ -204,7 +191,7 @@ async def test_where_an_aggregate_is_not_served_or_not_whole_everybody_adds_up_a
             it.aggregates(MALLORY, Withholder)
             await it.chain.until(lambda modules: modules.training.tasks[0].round)
             record = it.chain.modules(lambda modules: modules.training.history[0, 0])
-            proven = it.told(Training.AggregateProven)
+            proven = it.chain.told(Training.AggregateProven)
             unheard = it.chain.modules(lambda modules: modules.training.unheard_aggregators[MALLORY.public])
             model = it.chain.node.blobs.get(record.params_root)
             # What is proven and that its validators cannot keep is not relied on either, though it is paid.
