@@ -133,8 +133,8 @@ def local_steps_json(steps: LocalSteps) -> dict[str, Any]:
 def check_fit(program: Program, train_rows: int, slots: int, batches: int) -> None:
     """ChoiceError unless a batch of each slot has rows of its own, and a slot's batches fit into one request.
 
-    Where slots shared batches, whoever has two of them would be paid twice for one computation. Local steps may go through
-    the rows as often as they like, each time in another order.
+    Where slots shared batches, whoever has two of them would be paid twice for one computation. Local steps may go
+    through the rows as often as they like, each time in another order.
     """
     check_request(program, batches)
     if slots * program.batch > train_rows:
