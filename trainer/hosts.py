@@ -321,6 +321,11 @@ class SpreadEngines(Engines):
         """This host's and the others', of whom those count that have come by now."""
         return await super().require_devices() + self.hosts.devices
 
+    @property
+    def lanes(self) -> int:
+        """Here, and on the other hosts."""
+        return super().lanes + len(self.hosts.devices)
+
     def _make(self, task: int) -> Engine:
         engine = SpreadEngine(*self._terms(task))
         engine.hosts, engine.task = self.hosts, task

@@ -440,6 +440,11 @@ class Engines:
                 raise CannotServe(str(error)) from None
         return self.devices
 
+    @property
+    def lanes(self) -> int:
+        """How many requests of a task are computed at once."""
+        return len(self.devices) or 1
+
     def waiting(self) -> tuple[int, int]:
         """How many devices are at work, and how many requests wait for one; each task has the devices of a CPU."""
         found = [engine.waiting for engine in self._engines.values()]

@@ -102,6 +102,7 @@ async def work(
             task, node, engines.of(task.id), Job(task, node, files.blobs, files.memories), files.pending, report
         )
         worker.planter = planter
+        worker.turns = trio.Semaphore(engines.lanes)
         return worker
 
     async def always(heights: Heights) -> None:
@@ -152,6 +153,8 @@ class TaskWorker:
         self.pending = pending
         self.report = report
         self.planter: Planter | None = None
+        # As many slots are computed at once as there are lanes: one that waits may not be wanted any more.
+        self.turns = trio.Semaphore(1)
         # How many blocks the next pause lasts, and when this one ends.
         self._patience = 0
         self._resume_at: int | None = None
@@ -216,12 +219,16 @@ class TaskWorker:
     async def prepare(self, view: RoundView, slot: int) -> None:
         """Compute a slot's update and make it durable; an update that is durable is not computed again."""
         key = self._key(view, slot)
-        if self.pending.get(*key) is None and await self._goes_on(view):
+        if self.pending.get(*key) is not None:
+            return
+        async with self.turns:
+            if not await self._goes_on(view):
+                return
             update, proof = await self._planted(view, slot) or (await self.contribution(view, slot), b"")
-            pending = Pending(secrets.token_bytes(32), blob_root(update), update, proof)
-            await trio.to_thread.run_sync(self.pending.put, *key, pending)
-            if proof and self.planter is not None:
-                self.planter.hidden[key[0]] = proof
+        pending = Pending(secrets.token_bytes(32), blob_root(update), update, proof)
+        await trio.to_thread.run_sync(self.pending.put, *key, pending)
+        if proof and self.planter is not None:
+            self.planter.hidden[key[0]] = proof
 
     async def _goes_on(self, view: RoundView) -> bool:
         """Whether a round that had begun ahead has not been thrown away since: what is sent to one costs a fee."""
@@ -273,7 +280,7 @@ class TaskWorker:
 
     async def _commit(self, view: RoundView, slot: int) -> str | None:
         if not await self._goes_on(view):
-            return "the round is thrown away, since a slot of the one before was rejected"
+            return "the round is thrown away, since a slot of the one before does not count"
         pending = self.pending.get(*self._key(view, slot))
         if pending is None:
             return "its update is not on disk"
@@ -315,8 +322,7 @@ class TaskWorker:
     ) -> None:
         """Act on all slots at once; one line for those that succeeded, one for each that failed.
 
-        What comes `first` uses the engine, which has as many at work as it has devices; a slot that is ready waits for
-        no other.
+        What comes `first` is computed in turns; a slot that is ready waits for no other.
         """
         succeeded: list[int] = []
 

@@ -422,6 +422,9 @@ class Training(TrainingSchema):
         state = self._running(task, round, attempt, Phase.AUDIT)
         self._assigned(state, slot, worker)
         training_plants.show(self, task, state, slot, proof)
+        if slot in training_plants.left_out(self, task, state):
+            # What has begun from a sum with it is in vain already.
+            training_ahead.discard(self, task)
         return Pays.NO
 
     @call(index=19, weight=AUDIT_ACCESS + TRIAL_ACCESS)

@@ -87,12 +87,15 @@ def promote(training: TrainingSchema, task: int, height: int) -> bool:
 
 
 def discard(training: TrainingSchema, task: int) -> None:
-    """Throw away what was confirmed of a round, and the round that began from it; its number has a next attempt."""
+    """Throw away what was confirmed of a round, and the round that began from it.
+
+    Who had its slots is drawn for its next attempt, which opens once the round before is final.
+    """
     training.confirmations.remove(task)
     state = training.rounds_ahead.get(task)
     if state is None:
         return
-    training_workers.release(training, training_workers.workers_of(state))
+    training.next_workers[task] = tuple(training_workers.workers_of(state))
     training.rounds_ahead.remove(task)
     training.provisional.remove(task)
     training.plant_beacons.remove((task, state.round))

@@ -125,6 +125,7 @@ def test_a_rejected_slot_throws_the_round_ahead_away_and_costs_only_who_cheated(
     story = begun(capacity=4)
     wrong = story.slots_of(FERDIE)[0]
     rest = [slot for slot in range(4) if slot != wrong]
+    drawn = [slot.worker for slot in story.ahead().slots]
     story.commit()
     story.reveal(without=[1])
     story.challenge(DAVE, wrong)
@@ -141,9 +142,10 @@ def test_a_rejected_slot_throws_the_round_ahead_away_and_costs_only_who_cheated(
     ]
     assert not story.paused()
     assert (story.worker(EVE).bond, story.worker(FERDIE).bond) == (400 * POT, 340 * POT)
-    # Round 1 begins anew, with draws and data of its own.
+    # Round 1 begins anew in the same block, with data of its own, for who had its slots and has a bond.
     state = story.state()
     assert (state.round, state.attempt, state.phase) == (1, 1, Phase.COMMIT)
+    assert [slot.worker for slot in state.slots] == drawn
     assert story.training.next_attempts[0] == 0
     story.play()
     assert (story.task().round, story.training.history[0, 1].attempt) == (2, 1)

@@ -185,6 +185,26 @@ def test_a_planted_slot_without_an_auditor_is_shown_at_once_and_left_out() -> No
     assert not garden.chain.events_of(Training.WorkerSlashed)
 
 
+def test_what_has_begun_from_a_sum_with_a_planted_slot_ends_when_that_is_shown_and_not_when_the_audit_does() -> None:
+    garden = Garden()
+    garden.to_audit()
+    garden.confirm()
+    garden.next()
+    garden.audit_nothing()
+    drawn = [slot.worker for slot in garden.ahead().slots]
+    garden.show()
+    assert garden.chain.events_of(Training.RoundDiscarded) == [Training.RoundDiscarded(0, 1, 0)]
+    assert 0 not in garden.training.rounds_ahead
+    # Nothing begins again before the audit is over, and then it does at once, for who had the slots.
+    garden.next()
+    assert (garden.state().round, list(garden.training.rounds_ahead.keys())) == (0, [])
+    garden.attest(without=[garden.planted])
+    garden.next()
+    state = garden.state()
+    assert (state.round, state.attempt, state.phase) == (1, 1, Phase.COMMIT)
+    assert [slot.worker for slot in state.slots] == drawn
+
+
 def test_a_round_without_audits_or_keys_waits_for_nobody() -> None:
     garden = Garden()
     garden.to_audit()

@@ -315,3 +315,37 @@ async def test_nothing_is_computed_for_or_sent_to_a_round_that_was_thrown_away(t
         ahead = replace(round_view("commit"), round=1, slots=slots, before=before)
         await worker.step(replace(round_view("audit"), ahead=ahead), 1)
         assert list((tmp_path / "pending").iterdir()) == []
+
+
+class DiscardsLater(Heads):
+    """A node whose round ahead is thrown away when the test says so."""
+
+    def __init__(self, ahead: RoundView) -> None:
+        super().__init__()
+        self.view = replace(round_view("audit"), ahead=ahead)
+
+    async def round(self, task: int) -> RoundView:
+        return self.view
+
+
+async def test_a_slot_that_waits_for_a_device_is_not_computed_for_a_round_that_was_thrown_away(tmp_path: Path) -> None:
+    mine = SlotView(bytes(32), None, None, (), challenged=False, planted=False, weight=1)
+    ahead = replace(round_view("commit"), round=1, slots=(mine,) * 3, before=PastRound(0, 0, bytes(32), {}))
+    node, computed, lines = DiscardsLater(ahead), list[int](), list[str]()
+
+    class Told(TaskWorker):
+        """Hears of the end while it computes the first of its slots."""
+
+        async def contribution(self, view: RoundView, slot: int) -> bytes:
+            computed.append(slot)
+            await trio.testing.wait_all_tasks_blocked()
+            node.view = replace(node.view, ahead=None)
+            return b"update"
+
+    async with open_engine(tmp_path) as engine:
+        job = Job(TASK, node, BlobFiles(tmp_path / "blobs"), MemoryFiles(tmp_path / "memories"))
+        worker = Told(TASK, node, engine, job, PendingFiles(tmp_path / "pending"), lines.append)
+        await worker.step(node.view, 1)
+    assert len(computed) == 1
+    assert len(lines) == 3
+    assert all("the round is thrown away" in line for line in lines)
