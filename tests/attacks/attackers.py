@@ -14,6 +14,7 @@ from chain.primitives.seal import bitmap
 from chain.primitives.types import Id
 from runtime.extensions import decode_transaction
 from runtime.potchain import RUNTIME
+from tests.attacks.ground import WORKERS
 from trainer.files import Pending
 from trainer.follow import Report
 from trainer.node import Node, RpcNode
@@ -49,7 +50,9 @@ class Withholder(TaskWorker):
 
 
 class Copycat(Withholder):
-    """Commits to what another has committed to, and reveals that once the other has revealed it."""
+    """Commits to what an honest worker has committed to, and reveals that once it has: a cheat might reveal nothing."""
+
+    VICTIMS = frozenset(key.public for key in WORKERS.values())
 
     async def step(self, view: RoundView, height: int) -> None:
         newest = view.ahead or view
@@ -59,7 +62,7 @@ class Copycat(Withholder):
             return
         slot = mine[0]
         own = newest.slots[slot]
-        others = [each for each in newest.slots if each.worker != self.node.account]
+        others = [each for each in newest.slots if each.worker in self.VICTIMS]
         place = {"task": self.task.id, "round": newest.round, "attempt": newest.attempt, "slot": slot}
         if newest.phase == "commit" and own.commitment is None:
             copied = next((each.commitment for each in others if each.commitment is not None), None)
