@@ -130,7 +130,12 @@ class Job:
         program = await self.program()
         data = await self._data(program)
         size = program.batch * self.task.batches
-        return data.batch(batches.slot_rows(self.task.seed, view.round, view.attempt, slot, size, data.train_count))
+
+        def drawn() -> tuple[bytes, bytes]:
+            return data.batch(batches.slot_rows(self.task.seed, view.round, view.attempt, slot, size, data.train_count))
+
+        # Some ten milliseconds for a slot that goes through all rows.
+        return await trio.to_thread.run_sync(drawn)
 
     async def evaluate(self, engine: Engine, theta: Float32s) -> tuple[Evaluation, int]:
         """Loss and right answers on the held-out rows, and how many rows those are."""

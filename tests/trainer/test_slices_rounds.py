@@ -177,7 +177,7 @@ async def test_an_aggregator_that_changes_one_parameter_is_slashed_and_the_model
 
 async def test_where_a_validator_is_silent_the_others_prove_its_slices(tmp_path: Path) -> None:
     with trio.fail_after(PATIENCE_SECONDS):
-        async with life(tmp_path, rounds=1, audit_blocks=32, auditors=VALIDATORS[:3]) as it:
+        async with life(tmp_path, rounds=1, audit_blocks=240, auditors=VALIDATORS[:3]) as it:
             it.aggregates(AGGREGATOR)
             record = await it.chain.until(lambda modules: modules.training.history.get((0, 0)))
     assert record.aggregator == AGGREGATOR.public
